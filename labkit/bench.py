@@ -1,0 +1,210 @@
+"""The benchmark: this lab beside the plain way, in one run, so that a noisy machine slows both alike.
+
+1. Seconds of training until 90 % of unseen rules are followed at I = 1,000: the `fast` recipe at its laptop sizes
+   against `transformers.Trainer` with a `GPT2LMHeadModel` of the same sizes under the paper's recipe.
+2. Examples a second of the vectorised generator against the plain interpreter, at the paper's lengths.
+3. Training steps a second, and the share of the machine's measured matrix-product peak that they attain.
+
+Everything runs on one thread of the CPU, as a worker of a sweep does. Only training is timed; grading is not.
+"""
+
+import random
+import tempfile
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labkit import learn
+from labkit.design import allocate
+from labkit.instructions import RewritingTask, draw_example_plain, draw_inputs, draw_rules
+from labkit.studies.diversity import STUDY, Cell, exams_of, points, shape_of
+
+TARGET = 0.9
+PEER_PATIENCE = 15  # the peer is stopped when it has taken this many times as long: a lower bound is then printed
+LOOK_EVERY = 25  # steps between gradings
+
+
+class Race(NamedTuple):
+    """A learner's way to the target: training seconds and steps, and the unseen accuracy it ended with."""
+
+    seconds: float
+    steps: int
+    accuracy: float
+
+    @property
+    def reached(self) -> bool:
+        return self.accuracy >= TARGET
+
+    def __str__(self) -> str:
+        bound = "" if self.reached else "more than "
+        return f"{bound}{self.seconds:.1f} s ({self.steps} steps, unseen accuracy {self.accuracy:.3f})"
+
+
+def main(seed: int = 0) -> None:
+    """Run and print all three comparisons."""
+    torch.set_num_threads(1)
+    cell = cell_at(1000, seed)
+    print(
+        f"one thread, I = {cell.n_instructions}, {cell.layers} layers of width {cell.width}, seed {seed}",
+        flush=True,
+    )
+    ours = race_ours(cell)
+    print(f"fast recipe to {TARGET:.0%} unseen:          {ours}", flush=True)
+    peer = race_peer(cell, patience=PEER_PATIENCE * ours.seconds)
+    print(f"Trainer, GPT-2, paper recipe:         {peer}")
+    print(
+        f"  -> {'' if peer.reached else 'more than '}{peer.seconds / ours.seconds:.1f} times sooner",
+        flush=True,
+    )
+    fast, plain = generator_rates()
+    print(f"examples drawn at paper lengths:      {fast:,.0f} a second vectorised, {plain:,.0f} plain")
+    print(f"  -> {fast / plain:.0f} times as many", flush=True)
+    rate, share, peak = training_rate(cell)
+    print(f"training:                             {rate:.1f} steps a second of {cell.batch_size} sequences")
+    print(f"  -> {share:.0%} of the measured float32 matrix-product peak of one core ({peak / 1e9:.0f} GFLOP/s)")
+
+
+def cell_at(n_instructions: int, seed: int) -> Cell:
+    """The laptop cell of the diversity sweep at one number of instructions."""
+    return points(STUDY.resolve({"n_instructions": [n_instructions], "seeds": [seed]}))[0]
+
+
+def race_ours(cell: Cell) -> Race:
+    """Train by the cell's recipe until the target, graded now and then off the clock."""
+    data, exams = exams_of(cell)
+    model = learn.build(cell.recipe, shape_of(cell, data), cell.seed)
+    reached: dict[str, float] = {}
+
+    def look(step: int, loss: float, seconds: float) -> bool:
+        reached["accuracy"] = float(exams["unseen"].grade(model, "cpu").float().mean())
+        return reached["accuracy"] >= TARGET
+
+    trained = learn.train(
+        model,
+        learn.RECIPES[cell.recipe].Optimiser(model, cell.steps, cell.learning_rate),
+        data,
+        steps=cell.steps,
+        batch_size=cell.batch_size,
+        seed=cell.seed,
+        every=LOOK_EVERY,
+        on_step=look,
+    )
+    return Race(trained.seconds, trained.steps, reached["accuracy"])
+
+
+def race_peer(cell: Cell, patience: float) -> Race:
+    """`transformers.Trainer` on GPT-2 of the same sizes: AdamW at 1e-3, linear over the paper's 50 epochs."""
+    from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+
+    data, exams = exams_of(cell)
+    unseen = exams["unseen"].data
+    torch.manual_seed(cell.seed)
+    model = GPT2LMHeadModel(learn.gpt2_configuration(shape_of(cell, data)))
+    answers = torch.from_numpy(unseen.tokens).long()
+
+    class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
+        def __len__(self) -> int:
+            return len(data.tokens)
+
+        def __getitem__(self, i: int) -> dict[str, Tensor]:
+            tokens = torch.from_numpy(data.tokens[i]).long()
+            labels = tokens.clone()
+            labels[: data.prompt_length] = -100
+            return {"input_ids": tokens, "labels": labels}
+
+    class Clock(TrainerCallback):
+        """Grades off the clock and stops at the target or when patience ends."""
+
+        def __init__(self) -> None:
+            self.seconds, self.accuracy, self.since = 0.0, 0.0, time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            if state.global_step % LOOK_EVERY == 0:
+                self.seconds += time.perf_counter() - self.since
+                with torch.inference_mode():
+                    model.eval()
+                    guesses = [
+                        model(batch).logits[:, -unseen.answer_length - 1 : -1].argmax(-1)
+                        for batch in answers.split(512)
+                    ]
+                    model.train()
+                right = (torch.cat(guesses) == answers[:, -unseen.answer_length :]).all(1)
+                self.accuracy = float(right.float().mean())
+                control.should_training_stop = self.accuracy >= TARGET or self.seconds > patience
+                self.since = time.perf_counter()
+
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=cell.batch_size,
+            num_train_epochs=50,
+            learning_rate=1e-3,
+            lr_scheduler_type="linear",
+            optim="adamw_torch",
+            use_cpu=True,
+            report_to=[],
+            logging_strategy="no",
+            save_strategy="no",
+            disable_tqdm=True,
+            seed=cell.seed,
+        )
+        clock.since = time.perf_counter()
+        state = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[clock]).train()
+    return Race(clock.seconds, state.global_step, clock.accuracy)
+
+
+def generator_rates(n_fast: int = 1_000_000, n_plain: int = 5_000) -> tuple[float, float]:
+    """Examples a second at the paper's lengths (input 50, pattern 20): vectorised, and plain one by one."""
+    task = RewritingTask(pattern_length=20, input_length=50)
+    rules = draw_rules(task, 1000, seed=0)
+    index = np.repeat(np.arange(1000), allocate(n_fast, 1000))
+    began = time.perf_counter()
+    draw_inputs(task, rules, index, seed=0)
+    fast = n_fast / (time.perf_counter() - began)
+    rng, some = random.Random(0), [rules.rule(i) for i in range(100)]
+    began = time.perf_counter()
+    for i in range(n_plain):
+        draw_example_plain(task, some[i % 100], rng)
+    return fast, n_plain / (time.perf_counter() - began)
+
+
+def training_rate(cell: Cell, steps: int = 60) -> tuple[float, float, float]:
+    """Steps a second, their share of the matrix-product peak, and that peak in FLOP/s."""
+    data, _ = exams_of(cell)
+    model = learn.build(cell.recipe, shape_of(cell, data), cell.seed)
+    optimiser = learn.RECIPES[cell.recipe].Optimiser(model, cell.steps, cell.learning_rate)
+    run = lambda n: learn.train(model, optimiser, data, steps=n, batch_size=cell.batch_size, seed=0)  # noqa: E731
+    run(5)
+    rate = steps / run(steps).seconds
+    peak = matrix_peak()
+    return rate, rate * flops_a_step(cell, data) / peak, peak
+
+
+def flops_a_step(cell: Cell, data: learn.Encoded) -> float:
+    """Floating-point operations of the matrix products of one training step (forward and twice that backward).
+
+    A multiplication and an addition count as two. Left out: attention scores, embeddings, norms, the optimiser.
+    """
+    shape, length = shape_of(cell, data), data.tokens.shape[1] - 1
+    d, answer = shape.width, data.answer_length
+    everywhere = (4 + 2 * shape.expansion) * d * d  # q, k, v, out, up and down, for a token
+    last = length * 2 * d * d + answer * (2 + 2 * shape.expansion) * d * d  # keys and values everywhere, the rest not
+    forward = (shape.layers - 1) * length * everywhere + last + answer * d * shape.vocabulary
+    return 3 * 2 * cell.batch_size * forward
+
+
+def matrix_peak(size: int = 1024, seconds: float = 1.0) -> float:
+    """The best float32 matrix-product rate of one thread, in FLOP/s, over some sizes around `size`."""
+    best = 0.0
+    for n in (size // 4, size // 2, size):
+        a, b = torch.randn(n, n), torch.randn(n, n)
+        ends = time.perf_counter() + seconds
+        while time.perf_counter() < ends:
+            began = time.perf_counter()
+            a @ b
+            best = max(best, 2 * n**3 / (time.perf_counter() - began))
+    return best

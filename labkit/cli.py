@@ -1,0 +1,246 @@
+"""The command line: `labkit studies | run | sweep | results | ask | markov | bench | doctor`.
+
+Exit codes: 0 done; 1 a run failed (says where); 2 a bad request (one sentence; nothing was started).
+"""
+
+import json
+import sys
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from labkit.errors import BadRequest, unknown
+
+if TYPE_CHECKING:
+    from labkit.studies import Study
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Which instruction data makes a language model follow instructions it has never seen?",
+)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name from `labkit studies`")]
+Scale = Annotated[str, typer.Option(help="smoke, laptop or paper")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="set a parameter (repeatable)")]
+Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one a core, 0 none")]
+
+
+def main() -> None:
+    """Entry point: turns a bad request into one sentence and exit code 2."""
+    try:
+        app()
+    except BadRequest as refusal:
+        leave(str(refusal), 2)
+    except KeyboardInterrupt:
+        leave("interrupted; what was finished is in the store, the same command goes on from there", 130)
+
+
+def leave(sentence: str, code: int) -> NoReturn:
+    print(f"labkit: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command("studies")
+def list_studies() -> None:
+    """A line a study: question, paper, expected minutes at each scale."""
+    from labkit import studies
+
+    for study in studies.every().values():
+        minutes = ", ".join(f"{scale} {text}" for scale, text in study.minutes.items())
+        print(f"{study.name}: {study.question} [{study.paper}] minutes: {minutes}")
+
+
+@app.command("run")
+def run_study(
+    name: StudyName,
+    scale: Scale = "laptop",
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
+    jobs: Jobs = None,
+) -> None:
+    """Execute a study's notebook with papermill and print what it found."""
+    from labkit import lab, studies
+
+    study = studies.find(name)
+    params = resolve(study, scale, settings)
+    store = lab.Store.default()
+    store.check(study.name)
+    chosen = params.model_dump(mode="json")
+    folder = out or lab.run_folder(store, study.name, chosen)
+    if out:
+        lab.check_out(out, study.name)
+    for note in study.notes(params):
+        print(f"note: {note}")
+    print(f"{study.name} at {scale} scale, expected minutes: {study.minutes[scale]}", flush=True)
+    try:
+        lab.execute(study.notebook(), folder, chosen, store=store, jobs=jobs)
+    except lab.RunFailed as failure:
+        leave(str(failure), 1)
+    result = json.loads((folder / "result.json").read_text("utf-8"))
+    print()
+    print_table(study.summary_table(result["summary"]))
+    print(f"\n{result['finding']}\n")
+    for file in lab.RUN_FILES:
+        print(f"  {folder / file}")
+
+
+@app.command("sweep")
+def sweep_study(
+    name: StudyName,
+    grid: Annotated[
+        list[str] | None, typer.Option("--grid", metavar="NAME=V1,V2,...", help="values (repeatable)")
+    ] = None,
+    scale: Scale = "laptop",
+    settings: Settings = None,
+    jobs: Jobs = None,
+) -> None:
+    """Measure the points of a grid, without a notebook; what the store holds is not measured again."""
+    from labkit import lab, studies
+
+    study = studies.find(name)
+    if not grid:
+        raise BadRequest(
+            f"--grid is missing: say what varies, for example --grid {next(iter(study.scales['laptop']))}=..."
+        )
+    axes = {axis: grid_values(study, axis, text) for axis, text in studies.parse_settings(grid, "--grid").items()}
+    given = {key: studies.parse_value(value) for key, value in studies.parse_settings(settings or []).items()}
+    if both := axes.keys() & given.keys():
+        raise BadRequest(f"'{min(both)}' is given by --grid and by --set: once is enough")
+    points: dict[str, Any] = {}
+    for values in product(*axes.values()):
+        params = study.resolve({"scale": scale, **given, **dict(zip(axes, values, strict=True))})
+        for note in study.notes(params):
+            print(f"note: {note}")
+        points |= {point.address: point for point in study.points(params)}
+    store = lab.Store.default()
+    outcomes = lab.run_points(
+        list(points.values()),
+        study.measure,
+        store=store,
+        jobs=jobs,
+        progress=lab.Progress.default(study.describe),
+    )
+    failed = [outcome for outcome in outcomes if outcome.row is None]
+    for outcome in outcomes:
+        if outcome.row is not None:
+            print(f"{outcome.point.address}  {study.describe(outcome.row)}")
+    for outcome in failed:
+        print(f"{outcome.point.address}  FAILED {outcome.error}\n{outcome.traceback or ''}", file=sys.stderr)
+    if failed:
+        leave(f"{len(failed)} of {len(outcomes)} points failed; the others are in {store.root}", 1)
+
+
+def grid_values(study: "Study", axis: str, text: str) -> list[Any]:
+    """The values of one axis. A parameter that is itself a list takes all of them at once: it is an axis already."""
+    from labkit import studies
+
+    if axis not in study.Params.model_fields or axis == "scale":
+        raise unknown("grid parameter", axis, [field for field in study.Params.model_fields if field != "scale"])
+    values = [studies.parse_value(value) for value in text.strip("[]").split(",")]
+    return [values] if isinstance(study.scales["laptop"].get(axis), list) else values
+
+
+def resolve(study: "Study", scale: str, settings: list[str] | None) -> Any:
+    from labkit import studies
+
+    given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
+    if "scale" in given:
+        raise BadRequest("the scale is set by --scale, not by --set")
+    return study.resolve({**given, "scale": scale})
+
+
+@app.command("results")
+def show_results(
+    name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study in the store")] = None,
+    form: Annotated[str, typer.Option("--format", help="table, csv or json")] = "table",
+    sql: Annotated[str | None, typer.Option(help="a query; the tables are `points` and one a study")] = None,
+) -> None:
+    """What the store holds, a row a point; or the answer to a query over it."""
+    from labkit import studies
+    from labkit.lab import Store
+    from labkit.lab.query import query
+
+    if form not in ("table", "csv", "json"):
+        raise unknown("format", form, ["table", "csv", "json"])
+    if name is not None:
+        studies.find(name)
+    table = query(Store.default(), name, sql)
+    if form == "csv":
+        print(table.to_csv(index=False), end="")
+    elif form == "json":
+        print(table.to_json(orient="records", indent=1))
+    elif table.empty:
+        print("no rows")
+    else:
+        print_table([{str(k): v for k, v in row.items()} for row in table.to_dict("records")])
+
+
+@app.command("ask")
+def ask_model(
+    where: Annotated[str, typer.Argument(metavar="POINT_OR_DIR", help="a point's address, or a folder with a model")],
+    rule: Annotated[str, typer.Option(help="'x -> y'")],
+    text: Annotated[str, typer.Option("--input", help="the input z")],
+) -> None:
+    """What a trained model answers, beside the oracle."""
+    from labkit import learn
+    from labkit.instructions import Rule
+    from labkit.lab import Store
+
+    folder = Path(where) if Path(where).is_dir() else Store.default().find(where)
+    answer = learn.ask(learn.load(folder), Rule.parse(rule), text)
+    print(f"model   {answer.answer}\noracle  {answer.oracle}\n{'right' if answer.correct else 'wrong'}")
+
+
+@app.command("markov")
+def run_markov(
+    file: Annotated[Path, typer.Argument(help="rules, one a line: `ab -> c`, stop rule `ab ->. c`")],
+    text: Annotated[str, typer.Argument(metavar="INPUT")],
+    trace: Annotated[bool, typer.Option("--trace", help="print every step")] = False,
+    max_steps: Annotated[int, typer.Option(min=0, help="give up after so many steps")] = 10_000,
+) -> None:
+    """Run a Markov algorithm."""
+    from labkit.instructions import markov
+
+    run = markov.run(markov.load(file), text, max_steps=max_steps)
+    if trace:
+        print("\n".join(markov.format_trace(run)))
+    print(run.output)
+
+
+@app.command("bench")
+def run_bench() -> None:
+    """Speed, side by side in one run: recipes, generators, and the share of the machine's peak."""
+    from labkit import bench
+
+    bench.main()
+
+
+@app.command("doctor")
+def look_around() -> None:
+    """What this machine offers, and what each missing piece would enable."""
+    from labkit.lab import doctor
+
+    for finding in doctor.examine():
+        print(f"{'ok ' if finding.found else '-  '} {finding.name:<12} {finding.says}")
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Rows as an aligned table; numbers to the right, floats to four digits."""
+    if not rows:
+        return
+    names = list(rows[0])
+    cell = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)  # noqa: E731
+    lines = [names, *([cell(row[name]) for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
+    right = [isinstance(rows[0][name], int | float) for name in names]
+    for line in lines:
+        padded = (text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True))
+        print("  ".join(padded).rstrip())
+
+
+if __name__ == "__main__":
+    main()

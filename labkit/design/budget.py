@@ -1,0 +1,26 @@
+"""Exact budgets: how many examples each instruction gets when all of them together get a fixed number."""
+
+import numpy as np
+import numpy.typing as npt
+
+from labkit.errors import BadRequest
+
+
+def allocate(budget: int, n_instructions: int) -> npt.NDArray[np.int64]:
+    """Share a budget evenly (the papers' I x S = N): int64 [n_instructions], summing to `budget` exactly.
+
+    When the number of instructions does not divide the budget, the first `budget % n_instructions` instructions get
+    one example more than the others.
+
+    Raises:
+        BadRequest: when some instruction would get no example.
+    """
+    if n_instructions > budget:
+        raise BadRequest(
+            f"n_instructions = {n_instructions} is more than budget = {budget} examples: "
+            f"{n_instructions - budget} instructions would have none; at most {budget} work"
+        )
+    each, rest = divmod(budget, n_instructions)
+    counts = np.full(n_instructions, each, np.int64)
+    counts[:rest] += 1
+    return counts

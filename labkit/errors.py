@@ -1,0 +1,24 @@
+"""The one way labkit refuses work.
+
+`BadRequest` carries a single sentence that names the offending thing and what is allowed. It is raised before
+any work starts; the command line prints the sentence and leaves with exit code 2.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BadRequest(ValueError):
+    """A request that cannot be carried out; `str(error)` is one sentence for the person who made it."""
+
+
+def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadRequest:
+    """The refusal of a name that does not exist, with the nearest one that does.
+
+    >>> str(unknown("scale", "labtop", ["smoke", "laptop"]))
+    "unknown scale 'labtop': did you mean 'laptop'? (allowed: smoke, laptop)"
+    """
+    names = list(allowed)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return BadRequest(f"unknown {kind} '{name}': {hint}(allowed: {', '.join(names)})")

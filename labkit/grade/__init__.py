@@ -1,0 +1,23 @@
+"""What is measured, and how well it is known.
+
+`exact` grades whole answers from one forward pass and counts them rule by rule; `intervals` turns such counts
+into an accuracy with an interval that names what it covers; `transition` locates, in a sweep over the number
+of instructions, where generalisation sets in. Nothing here trains.
+"""
+
+from labkit.grade.exact import exact_match, per_rule_counts
+from labkit.grade.intervals import Counts, Estimate, cluster_bootstrap, replicates, seed_cluster_bootstrap
+from labkit.grade.transition import Transition, curve, fit_transition
+
+__all__ = [
+    "Counts",
+    "Estimate",
+    "Transition",
+    "cluster_bootstrap",
+    "curve",
+    "exact_match",
+    "fit_transition",
+    "per_rule_counts",
+    "replicates",
+    "seed_cluster_bootstrap",
+]

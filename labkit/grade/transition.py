@@ -1,0 +1,179 @@
+"""Where generalisation sets in: the number of instructions at half the plateau, and how well that is known.
+
+The curve is a logistic in the decades of I,
+
+    accuracy(I) = plateau / (1 + exp(-slope (log10 I - log10 midpoint))),
+
+fitted by least squares with one vote a trained model: near the transition seeds differ by many times the
+binomial noise, so binomial weights would hand the fit to the curve's flat ends. Intervals are 95 %
+percentiles over `intervals.replicates` (seeds and rules, different I independent; Davison & Hinkley 1997,
+ch. 3), the curve refitted to each.
+
+Guaranteed: a position that the logistic's shape alone decides is not passed off as measured. Where accuracy
+jumps between neighbouring counts the interval spans the jump; where no rise lies within the range tried,
+`located` is False and no number is given. Left open: few seeds make it too narrow, as in `intervals` (three a
+count: about 85-95 % in simulation); test rules shared by all models correlate the points; and a curve that is
+no monotone rise to one plateau is not described by this one.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from labkit.errors import BadRequest
+from labkit.grade import intervals
+from labkit.grade.intervals import Counts, Floats, percentiles
+
+GENERALISES = 0.5  # a recipe that never answers half of the unseen questions has no transition to locate
+SLOPES = (0.2, 60.0)  # per decade; at 60 the rise from 10 % to 90 % of the plateau takes 0.07 decades: a step
+PARTIAL = (0.1, 0.9)  # shares of the plateau between which a count tells of the shape of the rise
+
+
+class Transition(NamedTuple):
+    """A transition in numbers of instructions, or `located` False with the reason in `note` and no numbers.
+
+    `bracket` runs from the largest count up to which all means stay below half the plateau to the smallest
+    from which all stay above; `slope` is per decade of instructions, on the logit's scale; `over` is as in
+    `Estimate`.
+    """
+
+    located: bool
+    note: str
+    over: str
+    midpoint: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    plateau: float | None = None
+    plateau_ci: tuple[float, float] | None = None
+    slope: float | None = None
+    bracket: tuple[int, int] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The transition for a result file: intervals as [lo, hi], whatever is unknown as None."""
+        return {
+            "midpoint": self.midpoint,
+            "ci95": [self.lo, self.hi] if self.located else None,
+            "plateau": self.plateau,
+            "plateau_ci95": list(self.plateau_ci) if self.plateau_ci else None,
+            "slope_per_decade": self.slope,
+            "located": self.located,
+            "note": self.note,
+            "bracket": list(self.bracket) if self.bracket else None,
+            "over": self.over,
+        }
+
+
+def fit_transition(
+    n_instructions: Sequence[int], per_point: Sequence[Sequence[Counts]], *, draws: int = 500, seed: int = 0
+) -> Transition:
+    """Locate the transition in a sweep over the number of instructions.
+
+    `per_point[i]` holds one `Counts` a model (a seed) trained on `n_instructions[i]` instructions. The
+    interval covers new seeds and new rules at the counts tried, given that the curve is a logistic. That
+    assumption is dropped where it would do the measuring: when fewer than two counts lie between 10 and 90 %
+    of the plateau, or the slope's own interval reaches the steepest allowed, the data cannot tell the curve
+    from a step; the interval is then widened to the bracket, and `note` says so. A bare jump is placed, by
+    convention, at the geometric centre of its bracket.
+
+    Raises `BadRequest` where counts and points do not pair up, or a count is below 1 or has no model.
+    """
+    if len(n_instructions) != len(per_point) or any(count < 1 for count in n_instructions):
+        raise BadRequest("every number of instructions, 1 or more, is paired with the counts of its seeds")
+    sweep: dict[int, list[Counts]] = {}
+    for count, seeds in sorted(zip(n_instructions, per_point, strict=True), key=lambda point: point[0]):
+        sweep.setdefault(int(count), []).extend(seeds)
+    if not all(sweep.values()):
+        raise BadRequest("every number of instructions needs at least one trained model")
+    several = all(len(seeds) > 1 for seeds in sweep.values())
+    over = intervals.SEEDS_AND_RULES if several else intervals.ONE_SEED
+    if len(sweep) < 3:
+        return Transition(False, "fewer than 3 distinct numbers of instructions: no curve to fit", over)
+
+    tried = list(sweep)
+    decades, votes = np.log10(tried), np.array([float(len(seeds)) for seeds in sweep.values()])
+    means = np.array([intervals.accuracies(seeds).mean() for seeds in sweep.values()])
+    (middle,), (slope,), (plateau,) = _fit(decades, means[None], votes)
+    above = means >= plateau / 2
+    if reason := _unlocated(means, plateau, above, tried):
+        return Transition(False, reason, over)
+
+    rises, settles = int(np.argmax(above)), len(tried) - int(np.argmin(above[::-1]))
+    bracket = tried[rises - 1], tried[settles]
+    observed = means / plateau
+    if not _partial(observed).any():
+        middle, slope = np.log10(bracket).mean(), SLOPES[1]
+        plateau = np.average(means[settles:], weights=votes[settles:])
+    fitted = expit(slope * (decades - middle))
+
+    rng = np.random.default_rng(seed)
+    resampled = [intervals.replicates(seeds, draws=draws, seed=rng) for seeds in sweep.values()]
+    middles, slopes, plateaus = _fit(decades, np.column_stack(resampled), votes)
+    n_rules = min(intervals.fewest_rules(seeds) for seeds in sweep.values())
+    plateau_ci = intervals.at_least(percentiles(plateaus), float(plateau), n_rules)
+    cut = percentiles(middles)
+    lo, hi = 10.0 ** min(cut[0], middle), 10.0 ** max(cut[1], middle)
+    notes = []
+    if np.sum(_partial(observed) & _partial(fitted)) < 2 or percentiles(slopes)[1] > 0.98 * SLOPES[1]:
+        lo, hi = min(lo, bracket[0]), max(hi, bracket[1])
+        span = f"{bracket[0]:,} to {bracket[1]:,}"
+        notes.append(f"too few counts in the rise to tell it from a step: the interval spans {span} at least")
+    if fitted[-1] < PARTIAL[1]:
+        notes.append("accuracy still rises at the largest count: the plateau is the logistic's extrapolation")
+    if cut[0] <= decades[0] or cut[1] >= decades[-1]:
+        notes.append("the interval is cut off at the range tried")
+    numbers = float(10**middle), float(lo), float(hi), float(plateau), plateau_ci, float(slope), bracket
+    return Transition(True, "; ".join(notes), over, *numbers)
+
+
+def curve(transition: Transition, xs: ArrayLike) -> Floats:
+    """The fitted accuracy at `xs` instructions (1 or more; any shape), to draw; NaN if none was located."""
+    xs = np.asarray(xs, dtype=float)
+    if np.any(xs < 1):
+        raise BadRequest("the curve is drawn over numbers of instructions, 1 or more")
+    if transition.midpoint is None or transition.slope is None or transition.plateau is None:
+        return np.full(xs.shape, np.nan)
+    return transition.plateau * expit(transition.slope * np.log10(xs / transition.midpoint))
+
+
+def _unlocated(means: Floats, plateau: float, above: NDArray[np.bool_], tried: list[int]) -> str:
+    """Why no transition lies within the range tried, in one sentence; empty where one does."""
+    if means.max() < GENERALISES:
+        span = f"{tried[0]:,}..{tried[-1]:,}"
+        return f"accuracy never reaches {GENERALISES:g} in {span} instructions: no transition located"
+    if plateau < GENERALISES:
+        return f"accuracy reaches {GENERALISES:g} but does not stay there: no transition located"
+    if above[0]:
+        return f"already above half the plateau at the smallest count ({tried[0]:,}): no transition located"
+    if not above[-1]:
+        return f"back below half the plateau at the largest count ({tried[-1]:,}): no transition located"
+    return ""
+
+
+def _partial(share: Floats) -> NDArray[np.bool_]:
+    return (share > PARTIAL[0]) & (share < PARTIAL[1])
+
+
+def _fit(decades: Floats, curves: Floats, votes: Floats) -> tuple[Floats, Floats, Floats]:
+    """Weighted least squares for many curves [r, k] at once: log10 midpoint, slope and plateau, each [r].
+
+    Given the other two the best plateau is a ratio of sums (variable projection), so two bounded parameters
+    are left: one coarse grid over both, then ever finer 9 x 9 grids around each curve's best cell. There is
+    no start to choose and no step to diverge; it agrees with scipy's bounded least squares
+    (tests/test_transition.py).
+    """
+    low, high = np.array([decades[[0, -1]], np.log(SLOPES)]).T
+    cells = low + np.mgrid[0:1:97j, 0:1:41j].reshape(2, -1).T[None] * (high - low)  # [1, cells, 2]
+    around, reach = np.mgrid[-1:1:9j, -1:1:9j].reshape(2, -1).T, (high - low) / [48, 20]
+    rows = np.arange(len(curves))
+    for _ in range(16):
+        shape = expit(np.exp(cells[..., 1:]) * (decades - cells[..., :1]))  # [1 or r, cells, k]
+        along, norm = (shape @ (votes * curves)[..., None])[..., 0], shape**2 @ votes  # [r, cells]
+        plateau = np.clip(along / norm, 0, 1)
+        best = np.argmin(plateau * (plateau * norm - 2 * along), axis=1)
+        centre = cells[rows % len(cells), best]
+        cells = np.clip(centre[:, None] + reach * around, low, high)
+        reach = 0.6 * reach
+    return centre[:, 0], np.exp(centre[:, 1]), plateau[rows, best]

@@ -1,0 +1,188 @@
+"""Whole Markov algorithms (normal algorithms): ordered rewrite rules, applied until they stop.
+
+A. A. Markov's model of computation (Theory of Algorithms, 1954); the rewriting task of arXiv 2402.10891 is
+one step of one rule. A step takes the first rule whose left side occurs in the string and replaces the leftmost
+occurrence; the run ends after a stop rule, or when no rule applies. The model is Turing-complete, so nothing
+tells a long run from an endless one: steps and length are limited instead.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from labkit.errors import BadRequest, unknown
+
+MAX_LENGTH = 1_000_000  # symbols that a string may grow to
+
+
+class StepLimit(BadRequest):
+    """A run outgrew its limit of steps or of symbols."""
+
+
+@dataclass(frozen=True)
+class Production:
+    """One rule. An empty pattern occurs at the start of every string; after a stop rule the run ends."""
+
+    pattern: str
+    replacement: str
+    stop: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.pattern} {'->.' if self.stop else '->'} {self.replacement}".strip()
+
+
+@dataclass(frozen=True)
+class MarkovAlgorithm:
+    """Rules in order of precedence, and what the file says about them in the comment it opens with."""
+
+    productions: tuple[Production, ...]
+    name: str = "<text>"
+    comment: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.productions))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: rule `rule_number` (from 1) replaced its pattern at `position` (from 0) of `before`."""
+
+    rule_number: int
+    production: Production
+    before: str
+    position: int
+    after: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's outcome: the string it ended with, how many steps it took, and why it ended."""
+
+    algorithm: MarkovAlgorithm
+    input: str
+    output: str
+    steps: int
+    halted: Literal["stop", "no rule applies", "limit"]
+
+    @property
+    def trace(self) -> Iterator[Step]:
+        """The steps one by one, from a replay: a run keeps none, as their strings may not fit into memory."""
+        return islice(_steps(self.algorithm, self.input), self.steps)
+
+
+def parse(text: str, source: str = "<text>") -> MarkovAlgorithm:
+    """The algorithm written as one rule a line: `ab -> c`, or `ab ->. c` for a stop rule.
+
+    Either side may be empty, blanks around the arrow are ignored, and `#` starts a comment. Raises BadRequest
+    with the source and number of a line that is no rule, or when there is no rule at all.
+    """
+    productions, opening = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        rule, _, comment = line.partition("#")
+        if rule.strip():
+            productions.append(_production(line, rule, f"{source}, line {number}"))
+        elif not productions:
+            opening.append(comment.strip())
+    if not productions:
+        raise BadRequest(f"{source} holds no rule: write one a line, such as ab -> c")
+    return MarkovAlgorithm(tuple(productions), Path(source).stem, "\n".join(opening).strip())
+
+
+def _production(line: str, rule: str, where: str) -> Production:
+    sides = rule.split("->")
+    if len(sides) == 2:
+        pattern, replacement = sides[0].strip(), sides[1]
+        stop = replacement.startswith(".")
+        replacement = replacement.removeprefix(".").strip()
+        if len(pattern.split()) <= 1 and len(replacement.split()) <= 1:
+            return Production(pattern, replacement, stop)
+    raise BadRequest(
+        f'{where}: "{line.strip()}" is not a rule: write x -> y, or x ->. y to stop, no blanks within a side'
+    )
+
+
+def _steps(algorithm: MarkovAlgorithm, text: str) -> Iterator[Step]:
+    """Every step of the run, however long; StepLimit when the string outgrows `MAX_LENGTH` symbols."""
+    rules = list(enumerate(algorithm.productions, start=1))
+    while applicable := next(((number, rule) for number, rule in rules if rule.pattern in text), None):
+        number, rule = applicable
+        position = text.index(rule.pattern)
+        after = text[:position] + rule.replacement + text[position + len(rule.pattern) :]
+        if len(after) > MAX_LENGTH:
+            raise StepLimit(
+                f"{algorithm.name} has grown its string beyond {MAX_LENGTH:,} symbols: give it a shorter "
+                "input, or a smaller max_steps if it never stops"
+            )
+        yield Step(number, rule, text, position, after)
+        if rule.stop:
+            return
+        text = after
+
+
+def run(
+    algorithm: MarkovAlgorithm,
+    text: str,
+    max_steps: int = 10_000,
+    *,
+    on_limit: Literal["raise", "return"] = "raise",
+) -> Run:
+    """Run the algorithm on any string of symbols.
+
+    A run that is not over after max_steps raises StepLimit, or with on_limit="return" is returned as it then
+    stands, halted by "limit". StepLimit also when the string outgrows `MAX_LENGTH` symbols.
+
+    >>> run(parse("ab -> ba"), "abab")  # doctest: +ELLIPSIS
+    Run(..., input='abab', output='bbaa', steps=3, halted='no rule applies')
+    """
+    if max_steps < 0:
+        raise BadRequest(f"max_steps is {max_steps}: it must be 0 or more")
+    if on_limit not in ("raise", "return"):
+        raise unknown("on_limit", on_limit, ["raise", "return"])
+    output, taken, stopped = text, 0, False
+    for step in _steps(algorithm, text):
+        if taken == max_steps:
+            if on_limit == "return":
+                return Run(algorithm, text, output, taken, "limit")
+            raise StepLimit(
+                f"{algorithm.name} is not over after {max_steps:,} steps: raise max_steps if it needs more, "
+                "or look into a shorter run for a loop"
+            )
+        output, taken, stopped = step.after, taken + 1, step.production.stop
+    return Run(algorithm, text, output, taken, "stop" if stopped else "no rule applies")
+
+
+def format_trace(run: Run) -> list[str]:
+    """A line for each string of the run: what is replaced next in brackets, by which rule, and why it ended.
+
+    >>> print("\\n".join(format_trace(run(parse("ab -> ba"), "aab"))))
+        0  a[ab]  rule 1: ab -> ba
+        1  [ab]a  rule 1: ab -> ba
+        2  baa    no rule applies
+    """
+    trace = list(run.trace)
+    strings = []
+    for step in trace:
+        end = step.position + len(step.production.pattern)
+        strings.append(f"{step.before[: step.position]}[{step.production.pattern}]{step.before[end:]}")
+    reasons = [f"rule {step.rule_number}: {step.production}" for step in trace]
+    width = max(map(len, [*strings, run.output]))
+    rows = zip([*strings, run.output], [*reasons, run.halted], strict=True)
+    return [f"{number:>5}  {string:<{width}}  {reason}" for number, (string, reason) in enumerate(rows)]
+
+
+def load(path: str | Path) -> MarkovAlgorithm:
+    """The algorithm in a file, named after it; BadRequest when the file cannot be read or parsed."""
+    try:
+        text = Path(path).read_text("utf-8")
+    except OSError as error:
+        raise BadRequest(f"cannot read the Markov algorithm {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadRequest(f"cannot read the Markov algorithm {path}: it is not a text file in UTF-8") from None
+    return parse(text, str(path))
+
+
+def textbook() -> dict[str, Path]:
+    """The algorithms that come with the package, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "textbook").glob("*.markov"))}

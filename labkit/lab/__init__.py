@@ -1,0 +1,29 @@
+"""Running and remembering: the store, the sweep over points, papermill execution, provenance. Knows no study."""
+
+from labkit.lab.execute import RUN_FILES, RunFailed, check_out, execute, run_folder
+from labkit.lab.progress import Progress
+from labkit.lab.provenance import provenance
+from labkit.lab.store import Measure, Point, Record, Row, Store, write_json, write_text
+from labkit.lab.sweep import Outcome, SweepFailed, default_jobs, run_points, sweep
+
+__all__ = [
+    "RUN_FILES",
+    "Measure",
+    "Outcome",
+    "Point",
+    "Progress",
+    "Record",
+    "Row",
+    "RunFailed",
+    "Store",
+    "SweepFailed",
+    "check_out",
+    "default_jobs",
+    "execute",
+    "provenance",
+    "run_folder",
+    "run_points",
+    "sweep",
+    "write_json",
+    "write_text",
+]

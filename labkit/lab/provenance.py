@@ -1,0 +1,73 @@
+"""Provenance: what a result was made with: code, versions, machine."""
+
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from labkit import __version__
+
+PACKAGES = (
+    "torch", "numpy", "scipy", "transformers", "pydantic", "pandas", "altair", "papermill", "jupyterlab", "duckdb",
+    "ipywidgets", "vl-convert-python", "peft", "bitsandbytes", "datasets", "accelerate",
+)  # fmt: skip
+
+
+def provenance() -> dict[str, Any]:
+    """Code, versions and machine, as JSON-friendly values; no names of people, hosts or folders."""
+    return {
+        "labkit": __version__,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "packages": installed(PACKAGES),
+        "system": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": len(psutil.Process().cpu_affinity())
+        if hasattr(psutil.Process, "cpu_affinity")
+        else psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def installed(packages: tuple[str, ...]) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> str | None:
+    """The commit of the checkout the code runs from, with `+changes` when files differ from it; None outside one."""
+    root = Path(__file__).parent.parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(root, "status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(root: Path, *words: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def cpu_name() -> str:
+    """The processor's name for people."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,43 @@
+"""SQL over the store: DuckDB reads the points' `result.json` files where they lie.
+
+Tables: one a study, named by it, and `points`, which is all of them (or the one study asked for). A row is a point:
+its settings and what was measured. Lists of counts by rule are left out of `points` unless a query names them through
+the study's own table.
+"""
+
+from typing import TYPE_CHECKING
+
+from labkit.errors import BadRequest
+from labkit.lab.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def query(store: Store, study: str | None = None, sql: str | None = None) -> "pd.DataFrame":
+    """The answer to `sql`, default every scalar column of `points`.
+
+    Raises:
+        BadRequest: for an empty or damaged store, or a query that DuckDB refuses.
+    """
+    import duckdb
+
+    names = [study] if study else store.studies()
+    names = [name for name in names if store.rows(name)]  # reads them all: a damaged file is named here
+    if not names:
+        raise BadRequest(
+            f"no finished points{f' of {study}' if study else ''} in {store.root}: `labkit run` makes some"
+        )
+    with duckdb.connect(config={"enable_external_access": True}) as db:
+        for name in names:
+            files = (store.points_folder(name) / "*" / "result.json").as_posix().replace("'", "''")
+            db.execute(f"create view \"{name}\" as select * from read_json('{files}', union_by_name = true)")
+        union = " union all by name ".join(f'select * from "{name}"' for name in names)
+        db.execute(f"create view every_column as {union}")
+        columns = db.execute("describe every_column").fetchall()
+        scalars = ", ".join(f'"{column[0]}"' for column in columns if not column[1].endswith("[]"))
+        db.execute(f"create view points as select {scalars} from every_column")
+        try:
+            return db.execute(sql or "from points").df()
+        except duckdb.Error as error:
+            raise BadRequest(f"the query was refused: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,248 @@
+"""The store: every measured point, kept as plain files under its own address.
+
+    papermill_runs/<study>/points/<address>/{point.json, result.json, log.jsonl, ...}
+
+Guarantees
+- A point's address is a hash of everything that decides its result, so equal points share one folder.
+- A folder is written under a temporary name and renamed: a finished point is whole, a half-written one is ignored
+  and redone. A failed point leaves `error.json` (with its traceback) and is tried again by the next sweep.
+- Two processes may share a store: a point is worked on under a file lock that the system frees when a process dies.
+- Stores merge by copying folders; DuckDB answers SQL over them.
+
+Limits: the lock is an advisory one of the local machine, so two machines on one network folder may both measure a
+point (the first to finish is kept; equal seeds make the results equal). A damaged finished point is never
+overwritten: it is named, and the person decides.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict
+
+from labkit.errors import BadRequest
+
+Row = dict[str, Any]
+ADDRESS_LENGTH = 16
+
+
+class Point(BaseModel):
+    """One cell of a study's design: frozen, JSON-serialisable, addressed by its content.
+
+    A study derives its own class and adds the fields that decide the result. `version` is raised when the same
+    fields come to mean another measurement, so that old results are not mistaken for new ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study: str
+    version: int
+
+    @property
+    def address(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the point's canonical JSON."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:ADDRESS_LENGTH]
+
+
+class Record:
+    """Where one measurement leaves its traces: a folder for artefacts and `log.jsonl`, one JSON object a line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
+
+    def log(self, **fields: Any) -> None:
+        """Append a line to the log; it can be read while the measurement runs."""
+        self._log.write(json.dumps(fields) + "\n")
+        self._log.flush()
+
+    def close(self) -> None:
+        self._log.close()
+
+
+Measure = Callable[[Any, Record], Row]
+
+
+class Store:
+    """The points below one folder, usually `papermill_runs/`."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    @classmethod
+    def default(cls) -> Self:
+        """`$LABKIT_RUNS`, else the nearest `papermill_runs/` at or above the working directory, else a new one here."""
+        if "LABKIT_RUNS" in os.environ:
+            return cls(os.environ["LABKIT_RUNS"])
+        here = Path.cwd()
+        found = (folder / "papermill_runs" for folder in (here, *here.parents))
+        return cls(next((path for path in found if path.is_dir()), here / "papermill_runs"))
+
+    def points_folder(self, study: str) -> Path:
+        return self.root / study / "points"
+
+    def folder(self, point: Point) -> Path:
+        return self.points_folder(point.study) / point.address
+
+    def check(self, study: str | None = None) -> None:
+        """Look the store over before work starts.
+
+        Raises:
+            BadRequest: when the folder cannot be written, or holds a foreign or damaged entry; names it.
+        """
+        ensure_writable(self.root)
+        for name in [study] if study else self.studies():
+            for folder in self._folders(name):
+                _read_finished(folder)
+
+    def studies(self) -> list[str]:
+        """The studies that have points here."""
+        return sorted(path.parent.name for path in self.root.glob("*/points") if path.is_dir())
+
+    def result(self, point: Point) -> Row | None:
+        """The point's row, or None when it has not been finished.
+
+        Raises:
+            BadRequest: when its folder is damaged.
+        """
+        return _read_finished(self.folder(point))
+
+    def rows(self, study: str) -> list[Row]:
+        """Every finished row of a study, by address.
+
+        Raises:
+            BadRequest: at the first foreign or damaged entry.
+        """
+        found = (_read_finished(folder) for folder in self._folders(study))
+        return [row for row in found if row is not None]
+
+    def log(self, study: str, address: str) -> list[Row]:
+        """The lines that the measurement of a point logged (say, its learning curve)."""
+        path = self.points_folder(study) / address / "log.jsonl"
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+    def find(self, address: str) -> Path:
+        """The folder of the one finished point whose address starts with `address`.
+
+        Raises:
+            BadRequest: when there is none, or more than one.
+        """
+        found = sorted(
+            path.parent for path in self.root.glob("*/points/*/result.json") if path.parent.name.startswith(address)
+        )
+        if len(found) == 1:
+            return found[0]
+        how_many = f"{len(found)} points" if found else "no finished point"
+        raise BadRequest(f"'{address}' names {how_many} in {self.root}: `labkit results` lists the addresses")
+
+    def measure(self, point: Point, measure: Measure) -> Row:
+        """The point's row: read when finished, else measured, kept and returned.
+
+        Raises:
+            Exception: whatever `measure` raised, after `error.json` has been left in the point's folder.
+        """
+        points = self.points_folder(point.study)
+        (points / ".locks").mkdir(parents=True, exist_ok=True)
+        with FileLock(points / ".locks" / f"{point.address}.lock"):
+            found = self.result(point)
+            if found is not None:
+                return found
+            for stale in points.glob(f".tmp-{point.address}-*"):  # left by a killed process: we hold its lock
+                shutil.rmtree(stale, ignore_errors=True)
+            scratch = points / f".tmp-{point.address}-{uuid4().hex[:8]}"
+            scratch.mkdir()
+            write_json(scratch / "point.json", point.model_dump(mode="json"))
+            record = Record(scratch)
+            try:
+                measured = measure(point, record)
+            except BaseException as error:
+                record.close()
+                if isinstance(error, Exception):
+                    self._fail(point, scratch, f"{type(error).__name__}: {error}", traceback.format_exc())
+                raise
+            record.close()
+            row = {"address": point.address, **point.model_dump(mode="json"), **measured}
+            row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            write_json(scratch / "result.json", row)
+            self._move_in(scratch, self.folder(point))
+            return row
+
+    def fail(self, point: Point, error: str, detail: str) -> None:
+        """Leave `error.json` for a point whose process died before it could do so itself."""
+        points = self.points_folder(point.study)
+        for scratch in points.glob(f".tmp-{point.address}-*"):
+            self._fail(point, scratch, error, detail)
+
+    def _fail(self, point: Point, scratch: Path, error: str, detail: str) -> None:
+        write_json(scratch / "error.json", {"error": error, "traceback": detail})
+        self._move_in(scratch, self.folder(point))
+
+    @staticmethod
+    def _move_in(scratch: Path, final: Path) -> None:
+        if final.exists():  # an earlier failure of the same point, which this attempt replaces
+            shutil.rmtree(final)
+        scratch.rename(final)
+
+    def _folders(self, study: str) -> Iterator[Path]:
+        points = self.points_folder(study)
+        if not points.is_dir():
+            return
+        for path in sorted(points.iterdir()):
+            if path.name.startswith("."):
+                continue
+            if not path.is_dir() or len(path.name) != ADDRESS_LENGTH or not (path / "point.json").exists():
+                raise BadRequest(
+                    f"foreign entry in the store: {path} is not the folder of a point; move it away and start again"
+                )
+            yield path
+
+
+def _read_finished(folder: Path) -> Row | None:
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    try:
+        row = json.loads(path.read_text("utf-8"))
+        whole = isinstance(row, dict) and row.get("address") == folder.name
+    except ValueError:
+        whole = False
+    if not whole:
+        raise BadRequest(
+            f"damaged result in the store: {path} is not what its folder's name promises; move {folder} away"
+        )
+    return dict(row)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as `write_text` does; NaN is refused, since other readers refuse it too."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that a reader never sees half of it."""
+    scratch = path.with_name(f".tmp-{path.name}-{uuid4().hex[:8]}")
+    with scratch.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+
+
+def ensure_writable(folder: Path) -> None:
+    """Make the folder if need be; BadRequest when nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".tmp-probe-{uuid4().hex[:8]}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadRequest(f"cannot write to {folder}: {error.strerror or error}; name a writable folder") from None

@@ -1,0 +1,194 @@
+"""The sweep: measure many points, a process a core, one thread each.
+
+Guarantees
+- A point that the store already holds is not measured again; what remains is measured in the order given.
+- A point that raises, or whose process is killed, is recorded with its traceback and does not stop the others.
+- Ctrl-C or a kill loses at most the points in flight: each finished one is in the store. When the parent is killed,
+  a worker finishes the point it is at and leaves.
+- Results do not depend on the number of workers: a measurement is pure up to its point, and every worker uses one
+  thread.
+
+`jobs=0` measures in this process, for debugging. Workers are spawned, not forked: a fork of a process that has used
+torch threads or CUDA is not safe.
+"""
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+from labkit.errors import BadRequest
+from labkit.lab.progress import Progress
+from labkit.lab.store import Measure, Point, Row, Store
+
+
+class Outcome(NamedTuple):
+    """What became of one point: its row, or why there is none."""
+
+    point: Point
+    row: Row | None
+    error: str | None = None  # the last line for people
+    traceback: str | None = None
+
+
+class SweepFailed(RuntimeError):
+    """Some points failed. All others are in the store; the message names the first failure."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self.failed = [outcome for outcome in outcomes if outcome.row is None]
+        first = self.failed[0]
+        super().__init__(
+            f"{len(self.failed)} of {len(outcomes)} points failed (the others are kept); first, point "
+            f"{first.point.address}: {first.error}\n{first.traceback or ''}"
+        )
+
+
+def cores() -> int:
+    """The number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_jobs() -> int:
+    """`$LABKIT_JOBS`, else one worker a core."""
+    return int(os.environ.get("LABKIT_JOBS") or cores())
+
+
+def sweep(
+    points: Sequence[Point],
+    measure: Measure,
+    *,
+    store: Store | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """Measure every point, or read it from the store; the rows come in the order of `points`.
+
+    Args:
+        points: The cells of a design; equal points are measured once.
+        measure: A module-level function `(point, record) -> row`, pure up to its point.
+        store: Where finished points are; default `Store.default()`.
+        jobs: Worker processes; default `$LABKIT_JOBS` or one a core; 0 measures in this process.
+        progress: Shows done/total, rate and time left; default by `Progress.default()`.
+
+    Raises:
+        BadRequest: when the store cannot be used; nothing was started.
+        SweepFailed: at the end, when any point failed; the others are in the store.
+    """
+    outcomes = run_points(points, measure, store=store, jobs=jobs, progress=progress)
+    if any(outcome.row is None for outcome in outcomes):
+        raise SweepFailed(outcomes)
+    return [outcome.row for outcome in outcomes if outcome.row is not None]
+
+
+def run_points(
+    points: Sequence[Point],
+    measure: Measure,
+    *,
+    store: Store | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> list[Outcome]:
+    """`sweep`, with the failures told apart instead of raised."""
+    store = store or Store.default()
+    jobs = default_jobs() if jobs is None else jobs
+    if jobs < 0:
+        raise BadRequest(f"jobs = {jobs} must be 0 (in this process) or more")
+    for study in sorted({point.study for point in points}):
+        store.check(study)
+    unique = {point.address: point for point in points}
+    outcomes: dict[str, Outcome] = {}
+    for address, point in unique.items():
+        row = store.result(point)
+        if row is not None:
+            outcomes[address] = Outcome(point, row)
+    missing = [point for address, point in unique.items() if address not in outcomes]
+    progress = progress or Progress.default()
+    progress.start(total=len(unique), already=len(outcomes))
+    try:
+        work = _here(missing, measure, store) if jobs == 0 else _in_workers(missing, measure, store, jobs)
+        for outcome in work:
+            outcomes[outcome.point.address] = outcome
+            progress.step(outcome.row, outcome.error)
+    finally:
+        progress.close()
+    return [outcomes[point.address] for point in points]
+
+
+def _here(points: Sequence[Point], measure: Measure, store: Store) -> Iterator[Outcome]:
+    for point in points:
+        yield _attempt(point, measure, store)
+
+
+def _attempt(point: Point, measure: Measure, store: Store) -> Outcome:
+    try:
+        return Outcome(point, store.measure(point, measure))
+    except Exception as error:
+        return Outcome(point, None, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+class _Worker:
+    """A spawned process with a pipe: a point goes in, its outcome comes out."""
+
+    def __init__(self, measure: Measure, store: Store) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, measure, store), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.point: Point | None = None
+
+    def give(self, point: Point) -> None:
+        self.point = point
+        self.pipe.send(point)
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join()
+
+
+def _serve(pipe: "Connection[Any, Any]", measure: Measure, store: Store) -> None:
+    """A worker's life: measure what comes through the pipe until the parent closes it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        while True:
+            pipe.send(_attempt(pipe.recv(), measure, store))
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def _in_workers(points: Sequence[Point], measure: Measure, store: Store, jobs: int) -> Iterator[Outcome]:
+    queue = list(reversed(points))
+    workers = [_Worker(measure, store) for _ in range(min(jobs, len(queue)))]
+    try:
+        for worker in workers:
+            worker.give(queue.pop())
+        while busy := [worker for worker in workers if worker.point is not None]:
+            ready = wait([worker.pipe for worker in busy])
+            for worker in [worker for worker in busy if worker.pipe in ready]:
+                point = worker.point
+                assert point is not None
+                try:
+                    outcome = worker.pipe.recv()
+                except EOFError:  # the process is gone: killed, out of memory, or crashed in native code
+                    worker.process.join()
+                    error = f"the worker process died (exit code {worker.process.exitcode}; killed or out of memory?)"
+                    store.fail(point, error, "")
+                    outcome = Outcome(point, None, error)
+                    workers.remove(worker)
+                    if queue:
+                        worker = _Worker(measure, store)
+                        workers.append(worker)
+                worker.point = None
+                if queue:
+                    worker.give(queue.pop())
+                yield outcome
+    finally:
+        for worker in workers:
+            worker.stop()

@@ -1,0 +1,92 @@
+"""A trained model on disk: `model.safetensors` (weights) beside `model.json` (how to build it, its task)."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from labkit.errors import BadRequest, unknown
+from labkit.instructions import RewritingTask, Rule
+from labkit.learn import fast, paper
+from labkit.learn.encoding import encode_prompt, vocabulary
+from labkit.learn.train import generate
+from labkit.learn.transformer import Shape
+
+RECIPES = {"fast": fast, "paper": paper}
+
+
+class Learner(NamedTuple):
+    """A model, the recipe that built it and the task it was trained on."""
+
+    model: nn.Module
+    recipe: str
+    shape: Shape
+    task: RewritingTask
+
+
+class Answer(NamedTuple):
+    """What a model answered, and what is right."""
+
+    answer: str
+    oracle: str
+
+    @property
+    def correct(self) -> bool:
+        return self.answer == self.oracle
+
+
+def build(recipe: str, shape: Shape, seed: int) -> nn.Module:
+    """A fresh model; equal seeds give equal weights.
+
+    Raises:
+        BadRequest: for an unknown recipe.
+    """
+    if recipe not in RECIPES:
+        raise unknown("recipe", recipe, RECIPES)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return RECIPES[recipe].build(shape)
+
+
+def save(folder: Path, learner: Learner) -> None:
+    """Write the learner into an existing folder."""
+    weights = {name: p.detach().cpu().contiguous() for name, p in learner.model.named_parameters()}
+    save_file(weights, folder / "model.safetensors")
+    about = {"recipe": learner.recipe, "shape": asdict(learner.shape), "task": asdict(learner.task)}
+    (folder / "model.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+
+
+def load(folder: Path) -> Learner:
+    """Read a learner back.
+
+    Raises:
+        BadRequest: when the folder holds no model.
+    """
+    try:
+        about = json.loads((folder / "model.json").read_text("utf-8"))
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, ValueError):
+        raise BadRequest(f"no trained model in {folder}: expected model.json and model.safetensors") from None
+    task = about["task"]
+    if isinstance(task["occurrences"], list):
+        task["occurrences"] = tuple(task["occurrences"])
+    shape = Shape(**about["shape"])
+    model = build(about["recipe"], shape, seed=0)
+    model.load_state_dict(weights, strict=False)  # GPT-2 ties its head to its embedding and saves it once
+    return Learner(model, about["recipe"], shape, RewritingTask(**task))
+
+
+def ask(learner: Learner, rule: Rule, text: str) -> Answer:
+    """What the model makes of one rule and input, by greedy decoding, beside the oracle's answer.
+
+    Raises:
+        BadRequest: for a symbol outside the alphabet, or lengths the model was not trained on.
+    """
+    prompt = torch.from_numpy(encode_prompt(learner.task, rule.pattern, rule.replacement, text)).long()
+    tokens = generate(learner.model, prompt, learner.task.input_length)[0]
+    symbols = vocabulary(learner.task)
+    return Answer("".join(symbols[t] for t in tokens.tolist()), rule.apply(text))

@@ -1,0 +1,64 @@
+"""The `paper` recipe: GPT-2 from scratch, AdamW at 1e-3, a linear schedule (arXiv 2402.10891, section 3).
+
+The architecture is transformers' own `GPT2LMHeadModel`; at the paper's sizes it has 6 layers, 4 heads and width 256.
+The papers give no dropout; ours is off, so that the data alone decides what is learned.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from labkit.learn.transformer import Shape
+
+LEARNING_RATE = 1e-3
+
+
+class GPT2(nn.Module):
+    """transformers' GPT-2 with the interface of `labkit.learn.transformer.Transformer`."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        from transformers import GPT2LMHeadModel
+
+        self.shape = shape
+        self.gpt2 = GPT2LMHeadModel(gpt2_configuration(shape))
+
+    def forward(self, tokens: Tensor, answer: int) -> Tensor:
+        return self.gpt2(input_ids=tokens, logits_to_keep=answer, use_cache=False).logits
+
+
+def gpt2_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transformers' config, imported late
+    """GPT-2's configuration at the given sizes; `expansion` and `context` are this lab's own and play no part."""
+    from transformers import GPT2Config
+
+    return GPT2Config(
+        vocab_size=shape.vocabulary,
+        n_positions=shape.length,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        n_embd=shape.width,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+
+
+def build(shape: Shape) -> GPT2:
+    """The model of this recipe."""
+    return GPT2(shape)
+
+
+class Optimiser:
+    """AdamW with a rate that falls linearly to zero."""
+
+    def __init__(self, model: nn.Module, steps: int, learning_rate: float | None = None) -> None:
+        self.rate = LEARNING_RATE if learning_rate is None else learning_rate
+        self.steps = steps
+        self.adamw = torch.optim.AdamW(model.parameters(), lr=self.rate, weight_decay=0.01, fused=True)
+
+    def step(self, step: int) -> None:
+        for group in self.adamw.param_groups:
+            group["lr"] = self.rate * (self.steps - step) / self.steps
+        self.adamw.step()
+        self.adamw.zero_grad()

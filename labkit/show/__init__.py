@@ -1,0 +1,16 @@
+"""What people look at: charts, the report of a run, a notebook's controls, and the papers' figures as data.
+
+The room computes no results: it draws what it is given. After one call of `enable()`, every Altair chart of a
+notebook wears labkit's theme and shows offline.
+"""
+
+from labkit.show.charts import UNSEEN_AND_SEEN, Series, example_strip, growth_chart, learning_curves
+from labkit.show.published import published
+from labkit.show.report import write_report
+from labkit.show.theme import enable, png, svg
+from labkit.show.widgets import ask_widget, explore
+
+__all__ = [
+    "UNSEEN_AND_SEEN", "Series", "ask_widget", "enable", "example_strip", "explore", "growth_chart",
+    "learning_curves", "png", "published", "svg", "write_report",
+]  # fmt: skip

@@ -1,0 +1,97 @@
+"""A run on one page: a self-contained HTML file that opens offline, prints, and fits projector and phone.
+
+Guaranteed: the page loads nothing; Vega is inside it, once, and every chart is also there as a plain picture,
+which stays wherever scripts do not run. Everything given is escaped. The file appears whole or not at all.
+"""
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import jinja2
+
+from labkit.lab import write_text
+from labkit.show.theme import javascript, svg, themed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    question: str,
+    finding: str,
+    charts: Iterable[tuple[str, alt.TopLevelMixin]] = (),
+    tables: Iterable[tuple[str, "pd.DataFrame | Sequence[Mapping[str, Any]]"]] = (),
+    notes: Iterable[str] = (),
+    params: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    paper: str = "",
+) -> Path:
+    """Write the report of a run and return its path; folders on the way are made.
+
+    `charts` and `tables` come with their captions. In a table an interval joins its column, as in
+    '0.96 [0.94, 0.98]': pairs in a column `...ci95` join the column before it, `x_lo` and `x_hi` join `x`.
+    arXiv numbers in `paper` become links.
+    """
+    drawn = [(text, themed(chart), base64.b64encode(svg(chart).encode()).decode()) for text, chart in charts]
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("labkit.show", ""), autoescape=True)
+    text = environment.get_template("report.html.j2").render(
+        title=title,
+        question=question,
+        finding=finding,
+        charts=drawn,
+        tables=[(caption, *table(rows)) for caption, rows in tables],
+        notes=list(notes),
+        settings={"Parameters": params or {}, "Provenance": provenance or {}},
+        paper=re.split(r"\b(\d{4}\.\d{5})\b", paper),  # every second part is an arXiv number
+        vega=javascript() if drawn else "",
+        shown=shown,
+        numeric=re.compile(r"[-–+.,\d\s\[\]e%]+").fullmatch,
+    )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    return path
+
+
+def table(rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> tuple[list[str], list[list[str]]]:
+    """The head and the body of a table as text, intervals joined to their columns."""
+    records: list[Any] = list(rows) if isinstance(rows, Sequence) else rows.to_dict("records")
+    columns = list(dict.fromkeys(column for record in records for column in record))
+    bounds = {before: [name] for before, name in pairwise(columns) if name.endswith("ci95")}
+    bounds |= {name: ends for name in columns if {*(ends := [f"{name}_lo", f"{name}_hi"])} <= {*columns}}
+    kept = [column for column in columns if not any(column in names for names in bounds.values())]
+
+    def cell(record: Mapping[str, Any], column: str) -> str:
+        ends: Any = [record.get(name) for name in bounds.get(column, [])]
+        return shown(record.get(column), ends[0] if len(ends) == 1 else ends)
+
+    return [column.replace("_", " ") for column in kept], [[cell(r, c) for c in kept] for r in records]
+
+
+def shown(value: Any, interval: Sequence[float] | None = None) -> str:
+    """A value for people: '1,000', '0.96 [0.94, 0.98]', 'yes', and an en dash for what is not known."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {shown(item)}" for key, item in value.items())
+    if isinstance(value, str | bool) or value is None or value != value:
+        return {True: "yes", False: "no"}.get(value, value if isinstance(value, str) else "–")
+    if isinstance(value, Sequence):
+        return ", ".join(map(shown, value))
+    ends = [end for end in interval or () if end is not None and end == end]
+    if isinstance(value, int) and not ends:
+        return f"{value:,}"
+    size = max(abs(number) for number in (value, *ends))
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2
+    if not ends:
+        return f"{value:,.{digits}f}" if size >= 0.01 or not size else f"{value:.2g}"
+    while digits < 4 and ends[0] < ends[1] and f"{ends[0]:.{digits}f}" == f"{ends[1]:.{digits}f}":
+        digits += 1  # an interval is never printed as if it had no width
+    return f"{value:,.{digits}f} [{ends[0]:,.{digits}f}, {ends[1]:,.{digits}f}]"

@@ -1,0 +1,136 @@
+"""The study contract: what a study says about itself, and what the lab then does with it.
+
+A study is one module and one notebook. The module defines
+- `Params`: what a person may set, with a documented field for each (a `StudyParams`);
+- `points(params)`: the cells of the design, each a frozen `Point` that holds everything its result depends on;
+- `measure(point, record)`: one cell's result, pure up to its seed;
+- `summarise(frame)`: estimates with intervals;
+- `chart(frame, summary, published)`: the picture,
+and collects them, with its question, paper, scales and expected minutes, in a `Study` named `STUDY`.
+"""
+
+import ast
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from labkit.errors import BadRequest, unknown
+from labkit.lab import Measure, Point
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+
+
+class StudyParams(BaseModel):
+    """What a person may set. Every field has a description; the notebook's parameters cell has the same names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    scale: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as the lab sees it; see the module for the functions' meaning.
+
+    Attributes:
+        name: Also the name of its notebook and of its folder in the store.
+        question: One line.
+        paper: Citation.
+        minutes: Expected minutes on the stated hardware, by scale, as text.
+        scales: The values each scale gives to the parameters.
+        notes: From the resolved parameters, sentences on what was decided for the person (say, an uneven budget).
+        describe: A few words for one row, for the progress display.
+        finding: One sentence that states what was found, intervals included.
+        compare: From the summary and the published records, a row a published statement: `published`, `ours` (with
+            intervals), `agrees` ("yes", "no" or "not tested here"), `source`.
+        summary_table: The rows a person reads first.
+    """
+
+    name: str
+    question: str
+    paper: str
+    minutes: Mapping[str, str]
+    scales: Mapping[str, Mapping[str, Any]]
+    Params: type[StudyParams]
+    points: Callable[[Any], Sequence[Point]]
+    measure: Measure
+    summarise: Callable[["pd.DataFrame"], dict[str, Any]]
+    chart: Callable[["pd.DataFrame", dict[str, Any], list[dict[str, Any]]], "alt.TopLevelMixin"]
+    finding: Callable[[dict[str, Any]], str]
+    compare: Callable[[dict[str, Any], list[dict[str, Any]]], list[dict[str, Any]]]
+    summary_table: Callable[[dict[str, Any]], list[dict[str, Any]]]
+    describe: Callable[[dict[str, Any]], str]
+    notes: Callable[[Any], list[str]]
+
+    def resolve(self, given: Mapping[str, Any] | None = None) -> Any:
+        """The parameters at `given["scale"]` (default `laptop`), with whatever else is given put over its values.
+
+        A value of None means "as the scale says", so that a notebook can name every parameter without setting it.
+
+        Raises:
+            BadRequest: for an unknown name or scale, a wrong type, or a value out of range.
+        """
+        chosen = {name: value for name, value in (given or {}).items() if value is not None}
+        for name in chosen:
+            if name not in self.Params.model_fields:
+                raise unknown(f"parameter of {self.name}", name, self.Params.model_fields)
+        scale = chosen.setdefault("scale", "laptop")
+        if scale not in self.scales:
+            raise unknown("scale", str(scale), self.scales)
+        try:
+            return self.Params(**{**self.scales[scale], **chosen})
+        except ValidationError as error:
+            raise BadRequest(_sentence(error)) from None
+
+    def notebook(self) -> Path:
+        """The study's notebook: beside the package in a checkout, inside it when installed from a wheel."""
+        package = Path(__file__).parent.parent
+        places = [package.parent / "notebooks", package / "_notebooks"]
+        return next(path for path in (place / f"{self.name}.ipynb" for place in places) if path.exists())
+
+
+def _sentence(error: ValidationError) -> str:
+    """Pydantic's first complaint, as one sentence that names the parameter, its value and what is allowed."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, BadRequest):
+        return str(cause)
+    name = ".".join(str(part) for part in first["loc"])
+    return f"{name} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def parse_value(text: str) -> Any:
+    """A value from the command line: JSON, else a Python literal, else the text itself.
+
+    >>> parse_value("[0, 1]"), parse_value("1e5"), parse_value("fast"), parse_value("(1, 2)")
+    ([0, 1], 100000.0, 'fast', (1, 2))
+    """
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
+def parse_settings(settings: Sequence[str], what: str = "--set") -> dict[str, str]:
+    """`["name=value", ...]` as a dict of texts.
+
+    Raises:
+        BadRequest: for a text without `=`, or a name given twice.
+    """
+    found: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not (equals and name and value):
+            raise BadRequest(f"{what} {setting!r} is not of the form name=value")
+        if name in found:
+            raise BadRequest(f"{what} gives '{name}' twice")
+        found[name] = value
+    return found

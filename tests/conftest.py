@@ -1,0 +1,26 @@
+"""What the tests share: a store of their own, one thread, and data that is there or not."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test sees or touches the results of a person."""
+    runs = tmp_path / "papermill_runs"
+    monkeypatch.setenv("LABKIT_RUNS", str(runs))
+    monkeypatch.setenv("LABKIT_JOBS", "1")
+    for name in ("LABKIT_RUN_DIR", "LABKIT_BATCH"):
+        monkeypatch.delenv(name, raising=False)
+    return runs
+
+
+@pytest.fixture
+def in_ci() -> bool:
+    """In CI nothing may be skipped for want of a Debian package."""
+    return os.environ.get("CI") == "true"

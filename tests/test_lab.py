@@ -1,0 +1,169 @@
+"""The store and the sweep: nothing finished is lost or done twice, whatever happens to the processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy import ToyPoint, square, square_but_not_13, square_or_die
+
+from labkit import BadRequest
+from labkit.lab import Progress, Store, SweepFailed, run_points, sweep
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def store(own_store: Path) -> Store:
+    return Store(own_store)
+
+
+@pytest.fixture
+def worker_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))  # spawned workers import `toy` too
+
+
+def test_address_is_the_content() -> None:
+    assert ToyPoint(number=3).address == ToyPoint(number=3).address
+    assert ToyPoint(number=3).address != ToyPoint(number=4).address
+    assert len(ToyPoint(number=3).address) == 16
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_finished_points_are_never_measured_again(store: Store, tmp_path: Path, jobs: int, worker_path: None) -> None:
+    traces = tmp_path / "traces"
+    points = [ToyPoint(number=n, traces=str(traces)) for n in (1, 2, 3, 2)]
+    first = sweep(points, square, store=store, jobs=jobs)
+    again = sweep(points, square, store=store, jobs=jobs)
+    assert [row["squared"] for row in first] == [1, 4, 9, 4]
+    assert first == again
+    assert sorted(traces.read_text().split()) == ["1", "2", "3"]
+
+
+def test_workers_and_one_process_agree(store: Store, tmp_path: Path, worker_path: None) -> None:
+    points = [ToyPoint(number=n) for n in range(5)]
+    here = sweep(points, square, store=Store(tmp_path / "a"), jobs=0)
+    there = sweep(points, square, store=Store(tmp_path / "b"), jobs=2)
+    drop = lambda rows: [{k: v for k, v in row.items() if k != "finished"} for row in rows]  # noqa: E731
+    assert drop(here) == drop(there)
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_a_failing_point_is_recorded_and_stops_no_other(store: Store, jobs: int, worker_path: None) -> None:
+    points = [ToyPoint(number=n) for n in (13, 1, 2)]
+    with pytest.raises(SweepFailed, match="13 is not squared here"):
+        sweep(points, square_but_not_13, store=store, jobs=jobs)
+    assert store.result(points[1])["squared"] == 1
+    assert store.result(points[2])["squared"] == 4
+    error = json.loads((store.folder(points[0]) / "error.json").read_text())
+    assert "square_but_not_13" in error["traceback"]
+    assert sweep(points, square, store=store, jobs=jobs)[0]["squared"] == 169  # tried again, and replaced
+    assert not (store.folder(points[0]) / "error.json").exists()
+
+
+def test_a_killed_worker_costs_its_point_only(store: Store, worker_path: None) -> None:
+    points = [ToyPoint(number=n) for n in (13, 1, 2, 3)]
+    outcomes = run_points(points, square_or_die, store=store, jobs=2)
+    assert [outcome.row is None for outcome in outcomes] == [True, False, False, False]
+    assert "died" in str(outcomes[0].error)
+    assert "died" in json.loads((store.folder(points[0]) / "error.json").read_text())["error"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_sweep_keeps_what_was_finished(store: Store, how: signal.Signals) -> None:
+    script = (
+        "from toy import *; from labkit.lab import *\n"
+        "if __name__ == '__main__':\n"
+        "    sweep([ToyPoint(number=n) for n in range(40)], square_slowly, jobs=2)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    points = [ToyPoint(number=n) for n in range(40)]
+    while sum(store.result(point) is not None for point in points) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(how)
+    process.wait(timeout=20)
+    time.sleep(1.0)  # a worker whose parent was killed finishes its point and leaves
+    kept = [point for point in points if store.result(point) is not None]
+    assert 3 <= len(kept) < 40
+    time.sleep(1.0)
+    assert len([point for point in points if store.result(point) is not None]) == len(kept)
+    rows = sweep(points, square, store=store, jobs=0)
+    assert [row["squared"] for row in rows] == [n * n for n in range(40)]
+
+
+def test_two_processes_share_a_store(store: Store, tmp_path: Path) -> None:
+    traces = tmp_path / "traces"
+    script = (
+        "from toy import *; from labkit.lab import *\n"
+        f"sweep([ToyPoint(number=n, traces={str(traces)!r}) for n in range(6)], square_slowly, jobs=0)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    both = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(2)]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert sorted(traces.read_text().split()) == list("012345")
+
+
+def test_half_written_points_are_ignored_and_redone(store: Store) -> None:
+    point = ToyPoint(number=5)
+    left = store.points_folder("toy") / f".tmp-{point.address}-dead"
+    left.mkdir(parents=True)
+    (left / "result.json").write_text('{"squared": ')
+    assert store.result(point) is None
+    assert sweep([point], square, store=store, jobs=0)[0]["squared"] == 25
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("damage", ['{"squared": ', "[]", '{"address": "another"}'])
+def test_a_damaged_result_is_named_and_left_alone(store: Store, damage: str) -> None:
+    point = ToyPoint(number=5)
+    sweep([point], square, store=store, jobs=0)
+    path = store.folder(point) / "result.json"
+    path.write_text(damage)
+    with pytest.raises(BadRequest, match="damaged result") as refusal:
+        sweep([point, ToyPoint(number=6)], square, store=store, jobs=0)
+    assert str(path) in str(refusal.value)
+    assert path.read_text() == damage
+    assert store.result(ToyPoint(number=6)) is None
+
+
+def test_a_foreign_file_is_named_before_any_work(store: Store) -> None:
+    sweep([ToyPoint(number=5)], square, store=store, jobs=0)
+    (store.points_folder("toy") / "holiday.jpg").touch()
+    with pytest.raises(BadRequest, match=r"foreign entry.*holiday\.jpg"):
+        sweep([ToyPoint(number=6)], square, store=store, jobs=0)
+
+
+def test_an_unwritable_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadRequest, match="cannot write"):
+        sweep([ToyPoint(number=6)], square, store=Store(tmp_path / "file" / "runs"), jobs=0)
+
+
+def test_the_log_is_kept_beside_the_result(store: Store) -> None:
+    point = ToyPoint(number=7)
+    sweep([point], square, store=store, jobs=0)
+    assert store.log("toy", point.address) == [{"step": 1, "number": 7}]
+    assert store.find(point.address[:6]) == store.folder(point)
+    with pytest.raises(BadRequest, match="no finished point"):
+        store.find("zzz")
+
+
+def test_batch_progress_is_plain_lines(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(bar=False, describe=lambda row: f"squared {row['squared']}")
+    sweep([ToyPoint(number=1)], square, store=store, jobs=0)
+    sweep([ToyPoint(number=n) for n in (1, 2, 3)], square, store=store, jobs=0, progress=progress)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 points, 0 of them already in the store"
+    assert "3 points, 1 of them already in the store" in lines
+    assert lines[-1].startswith("[3/3]")
+    assert lines[-1].endswith("squared 9")

@@ -1,0 +1,239 @@
+"""The learner: what it may see, that it repeats itself, and that teacher forcing grades as generation does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from labkit import BadRequest, learn
+from labkit.instructions import RewritingTask, Rule, draw_inputs, draw_rules
+from labkit.learn.fast import Muon, orthogonal, schedule
+from labkit.learn.train import batches
+
+TASK = RewritingTask(pattern_length=2, input_length=5, alphabet="abcdef")
+RECIPES = list(learn.RECIPES)
+HURRIED = {"fast": None, "paper": 5e-3}  # learning rates at which a few steps of a tiny model show something
+
+
+def data(n: int = 400, rules: int = 20, seed: int = 0) -> learn.Encoded:
+    drawn = draw_rules(TASK, rules, seed=seed)
+    return learn.encode_rewriting(TASK, drawn, draw_inputs(TASK, drawn, np.arange(n) % rules, seed=seed))
+
+
+def shape(of: learn.Encoded) -> learn.Shape:
+    return learn.Shape(len(of.vocabulary), of.tokens.shape[1], layers=2, width=16, heads=2)
+
+
+def trained(recipe: str, seed: int = 0, steps: int = 30) -> tuple[torch.nn.Module, learn.Encoded]:
+    examples = data()
+    model = learn.build(recipe, shape(examples), seed)
+    optimiser = learn.RECIPES[recipe].Optimiser(model, steps, HURRIED[recipe])
+    learn.train(model, optimiser, examples, steps=steps, batch_size=32, seed=seed)
+    return model, examples
+
+
+def test_a_sequence_is_rule_input_answer() -> None:
+    rules = draw_rules(TASK, 3, seed=1)
+    inputs = draw_inputs(TASK, rules, np.arange(3), seed=1)
+    encoded = learn.encode_rewriting(TASK, rules, inputs)
+    for i in range(3):
+        head, answer = encoded.decode(i).split("=")
+        x, y, z = head.split("|")
+        assert (x, y) == (rules.rule(i).pattern, rules.rule(i).replacement)
+        assert Rule(x, y).apply(z) == answer
+        assert "".join(s for s, learned in zip(encoded.decode(i), encoded.mask(), strict=True) if learned) == answer
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_no_position_sees_what_follows_it(recipe: str) -> None:
+    model, examples = trained(recipe, steps=3)
+    tokens = torch.from_numpy(examples.tokens[:8]).long()
+    length = tokens.shape[1]
+    whole = model(tokens, length - 1)
+    for cut in (3, 9, length - 1):
+        changed = tokens.clone()
+        changed[:, cut:] = (changed[:, cut:] + 1) % len(examples.vocabulary)
+        torch.testing.assert_close(model(changed, length - 1)[:, : cut - 1], whole[:, : cut - 1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("answer", [1, 5])
+def test_working_only_where_the_answer_is_changes_nothing(recipe: str, answer: int) -> None:
+    model, examples = trained(recipe, steps=3)
+    tokens = torch.from_numpy(examples.tokens[:8]).long()
+    everywhere = model(tokens, tokens.shape[1])
+    torch.testing.assert_close(model(tokens, answer), everywhere[:, -answer:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_teacher_forced_accuracy_is_generated_accuracy(recipe: str) -> None:
+    model, examples = trained(recipe, steps=200)
+    answers = torch.from_numpy(examples.tokens[:, examples.prompt_length :]).long()
+    forced = (learn.predict(model, examples) == answers).all(1)
+    prompts = torch.from_numpy(examples.tokens[:, : examples.prompt_length]).long()
+    generated = (learn.generate(model, prompts, examples.answer_length) == answers).all(1)
+    assert torch.equal(forced, generated)
+    assert 0 < forced.sum() < len(forced)  # the comparison is of rights and of wrongs
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_equal_seeds_give_equal_models_and_others_do_not(recipe: str) -> None:
+    once, twice, other = (trained(recipe, seed)[0].state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(once[name], twice[name]) for name in once)
+    assert any(not torch.equal(once[name], other[name]) for name in once)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_building_and_training_leave_the_global_seed_alone(recipe: str) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    trained(recipe, steps=2)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_training_learns(recipe: str) -> None:
+    examples = data()
+    model = learn.build(recipe, shape(examples), 0)
+    losses: list[float] = []
+    learn.train(
+        model,
+        learn.RECIPES[recipe].Optimiser(model, 200, HURRIED[recipe]),
+        examples,
+        steps=200,
+        batch_size=32,
+        seed=0,
+        every=1,
+        on_step=lambda step, loss, seconds: losses.append(loss),
+    )
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_the_first_loss_is_the_logarithm_of_the_vocabulary() -> None:
+    examples = data()
+    model = learn.build("fast", shape(examples), 0)
+    seen: list[float] = []
+    learn.train(
+        model,
+        learn.RECIPES["fast"].Optimiser(model, 1),
+        examples,
+        steps=1,
+        batch_size=16,
+        seed=0,
+        every=1,
+        on_step=lambda step, loss, seconds: seen.append(loss),
+    )
+    assert seen[0] == pytest.approx(np.log(len(examples.vocabulary)), abs=1e-4)
+
+
+def test_every_example_comes_once_an_epoch() -> None:
+    rows = torch.arange(10, dtype=torch.uint8)[:, None]
+    stream = batches(rows, 5, torch.Generator().manual_seed(0))
+    epochs = [torch.cat([next(stream), next(stream)]).flatten().tolist() for _ in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_training_can_be_ended_early() -> None:
+    examples = data()
+    model = learn.build("fast", shape(examples), 0)
+    done = learn.train(
+        model,
+        learn.RECIPES["fast"].Optimiser(model, 50),
+        examples,
+        steps=50,
+        batch_size=8,
+        seed=0,
+        every=5,
+        on_step=lambda step, loss, seconds: step >= 10,
+    )
+    assert done.steps == 10
+    assert done.tokens == 10 * 8 * examples.tokens.shape[1]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_saved_model_answers_the_same(recipe: str, tmp_path: Path) -> None:
+    model, examples = trained(recipe, steps=60)
+    learn.save(tmp_path, learn.Learner(model, recipe, shape(examples), TASK))
+    again = learn.load(tmp_path)
+    assert torch.equal(learn.predict(again.model, examples), learn.predict(model, examples))
+    assert again.task == TASK
+    x, y, z = examples.decode(0).split("=")[0].split("|")
+    answer = learn.ask(again, Rule(x, y), z)
+    assert answer.oracle == Rule(x, y).apply(z)
+    forced = "".join(examples.vocabulary[t] for t in learn.predict(model, examples)[0].tolist())
+    assert answer.correct == (forced == answer.oracle)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "complaint"),
+    [
+        ("abc -> aa", "abcde", "pattern 'abc' has 3 symbols; this model was trained on 2"),
+        ("ab -> a", "abcde", "replacement 'a' has 1"),
+        ("ab -> cd", "abc", "input 'abc' has 3"),
+        ("ab -> cz", "abcde", "z"),
+    ],
+)
+def test_a_question_the_model_cannot_take(tmp_path: Path, rule: str, text: str, complaint: str) -> None:
+    learner = learn.Learner(learn.build("fast", shape(data()), 0), "fast", shape(data()), TASK)
+    with pytest.raises(BadRequest, match=complaint):
+        learn.ask(learner, Rule.parse(rule), text)
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="no trained model"):
+        learn.load(tmp_path)
+
+
+def test_an_unknown_recipe() -> None:
+    with pytest.raises(BadRequest, match="did you mean 'fast'"):
+        learn.build("fats", shape(data()), 0)
+
+
+def test_an_alphabet_with_a_marker() -> None:
+    with pytest.raises(BadRequest, match="must not hold"):
+        learn.vocabulary(RewritingTask(pattern_length=2, input_length=5, alphabet="ab|"))
+
+
+def test_orthogonal_is_orthogonal() -> None:
+    matrices = torch.randn(3, 24, 24, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonal(matrices))
+    assert values.max() < 1.3
+    assert (values > 0.5).float().mean() > 0.9
+    left, _, right = torch.linalg.svd(matrices)
+    assert (orthogonal(matrices) * (left @ right)).sum((-2, -1)).div(24).min() > 0.8  # near the nearest one
+
+
+def test_muon_in_one_batch_is_muon_matrix_by_matrix() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(rows, 8, generator=generator) for rows in (24, 8, 8)]
+    slopes = [torch.randn_like(p) for p in start]
+    together = [torch.nn.Parameter(p.clone()) for p in start]
+    alone = [torch.nn.Parameter(p.clone()) for p in start]
+    one = Muon(together, 8, 0.1)
+    many = [Muon([p], 8, 0.1) for p in alone]
+    for _ in range(3):
+        for group in (together, alone):
+            for p, slope in zip(group, slopes, strict=True):
+                p.grad = slope.clone()
+        one.step(1.0)
+        for muon in many:
+            muon.step(1.0)
+    for p, q in zip(together, alone, strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_the_rate_rises_then_falls_to_nothing() -> None:
+    factors = [schedule(step, 100) for step in range(100)]
+    assert factors[0] < factors[9]
+    assert np.argmax(factors) < 10
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert 0 < factors[-1] < 0.02
+
+
+def test_gpt2_is_the_papers_at_paper_sizes() -> None:
+    configuration = learn.gpt2_configuration(learn.Shape(28, 143, layers=6, width=256, heads=4))
+    assert (configuration.n_layer, configuration.n_head, configuration.n_embd) == (6, 4, 256)
+    assert configuration.n_positions == 143

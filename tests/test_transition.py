@@ -1,0 +1,154 @@
+"""The transition: a known logistic recovered, a jump bracketed, no number where nothing is to be located."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+from scipy.special import expit
+
+from labkit.errors import BadRequest
+from labkit.grade import Counts, curve, fit_transition
+from labkit.grade.intervals import ONE_SEED, SEEDS_AND_RULES
+from labkit.grade.transition import SLOPES, _fit
+
+TRIED = [10, 30, 60, 100, 200, 400, 1000, 3000]
+
+
+def simulated(rng, midpoint, slope=5.0, plateau=0.95, spread=0.05, n_seeds=3, tried=TRIED):
+    """A sweep of beta-binomial counts (100 rules x 10), every model's own midpoint `spread` decades off."""
+    sweep = []
+    for count in tried:
+        off = rng.normal(0, spread, n_seeds)
+        means = np.clip(plateau * expit(slope * (np.log10(count / midpoint) + off)), 1e-6, 1 - 1e-6)
+        sweep.append([Counts(rng.binomial(10, rng.beta(2 * m, 2 * (1 - m), 100)), 10) for m in means])
+    return sweep
+
+
+def flat(accuracies, n_seeds=3):
+    """A sweep whose models all score alike: ten rules, each asked 20 times."""
+    return [[Counts(np.full(10, round(20 * accuracy)), 20)] * n_seeds for accuracy in accuracies]
+
+
+def test_a_known_midpoint_lies_in_the_interval():
+    rng = np.random.default_rng(0)
+    hits, plateaus = [], []
+    for i in range(60):
+        midpoint = 10 ** rng.uniform(1.8, 2.6)
+        found = fit_transition(TRIED, simulated(rng, midpoint), draws=200, seed=i)
+        assert found.located
+        assert found.lo <= found.midpoint <= found.hi
+        hits.append(found.lo <= midpoint <= found.hi)
+        plateaus.append(found.plateau_ci[0] <= 0.95 <= found.plateau_ci[1])
+    assert np.mean(hits) >= 0.9
+    assert np.mean(plateaus) >= 0.9
+
+
+def test_the_fit_agrees_with_scipys_bounded_least_squares():
+    rng = np.random.default_rng(1)
+    decades, votes = np.log10(TRIED), np.array([3.0, 3, 3, 1, 3, 2, 3, 3])
+    for _ in range(20):
+        middle, slope, plateau = rng.uniform(1.5, 3), rng.uniform(2, 8), rng.uniform(0.6, 0.95)
+        means = plateau * expit(slope * (decades - middle)) + rng.normal(0, 0.02, len(decades))
+
+        def residuals(p, means=means):
+            return np.sqrt(votes) * (p[2] * expit(p[1] * (decades - p[0])) - means)
+
+        bounds = ([decades[0], SLOPES[0], 0], [decades[-1], SLOPES[1], 1])
+        theirs = least_squares(residuals, (middle, slope, plateau), bounds=bounds, xtol=1e-12, ftol=1e-12)
+        ours = np.array(_fit(decades, means[None], votes))[:, 0]
+        assert np.sum(residuals(ours) ** 2) <= 2 * theirs.cost * (1 + 1e-3)
+        assert ours[0] == pytest.approx(theirs.x[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("plateau", [1.0, 0.9])
+def test_a_bare_jump_is_as_wide_as_its_gap(plateau):
+    found = fit_transition([100, 200, 300, 400, 500, 1000], flat([0, 0, 0, 0, plateau, plateau]))
+    assert (found.lo, found.hi, found.bracket) == (400, 500, (400, 500))
+    assert found.midpoint == pytest.approx(np.sqrt(400 * 500))
+    assert found.plateau == pytest.approx(plateau)
+    assert found.plateau_ci[1] > found.plateau_ci[0]
+    assert "400 to 500" in found.note
+
+
+def test_one_count_within_the_rise_does_not_narrow_the_bracket():
+    rng = np.random.default_rng(2)
+    sweep = flat([0, 0, 0.3, 0.9, 0.9])
+    sweep[2] = [Counts(rng.binomial(20, 0.3, 10), 20) for _ in range(3)]
+    found = fit_transition([10, 100, 200, 500, 1000], sweep)
+    assert found.lo <= 200
+    assert found.hi >= 500
+    assert "too few counts" in found.note
+
+
+def test_a_curve_that_wavers_is_bracketed_from_the_first_rise_to_the_last():
+    found = fit_transition([10, 100, 200, 400, 1000], flat([0, 0.9, 0, 0.9, 0.9]))
+    assert found.bracket == (10, 400)
+    assert found.lo <= 10
+    assert found.hi >= 400
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "reason"),
+    [
+        ([0, 0.05, 0, 0.1, 0.1], "accuracy never reaches 0.5 in 10..10,000 instructions"),
+        ([0, 0.1, 0.2, 0.3, 0.45], "accuracy never reaches 0.5"),
+        ([0.8, 0.9, 0.9, 0.9, 0.9], "already above half the plateau at the smallest count (10)"),
+        ([0, 0.9, 0.9, 0.9, 0], "back below half the plateau at the largest count (10,000)"),
+        ([0, 0.6, 0, 0.2, 0.2], "reaches 0.5 but does not stay there"),
+    ],
+)
+def test_no_transition_in_the_range_says_so(accuracies, reason):
+    found = fit_transition([10, 100, 1000, 3000, 10_000], flat(accuracies))
+    assert not found.located
+    assert reason in found.note
+    out = found.as_dict()
+    assert out["midpoint"] is None
+    assert out["ci95"] is None
+    assert np.isnan(curve(found, [10, 100])).all()
+
+
+def test_two_counts_make_no_curve():
+    found = fit_transition([10, 10, 100], flat([0, 0, 1]))
+    assert not found.located
+    assert "fewer than 3" in found.note
+
+
+def test_a_plateau_out_of_reach_is_called_an_extrapolation():
+    found = fit_transition([10, 30, 100, 300, 1000], flat([0, 0, 0.1, 0.3, 0.6]))
+    assert found.located
+    assert "extrapolation" in found.note
+
+
+def test_order_and_grouping_of_the_points_do_not_matter_but_the_seed_does():
+    sweep = simulated(np.random.default_rng(3), 150)
+    found = fit_transition(TRIED, sweep, seed=1)
+    split = [(count, [seed]) for count, seeds in zip(TRIED, sweep, strict=True) for seed in seeds]
+    assert fit_transition(*zip(*split, strict=True), seed=1) == found
+    assert fit_transition(TRIED[::-1], sweep[::-1], seed=1) == found
+    assert fit_transition(TRIED, sweep, seed=2) != found
+
+
+def test_the_record_is_json_and_says_what_the_interval_covers():
+    sweep = simulated(np.random.default_rng(4), 150)
+    out = json.loads(json.dumps(fit_transition(TRIED, sweep).as_dict()))
+    assert out["located"]
+    assert out["over"] == SEEDS_AND_RULES
+    assert out["ci95"][0] < out["midpoint"] < out["ci95"][1]
+    assert fit_transition(TRIED, [seeds[:1] for seeds in sweep]).over == ONE_SEED
+
+
+def test_the_curve_is_half_the_plateau_at_the_midpoint():
+    found = fit_transition(TRIED, simulated(np.random.default_rng(5), 150))
+    assert curve(found, found.midpoint) == pytest.approx(found.plateau / 2)
+    assert np.all(np.diff(curve(found, np.geomspace(10, 3000, 50))) > 0)
+    with pytest.raises(BadRequest):
+        curve(found, [0])
+
+
+@pytest.mark.parametrize(
+    ("counts", "sweep"), [([1, 2], flat([0])), ([0, 1, 2], flat([0, 0, 1])), ([1, 2, 3], [*flat([0, 1]), []])]
+)
+def test_a_sweep_that_does_not_pair_up_is_refused(counts, sweep):
+    with pytest.raises(BadRequest):
+        fit_transition(counts, sweep)

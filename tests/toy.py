@@ -1,0 +1,42 @@
+"""Measurements for the tests of the lab: module-level, so that a worker process can import them."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from labkit.lab import Point, Record
+
+
+class ToyPoint(Point):
+    study: Literal["toy"] = "toy"
+    version: Literal[1] = 1
+    number: int
+    traces: str = ""
+
+
+def square(point: ToyPoint, record: Record) -> dict[str, Any]:
+    """Squares the number; leaves a line in a file for each time it really ran."""
+    record.log(step=1, number=point.number)
+    if point.traces:
+        with Path(point.traces).open("a") as file:
+            file.write(f"{point.number}\n")
+    return {"squared": point.number**2}
+
+
+def square_but_not_13(point: ToyPoint, record: Record) -> dict[str, Any]:
+    if point.number == 13:
+        raise ArithmeticError("13 is not squared here")
+    return square(point, record)
+
+
+def square_or_die(point: ToyPoint, record: Record) -> dict[str, Any]:
+    if point.number == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(point, record)
+
+
+def square_slowly(point: ToyPoint, record: Record) -> dict[str, Any]:
+    time.sleep(0.3)
+    return square(point, record)
