@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.labkit-installed
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+LAB    := $(VENV)/.labkit-lab
+DEV    := $(VENV)/.labkit-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lab bench clean
@@ -10,32 +12,38 @@ STAMP  := $(VENV)/.labkit-installed
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
-demo: $(STAMP) ## the main job: the diversity sweep at laptop scale, notebook, report and result
+demo: $(LAB) ## the main job: the diversity sweep at laptop scale, notebook, report and result
 	$(BIN)/labkit run diversity_sweep
 
 test: check ## every check and test
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## lint, format, types
+check: $(DEV) ## lint, format, types, notebook hygiene
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_notebooks.py
 
-lab: $(STAMP) ## open the notebooks in JupyterLab
+lab: $(LAB) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-bench: $(STAMP) ## speed against the plain way, in one run
+bench: $(DEV) ## speed against the plain way, in one run
 	$(BIN)/labkit bench
 
 clean: ## remove the virtual environment and caches; results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# Made anew only when the dependencies change. torch comes first and pinned: left to a resolver, the newest one may
-# bring gigabytes of GPU libraries.
-$(STAMP): pyproject.toml constraints.txt
+# What is installed is made anew only when the dependencies change. torch comes first and pinned: left to a resolver, the
+# newest one may bring gigabytes of GPU libraries.
+$(LAB): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "labkit needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lab,dev]'
+	@echo "setting up $(VENV): a few minutes, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) torch
+	@$(PIP) --editable '.[lab]'
+	@touch $@
+
+$(DEV): $(LAB)
+	@$(PIP) --editable '.[lab,ray,dev]'
 	@touch $@

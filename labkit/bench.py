@@ -96,7 +96,10 @@ def race_ours(cell: Cell) -> Race:
 
 
 def race_peer(cell: Cell, patience: float) -> Race:
-    """`transformers.Trainer` on GPT-2 of the same sizes: AdamW at 1e-3, linear over the paper's 50 epochs."""
+    """`transformers.Trainer` on a GPT-2 of the same layers, width and heads (and a perceptron of one width, its least).
+
+    The paper's recipe: AdamW at 1e-3, a linear schedule planned for 50 epochs. Only training is on the clock.
+    """
     from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
     data, exams = exams_of(cell)
@@ -157,19 +160,25 @@ def race_peer(cell: Cell, patience: float) -> Race:
     return Race(clock.seconds, state.global_step, clock.accuracy)
 
 
-def generator_rates(n_fast: int = 1_000_000, n_plain: int = 5_000) -> tuple[float, float]:
-    """Examples a second at the paper's lengths (input 50, pattern 20): vectorised, and plain one by one."""
+def generator_rates(n_fast: int = 500_000, n_plain: int = 5_000, rounds: int = 5) -> tuple[float, float]:
+    """Examples a second at the paper's lengths (input 50, pattern 20): vectorised, and plain one by one.
+
+    The two take turns, and the best round of each counts: a busy moment of the machine hits neither alone.
+    """
     task = RewritingTask(pattern_length=20, input_length=50)
     rules = draw_rules(task, 1000, seed=0)
     index = np.repeat(np.arange(1000), allocate(n_fast, 1000))
-    began = time.perf_counter()
-    draw_inputs(task, rules, index, seed=0)
-    fast = n_fast / (time.perf_counter() - began)
     rng, some = random.Random(0), [rules.rule(i) for i in range(100)]
-    began = time.perf_counter()
-    for i in range(n_plain):
-        draw_example_plain(task, some[i % 100], rng)
-    return fast, n_plain / (time.perf_counter() - began)
+    fast, plain = [], []
+    for turn in range(rounds):
+        began = time.perf_counter()
+        draw_inputs(task, rules, index, seed=turn)
+        fast.append(n_fast / (time.perf_counter() - began))
+        began = time.perf_counter()
+        for i in range(n_plain):
+            draw_example_plain(task, some[i % 100], rng)
+        plain.append(n_plain / (time.perf_counter() - began))
+    return max(fast), max(plain)
 
 
 def training_rate(cell: Cell, steps: int = 60) -> tuple[float, float, float]:

@@ -28,6 +28,8 @@ Scale = Annotated[str, typer.Option(help="smoke, laptop or paper")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="set a parameter (repeatable)")]
 Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one a core, 0 none")]
 
+Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")]
+
 
 def main() -> None:
     """Entry point: turns a bad request into one sentence and exit code 2."""
@@ -50,8 +52,8 @@ def list_studies() -> None:
     from labkit import studies
 
     for study in studies.every().values():
-        minutes = ", ".join(f"{scale} {text}" for scale, text in study.minutes.items())
-        print(f"{study.name}: {study.question} [{study.paper}] minutes: {minutes}")
+        minutes = ", ".join(f"{scale}: {text}" for scale, text in study.minutes.items())
+        print(f"{study.name}: {study.question} [{study.paper}] {minutes}")
 
 
 @app.command("run")
@@ -61,6 +63,7 @@ def run_study(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
     jobs: Jobs = None,
+    executor: Executor = None,
 ) -> None:
     """Execute a study's notebook with papermill and print what it found."""
     from labkit import lab, studies
@@ -73,11 +76,9 @@ def run_study(
     folder = out or lab.run_folder(store, study.name, chosen)
     if out:
         lab.check_out(out, study.name)
-    for note in study.notes(params):
-        print(f"note: {note}")
-    print(f"{study.name} at {scale} scale, expected minutes: {study.minutes[scale]}", flush=True)
+    print(f"{study.name} at {scale} scale, expected: {study.minutes[scale]}", flush=True)
     try:
-        lab.execute(study.notebook(), folder, chosen, store=store, jobs=jobs)
+        lab.execute(study.notebook(), folder, chosen, store=store, jobs=jobs, executor=executor)
     except lab.RunFailed as failure:
         leave(str(failure), 1)
     result = json.loads((folder / "result.json").read_text("utf-8"))
@@ -97,6 +98,7 @@ def sweep_study(
     scale: Scale = "laptop",
     settings: Settings = None,
     jobs: Jobs = None,
+    executor: Executor = None,
 ) -> None:
     """Measure the points of a grid, without a notebook; what the store holds is not measured again."""
     from labkit import lab, studies
@@ -122,6 +124,7 @@ def sweep_study(
         study.measure,
         store=store,
         jobs=jobs,
+        executor=executor,
         progress=lab.Progress.default(study.describe),
     )
     failed = [outcome for outcome in outcomes if outcome.row is None]
@@ -176,6 +179,8 @@ def show_results(
     elif table.empty:
         print("no rows")
     else:
+        if sql is None and len(table) > 1:  # a column that never varies says nothing: csv and json have it
+            table = table.loc[:, [column for column in table if table[column].nunique() > 1]]
         print_table([{str(k): v for k, v in row.items()} for row in table.to_dict("records")])
 
 

@@ -34,9 +34,7 @@ def beta_binomial(rng, mean, n_rules, spread=0.5):
 @pytest.mark.parametrize("mean", [0.3, 0.9, 0.99])
 def test_clustered_interval_covers_the_truth(mean):
     rng = np.random.default_rng(0)
-    estimates = [
-        cluster_bootstrap(beta_binomial(rng, mean, 200), ASKED, draws=400, seed=i) for i in range(200)
-    ]
+    estimates = [cluster_bootstrap(beta_binomial(rng, mean, 200), ASKED, draws=400, seed=i) for i in range(200)]
     assert np.mean([e.lo <= mean <= e.hi for e in estimates]) >= 0.9
 
 

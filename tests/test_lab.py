@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ HERE = Path(__file__).parent
 @pytest.fixture
 def store(own_store: Path) -> Store:
     return Store(own_store)
+
+
+@pytest.fixture
+def ray_here(in_ci: bool) -> None:
+    if not in_ci and find_spec("ray") is None:
+        pytest.skip("Ray is not installed (pip install 'labkit[ray]')")
 
 
 @pytest.fixture
@@ -63,6 +70,24 @@ def test_a_failing_point_is_recorded_and_stops_no_other(store: Store, jobs: int,
     assert "square_but_not_13" in error["traceback"]
     assert sweep(points, square, store=store, jobs=jobs)[0]["squared"] == 169  # tried again, and replaced
     assert not (store.folder(points[0]) / "error.json").exists()
+
+
+@pytest.mark.slow
+def test_ray_does_what_processes_do(store: Store, worker_path: None, ray_here: None) -> None:
+    points = [ToyPoint(number=n) for n in (13, 1, 2)]
+    outcomes = run_points(points, square_but_not_13, store=store, jobs=2, executor="ray")
+    assert [outcome.row and outcome.row["squared"] for outcome in outcomes] == [None, 1, 4]
+    assert "13 is not squared here" in str(outcomes[0].error)
+    again = run_points(points[1:], square_or_die, store=store, jobs=2, executor="ray")
+    assert [outcome.row and outcome.row["squared"] for outcome in again] == [1, 4]
+    died = run_points(points, square_or_die, store=store, jobs=2, executor="ray")
+    assert "lost" in str(died[0].error)
+    assert "lost" in json.loads((store.folder(points[0]) / "error.json").read_text())["error"]
+
+
+def test_an_unknown_executor_is_refused(store: Store) -> None:
+    with pytest.raises(BadRequest, match="unknown executor 'rai': did you mean 'ray'"):
+        sweep([ToyPoint(number=6)], square, store=store, executor="rai")
 
 
 def test_a_killed_worker_costs_its_point_only(store: Store, worker_path: None) -> None:

@@ -22,7 +22,7 @@ def data(n: int = 400, rules: int = 20, seed: int = 0) -> learn.Encoded:
 
 
 def shape(of: learn.Encoded) -> learn.Shape:
-    return learn.Shape(len(of.vocabulary), of.tokens.shape[1], layers=2, width=16, heads=2)
+    return learn.Shape(len(of.vocabulary), of.tokens.shape[1], layers=2, width=16, heads=2, expansion=1)
 
 
 def trained(recipe: str, seed: int = 0, steps: int = 30) -> tuple[torch.nn.Module, learn.Encoded]:
@@ -234,6 +234,7 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
 
 
 def test_gpt2_is_the_papers_at_paper_sizes() -> None:
-    configuration = learn.gpt2_configuration(learn.Shape(28, 143, layers=6, width=256, heads=4))
+    configuration = learn.gpt2_configuration(learn.Shape(28, 143, layers=6, width=256, heads=4, expansion=4))
     assert (configuration.n_layer, configuration.n_head, configuration.n_embd) == (6, 4, 256)
+    assert configuration.n_inner == 1024
     assert configuration.n_positions == 143

@@ -138,9 +138,7 @@ def test_formatted_trace() -> None:
 
 
 def test_syntax() -> None:
-    algorithm = parse(
-        "# what it does\n#   Example\n\n ab->c # why\nx  ->.\ty\n a -> .b\n->\n # not part of the head"
-    )
+    algorithm = parse("# what it does\n#   Example\n\n ab->c # why\nx  ->.\ty\n a -> .b\n->\n # not part of the head")
     assert algorithm.productions == (
         Production("ab", "c"),
         Production("x", "y", stop=True),

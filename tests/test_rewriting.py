@@ -42,9 +42,7 @@ def tasks(draw: st.DrawFn) -> RewritingTask:
     input_length = draw(st.integers(pattern_length, 60))
     assume(2 * (input_length - pattern_length) <= symbols**pattern_length)
     most = input_length // pattern_length
-    occurrences = draw(
-        st.integers(1, most) | st.lists(st.integers(1, most), min_size=1, max_size=4).map(tuple)
-    )
+    occurrences = draw(st.integers(1, most) | st.lists(st.integers(1, most), min_size=1, max_size=4).map(tuple))
     noop_share = draw(st.floats(0, 1))
     return RewritingTask(pattern_length, input_length, occurrences, noop_share, SYMBOLS[:symbols])
 
@@ -142,9 +140,7 @@ def test_seeds_draw_different_rules() -> None:
     assert not np.array_equal(first.x, second.x)
 
 
-@pytest.mark.parametrize(
-    ("alphabet", "length", "split"), [("ab", 1, "train"), ("ab", 5, "train"), ("abcd", 4, "test")]
-)
+@pytest.mark.parametrize(("alphabet", "length", "split"), [("ab", 1, "train"), ("ab", 5, "train"), ("abcd", 4, "test")])
 def test_a_small_space_is_drawn_to_its_last_rule(alphabet: str, length: int, split: Split) -> None:
     task = RewritingTask(length, 20, alphabet=alphabet)
     seed = next(seed for seed in range(100) if task.capacity(split, seed))
@@ -179,19 +175,16 @@ def test_vectorised_equals_the_plain_interpreter(task: RewritingTask, seed: int,
     assert int(inputs.noop.sum()) == round(task.noop_share * size)
     for rule, z, answer, noop in texts(task, rules, inputs):
         assert answer == rule.apply(z)
-        assert (
-            (z.count(rule.pattern) in task.mixture) if not noop else (rule.pattern not in z and answer == z)
-        )
+        assert (z.count(rule.pattern) in task.mixture) if not noop else (rule.pattern not in z and answer == z)
 
 
 @given(st.sampled_from(["ab", "abc"]), st.integers(1, 3), st.integers(0, 6), st.integers(1, 3), seeds)
 def test_patterns_that_overlap_themselves(alphabet: str, p: int, extra: int, times: int, seed: int) -> None:
     """Short patterns over few letters: accidental and overlapping occurrences are the rule there."""
+    assume(alphabet == "abc" or times * p + extra <= 6)  # else chance leaves too little room
     task = RewritingTask(p, times * p + extra, occurrences=times, noop_share=0.3, alphabet=alphabet)
     rules = some_rules(task, seed)
-    for rule, z, answer, noop in texts(
-        task, rules, draw_inputs(task, rules, np.arange(40) % len(rules), seed=seed)
-    ):
+    for rule, z, answer, noop in texts(task, rules, draw_inputs(task, rules, np.arange(40) % len(rules), seed=seed)):
         assert z.count(rule.pattern) == (0 if noop else times)
         assert answer == rule.apply(z)
 
@@ -217,6 +210,13 @@ def test_no_ops_and_mixtures_are_spread_over_the_rules(
         assert abs(counts[0] - total * noops / len(index)) < 1
         for times in mixture:
             assert abs(counts[times] - (total - counts[0]) / len(mixture)) < 1
+
+
+def test_no_rule_is_first_in_line_for_the_odd_no_op() -> None:
+    task = RewritingTask(4, 20, noop_share=1 / 3)
+    rules = draw_rules(task, 3, seed=0)
+    hits = sum(draw_inputs(task, rules, np.arange(3), seed=seed).noop.astype(int) for seed in range(900))
+    assert np.abs(hits - 300).max() < 6 * 200**0.5
 
 
 @given(tasks(), seeds)
@@ -283,9 +283,7 @@ def test_examples_in_words() -> None:
     task = RewritingTask(3, 8, noop_share=0.5)
     rules = draw_rules(task, 4, seed=0)
     inputs = draw_inputs(task, rules, np.arange(20) % 4, seed=0)
-    for example, (rule, z, answer, _) in zip(
-        examples(task, rules, inputs), texts(task, rules, inputs), strict=True
-    ):
+    for example, (rule, z, answer, _) in zip(examples(task, rules, inputs), texts(task, rules, inputs), strict=True):
         assert example.instruction == f'Replace the first "{rule.pattern}" with "{rule.replacement}".'
         assert (example.input, example.output) == (z, answer)
         assert (example.source, example.instruction_id) == (

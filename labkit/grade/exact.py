@@ -51,9 +51,7 @@ def per_rule_counts(matches: Tensor, rule_index: Tensor, n_rules: int) -> Counts
     """
     right, rule = matches.cpu().numpy().astype(bool), rule_index.cpu().numpy()
     if right.shape != rule.shape or right.ndim != 1:
-        raise BadRequest(
-            f"every answer needs the index of its rule: {right.shape} answers, {rule.shape} indices"
-        )
+        raise BadRequest(f"every answer needs the index of its rule: {right.shape} answers, {rule.shape} indices")
     if np.any(rule < 0) or np.any(rule >= n_rules):
         raise BadRequest(f"a rule index lies outside 0..{n_rules - 1}")
     return Counts(np.bincount(rule[right], minlength=n_rules), np.bincount(rule, minlength=n_rules))

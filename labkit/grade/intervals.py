@@ -135,9 +135,7 @@ def percentiles(values: Floats, level: float = 0.95) -> tuple[float, float]:
     return float(lo), float(hi)
 
 
-def at_least(
-    interval: tuple[float, float], mean: float, n_rules: int, level: float = 0.95
-) -> tuple[float, float]:
+def at_least(interval: tuple[float, float], mean: float, n_rules: int, level: float = 0.95) -> tuple[float, float]:
     """`interval` (lo, hi) widened to what `n_rules` rules leave open at the least, however alike they score.
 
     Where every rule scores alike, resamples do not vary and a width of zero would be a lie: up to a share

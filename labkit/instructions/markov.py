@@ -1,9 +1,9 @@
 """Whole Markov algorithms (normal algorithms): ordered rewrite rules, applied until they stop.
 
 A. A. Markov's model of computation (Theory of Algorithms, 1954); the rewriting task of arXiv 2402.10891 is
-one step of one rule. A step takes the first rule whose left side occurs in the string and replaces the leftmost
-occurrence; the run ends after a stop rule, or when no rule applies. The model is Turing-complete, so nothing
-tells a long run from an endless one: steps and length are limited instead.
+one step of one rule. A step takes the first rule whose left side occurs in the string and replaces the
+leftmost occurrence; the run ends after a stop rule, or when no rule applies. The model is Turing-complete, so
+nothing tells a long run from an endless one: steps and length are limited instead.
 """
 
 from collections.abc import Iterator

@@ -44,9 +44,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not self.pattern:
-            raise BadRequest(
-                f'the rule "{self}" has an empty left side: a rewriting rule must replace something'
-            )
+            raise BadRequest(f'the rule "{self}" has an empty left side: a rewriting rule must replace something')
 
     @classmethod
     def parse(cls, text: str) -> "Rule":
@@ -57,9 +55,7 @@ class Rule:
         """
         sides = [side.strip() for side in text.split("->")]
         if len(sides) != 2 or any(len(side.split()) > 1 for side in sides):
-            raise BadRequest(
-                f'"{text}" is not a rule: write x -> y, with one arrow and no blanks within a side'
-            )
+            raise BadRequest(f'"{text}" is not a rule: write x -> y, with one arrow and no blanks within a side')
         return cls(*sides)
 
     def __str__(self) -> str:
@@ -82,7 +78,7 @@ class RewritingTask:
         pattern_length: letters of x and of y, so that an answer is as long as its input.
         input_length: letters of z.
         occurrences: how often x occurs in z, counted from left to right without overlap as `str.count` does;
-            a tuple is a mixture in equal parts (2402.10891, Table 1). No-ops come on top.
+            a tuple is a mixture in equal parts of the inputs that are no no-ops (2402.10891, Table 1).
         noop_share: the share of inputs in which x does not occur, 0 to 1 (2402.10891, Fig. 2b).
         alphabet: 2 to 64 different symbols.
     """
@@ -105,8 +101,7 @@ class RewritingTask:
             _check_positive("occurrences", times)
             if times * p > n:
                 raise BadRequest(
-                    f"occurrences {times} of pattern_length {p} do not fit into input_length {n}: "
-                    f"use {n // p} at most"
+                    f"occurrences {times} of pattern_length {p} do not fit into input_length {n}: use {n // p} at most"
                 )
         if not isinstance(self.noop_share, Real) or not 0 <= self.noop_share <= 1:
             raise BadRequest(f"noop_share is {self.noop_share!r}: it must be a number from 0 to 1")
@@ -207,7 +202,7 @@ def draw_inputs(task: RewritingTask, rules: Rules, index: Ints, *, seed: int | n
                 drawn = _arrange(task, x[of], times, rng)
                 count, first = _search(drawn, x[of], len(task.alphabet))
                 z[pending] = _as_strings(drawn)
-                if times:
+                if times:  # then x is in every row
                     _windows(drawn, task.pattern_length)[first] = y[of]
                 answer[pending] = _as_strings(drawn)
                 pending = pending[count != times]  # to be overwritten in the next round
@@ -385,7 +380,7 @@ def _search(z: Codes, x: NDArray[np.void], symbols: int) -> tuple[Ints, Ints]:
     """
     (B, n), p, pattern = z.shape, x.itemsize, _as_codes(x)
     # Letters are compared until chance leaves less than one candidate a row; then whole windows are.
-    flags = np.zeros(-(-z.size // 8) * 8, np.bool_)
+    flags = np.zeros(-(-z.size // 8) * 8, np.bool_)  # padded to whole eights, see below
     candidate = np.equal(z, pattern[:, :1], out=flags[: z.size].reshape(B, n))
     for letter in range(1, p):
         if symbols**letter >= n:

@@ -7,7 +7,7 @@ leaves the same files. Everything is written under a temporary name and moved in
 fails is kept, as `failed.ipynb`, for a look at the cell that failed.
 
 The kernel learns of its surroundings by the environment: `LABKIT_RUNS` (the store), `LABKIT_RUN_DIR` (where the run's
-files go), `LABKIT_JOBS` (workers of a sweep), `LABKIT_BATCH=1` (plain lines instead of bars and widgets).
+files go), `LABKIT_JOBS` and `LABKIT_EXECUTOR` (of a sweep), `LABKIT_BATCH=1` (plain lines instead of bars and widgets).
 """
 
 import hashlib
@@ -58,7 +58,15 @@ def check_out(folder: Path, study: str) -> None:
             raise BadRequest(f"{folder} holds a run of {holder}: name another folder")
 
 
-def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: Store, jobs: int | None = None) -> Path:
+def execute(
+    notebook: Path,
+    folder: Path,
+    params: Mapping[str, Any],
+    *,
+    store: Store,
+    jobs: int | None = None,
+    executor: str | None = None,
+) -> Path:
     """Execute a notebook with the given parameters; its printed lines appear on standard output as they come.
 
     Returns:
@@ -77,6 +85,7 @@ def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: S
         "LABKIT_RUN_DIR": str(folder.resolve()),
         "LABKIT_BATCH": "1",
         "LABKIT_JOBS": "" if jobs is None else str(jobs),
+        "LABKIT_EXECUTOR": executor or "",
     }
     before = {name: os.environ.get(name) for name in surroundings}
     os.environ.update(surroundings)

@@ -1,4 +1,4 @@
-"""The sweep: measure many points, a process a core, one thread each.
+"""The sweep: measure many points, a process a core, one thread each; here, or on a Ray cluster.
 
 Guarantees
 - A point that the store already holds is not measured again; what remains is measured in the order given.
@@ -8,8 +8,9 @@ Guarantees
 - Results do not depend on the number of workers: a measurement is pure up to its point, and every worker uses one
   thread.
 
-`jobs=0` measures in this process, for debugging. Workers are spawned, not forked: a fork of a process that has used
-torch threads or CUDA is not safe.
+`jobs=0` measures in this process, for debugging. With `executor="ray"` every point is a Ray task of one CPU, on the
+cluster that `RAY_ADDRESS` names (all its machines must see the store's folder) or on a local one of `jobs` CPUs. The
+workers of `processes` are spawned, not forked: a fork of a process that has used torch threads or CUDA is not safe.
 """
 
 import multiprocessing
@@ -17,10 +18,11 @@ import os
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from labkit.errors import BadRequest
+from labkit.errors import BadRequest, unknown
 from labkit.lab.progress import Progress
 from labkit.lab.store import Measure, Point, Row, Store
 
@@ -62,6 +64,7 @@ def sweep(
     *,
     store: Store | None = None,
     jobs: int | None = None,
+    executor: str | None = None,
     progress: Progress | None = None,
 ) -> list[Row]:
     """Measure every point, or read it from the store; the rows come in the order of `points`.
@@ -71,13 +74,14 @@ def sweep(
         measure: A module-level function `(point, record) -> row`, pure up to its point.
         store: Where finished points are; default `Store.default()`.
         jobs: Worker processes; default `$LABKIT_JOBS` or one a core; 0 measures in this process.
+        executor: `processes` or `ray`; default `$LABKIT_EXECUTOR` or `processes`.
         progress: Shows done/total, rate and time left; default by `Progress.default()`.
 
     Raises:
         BadRequest: when the store cannot be used; nothing was started.
         SweepFailed: at the end, when any point failed; the others are in the store.
     """
-    outcomes = run_points(points, measure, store=store, jobs=jobs, progress=progress)
+    outcomes = run_points(points, measure, store=store, jobs=jobs, executor=executor, progress=progress)
     if any(outcome.row is None for outcome in outcomes):
         raise SweepFailed(outcomes)
     return [outcome.row for outcome in outcomes if outcome.row is not None]
@@ -89,6 +93,7 @@ def run_points(
     *,
     store: Store | None = None,
     jobs: int | None = None,
+    executor: str | None = None,
     progress: Progress | None = None,
 ) -> list[Outcome]:
     """`sweep`, with the failures told apart instead of raised."""
@@ -96,6 +101,11 @@ def run_points(
     jobs = default_jobs() if jobs is None else jobs
     if jobs < 0:
         raise BadRequest(f"jobs = {jobs} must be 0 (in this process) or more")
+    executor = executor or os.environ.get("LABKIT_EXECUTOR") or "processes"
+    if executor not in EXECUTORS:
+        raise unknown("executor", executor, EXECUTORS)
+    if executor == "ray" and find_spec("ray") is None:
+        raise BadRequest("executor 'ray' needs Ray, which is not installed: pip install 'labkit[ray]'")
     for study in sorted({point.study for point in points}):
         store.check(study)
     unique = {point.address: point for point in points}
@@ -108,8 +118,8 @@ def run_points(
     progress = progress or Progress.default()
     progress.start(total=len(unique), already=len(outcomes))
     try:
-        work = _here(missing, measure, store) if jobs == 0 else _in_workers(missing, measure, store, jobs)
-        for outcome in work:
+        run = _here if jobs == 0 else EXECUTORS[executor]
+        for outcome in run(missing, measure, store, jobs):
             outcomes[outcome.point.address] = outcome
             progress.step(outcome.row, outcome.error)
     finally:
@@ -117,7 +127,7 @@ def run_points(
     return [outcomes[point.address] for point in points]
 
 
-def _here(points: Sequence[Point], measure: Measure, store: Store) -> Iterator[Outcome]:
+def _here(points: Sequence[Point], measure: Measure, store: Store, jobs: int) -> Iterator[Outcome]:
     for point in points:
         yield _attempt(point, measure, store)
 
@@ -192,3 +202,35 @@ def _in_workers(points: Sequence[Point], measure: Measure, store: Store, jobs: i
     finally:
         for worker in workers:
             worker.stop()
+
+
+def _on_ray(points: Sequence[Point], measure: Measure, store: Store, jobs: int) -> Iterator[Outcome]:
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    where = {"address": address} if address else {"num_cpus": jobs, "include_dashboard": False}
+    ray.init(log_to_driver=False, ignore_reinit_error=True, **where)
+    task = ray.remote(num_cpus=1, max_retries=0)(_one_thread)
+    pending = {task.remote(point, measure, store): point for point in points}
+    try:
+        while pending:
+            (ready,), _ = ray.wait(list(pending), num_returns=1)
+            point = pending.pop(ready)
+            try:
+                yield ray.get(ready)
+            except ray.exceptions.RayError as lost:  # the task's process or machine is gone
+                error = f"the Ray task was lost: {str(lost).splitlines()[0]}"
+                store.fail(point, error, str(lost))
+                yield Outcome(point, None, error)
+    finally:
+        ray.shutdown()
+
+
+def _one_thread(point: Point, measure: Measure, store: Store) -> Outcome:
+    import torch
+
+    torch.set_num_threads(1)
+    return _attempt(point, measure, store)
+
+
+EXECUTORS = {"processes": _in_workers, "ray": _on_ray}

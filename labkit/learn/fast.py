@@ -13,6 +13,7 @@ from labkit.learn.transformer import Shape, Transformer
 LEARNING_RATE = 0.02  # of Muon; AdamW's rates below are in fixed ratio to it
 EMBEDDING_RATE, HEAD_RATE = 2.0, 0.5
 WARM_UP_STEPS = 10
+EXPANSION = 0  # attention only: the tasks are copying and matching
 
 
 def build(shape: Shape) -> Transformer:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from labkit.learn.transformer import Shape
 
 LEARNING_RATE = 1e-3
+EXPANSION = 4  # GPT-2's own
 
 
 class GPT2(nn.Module):
@@ -27,7 +28,7 @@ class GPT2(nn.Module):
 
 
 def gpt2_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transformers' config, imported late
-    """GPT-2's configuration at the given sizes; `expansion` and `context` are this lab's own and play no part."""
+    """GPT-2's configuration at the given sizes, with a perceptron of one width at least; `context` plays no part."""
     from transformers import GPT2Config
 
     return GPT2Config(
@@ -36,6 +37,7 @@ def gpt2_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transfo
         n_layer=shape.layers,
         n_head=shape.heads,
         n_embd=shape.width,
+        n_inner=max(1, shape.expansion) * shape.width,
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,

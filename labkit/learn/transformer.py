@@ -8,8 +8,9 @@ What it adds to the textbook, and why (measured in LABLOG.md):
 - *The vector of a token knows the tokens just before it.* Each position sums one embedding for its own token and one
   for each of the `context - 1` tokens before (a causal convolution over one-hot tokens). Matching a pattern of a few
   symbols is then one comparison of vectors; without it the first layer is spent on looking at neighbours.
-- *Deep and thin.* A perceptron no wider than the stream leaves time for more blocks, which is what lets every seed
-  find the solution.
+- *Deep and thin.* A perceptron that is narrow, or none, leaves time for more blocks, which is what lets every seed
+  find the solution. Where a task is copying and matching, attention alone learns it (Elhage et al. 2021) and has less
+  room to memorise single rules.
 - *Zero-initialised outputs.* Every block starts as the identity and the logits start at zero.
 - *The last block works only where the answer is.* Earlier positions matter to it as keys and values alone.
 """
@@ -32,7 +33,7 @@ class Shape:
         layers: Number of blocks.
         width: Length of a token's vector; a multiple of `heads`.
         heads: Attention heads a block.
-        expansion: Hidden units of the perceptron, in widths.
+        expansion: Hidden units of the perceptron, in widths; 0 leaves the perceptron out (attention only).
         context: Tokens that a position's first vector sums up: itself and `context - 1` before it.
     """
 
@@ -41,7 +42,7 @@ class Shape:
     layers: int = 4
     width: int = 64
     heads: int = 2
-    expansion: int = 1
+    expansion: int = 0
     context: int = 3
 
 
@@ -51,16 +52,16 @@ def norm(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention, then a perceptron, each added to the stream it reads."""
+    """Attention, then a perceptron unless there is none, each added to the stream it reads."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        d, hidden = shape.width, shape.expansion * shape.width
-        self.heads = shape.heads
+        d, self.heads, self.hidden = shape.width, shape.heads, shape.expansion * shape.width
         self.qkv = nn.Parameter(torch.randn(3 * d, d) / math.sqrt(d))
         self.out = nn.Parameter(torch.zeros(d, d))
-        self.up = nn.Parameter(torch.randn(hidden, d) / math.sqrt(d))
-        self.down = nn.Parameter(torch.zeros(d, hidden))
+        if self.hidden:
+            self.up = nn.Parameter(torch.randn(self.hidden, d) / math.sqrt(d))
+            self.down = nn.Parameter(torch.zeros(d, self.hidden))
 
     def forward(self, x: Tensor, last: int | None = None) -> Tensor:
         """From [B, T, d] to [B, T, d], or to [B, last, d] when only the last positions are wanted."""
@@ -73,7 +74,9 @@ class Block(nn.Module):
             visible = torch.ones(last, T, dtype=torch.bool, device=x.device).tril(T - last)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
         x = x + F.linear(y.transpose(1, 2).reshape(x.shape), self.out)
-        return x + F.linear(F.relu(F.linear(norm(x), self.up)), self.down)
+        if self.hidden:
+            x = x + F.linear(F.relu(F.linear(norm(x), self.up)), self.down)
+        return x
 
 
 class Transformer(nn.Module):

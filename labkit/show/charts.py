@@ -1,8 +1,8 @@
 """Charts a teacher can project as they are: building blocks that draw what they are given.
 
-Every block takes the column of its x axis, labels with units and a log flag: a new study needs no new chart.
-What was measured is drawn in full (a mark a model, an interval wherever there is one); what a paper published
-is grey, dashed and labelled as published. Nothing is computed here but positions on the page.
+Every block takes the column of its x axis, labels with units and a log flag: a new study needs no new chart. What was
+measured is drawn in full (a mark a model, an interval wherever there is one); what a paper published is grey, dashed
+and labelled as published. Nothing is computed here but positions on the page.
 """
 
 import math
@@ -15,7 +15,7 @@ import altair as alt
 import pandas as pd
 
 from labkit.errors import BadRequest, unknown
-from labkit.show.theme import DASHES, INK, PALETTE, QUIET, SHAPES
+from labkit.show.theme import DASHES, INK, PALETTE, QUIET, SHAPES, shown
 
 Record = Mapping[str, Any]
 Axes = Callable[..., tuple[alt.X, alt.Y]]
@@ -76,13 +76,14 @@ def growth_chart(
     _check(frame, [x, *(s.column for s in series)], positive=[x] if log_x else [])
     drawn = [record for record in published if x in record and record["kind"] != "finding"]
     page = _page(frame[x], drawn, x, log_x)
-    axes = _axes(page, x_label, y_label, y_domain, top=STRIP if drawn else 12)
+    axes = _axes(page, x_label, y_label, y_domain, top=STRIP if any(r["kind"] == "threshold" for r in drawn) else 12)
     models = _models(frame, x, series, page)
-    cells = [(r[x], r[s.column], PUBLISHED, _source(r)) for r in drawn for s in series if s.column in r]
-    values = pd.DataFrame(cells, columns=["x", "y", "kind", "source"])
-    present = {*models["kind"], *values["kind"]}
+    cells = [(r[x], r[s.column], PUBLISHED, r["source"], r["figure"]) for r in drawn for s in series if s.column in r]
+    values = pd.DataFrame(cells, columns=["x", "y", "kind", "source", "figure"])
     looks = {s.label: (PALETTE[i], PALETTE[i], SHAPES[i]) for i, s in enumerate(series)}
-    looks |= {kind: (QUIET, "white", shape) for kind, shape in HOLLOW.items() if kind in present}
+    looks |= {
+        kind: (QUIET, "white", shape) for kind, shape in HOLLOW.items() if kind in {*models["kind"], *values["kind"]}
+    }
 
     layers = _threshold_marks(drawn, x, page, axes)
     for i, s in reversed(list(enumerate(series))):
@@ -98,8 +99,7 @@ def growth_chart(
         ]
     layers += [_hollow(values, axes, looks, QUIET), *_midpoint_marks(transition, page, axes)]
     layers = [layer for layer in layers if not layer.data.empty]
-    heading = _title(title, subtitle, transition)
-    return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=heading)
+    return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=_title(title, subtitle, transition))
 
 
 def learning_curves(
@@ -137,9 +137,7 @@ def learning_curves(
     return lines.properties(width=WIDTH, height=HEIGHT, title=_title(title, subtitle))
 
 
-def example_strip(
-    tokens: Sequence[str], mask: Sequence[bool], title: str = "", subtitle: str = ""
-) -> alt.LayerChart:
+def example_strip(tokens: Sequence[str], mask: Sequence[bool], title: str = "", subtitle: str = "") -> alt.LayerChart:
     """One encoded example as the model meets it: a box a token, dark where `mask` says that it is learned.
 
     Rows wrap at the width of the page; a blank is shown as a middle dot, a line end as a pilcrow. Raises
@@ -156,18 +154,13 @@ def example_strip(
         box = {"text": text, "part": ANSWER if learned else PROMPT, "left": left, "right": left + wide - 3}
         boxes.append(box | {"top": top, "bottom": top + 32, "x": left + wide / 2 - 1.5, "y": top + 16})
         left += wide
-    base, across, down = (
-        alt.Chart(pd.DataFrame(boxes)),
-        alt.X(scale=None),
-        alt.Y(scale=None),
-    )  # no scale: pixels
-    fills = alt.Scale(domain=[PROMPT, ANSWER], range=["#eeeeee", PALETTE[0]])
+    base, across, down = alt.Chart(pd.DataFrame(boxes)), alt.X(scale=None), alt.Y(scale=None)  # in pixels
     legend = alt.Legend(title=None, orient="bottom", symbolType="square", symbolSize=250)
-    fill = alt.Fill("part:N", scale=fills, legend=legend)
+    fill = alt.Fill("part:N", legend=legend).scale(domain=[PROMPT, ANSWER], range=["#eeeeee", PALETTE[0]])
     ink = alt.when(alt.datum.part == ANSWER).then(alt.value("white")).otherwise(alt.value(INK))
     rect = base.mark_rect(cornerRadius=4, stroke=QUIET, strokeWidth=1)
     rect = rect.encode(across.field("left"), alt.X2("right"), down.field("top"), alt.Y2("bottom"), fill)
-    text = base.mark_text(font="Menlo, Consolas, 'Liberation Mono', monospace", fontSize=17)
+    text = base.mark_text(font="monospace", fontSize=17)
     text = text.encode(across.field("x"), down.field("y"), text="text:N", color=ink)
     return alt.layer(rect, text).properties(width=WIDTH, height=top + 38, title=_title(title, subtitle))
 
@@ -209,18 +202,17 @@ def _page(tried: pd.Series, published: Sequence[Record], x: str, log: bool) -> _
 
 def _axes(page: _Page, x_label: str, y_label: str, y_domain: tuple[float, float], top: int) -> Axes:
     """The axes that all layers share: `axes("x", "y")` are the encodings of the columns x and y."""
-    x_axis, (low, high) = alt.Axis(title=x_label, grid=False, labelOverlap=True), y_domain
+    x_axis, (low, high) = alt.Axis(title=x_label, grid=False, tickCount=6), y_domain
     if page.log:
         decades = range(math.floor(math.log10(page.lo)), math.ceil(math.log10(page.hi)))
         steps = (1,) if page.hi / page.lo > 200 else (1, 2, 5)
-        ticks = [step * 10.0**decade for decade in decades for step in steps]
-        values = [tick for tick in ticks if page.lo <= tick <= page.hi]
+        values = [at for decade in decades for step in steps if page.lo <= (at := step * 10.0**decade) <= page.hi]
         x_axis = alt.Axis(title=x_label, grid=False, format=",~r", values=values)
     x_scale = alt.Scale(type="log" if page.log else "linear", domain=[page.lo, page.hi], nice=False)
     pixel = (high - low) / (HEIGHT - top - 12)
     y_scale = alt.Scale(domain=[low - 12 * pixel, high + top * pixel], nice=False)
     fifths = [low + (high - low) * i / 5 for i in range(6)]
-    y_axis = alt.Axis(title=y_label, values=fifths, format=".1f", domain=False, ticks=False)
+    y_axis = alt.Axis(title=y_label, values=fifths, format=".1f" if high <= 1 else "~r", domain=False, ticks=False)
 
     def axes(x: str = "x", y: str = "y") -> tuple[alt.X, alt.Y]:
         return alt.X(f"{x}:Q", scale=x_scale, axis=x_axis), alt.Y(f"{y}:Q", scale=y_scale, axis=y_axis)
@@ -254,14 +246,13 @@ def _by_kind(looks: Mapping[str, tuple[str, str, str]]) -> list[Any]:
 def _hollow(rows: pd.DataFrame, axes: Axes, looks: Mapping[str, Any], colour: str) -> alt.Chart:
     marks = alt.Chart(rows).mark_point(stroke=colour, strokeWidth=1.6, fill="white", opacity=1)
     size = alt.when(alt.datum.kind == ONE_MODEL).then(alt.value(48)).otherwise(alt.value(170))
-    shape = _by_kind(looks)[2]
-    return marks.encode(*axes(), shape, size=size, tooltip=[c for c in rows if c not in ("x", "kind")])
+    return marks.encode(*axes(), _by_kind(looks)[2], size=size, tooltip=[c for c in rows if c not in ("x", "kind")])
 
 
 def _threshold_marks(published: Sequence[Record], x: str, page: _Page, axes: Axes) -> list[alt.Chart]:
     """A dashed rule a threshold, a pale band for a range, and their labels in the strip above the data."""
     cuts = [record for record in published if record["kind"] == "threshold"]
-    marks = []
+    marks: list[alt.Chart] = []
     for record in cuts:
         lo, hi = _ends(record[x])
         middle = page.moved(lo, (page.pixels(hi) - page.pixels(lo)) / 2)
@@ -277,10 +268,8 @@ def _threshold_marks(published: Sequence[Record], x: str, page: _Page, axes: Axe
         ]
     if cuts:
         centre = sum(page.pixels(end) for record in cuts for end in _ends(record[x])) / (2 * len(cuts))
-        head = "published: " + ", ".join(dict.fromkeys(map(_source, cuts)))
-        words = alt.Chart(pd.DataFrame({"text": [head]})).encode(
-            x=alt.value(centre), y=alt.value(8), text="text:N"
-        )
+        head = "published: " + "; ".join(dict.fromkeys(f"{record['source']}, {record['figure']}" for record in cuts))
+        words = alt.Chart(pd.DataFrame({"text": [head]})).encode(x=alt.value(centre), y=alt.value(8), text="text:N")
         marks.append(words.mark_text(color=QUIET, fontSize=14, fontStyle="italic"))
     return marks
 
@@ -292,7 +281,7 @@ def _midpoint_marks(transition: Record | None, page: _Page, axes: Axes) -> list[
     middle, height = transition["midpoint"], transition["plateau"] / 2
     lo, hi = transition["ci95"] or (middle, middle)
     right = page.pixels(hi) < 0.65 * WIDTH  # the label goes below the bar's right end, if there is room
-    label = f"our midpoint: {_short(middle)}" + (f" [{_short(lo)}, {_short(hi)}]" if lo < hi else "")
+    label = f"our midpoint: {shown(middle, transition['ci95'])}"
     row = {"x": middle, "lo": lo, "hi": hi, "y": height, "edge": hi if right else lo, "text": label}
     base = alt.Chart(pd.DataFrame([row]))
     words, side = base.encode(*axes("edge"), text="text:N"), 1 if right else -1
@@ -300,9 +289,7 @@ def _midpoint_marks(transition: Record | None, page: _Page, axes: Axes) -> list[
     return [
         *([base.mark_errorbar(color=INK, opacity=1).encode(*axes("lo"), alt.X2("hi"))] if lo < hi else []),
         base.mark_point(shape="diamond", size=230, filled=True, color=INK, opacity=1).encode(*axes()),
-        words.mark_text(
-            stroke="white", strokeWidth=5, strokeJoin="round", fontWeight="bold", **font
-        ),  # a halo
+        words.mark_text(stroke="white", strokeWidth=5, strokeJoin="round", fontWeight="bold", **font),  # a halo
         words.mark_text(color=INK, fontWeight="bold", **font),
     ]
 
@@ -328,11 +315,3 @@ def _check(frame: pd.DataFrame, columns: Sequence[str], positive: Sequence[str])
 
 def _ends(value: float | Sequence[float]) -> tuple[float, float]:
     return (value[0], value[1]) if isinstance(value, Sequence) else (value, value)
-
-
-def _source(record: Record) -> str:
-    return f"{record['source']}, {record['figure']}"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}"

@@ -4,7 +4,6 @@ Guaranteed: the page loads nothing; Vega is inside it, once, and every chart is 
 which stays wherever scripts do not run. Everything given is escaped. The file appears whole or not at all.
 """
 
-import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -15,7 +14,7 @@ import altair as alt
 import jinja2
 
 from labkit.lab import write_text
-from labkit.show.theme import javascript, svg, themed
+from labkit.show.theme import data_uri, javascript, shown, themed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +39,7 @@ def write_report(
     '0.96 [0.94, 0.98]': pairs in a column `...ci95` join the column before it, `x_lo` and `x_hi` join `x`.
     arXiv numbers in `paper` become links.
     """
-    drawn = [(text, themed(chart), base64.b64encode(svg(chart).encode()).decode()) for text, chart in charts]
+    drawn = [(caption, themed(chart), data_uri(chart)) for caption, chart in charts]
     environment = jinja2.Environment(loader=jinja2.PackageLoader("labkit.show", ""), autoescape=True)
     text = environment.get_template("report.html.j2").render(
         title=title,
@@ -74,24 +73,3 @@ def table(rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> tuple[list[str]
         return shown(record.get(column), ends[0] if len(ends) == 1 else ends)
 
     return [column.replace("_", " ") for column in kept], [[cell(r, c) for c in kept] for r in records]
-
-
-def shown(value: Any, interval: Sequence[float] | None = None) -> str:
-    """A value for people: '1,000', '0.96 [0.94, 0.98]', 'yes', and an en dash for what is not known."""
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, Mapping):
-        return "; ".join(f"{key} {shown(item)}" for key, item in value.items())
-    if isinstance(value, str | bool) or value is None or value != value:
-        return {True: "yes", False: "no"}.get(value, value if isinstance(value, str) else "–")
-    if isinstance(value, Sequence):
-        return ", ".join(map(shown, value))
-    ends = [end for end in interval or () if end is not None and end == end]
-    if isinstance(value, int) and not ends:
-        return f"{value:,}"
-    size = max(abs(number) for number in (value, *ends))
-    digits = 0 if size >= 100 else 1 if size >= 10 else 2
-    if not ends:
-        return f"{value:,.{digits}f}" if size >= 0.01 or not size else f"{value:.2g}"
-    while digits < 4 and ends[0] < ends[1] and f"{ends[0]:.{digits}f}" == f"{ends[1]:.{digits}f}":
-        digits += 1  # an interval is never printed as if it had no width
-    return f"{value:,.{digits}f} [{ends[0]:,.{digits}f}, {ends[1]:,.{digits}f}]"

@@ -1,7 +1,7 @@
-"""One look for every chart, and a way to show it that needs no network.
+"""One look for every chart and number, and a way to show charts that needs no network.
 
-Guaranteed: a chart shown after `enable()` is visible in JupyterLab, in nbconvert pages and in other viewers
-of an executed notebook, offline, trusted or not. Left open: tooltips, for JupyterLab and a report only.
+Guaranteed: a chart shown after `enable()` is visible in JupyterLab, nbconvert pages and other viewers of an executed
+notebook, offline, trusted or not. Left open: tooltips, which only JupyterLab and a report have.
 
 What draws offline was tried in JupyterLab 4.6.6 (headless Chromium, no network, an untrusted notebook):
 
@@ -14,7 +14,9 @@ What draws offline was tried in JupyterLab 4.6.6 (headless Chromium, no network,
 Hence the pair that `enable()` emits: the PNG as the reliable picture, Vega 5 beside it for JupyterLab.
 """
 
+import base64
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import altair as alt
@@ -22,9 +24,8 @@ import vl_convert as vlc
 
 INK: Final = "#1b1b1b"  # text, and the estimates of our fits
 QUIET: Final = "#5f5f5f"  # what was published, and what is said aside
-# Categories, after Okabe and Ito: dark and light in turn, so that neighbours stay apart in greyscale. Colour
-# is never alone: a shape or a dash says the same.
-PALETTE: Final = ("#00477f", "#e08a00", "#4aa3df", "#b3401a", "#7fc8a9", "#8a5a9e")
+# After Okabe and Ito, dark and light in turn: neighbours stay apart in greyscale, and shape or dash says the same.
+PALETTE: Final = ("#00477f", "#e08a00", "#6a3d7c", "#56b4e9", "#8c2d04", "#7fc8a9")
 SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES: Final = ([1, 0], [7, 4], [2, 3], [10, 3, 2, 3], [4, 4], [12, 4])
 _VEGA_LITE: Final = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # what Altair writes
@@ -35,13 +36,7 @@ _VEGA_LITE_5: Final = "5.21"  # the newest that compiles to JupyterLab's Vega 5
 def _theme() -> alt.theme.ThemeConfig:
     """Large type, a thin grid, no frame: legible from the last row of a classroom."""
     config: dict[str, Any] = {
-        "axis": {
-            "domainColor": QUIET,
-            "gridColor": "#e3e3e3",
-            "labelPadding": 6,
-            "tickColor": QUIET,
-            "titlePadding": 12,
-        },
+        "axis": {"domainColor": QUIET, "gridColor": "#e3e3e3", "labelPadding": 6, "titlePadding": 12},
         "background": "white",
         "errorbar": {"rule": {"strokeWidth": 2.5}, "ticks": {"opacity": 1, "size": 13, "thickness": 2.5}},
         "font": "Helvetica, Arial, 'Liberation Sans', sans-serif",
@@ -66,17 +61,23 @@ def enable() -> None:
     alt.theme.enable("labkit")
     alt.renderers.register("labkit", _mimebundle)
     alt.renderers.enable("labkit")
+    alt.data_transformers.disable_max_rows()  # a chart carries its rows with it
 
 
 def themed(chart: alt.TopLevelMixin) -> dict[str, Any]:
     """The chart as a validated Vega-Lite specification with labkit's theme, whichever theme is enabled."""
-    with alt.theme.enable("labkit"):
+    with alt.theme.enable("labkit"), alt.data_transformers.disable_max_rows():
         return chart.to_dict()
 
 
 def svg(chart: alt.TopLevelMixin) -> str:
     """The chart as SVG text, drawn without a browser."""
     return vlc.vegalite_to_svg(themed(chart), vl_version=_VEGA_LITE)
+
+
+def data_uri(chart: alt.TopLevelMixin) -> str:
+    """The chart as the `src` of an HTML image."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg(chart).encode()).decode()
 
 
 def png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 2) -> bytes:
@@ -92,9 +93,7 @@ def png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 2) -> bytes:
         pixels += raw[at + 8 : at + 8 + size] if kind == b"IDAT" else b""
         at += 12 + size
     data = b"IDAT" + zlib.compress(zlib.decompress(pixels), 9)
-    return (
-        raw[:33] + (len(data) - 4).to_bytes(4, "big") + data + zlib.crc32(data).to_bytes(4, "big") + raw[-12:]
-    )
+    return raw[:33] + (len(data) - 4).to_bytes(4, "big") + data + zlib.crc32(data).to_bytes(4, "big") + raw[-12:]
 
 
 def javascript() -> str:
@@ -102,10 +101,35 @@ def javascript() -> str:
     return vlc.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VEGA_LITE)
 
 
+def shown(value: Any, interval: Sequence[float] | None = None) -> str:
+    """A value for people: '1,000', '0.96 [0.94, 0.98]', 'yes', and an en dash for what is not known."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # from numpy
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {shown(item)}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(shown, value))
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return str(value)
+    ends = [end for end in interval or () if end is not None and end == end]
+    if isinstance(value, int) and not ends:
+        return f"{value:,}"
+    size = max(abs(number) for number in (value, *ends))
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2
+    if not ends:
+        return f"{value:,.{digits}f}" if size >= 0.01 or not size else f"{value:.2g}"
+    while digits < 4 and ends[0] < ends[1] and f"{ends[0]:.{digits}f}" == f"{ends[1]:.{digits}f}":
+        digits += 1  # an interval is never printed as if it had no width
+    return f"{value:,.{digits}f} [{ends[0]:,.{digits}f}, {ends[1]:,.{digits}f}]"
+
+
 def _mimebundle(spec: dict[str, Any], **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Altair renderer: a PNG that every viewer shows, and Vega 5, which JupyterLab prefers."""
     picture, vega = png(spec), "application/vnd.vega.v5+json"
     width, height = (int.from_bytes(picture[at : at + 4], "big") // 2 for at in (16, 20))
     bundle = {"image/png": picture, vega: vlc.vegalite_to_vega(spec, vl_version=_VEGA_LITE_5)}
-    size, options = {"width": width, "height": height}, {"embed_options": {"actions": False}}
-    return bundle | {"text/plain": "[chart]"}, {"image/png": size, vega: options}
+    bundle["text/plain"] = "[chart]"
+    return bundle, {"image/png": {"width": width, "height": height}, vega: {"embed_options": {"actions": False}}}

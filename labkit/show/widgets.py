@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from labkit.errors import BadRequest
-from labkit.show.theme import png
+from labkit.show.theme import data_uri
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def explore(
-    frame: "pd.DataFrame",
-    draw: "Callable[[pd.DataFrame, str], alt.TopLevelMixin]",
-    quantities: Mapping[str, str],
-    *,
-    by: str = "seed",
+    frame: "pd.DataFrame", draw: Callable[..., alt.TopLevelMixin], quantities: Mapping[str, str], by: str = "seed"
 ) -> "ipywidgets.VBox":
     """A chart redrawn for the chosen quantity and the chosen seeds.
 
@@ -35,28 +31,25 @@ def explore(
     values = sorted(frame[by].unique().tolist())
     chosen = w.SelectMultiple(options=values, value=values, rows=min(6, len(values)), description=by)
     quantity = w.Dropdown(options=list(quantities.items()), description="show")
-    picture = w.Image(format="png", layout=w.Layout(width="860px", max_width="100%"))
-    said = w.HTML()
+    view = w.HTML()
 
     def redraw(_: Any = None) -> None:
         try:
-            picture.value = png(draw(frame[frame[by].isin(chosen.value)], quantity.value))
-            said.value = ""
+            if not chosen.value:
+                raise BadRequest(f"choose at least one {by}")
+            picture = data_uri(draw(frame[frame[by].isin(chosen.value)], quantity.value))
+            view.value = f'<img src="{picture}" alt="{escape(quantity.label)}" style="max-width: 100%">'
         except BadRequest as error:
-            said.value = _sentence(error)
+            view.value = _sentence(error)
 
     for control in (chosen, quantity):
         control.observe(redraw, names="value")
     redraw()
-    return w.VBox([w.HBox([quantity, chosen]), said, picture])
+    return w.VBox([w.HBox([quantity, chosen]), view])
 
 
 def ask_widget(
-    ask: Callable[[Any, str, str], Mapping[str, Any]],
-    models: Mapping[str, Any],
-    *,
-    rule: str = "aa -> bac",
-    text: str = "caaba",
+    ask: Callable[..., Mapping[str, Any]], models: Mapping[str, Any], rule: str = "aa -> bac", text: str = "caaba"
 ) -> "ipywidgets.VBox":
     """Ask a trained model to apply a rule: its answer beside the oracle's.
 
@@ -75,10 +68,9 @@ def ask_widget(
         except BadRequest as error:
             said.value = _sentence(error)
             return
-        verdict = "✓ the same" if got["correct"] else "✗ not the same"
-        rows = (("model", got["answer"]), ("oracle", got["oracle"]))
-        lines = "<br>".join(f"{who}: <code>{escape(str(what))}</code>" for who, what in rows)
-        said.value = f"<p style='font-size:1.2em'>{lines}<br><b>{verdict}</b></p>"
+        lines = [f"{who}: <code>{escape(str(got[who]))}</code>" for who in ("answer", "oracle")]
+        lines.append("<b>✓ the same</b>" if got["correct"] else "<b>✗ not the same</b>")
+        said.value = f"<p style='font-size: 1.2em'>{'<br>'.join(lines)}</p>"
 
     button.on_click(answer)
     return w.VBox([model, *boxes, button, said])

@@ -42,7 +42,7 @@ class Study:
         name: Also the name of its notebook and of its folder in the store.
         question: One line.
         paper: Citation.
-        minutes: Expected minutes on the stated hardware, by scale, as text.
+        minutes: Expected minutes, by scale, as text with the hardware they are meant for.
         scales: The values each scale gives to the parameters.
         notes: From the resolved parameters, sentences on what was decided for the person (say, an uneven budget).
         describe: A few words for one row, for the progress display.

@@ -1,0 +1,6 @@
+"""`python -m labkit`."""
+
+from labkit.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The command line: the contract of names, exit codes and files, tried from outside as a person would."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labkit import __version__
+from labkit.lab import RUN_FILES
+
+SMOKE = ["--scale", "smoke", "--set", "n_instructions=[4,40]", "--set", "steps=5", "--jobs", "1"]
+
+
+def labkit(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command; never shows a traceback for a bad request."""
+    return subprocess.run(
+        [sys.executable, "-m", "labkit", *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **environment},
+    )
+
+
+def refused(*words: str) -> str:
+    """The one sentence with which a bad request is refused."""
+    done = labkit(*words)
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
+    """One smoke run, shared: its store, its folder and what it printed."""
+    root = tmp_path_factory.mktemp("cli")
+    done = labkit("run", "diversity_sweep", *SMOKE, "--out", str(root / "out"), LABKIT_RUNS=str(root / "runs"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root / "runs", root / "out", done
+
+
+def test_studies_are_listed_a_line_each() -> None:
+    (line,) = labkit("studies").stdout.strip().splitlines()
+    assert line.startswith("diversity_sweep: How many different instructions")
+    for words in ("2402.10891", "smoke", "laptop", "paper"):
+        assert words in line
+
+
+@pytest.mark.slow
+def test_a_run_leaves_its_files_and_says_what_it_found(
+    run: tuple[Path, Path, subprocess.CompletedProcess[str]],
+) -> None:
+    _, out, done = run
+    assert sorted(path.name for path in out.iterdir()) == sorted(RUN_FILES)
+    result = json.loads((out / "result.json").read_text())
+    assert {"study", "scale", "params", "points", "summary", "published"} <= set(result)
+    assert result["study"] == "diversity_sweep"
+    assert result["scale"] == "smoke"
+    assert result["params"]["n_instructions"] == [4, 40]
+    for point in result["points"]:
+        for name in (
+            *("n_instructions", "examples_per_instruction", "seed", "accuracy_seen", "accuracy_unseen"),
+            *("n_test", "steps", "tokens", "train_seconds"),
+        ):
+            assert isinstance(point[name], int | float), name
+    assert {"midpoint", "ci95"} <= set(result["summary"]["transition"])
+    assert all({"n_instructions", "mean", "ci95"} <= set(row) for row in result["summary"]["curve"])
+    assert result["finding"] in done.stdout
+    assert "unseen accuracy [95 %]" in done.stdout
+    assert all(str(out / name) in done.stdout for name in RUN_FILES)
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["labkit"] == __version__
+    assert provenance["packages"]["torch"]
+    executed = json.loads((out / "notebook.ipynb").read_text())
+    assert any(
+        "image/png" in output.get("data", {}) for cell in executed["cells"] for output in cell.get("outputs", [])
+    )
+
+
+@pytest.mark.slow
+def test_a_rerun_trains_nothing(run: tuple[Path, Path, subprocess.CompletedProcess[str]]) -> None:
+    store, out, _ = run
+    before = {path: path.stat().st_mtime_ns for path in store.glob("*/points/*/result.json")}
+    again = labkit("run", "diversity_sweep", *SMOKE, "--out", str(out), LABKIT_RUNS=str(store))
+    assert again.returncode == 0
+    assert "2 points, 2 of them already in the store" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in store.glob("*/points/*/result.json")} == before
+
+
+@pytest.mark.slow
+def test_results_as_table_csv_json_and_sql(run: tuple[Path, Path, subprocess.CompletedProcess[str]]) -> None:
+    store = {"LABKIT_RUNS": str(run[0])}
+    table = labkit("results", "diversity_sweep", **store)
+    assert table.returncode == 0
+    assert "accuracy_unseen" in table.stdout
+    assert len(labkit("results", "--format", "csv", **store).stdout.splitlines()) == 3
+    rows = json.loads(labkit("results", "--format", "json", **store).stdout)
+    assert sorted(row["n_instructions"] for row in rows) == [4, 40]
+    query = "select max(n_instructions) as most from points"
+    assert json.loads(labkit("results", "--sql", query, "--format", "json", **store).stdout) == [{"most": 40}]
+    wrong = labkit("results", "--sql", "select nothing from nowhere", **store)
+    assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
+
+
+@pytest.mark.slow
+def test_a_trained_model_can_be_asked(run: tuple[Path, Path, subprocess.CompletedProcess[str]]) -> None:
+    store = {"LABKIT_RUNS": str(run[0])}
+    folder = next(run[0].glob("*/points/*/result.json")).parent
+    for where in (str(folder), folder.name):
+        done = labkit("ask", where, "--rule", "abc -> xyz", "--input", "aaabcaaa", **store)
+        assert done.returncode == 0, done.stderr
+        assert "oracle  aaxyzaaa" in done.stdout
+        assert "model   " in done.stdout
+    for rule, text in (("abc", "aaabcaaa"), ("abc -> xyz", "AAAAAAAA"), ("abcd -> xyz", "aaabcaaa")):
+        assert labkit("ask", folder.name, "--rule", rule, "--input", text, **store).returncode == 2
+    assert labkit("ask", "nowhere", "--rule", "abc -> xyz", "--input", "aaabcaaa", **store).returncode == 2
+
+
+@pytest.mark.slow
+def test_a_sweep_crosses_its_grid_and_reuses_what_a_run_left(
+    run: tuple[Path, Path, subprocess.CompletedProcess[str]],
+) -> None:
+    words = (
+        "sweep",
+        "diversity_sweep",
+        "--grid",
+        "n_instructions=4,40,80",
+        *SMOKE[:2],
+        "--set",
+        "steps=5",
+        "--jobs",
+        "1",
+    )
+    done = labkit(*words, LABKIT_RUNS=str(run[0]))
+    assert done.returncode == 0, done.stderr
+    assert "3 points, 2 of them already in the store" in done.stdout
+    assert "[3/3]" in done.stdout
+
+
+def test_a_failing_run_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from labkit import lab
+
+    notebook = tmp_path / "broken.ipynb"
+    cell = {"cell_type": "code", "source": "1 / 0", "metadata": {"tags": ["parameters"]}, "outputs": [], "id": "a"}
+    cell["execution_count"] = None
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook.write_text(json.dumps({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    with pytest.raises(lab.RunFailed, match="ZeroDivisionError: division by zero") as failure:
+        lab.execute(notebook, tmp_path / "out", {}, store=lab.Store.default())
+    assert "broken.ipynb" in str(failure.value)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["failed.ipynb"]
+    assert "LABKIT_RUN_DIR" not in os.environ
+
+
+def test_markov() -> None:
+    from labkit.instructions import markov
+
+    done = labkit("markov", str(markov.textbook()["binary_to_unary"]), "101")
+    assert done.stdout == "|||||\n"
+
+
+def test_markov_trace_and_errors(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.markov", tmp_path / "bad.markov"
+    good.write_text("# swap\nab -> ba\n")
+    bad.write_text("ab -> ba\nab = ba\n")
+    lines = labkit("markov", str(good), "aab", "--trace").stdout.splitlines()
+    assert lines[-1] == "baa"
+    assert len(lines) == 4
+    sentence = refused("markov", str(bad), "aab")
+    assert "line 2" in sentence
+    assert "ab = ba" in sentence
+    assert "max_steps" in refused("markov", str(good), "abab", "--max-steps", "1")
+    assert "nowhere.markov" in refused("markov", "nowhere.markov", "x")
+
+
+def test_doctor_names_every_piece() -> None:
+    done = labkit("doctor")
+    assert done.returncode == 0
+    for name in ("python", "cpu", "memory", "gpu", "bf16", "4-bit", "sandbox", "hub", "notebooks", "versions"):
+        assert any(line[4:].startswith(name) for line in done.stdout.splitlines()), name
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["run", "diversity"], "did you mean 'diversity_sweep'"),
+        (["run", "diversity_sweep", "--scale", "labtop"], "did you mean 'laptop'"),
+        (["run", "diversity_sweep", "--set", "n_instruction=[3]"], "did you mean 'n_instructions'"),
+        (["run", "diversity_sweep", "--set", "steps=few"], "steps = 'few'"),
+        (["run", "diversity_sweep", "--set", "pattern_length=20"], "does not fit"),
+        (["run", "diversity_sweep", "--set", "alphabet=ab"], "is more than the"),
+        (["run", "diversity_sweep", "--set", "steps"], "not of the form name=value"),
+        (["run", "diversity_sweep", "--out", "/proc/labkit"], "cannot write to"),
+        (["sweep", "diversity_sweep"], "--grid is missing"),
+        (["sweep", "diversity_sweep", "--grid", "width=63,64"], "does not divide"),
+        (["sweep", "diversity_sweep", "--grid", "widht=32"], "did you mean 'width'"),
+        (["results"], "no finished points"),
+        (["results", "--format", "xml"], "unknown format 'xml'"),
+    ],
+)
+def test_a_bad_request_starts_nothing(words: list[str], complaint: str, own_store: Path) -> None:
+    assert complaint in refused(*words)
+    assert not list(own_store.glob("*/*/*"))
+
+
+def test_a_run_refuses_a_folder_in_which_something_could_be_lost(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.docx").touch()
+    assert "already holds 'thesis.docx'" in refused(
+        "run", "diversity_sweep", "--scale", "smoke", "--out", str(out)
+    )
+
+
+def test_a_damaged_store_is_said_before_anything_starts(own_store: Path) -> None:
+    folder = own_store / "diversity_sweep" / "points"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    assert "notes.txt" in refused("run", "diversity_sweep", "--scale", "smoke")

@@ -1,0 +1,221 @@
+"""The diversity sweep: its design, what a measurement holds, and what is read off it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labkit import BadRequest, learn, show, studies
+from labkit.design import allocate
+from labkit.instructions import draw_rules
+from labkit.lab import Store, sweep
+from labkit.studies.diversity import STUDY, _task, exams_of
+
+QUICK = {"scale": "smoke", "n_instructions": [4, 40], "seeds": [0], "steps": 10}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict], Store]:
+    store = Store(tmp_path_factory.mktemp("store"))
+    return sweep(STUDY.points(STUDY.resolve(QUICK)), STUDY.measure, store=store, jobs=0), store
+
+
+def test_the_budget_is_met_exactly() -> None:
+    for n in (1, 3, 7, 10, 999, 1000):
+        counts = allocate(1000, n)
+        assert counts.sum() == 1000
+        assert counts.max() - counts.min() <= 1
+    with pytest.raises(BadRequest, match="1 instructions would have none; at most 1000 work"):
+        allocate(1000, 1001)
+
+
+def test_an_uneven_budget_is_said() -> None:
+    (note,) = STUDY.notes(STUDY.resolve({"n_instructions": [300, 1000]}))
+    assert note.startswith("budget = 100000 is not a multiple of 300 instructions: 100 of them get 334 examples")
+
+
+def test_points_differ_in_instructions_and_seed_only() -> None:
+    points = STUDY.points(STUDY.resolve({"n_instructions": [10, 1000], "seeds": [0, 1, 2]}))
+    assert {(point.n_instructions, point.seed) for point in points} == {(n, s) for n in (10, 1000) for s in range(3)}
+    rest = [point.model_dump(exclude={"n_instructions", "seed"}) for point in points]
+    assert all(one == rest[0] for one in rest)
+
+
+def test_scale_is_no_part_of_a_point() -> None:
+    """A point is found again whatever scale asked for it."""
+    smoke = STUDY.resolve({"scale": "smoke"})
+    same = STUDY.resolve({**smoke.model_dump(), "scale": "laptop"})
+    assert [p.address for p in STUDY.points(smoke)] == [p.address for p in STUDY.points(same)]
+
+
+def test_exams_share_nothing_with_training() -> None:
+    cell = STUDY.points(STUDY.resolve({"n_instructions": [500], "seeds": [3]}))[0]
+    data, exams = exams_of(cell)
+    p = cell.pattern_length
+    halves = lambda tokens: {bytes(row) for row in np.concatenate([tokens[:, :p], tokens[:, p + 1 : 2 * p + 1]])}  # noqa: E731
+    assert not halves(data.tokens) & halves(exams["unseen"].data.tokens)
+    assert halves(exams["seen"].data.tokens) <= halves(data.tokens)
+    fresh = {bytes(row) for row in exams["seen"].data.tokens} - {bytes(row) for row in data.tokens}
+    assert len(fresh) > 0.9 * len(exams["seen"].data.tokens)
+
+
+def test_seeds_test_on_one_set_of_rules_whatever_the_count() -> None:
+    few, many = (STUDY.points(STUDY.resolve({"n_instructions": [n], "seeds": [1]}))[0] for n in (10, 1000))
+    assert np.array_equal(exams_of(few)[1]["unseen"].data.tokens, exams_of(many)[1]["unseen"].data.tokens)
+    task = _task(few)
+    assert np.array_equal(draw_rules(task, 10, seed=1).x, draw_rules(task, 1000, seed=1).x[:10])
+
+
+def test_a_row_holds_what_the_contract_names(measured: tuple[list[dict], Store]) -> None:
+    rows, store = measured
+    for row in rows:
+        for name in (
+            "n_instructions",
+            "examples_per_instruction",
+            "seed",
+            "steps",
+            "tokens",
+            "train_seconds",
+            "n_test",
+        ):
+            assert name in row
+        for name in ("seen", "unseen"):
+            assert row[f"accuracy_{name}_lo"] <= row[f"accuracy_{name}"] <= row[f"accuracy_{name}_hi"]
+            assert sum(row[f"{name}_asked"]) == row["n_test"]
+            assert sum(row[f"{name}_right"]) / row["n_test"] == row[f"accuracy_{name}"]
+        assert row["tokens"] == row["steps"] * row["batch_size"] * 25
+        assert len(store.log("diversity_sweep", row["address"])) == 10
+        learn.load(store.find(row["address"]))
+
+
+def test_equal_seeds_give_equal_results(
+    measured: tuple[list[dict], Store], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    again = sweep(
+        STUDY.points(STUDY.resolve(QUICK)), STUDY.measure, store=Store(tmp_path_factory.mktemp("again")), jobs=0
+    )
+    for one, other in zip(measured[0], again, strict=True):
+        timing = {"finished", "train_seconds"}
+        assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in other.items() if k not in timing}
+
+
+def test_noops_are_graded_apart(own_store: object) -> None:
+    params = STUDY.resolve({**QUICK, "n_instructions": [40], "noop_share": 0.25})
+    (row,) = sweep(STUDY.points(params), STUDY.measure, jobs=0)
+    for name in ("seen", "unseen"):
+        parts = 0.25 * row[f"accuracy_{name}_noop"] + 0.75 * row[f"accuracy_{name}_op"]
+        assert parts == pytest.approx(row[f"accuracy_{name}"], abs=1e-6)
+
+
+def fabricated(accuracies: dict[int, list[float]], seen: float = 1.0) -> pd.DataFrame:
+    """Rows as a sweep would leave them, with the given unseen accuracies by number of instructions and seed."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for n, by_seed in accuracies.items():
+        for seed, accuracy in enumerate(by_seed):
+            asked = np.full(500, 4)
+            right = rng.binomial(asked, accuracy)
+            rows.append(
+                {
+                    "n_instructions": n,
+                    "seed": seed,
+                    "accuracy_unseen": right.sum() / asked.sum(),
+                    "accuracy_seen": seen,
+                    "unseen_right": right.tolist(),
+                    "unseen_asked": asked.tolist(),
+                    "seen_right": (asked * seen).astype(int).tolist(),
+                    "seen_asked": asked.tolist(),
+                    "learned": seen >= 0.95,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+STEP = {
+    10: [0.0] * 3,
+    100: [0.1, 0.2, 0.15],
+    200: [0.6, 0.7, 0.65],
+    400: [0.9] * 3,
+    1000: [0.97] * 3,
+    10_000: [0.98] * 3,
+}
+
+
+def test_the_summary_has_the_promised_form_and_is_json() -> None:
+    summary = STUDY.summarise(fabricated(STEP))
+    again = json.loads(json.dumps(summary, allow_nan=False))
+    assert [row["n_instructions"] for row in again["curve"]] == sorted(STEP)
+    assert all(row["ci95"][0] <= row["mean"] <= row["ci95"][1] for row in again["curve"])
+    low, high = again["transition"]["ci95"]
+    assert low <= again["transition"]["midpoint"] <= high
+    assert 100 < again["transition"]["midpoint"] < 400
+    assert "Unseen rules are followed from about" in STUDY.finding(summary)
+
+
+def test_published_statements_are_met_or_contradicted_as_measured() -> None:
+    published = show.published("diversity_sweep")
+    rows = STUDY.compare(STUDY.summarise(fabricated(STEP)), published)
+    verdicts = {row["published"]: row["agrees"] for row in rows}
+    assert [row["published"] for row in rows] == [record["statement"] for record in published]
+    below, step, above = verdicts.values()
+    assert (below, step, above) == ("no", "no", "yes")  # 200 rules already generalise here: a disagreement is said
+    as_published = {10: [0.0], 300: [0.1], 400: [0.4], 500: [0.6], 1000: [0.98], 10_000: [0.98]}
+    rows = STUDY.compare(STUDY.summarise(fabricated(as_published)), published)
+    assert [row["agrees"] for row in rows] == ["yes", "yes", "yes"]
+    few = STUDY.compare(STUDY.summarise(fabricated({500: [0.5], 600: [0.6], 700: [0.6]})), published)
+    assert few[0]["agrees"] == "not tested here"
+
+
+def test_runs_that_have_not_learned_are_said() -> None:
+    summary = STUDY.summarise(fabricated(STEP, seen=0.5))
+    assert "18 models have not learned their own training rules" in STUDY.finding(summary)
+    assert all(row["not learned"] == 3 for row in STUDY.summary_table(summary))
+
+
+def test_no_transition_is_said() -> None:
+    summary = STUDY.summarise(fabricated({10: [0.0], 100: [0.0], 1000: [0.1]}))
+    assert summary["transition"]["midpoint"] is None
+    assert STUDY.finding(summary).startswith("No transition located: accuracy never reaches 0.5")
+
+
+def test_every_seed_is_in_the_chart() -> None:
+    frame = fabricated(STEP)
+    spec = STUDY.chart(frame, STUDY.summarise(frame), show.published("diversity_sweep")).to_dict()
+    assert "300" in json.dumps(spec)
+    points = [rows for rows in spec["datasets"].values() if len(rows) >= len(frame)]
+    assert points
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"n_instruction": [10]}, "did you mean 'n_instructions'"),
+        ({"scale": "labtop"}, "did you mean 'laptop'"),
+        ({"steps": "many"}, "steps = 'many': input should be a valid integer"),
+        ({"steps": 0}, "steps = 0: input should be greater than or equal to 1"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [0, 0]}, "seeds = .* names a value twice"),
+        ({"seeds": [-1]}, "a seed is 0 or more"),
+        ({"n_instructions": [0]}, "n_instructions = 0"),
+        ({"pattern_length": 9}, "pattern_length 9 does not fit into input_length 8"),
+        ({"occurrences": 3}, "occurrences 3 .* use 2 at most"),
+        ({"alphabet": "aab"}, "alphabet holds 'a' more than once"),
+        ({"alphabet": "ab", "n_instructions": [1000]}, "n_instructions = 1000 is more than the .* rules"),
+        ({"budget": 100, "n_instructions": [1000]}, "n_instructions = 1000 is more than budget = 100"),
+        ({"heads": 3}, "heads = 3 does not divide width = 64"),
+        ({"n_test": 10}, "n_test = 10 is fewer than one example"),
+        ({"recipe": "slow"}, "recipe = 'slow': input should be 'fast' or 'paper'"),
+        ({"noop_share": 1.5}, "noop_share = 1.5"),
+        ({"learning_rate": 0}, "learning_rate = 0"),
+    ],
+)
+def test_a_bad_request_is_one_sentence(given: dict, complaint: str) -> None:
+    with pytest.raises(BadRequest, match=complaint) as refusal:
+        STUDY.resolve(given)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_study() -> None:
+    with pytest.raises(BadRequest, match="did you mean 'diversity_sweep'"):
+        studies.find("diversity")

@@ -1,0 +1,119 @@
+"""Notebook hygiene: every notebook has the form that people and papermill rely on, and matches its study."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from labkit import studies
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+ROOMS = {"instructions", "design", "learn", "grade", "studies", "lab", "show"}
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request: pytest.FixtureRequest) -> Any:
+    found = nbformat.read(request.param, as_version=4)
+    nbformat.validate(found)
+    found.path = request.param
+    return found
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def parameters_cell(notebook: Any) -> Any:
+    tagged = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    return tagged[0]
+
+
+def test_every_study_has_its_notebook_and_the_other_way_round() -> None:
+    assert {path.stem for path in NOTEBOOKS} == set(studies.every())
+    assert all(study.notebook() == FOLDER / f"{name}.ipynb" for name, study in studies.every().items())
+
+
+def test_it_is_committed_without_outputs(notebook: Any) -> None:
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(notebook))
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+
+
+def test_the_first_cell_says_what_it_is(notebook: Any) -> None:
+    first = notebook.cells[0]
+    study = studies.find(notebook.path.stem)
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+    for words in ("**The question.**", "**The paper.**", "**Expected minutes.**"):
+        assert words in first.source
+    for scale in study.scales:
+        assert f"`{scale}`: {study.minutes[scale]}" in first.source
+    assert "## Outline" in notebook.cells[1].source
+
+
+def test_the_parameters_cell_names_every_parameter_once_in_order_with_a_comment(notebook: Any) -> None:
+    source = parameters_cell(notebook).source
+    fields = studies.find(notebook.path.stem).Params.model_fields
+    statements = ast.parse(source).body
+    assert all(isinstance(statement, ast.Assign) for statement in statements)
+    assert [statement.targets[0].id for statement in statements] == list(fields)
+    for statement in statements:
+        ast.literal_eval(statement.value)
+    assert all(re.search(r"\S  # \S", line) for line in source.splitlines())
+    assert len(source.splitlines()) <= 25
+
+
+def test_cells_are_short_and_show_one_idea(notebook: Any) -> None:
+    parameters = parameters_cell(notebook)
+    long = [cell.source for cell in code_cells(notebook) if cell is not parameters and cell.source.count("\n") >= 15]
+    assert long == []
+
+
+def test_it_imports_nothing_deeper_than_a_room(notebook: Any) -> None:
+    for cell in code_cells(notebook):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("labkit"):
+                assert node.module == "labkit" or node.module.removeprefix("labkit.") in ROOMS
+                if node.module == "labkit":
+                    assert {alias.name for alias in node.names} <= ROOMS
+            if isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("labkit.") for alias in node.names)
+
+
+def test_a_prediction_comes_before_the_result(notebook: Any) -> None:
+    texts = [cell.source for cell in notebook.cells]
+    prediction = next(i for i, text in enumerate(texts) if "Before you run on" in text)
+    run = next(i for i, text in enumerate(texts) if "studies.run(" in text)
+    assert prediction < run
+
+
+def test_the_last_cell_leaves_the_result(notebook: Any) -> None:
+    assert notebook.cells[-1].cell_type == "code"
+    assert "studies.finish(" in notebook.cells[-1].source
+
+
+@pytest.mark.parametrize("name", list(studies.every()))
+def test_every_scale_of_every_study_resolves(name: str) -> None:
+    study = studies.find(name)
+    assert {"smoke", "laptop", "paper"} <= set(study.scales)
+    assert set(study.minutes) == set(study.scales)
+    for scale in study.scales:
+        params = study.resolve({"scale": scale})
+        assert params.scale == scale
+        points = study.points(params)
+        assert len({point.address for point in points}) == len(points) > 0
+    assert all(field.description for field in list(study.Params.model_fields.values())[1:])
+
+
+def test_the_paper_scale_of_the_diversity_sweep_is_the_papers() -> None:
+    params = studies.find("diversity_sweep").resolve({"scale": "paper"})
+    assert (params.layers, params.heads, params.width, params.recipe) == (6, 4, 256, "paper")
+    assert (params.input_length, params.pattern_length, params.budget, params.n_test) == (50, 20, 10**6, 10**5)
+    assert params.steps * params.batch_size == pytest.approx(50 * 10**6, rel=1e-3)  # 50 epochs
+    assert sorted(params.n_instructions) == [
+        *(10, 20, 50, 100, 200, 300, 400, 500, 600, 1000, 2000, 2500, 5000, 10_000, 100_000, 1_000_000)
+    ]

@@ -1,0 +1,122 @@
+"""The files around the package agree with each other and with the two commands of the README."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def name_of(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9_.-]+", requirement)
+    assert found
+    return found.group().lower()
+
+
+def direct_dependencies() -> dict[str, str]:
+    """Every direct dependency, with its requirement."""
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    return {name_of(requirement): requirement for group in groups for requirement in group}
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {name.lower(): version for name, version in pins}
+
+
+def conda() -> dict[str, str]:
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry for entry in listed if isinstance(entry, dict))["pip"]
+    pins = [entry.split("=") for entry in listed if isinstance(entry, str) and entry not in ("pip", "python=3.11")]
+    pins += [entry.split("==") for entry in pip if not entry.startswith("--")]
+    return {name.lower(): version for name, version in pins}
+
+
+def test_every_direct_dependency_is_pinned_and_nothing_else() -> None:
+    assert set(constraints()) == set(direct_dependencies())
+
+
+def test_the_conda_environment_is_in_step() -> None:
+    assert conda() == constraints()
+
+
+def test_pins_satisfy_the_ranges() -> None:
+    from packaging.requirements import Requirement
+
+    for name, requirement in direct_dependencies().items():
+        assert Requirement(requirement).specifier.contains(constraints()[name]), name
+
+
+def test_the_tested_versions_are_installed() -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name, pin in constraints().items():
+        try:
+            assert version(name).split("+")[0] == pin
+        except PackageNotFoundError:
+            assert name in {name_of(requirement) for requirement in PROJECT["optional-dependencies"]["qlora"]}
+
+
+def test_the_readme_shows_the_two_commands_and_they_exist() -> None:
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for command in ("demo", "test"):
+        assert re.search(rf"^\s*make {command}\b", readme, re.MULTILINE)
+        assert re.search(rf"^{command}:", makefile, re.MULTILINE)
+    for target in ("check", "lab", "bench", "help"):
+        assert re.search(rf"^{target}:.*##", makefile, re.MULTILINE)
+
+
+def test_make_help_lists_the_targets() -> None:
+    listed = subprocess.run(["make", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True).stdout
+    for target in ("demo", "test", "check", "lab", "bench"):
+        assert re.search(rf"^{target}\b", listed, re.MULTILINE)
+
+
+def test_the_top_level_holds_what_was_agreed() -> None:
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not files:
+        pytest.skip("not a git checkout")
+    assert {file.split("/")[0] for file in files} == {
+        *("notebooks", "labkit", "environment.yml", "papermill_runs", "tests", "README.md"),
+        *("pyproject.toml", "constraints.txt", "Makefile", "LICENSE", "LABLOG.md", ".ci", ".gitignore"),
+    }
+
+
+ORDER = ["instructions", "design", "learn", "grade", "lab", "show"]
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_imports_point_one_way(room: str) -> None:
+    """A room imports from rooms to its left, and from no study; the lab and the learner do not know each other."""
+    allowed = {"errors", *ORDER[: ORDER.index(room) + 1]}
+    for path in (ROOT / "labkit" / room).glob("*.py"):
+        for imported in re.findall(r"^\s*from labkit\.(\w+)", path.read_text(), re.MULTILINE):
+            assert imported in allowed, f"{path.name} imports labkit.{imported}"
+
+
+def test_the_core_needs_no_notebook_package() -> None:
+    """On a GPU machine without them, studies are still found, measured and stored."""
+    absent = ["altair", "papermill", "vl_convert", "ipywidgets", "duckdb", "pandas", "IPython", "jinja2", "nbformat"]
+    script = (
+        "import sys\n"
+        f"for name in {absent}: sys.modules[name] = None\n"
+        "from labkit import instructions, design, learn, grade, lab, studies\n"
+        "from labkit.studies.diversity import STUDY, points\n"
+        "params = STUDY.resolve({'scale': 'smoke', 'n_instructions': [4], 'steps': 2})\n"
+        "print(lab.sweep(points(params), STUDY.measure, jobs=0)[0]['n_instructions'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "4"
+
+
+def test_the_package_stays_small() -> None:
+    lines = sum(path.read_text().count("\n") for path in (ROOT / "labkit").rglob("*.py"))
+    assert lines < 6000
