@@ -23,7 +23,7 @@ from labkit.instructions import RewritingTask, draw_example_plain, draw_inputs, 
 from labkit.studies.diversity import STUDY, Cell, exams_of, points, shape_of
 
 TARGET = 0.9
-PEER_PATIENCE = 15  # the peer is stopped when it has taken this many times as long: a lower bound is then printed
+PEER_PATIENCE = 10  # the peer is stopped when it has taken this many times as long: a lower bound is then printed
 LOOK_EVERY = 25  # steps between gradings
 
 
@@ -100,8 +100,9 @@ def race_peer(cell: Cell, patience: float) -> Race:
 
     The paper's recipe: AdamW at 1e-3, a linear schedule planned for 50 epochs. Only training is on the clock.
     """
-    from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+    from transformers import GPT2LMHeadModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, logging
 
+    logging.set_verbosity_error()
     data, exams = exams_of(cell)
     unseen = exams["unseen"].data
     torch.manual_seed(cell.seed)
@@ -155,8 +156,10 @@ def race_peer(cell: Cell, patience: float) -> Race:
             disable_tqdm=True,
             seed=cell.seed,
         )
+        trainer = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[clock])
+        trainer.remove_callback(PrinterCallback)
         clock.since = time.perf_counter()
-        state = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[clock]).train()
+        state = trainer.train()
     return Race(clock.seconds, state.global_step, clock.accuracy)
 
 

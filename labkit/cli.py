@@ -46,6 +46,23 @@ def leave(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from labkit import __version__
+
+        print(f"labkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="and leave")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command("studies")
 def list_studies() -> None:
     """A line a study: question, paper, expected minutes at each scale."""

@@ -1,5 +1,6 @@
 """What this machine offers to the lab, and what each missing piece would enable. Nothing is downloaded or changed."""
 
+import logging
 import os
 import platform
 import shutil
@@ -60,7 +61,7 @@ def _gpu() -> Finding:
         return Finding(
             "gpu",
             False,
-            "none: `laptop` scale runs here as it is; a CUDA GPU would enable `paper` and `qlora` scale",
+            "none: `laptop` scale runs here as it is; a CUDA GPU would enable `paper` scale and QLoRA",
         )
     free, total = torch.cuda.mem_get_info()
     return Finding("gpu", True, f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free")
@@ -70,7 +71,8 @@ def _bf16() -> Finding:
     if torch.cuda.is_available():
         has = torch.cuda.is_bf16_supported()
         return Finding("bf16", has, "on the GPU" if has else "not on this GPU: training stays in float32")
-    has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version of torch
+    has = any(getattr(torch.cpu, name, bool)() for name in names)
     return Finding("bf16", has, "this CPU multiplies it; the small models stay in float32 all the same" if has
                    else "not on this CPU: training stays in float32")  # fmt: skip
 
@@ -82,6 +84,7 @@ def _four_bit() -> Finding:
             False,
             "bitsandbytes is not installed: `pip install labkit[qlora]` would enable QLoRA fine-tuning",
         )
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it remarks on optional kernels
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -119,7 +122,7 @@ def _hub() -> Finding:
         socket.create_connection((host, 443), timeout=3).close()
     except OSError:
         return Finding("hub", False, "the Hugging Face hub does not answer: data sets and models must be local files")
-    return Finding("hub", True, "the Hugging Face hub answers: `qlora` scale can download data sets and models")
+    return Finding("hub", True, "the Hugging Face hub answers: data sets and models can be downloaded")
 
 
 def _notebooks() -> Finding:

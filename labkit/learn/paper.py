@@ -24,7 +24,8 @@ class GPT2(nn.Module):
         self.gpt2 = GPT2LMHeadModel(gpt2_configuration(shape))
 
     def forward(self, tokens: Tensor, answer: int) -> Tensor:
-        return self.gpt2(input_ids=tokens, logits_to_keep=answer, use_cache=False).logits
+        stream = self.gpt2.transformer(input_ids=tokens, use_cache=False).last_hidden_state
+        return self.gpt2.lm_head(stream[:, -answer:])
 
 
 def gpt2_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transformers' config, imported late
