@@ -196,8 +196,9 @@ def show_results(
     elif table.empty:
         print("no rows")
     else:
-        if sql is None and len(table) > 1:  # a column that never varies says nothing: csv and json have it
-            table = table.loc[:, [column for column in table if table[column].nunique() > 1]]
+        if sql is None:  # settings that never vary say nothing here: csv and json have them
+            settings = {"study", "version"}.union(*(study.Params.model_fields for study in studies.every().values()))
+            table = table.loc[:, [c for c in table if c not in settings or table[c].nunique() > 1]]
         print_table([{str(k): v for k, v in row.items()} for row in table.to_dict("records")])
 
 

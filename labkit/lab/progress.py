@@ -31,7 +31,7 @@ class Progress:
     @classmethod
     def default(cls, describe: Describe | None = None) -> "Progress":
         """A bar when a person watches, lines in batch."""
-        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        watched = sys.stderr.isatty() or _in_a_notebook()
         return cls(bar=watched and os.environ.get("LABKIT_BATCH") != "1", describe=describe)
 
     def start(self, *, total: int, already: int) -> None:
@@ -59,3 +59,9 @@ class Progress:
     def close(self) -> None:
         if self._tqdm is not None:
             self._tqdm.close()
+
+
+def _in_a_notebook() -> bool:
+    """Is this the process of a notebook's kernel?"""
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython.get_ipython(), "kernel") if ipython else False
