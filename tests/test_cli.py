@@ -210,9 +210,7 @@ def test_a_run_refuses_a_folder_in_which_something_could_be_lost(tmp_path: Path)
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.docx").touch()
-    assert "already holds 'thesis.docx'" in refused(
-        "run", "diversity_sweep", "--scale", "smoke", "--out", str(out)
-    )
+    assert "already holds 'thesis.docx'" in refused("run", "diversity_sweep", "--scale", "smoke", "--out", str(out))
 
 
 def test_a_damaged_store_is_said_before_anything_starts(own_store: Path) -> None:

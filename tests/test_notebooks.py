@@ -117,3 +117,19 @@ def test_the_paper_scale_of_the_diversity_sweep_is_the_papers() -> None:
     assert sorted(params.n_instructions) == [
         *(10, 20, 50, 100, 200, 300, 400, 500, 600, 1000, 2000, 2500, 5000, 10_000, 100_000, 1_000_000)
     ]
+
+
+@pytest.mark.slow
+def test_it_runs_under_plain_nbclient_too(own_store: Path) -> None:
+    """Without `labkit run`, as by hand in JupyterLab: widgets are built, and the files go into the store."""
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(FOLDER / "diversity_sweep.ipynb", as_version=4)
+    cell = parameters_cell(notebook)
+    for name, value in {"scale": "'smoke'", "n_instructions": "[4, 40]", "steps": "5"}.items():
+        cell.source = re.sub(rf"(?m)^{name} = \S+", f"{name} = {value}", cell.source)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    (folder,) = own_store.glob("diversity_sweep/runs/*")
+    assert {path.name for path in folder.iterdir()} == {"params.yaml", "provenance.json", "report.html", "result.json"}
+    kinds = {kind for cell in code_cells(notebook) for output in cell.outputs for kind in output.get("data", {})}
+    assert {"image/png", "application/vnd.jupyter.widget-view+json"} <= kinds

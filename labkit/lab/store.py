@@ -10,7 +10,7 @@ Guarantees
 - Stores merge by copying folders; DuckDB answers SQL over them.
 
 Limits: the lock is an advisory one of the local machine, so two machines on one network folder may both measure a
-point (the first to finish is kept; equal seeds make the results equal). A damaged finished point is never
+point (the last to finish is kept; equal seeds make the results equal). A damaged finished point is never
 overwritten: it is named, and the person decides.
 """
 

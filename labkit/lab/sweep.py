@@ -55,7 +55,10 @@ def cores() -> int:
 
 def default_jobs() -> int:
     """`$LABKIT_JOBS`, else one worker a core."""
-    return int(os.environ.get("LABKIT_JOBS") or cores())
+    given = os.environ.get("LABKIT_JOBS")
+    if given and not given.isdecimal():
+        raise BadRequest(f"LABKIT_JOBS = {given!r} must be a whole number, 0 or more")
+    return int(given) if given else cores()
 
 
 def sweep(
@@ -133,10 +136,17 @@ def _here(points: Sequence[Point], measure: Measure, store: Store, jobs: int) ->
 
 
 def _attempt(point: Point, measure: Measure, store: Store) -> Outcome:
+    """Measure one point on one thread, wherever this runs."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         return Outcome(point, store.measure(point, measure))
     except Exception as error:
         return Outcome(point, None, f"{type(error).__name__}: {error}", traceback.format_exc())
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Worker:
@@ -163,9 +173,6 @@ class _Worker:
 def _serve(pipe: "Connection[Any, Any]", measure: Measure, store: Store) -> None:
     """A worker's life: measure what comes through the pipe until the parent closes it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    import torch
-
-    torch.set_num_threads(1)
     try:
         while True:
             pipe.send(_attempt(pipe.recv(), measure, store))
@@ -210,7 +217,7 @@ def _on_ray(points: Sequence[Point], measure: Measure, store: Store, jobs: int) 
     address = os.environ.get("RAY_ADDRESS")
     where = {"address": address} if address else {"num_cpus": jobs, "include_dashboard": False}
     ray.init(log_to_driver=False, ignore_reinit_error=True, **where)
-    task = ray.remote(num_cpus=1, max_retries=0)(_one_thread)
+    task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
     pending = {task.remote(point, measure, store): point for point in points}
     try:
         while pending:
@@ -224,13 +231,6 @@ def _on_ray(points: Sequence[Point], measure: Measure, store: Store, jobs: int) 
                 yield Outcome(point, None, error)
     finally:
         ray.shutdown()
-
-
-def _one_thread(point: Point, measure: Measure, store: Store) -> Outcome:
-    import torch
-
-    torch.set_num_threads(1)
-    return _attempt(point, measure, store)
 
 
 EXECUTORS = {"processes": _in_workers, "ray": _on_ray}

@@ -5,10 +5,9 @@ Each file is meant to be read as teaching material: `transformer` (the model), `
 """
 
 from labkit.learn.checkpoint import RECIPES, Answer, Learner, ask, build, load, save
-from labkit.learn.device import best_device
 from labkit.learn.encoding import Encoded, encode_prompt, encode_rewriting, vocabulary
 from labkit.learn.paper import gpt2_configuration
-from labkit.learn.train import Trained, generate, predict, train
+from labkit.learn.train import Trained, best_device, generate, predict, train
 from labkit.learn.transformer import Shape
 
 __all__ = [

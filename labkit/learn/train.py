@@ -81,6 +81,11 @@ def train(
     return Trained(step, step * batch_size * data.tokens.shape[1], seconds, loss.item())
 
 
+def best_device() -> str:
+    """`cuda` when a CUDA device answers, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def precision(device: str) -> torch.autocast:
     """bfloat16 where the hardware multiplies it fast (CUDA from Ampere on), float32 otherwise.
 
