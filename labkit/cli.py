@@ -83,7 +83,7 @@ def run_study(
     executor: Executor = None,
 ) -> None:
     """Execute a study's notebook with papermill and print what it found."""
-    from labkit import lab, studies
+    from labkit import lab, learn, studies
 
     study = studies.find(name)
     params = resolve(study, scale, settings)
@@ -94,6 +94,11 @@ def run_study(
     if out:
         lab.check_out(out, study.name)
     print(f"{study.name} at {scale} scale, expected: {study.minutes[scale]}", flush=True)
+    if scale == "paper" and learn.best_device() == "cpu":
+        print(
+            "note: no GPU was found; at paper scale this may take days (Ctrl-C loses only the points in flight)",
+            flush=True,
+        )
     try:
         lab.execute(study.notebook(), folder, chosen, store=store, jobs=jobs, executor=executor)
     except lab.RunFailed as failure:

@@ -31,13 +31,16 @@ class Trained(NamedTuple):
 
 
 def batches(data: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Endless shuffled epochs of `data` [N, T] as int64 [batch_size, T]; an epoch's remainder opens the next one."""
+    """Endless shuffled epochs of `data` [N, T] as int64 [batch_size, T]; an epoch's remainder opens the next one.
+
+    Batches are where the data is; their order is drawn on the CPU, so that it is the same on every device.
+    """
     order = torch.empty(0, dtype=torch.long)
     while True:
         while len(order) < batch_size:
             order = torch.cat([order, torch.randperm(len(data), generator=generator)])
         picked, order = order[:batch_size], order[batch_size:]
-        yield data[picked].long()
+        yield data[picked.to(data.device)].long()
 
 
 def train(
@@ -64,12 +67,13 @@ def train(
         every: Call `on_step(step, loss, seconds)` after each so many steps (0: never); True from it ends the training.
     """
     answer = data.answer_length
-    stream = batches(torch.from_numpy(data.tokens), batch_size, torch.Generator().manual_seed(seed))
+    tokens = torch.from_numpy(data.tokens).to(device)
+    stream = batches(tokens, batch_size, torch.Generator().manual_seed(seed))
     model.train()
     seconds, loss, step = 0.0, torch.zeros(()), 0
     for step in range(1, steps + 1):
         began = time.perf_counter()
-        batch = next(stream).to(device, non_blocking=True)
+        batch = next(stream)
         with precision(device):
             logits = model(batch[:, :-1], answer)
         loss = F.cross_entropy(logits.float().flatten(0, 1), batch[:, -answer:].flatten())
