@@ -22,7 +22,7 @@ check: $(DEV) ## lint, format, types, notebook hygiene
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_notebooks.py
+	$(BIN)/python -m pytest -m "not slow" tests/test_notebooks.py
 
 lab: $(LAB) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -33,8 +33,8 @@ bench: $(DEV) ## speed against the plain way, in one run
 clean: ## remove the virtual environment and caches; results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# What is installed is made anew only when the dependencies change. torch comes first and pinned: left to a resolver, the
-# newest one may bring gigabytes of GPU libraries.
+# What is installed is made anew only when the dependencies change. torch comes first and pinned. Where pip's own index
+# offers only the CUDA build (gigabytes), PIP_INDEX_URL or PIP_FIND_LINKS can point it at a CPU build.
 $(LAB): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "labkit needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }

@@ -5,6 +5,8 @@ Exit codes: 0 done; 1 a run failed (says where); 2 a bad request (one sentence; 
 
 import json
 import sys
+from collections.abc import Callable
+from functools import wraps
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from labkit.studies import Study
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Which instruction data makes a language model follow instructions it has never seen?",
@@ -34,11 +35,16 @@ Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")
 def main() -> None:
     """Entry point: turns a bad request into one sentence and exit code 2."""
     try:
-        app()
+        app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except BadRequest as refusal:
         leave(str(refusal), 2)
-    except KeyboardInterrupt:
-        leave("interrupted; what was finished is in the store, the same command goes on from there", 130)
+    except typer.Abort:
+        leave("interrupted", 130)
+    except Exception as error:
+        sentence = getattr(error, "format_message", None)  # typer's own: an unknown option, a missing argument
+        if sentence is None:
+            raise
+        leave(f"{sentence().rstrip('.')}; `labkit COMMAND --help` says what is allowed", 2)
 
 
 def leave(sentence: str, code: int) -> NoReturn:
@@ -73,7 +79,21 @@ def list_studies() -> None:
         print(f"{study.name}: {study.question} [{study.paper}] {minutes}")
 
 
+def resumable(command: Callable[..., None]) -> Callable[..., None]:
+    """On Ctrl-C, say what is kept (typer would turn it into a bare "Aborted")."""
+
+    @wraps(command)
+    def interruptible(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except KeyboardInterrupt:
+            leave("interrupted; what was finished is in the store, and the same command goes on from there", 130)
+
+    return interruptible
+
+
 @app.command("run")
+@resumable
 def run_study(
     name: StudyName,
     scale: Scale = "laptop",
@@ -90,9 +110,10 @@ def run_study(
     store = lab.Store.default()
     store.check(study.name)
     chosen = params.model_dump(mode="json")
-    folder = out or lab.run_folder(store, study.name, chosen)
     if out:
         lab.check_out(out, study.name)
+    lab.checked_executor(executor)
+    folder = out or lab.run_folder(store, study.name, chosen)
     print(f"{study.name} at {scale} scale, expected: {study.minutes[scale]}", flush=True)
     if scale == "paper" and learn.best_device() == "cpu":
         print(
@@ -112,6 +133,7 @@ def run_study(
 
 
 @app.command("sweep")
+@resumable
 def sweep_study(
     name: StudyName,
     grid: Annotated[
@@ -127,9 +149,8 @@ def sweep_study(
 
     study = studies.find(name)
     if not grid:
-        raise BadRequest(
-            f"--grid is missing: say what varies, for example --grid {next(iter(study.scales['laptop']))}=..."
-        )
+        some = next(name for name, value in study.scales["laptop"].items() if isinstance(value, list))
+        raise BadRequest(f"--grid is missing: say what varies, for example --grid {some}=...")
     axes = {axis: grid_values(study, axis, text) for axis, text in studies.parse_settings(grid, "--grid").items()}
     given = {key: studies.parse_value(value) for key, value in studies.parse_settings(settings or []).items()}
     if both := axes.keys() & given.keys():
@@ -152,7 +173,8 @@ def sweep_study(
     failed = [outcome for outcome in outcomes if outcome.row is None]
     for outcome in outcomes:
         if outcome.row is not None:
-            print(f"{outcome.point.address}  {study.describe(outcome.row)}")
+            varied = "".join(f"{axis}={outcome.row[axis]} " for axis in axes if axis in outcome.row)
+            print(f"{outcome.point.address}  {varied}{study.describe(outcome.row)}")
     for outcome in failed:
         print(f"{outcome.point.address}  FAILED {outcome.error}\n{outcome.traceback or ''}", file=sys.stderr)
     if failed:
@@ -233,9 +255,15 @@ def run_markov(
     """Run a Markov algorithm."""
     from labkit.instructions import markov
 
-    run = markov.run(markov.load(file), text, max_steps=max_steps)
-    if trace:
-        print("\n".join(markov.format_trace(run)))
+    algorithm = markov.load(file)
+    if not trace:
+        print(markov.run(algorithm, text, max_steps).output)
+        return
+    run = markov.run(algorithm, text, max_steps, on_limit="return")
+    for line in markov.format_trace(run):
+        print(line)
+    if run.halted == "limit":
+        raise markov.over_limit(algorithm, max_steps)
     print(run.output)
 
 

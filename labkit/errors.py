@@ -20,5 +20,5 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadRequest:
     """
     names = list(allowed)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return BadRequest(f"unknown {kind} '{name}': {hint}(allowed: {', '.join(names)})")
+    hint = f": did you mean '{near[0]}'?" if near else ""
+    return BadRequest(f"unknown {kind} '{name}'{hint} (allowed: {', '.join(names)})")

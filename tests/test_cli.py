@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,31 @@ def test_a_failing_run_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "broken.ipynb" in str(failure.value)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["failed.ipynb"]
     assert "LABKIT_RUN_DIR" not in os.environ
+    notebook.write_text(notebook.read_text().replace("1 / 0", "import os; os._exit(1)"))
+    with pytest.raises(lab.RunFailed, match=r"the kernel of broken\.ipynb died"):
+        lab.execute(notebook, tmp_path / "out", {}, store=lab.Store.default())
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_is_kept(own_store: Path) -> None:
+    """As a terminal does it: the signal goes to the command, its kernel and its workers alike."""
+    words = ["run", "diversity_sweep", "--scale", "smoke", "--set", "seeds=[0,1,2,3,4,5]", "--set", "steps=200"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "labkit", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(own_store.glob("*/points/*/result.json")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what was finished is in the store" in complaint
+    assert list(own_store.glob("*/points/*/result.json"))
+    assert not list(own_store.glob("*/runs/*"))
 
 
 def test_markov() -> None:
@@ -173,14 +200,17 @@ def test_markov_trace_and_errors(tmp_path: Path) -> None:
     assert "line 2" in sentence
     assert "ab = ba" in sentence
     assert "max_steps" in refused("markov", str(good), "abab", "--max-steps", "1")
+    limited = labkit("markov", str(good), "abab", "--max-steps", "1", "--trace")
+    assert (limited.returncode, len(limited.stdout.splitlines())) == (2, 2)  # the trace is there to be looked at
     assert "nowhere.markov" in refused("markov", "nowhere.markov", "x")
 
 
-def test_doctor_names_every_piece() -> None:
+def test_doctor_names_every_piece(in_ci: bool) -> None:
     done = labkit("doctor")
     assert done.returncode == 0
     for name in ("python", "cpu", "memory", "gpu", "bf16", "4-bit", "sandbox", "hub", "notebooks", "versions"):
         assert any(line[4:].startswith(name) for line in done.stdout.splitlines()), name
+    assert not in_ci or "ok  sandbox" in done.stdout  # .ci/run installs bubblewrap
 
 
 @pytest.mark.parametrize(
@@ -194,6 +224,9 @@ def test_doctor_names_every_piece() -> None:
         (["run", "diversity_sweep", "--set", "alphabet=ab"], "is more than the"),
         (["run", "diversity_sweep", "--set", "steps"], "not of the form name=value"),
         (["run", "diversity_sweep", "--out", "/proc/labkit"], "cannot write to"),
+        (["run", "diversity_sweep", "--executor", "rai"], "unknown executor 'rai'"),
+        (["run", "diversity_sweep", "--set", "alphabet=abc|"], "must not hold '|'"),
+        (["run", "diversity_sweep", "--set", "learning_rate=Infinity"], "learning_rate = inf"),
         (["sweep", "diversity_sweep"], "--grid is missing"),
         (["sweep", "diversity_sweep", "--grid", "width=63,64"], "does not divide"),
         (["sweep", "diversity_sweep", "--grid", "widht=32"], "did you mean 'width'"),

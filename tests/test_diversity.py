@@ -32,7 +32,34 @@ def test_the_budget_is_met_exactly() -> None:
 
 def test_an_uneven_budget_is_said() -> None:
     (note,) = STUDY.notes(STUDY.resolve({"n_instructions": [300, 1000]}))
-    assert note.startswith("budget = 100000 is not a multiple of 300 instructions: 100 of them get 334 examples")
+    assert note.startswith("budget = 50000 is not a multiple of 300 instructions: 200 of them get 167 examples")
+
+
+def test_examples_that_are_never_seen_are_said() -> None:
+    (note,) = STUDY.notes(STUDY.resolve({"n_instructions": [1000], "steps": 100}))
+    assert "43600 examples of each model are never seen" in note
+    for scale in STUDY.scales:
+        params = STUDY.resolve({"scale": scale})
+        assert not any("never seen" in note for note in STUDY.notes(params))
+
+
+def test_a_cell_holds_what_the_recipe_decides() -> None:
+    """What is left to the recipe and what is set to the same are one cell; another version of the recipe is another."""
+    plain, told = (STUDY.points(STUDY.resolve(given))[0] for given in ({}, {"learning_rate": 0.02, "expansion": 0}))
+    assert plain.address == told.address
+    assert plain.address != plain.model_copy(update={"recipe_version": 2}).address
+    one, mixed = (STUDY.points(STUDY.resolve({"occurrences": given}))[0] for given in (1, [1]))
+    assert one.address == mixed.address
+
+
+@pytest.mark.slow
+def test_laptop_models_follow_unseen_rules_after_1000_but_not_after_30(own_store: object) -> None:
+    params = STUDY.resolve({"n_instructions": [30, 1000], "seeds": [0]})
+    many, few = sweep(STUDY.points(params), STUDY.measure)
+    assert few["accuracy_seen"] >= 0.95
+    assert many["accuracy_seen"] >= 0.95
+    assert few["accuracy_unseen"] <= 0.05
+    assert many["accuracy_unseen"] >= 0.90
 
 
 def test_points_differ_in_instructions_and_seed_only() -> None:
@@ -208,6 +235,10 @@ def test_every_seed_is_in_the_chart() -> None:
         ({"recipe": "slow"}, "recipe = 'slow': input should be 'fast' or 'paper'"),
         ({"noop_share": 1.5}, "noop_share = 1.5"),
         ({"learning_rate": 0}, "learning_rate = 0"),
+        ({"learning_rate": float("inf")}, "learning_rate = inf"),
+        ({"seeds": [2**40]}, "a seed is 0 or more, and below 4294967296"),
+        ({"alphabet": "abc="}, "must not hold '='"),
+        ({"recipe": "paper", "expansion": 0}, "expansion = 0"),
     ],
 )
 def test_a_bad_request_is_one_sentence(given: dict, complaint: str) -> None:

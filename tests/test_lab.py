@@ -9,11 +9,14 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
-from toy import ToyPoint, square, square_but_not_13, square_or_die
+from filelock import FileLock
+from toy import ToyPoint, square, square_but_not_13, square_or_die, square_to_nan
 
 from labkit import BadRequest
 from labkit.lab import Progress, Store, SweepFailed, run_points, sweep
+from labkit.lab.query import query
 
 HERE = Path(__file__).parent
 
@@ -115,15 +118,63 @@ def test_a_killed_sweep_keeps_what_was_finished(store: Store, how: signal.Signal
     while sum(store.result(point) is not None for point in points) < 3:
         assert process.poll() is None
         time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(how)
     process.wait(timeout=20)
-    time.sleep(1.0)  # a worker whose parent was killed finishes its point and leaves
+    assert psutil.wait_procs(workers, timeout=30)[1] == []  # whose parent is killed finishes its point and leaves
     kept = [point for point in points if store.result(point) is not None]
     assert 3 <= len(kept) < 40
-    time.sleep(1.0)
-    assert len([point for point in points if store.result(point) is not None]) == len(kept)
     rows = sweep(points, square, store=store, jobs=0)
     assert [row["squared"] for row in rows] == [n * n for n in range(40)]
+
+
+def test_a_worker_that_cannot_start_costs_its_points_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(HERE)])
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # so that no worker can import `toy`
+    points = [ToyPoint(number=n) for n in (1, 2, 3)]
+    outcomes = run_points(points, square, store=store, jobs=2)
+    assert all(outcome.row is None and "died" in str(outcome.error) for outcome in outcomes)
+
+
+def test_recording_a_dead_worker_leaves_the_work_of_others_alone(store: Store) -> None:
+    point = ToyPoint(number=4)
+    points = store.points_folder("toy")
+    live = points / f".tmp-{point.address}-live"
+    live.mkdir(parents=True)
+    (points / ".locks").mkdir()
+    with FileLock(points / ".locks" / f"{point.address}.lock"):  # another process is at it
+        store.fail(point, "died", "")
+    assert live.exists()
+    assert not store.folder(point).exists()
+    sweep([point], square, store=store, jobs=0)
+    store.fail(point, "died", "")
+    assert store.result(point)["squared"] == 16
+
+
+def test_a_result_that_cannot_be_written_is_a_recorded_failure(store: Store) -> None:
+    point = ToyPoint(number=4)
+    with pytest.raises(SweepFailed, match="not JSON compliant"):
+        sweep([point], square_to_nan, store=store, jobs=0)
+    assert "not JSON compliant" in json.loads((store.folder(point) / "error.json").read_text())["error"]
+    assert not list(store.points_folder("toy").glob(".tmp-*"))
+
+
+def test_queries_see_finished_points_only(store: Store) -> None:
+    sweep([ToyPoint(number=n) for n in (1, 2)], square, store=store, jobs=0)
+    half = store.points_folder("toy") / ".tmp-0123456789abcdef-dead"
+    half.mkdir()
+    (half / "result.json").write_text('{"squared": ')
+    assert sorted(query(store, "toy")["squared"]) == [1, 4]
+    assert query(store, sql="select sum(squared) as total from toy")["total"].tolist() == [5]
+
+
+def test_the_bar_shows_done_rate_and_time_left(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    points = [ToyPoint(number=n) for n in (1, 2, 3)]
+    sweep(points, square, store=store, jobs=0, progress=Progress(bar=True, describe=lambda row: f"={row['squared']}"))
+    last = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
+    assert "3/3" in last
+    assert "point/s" in last
+    assert "<00:00" in last
 
 
 def test_two_processes_share_a_store(store: Store, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from labkit import BadRequest, learn
 from labkit.instructions import RewritingTask, Rule, draw_inputs, draw_rules
@@ -184,6 +185,22 @@ def test_a_question_the_model_cannot_take(tmp_path: Path, rule: str, text: str, 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="no trained model"):
+        learn.load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["weights", "description", "missing"])
+def test_a_damaged_model_is_refused(tmp_path: Path, damage: str) -> None:
+    model, examples = trained("fast", steps=1)
+    learn.save(tmp_path, learn.Learner(model, "fast", shape(examples), TASK))
+    if damage == "weights":
+        (tmp_path / "model.safetensors").write_text("rubbish")
+    elif damage == "description":
+        (tmp_path / "model.json").write_text("{}")
+    else:
+        weights = load_file(tmp_path / "model.safetensors")
+        del weights["head"]
+        save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(BadRequest, match="damaged"):
         learn.load(tmp_path)
 
 

@@ -125,13 +125,13 @@ def test_the_trace_leads_from_input_to_output(text: str) -> None:
 
 
 def test_formatted_trace() -> None:
-    assert format_trace(run(parse("ab -> ba\nb ->. c"), "aab")) == [
-        "    0  a[ab]  rule 1: ab -> ba",
-        "    1  [ab]a  rule 1: ab -> ba",
-        "    2  [b]aa  rule 2: b ->. c",
-        "    3  caa    stop",
+    assert list(format_trace(run(parse("ab -> ba\nb ->. c"), "aab"))) == [
+        "    0  rule 1: ab -> ba  a[ab]",
+        "    1  rule 1: ab -> ba  [ab]a",
+        "    2  rule 2: b ->. c   [b]aa",
+        "    3  stop              caa",
     ]
-    assert format_trace(run(parse("a -> b"), "c")) == ["    0  c  no rule applies"]
+    assert list(format_trace(run(parse("a -> b"), "c"))) == ["    0  no rule applies  c"]
 
 
 # Files

@@ -21,6 +21,7 @@ pd = pytest.importorskip("pandas", reason="labkit[lab] is not installed")
 
 from labkit import show  # noqa: E402
 from labkit.errors import BadRequest  # noqa: E402
+from labkit.learn import Answer  # noqa: E402
 from labkit.show import charts, report, theme  # noqa: E402
 
 LOCATED = {"located": True, "midpoint": 143.0, "ci95": [98, 210], "plateau": 0.96, "note": ""}
@@ -429,7 +430,7 @@ def test_ask_shows_both_answers_or_the_refusal():
     def ask(key, rule, text):
         if "->" not in rule:
             raise BadRequest(f"'{rule}' is not a rule")
-        return {"answer": f"{key}<", "oracle": "cbacba", "correct": False}
+        return Answer(answer=f"{key}<", oracle="cbacba")
 
     box = show.ask_widget(ask, {"1,000 instructions": 1000, "10 instructions": 10})
     model, rule, _, button, said = box.children

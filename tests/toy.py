@@ -37,6 +37,10 @@ def square_or_die(point: ToyPoint, record: Record) -> dict[str, Any]:
     return square(point, record)
 
 
+def square_to_nan(point: ToyPoint, record: Record) -> dict[str, Any]:
+    return {"squared": float("nan")}
+
+
 def square_slowly(point: ToyPoint, record: Record) -> dict[str, Any]:
     time.sleep(0.3)
     return square(point, record)

@@ -79,7 +79,7 @@ def parse(text: str, source: str = "<text>") -> MarkovAlgorithm:
     with the source and number of a line that is no rule, or when there is no rule at all.
     """
     productions, opening = [], []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         rule, _, comment = line.partition("#")
         if rule.strip():
             productions.append(_production(line, rule, f"{source}, line {number}"))
@@ -145,37 +145,40 @@ def run(
         if taken == max_steps:
             if on_limit == "return":
                 return Run(algorithm, text, output, taken, "limit")
-            raise StepLimit(
-                f"{algorithm.name} is not over after {max_steps:,} steps: raise max_steps if it needs more, "
-                "or look into a shorter run for a loop"
-            )
+            raise over_limit(algorithm, max_steps)
         output, taken, stopped = step.after, taken + 1, step.production.stop
     return Run(algorithm, text, output, taken, "stop" if stopped else "no rule applies")
 
 
-def format_trace(run: Run) -> list[str]:
-    """A line for each string of the run: what is replaced next in brackets, by which rule, and why it ended.
+def over_limit(algorithm: MarkovAlgorithm, max_steps: int) -> StepLimit:
+    """The refusal of a run that is not over after max_steps."""
+    return StepLimit(
+        f"{algorithm.name} is not over after {max_steps:,} steps: raise max_steps if it needs more, "
+        "or look at the trace for a loop"
+    )
 
-    >>> print("\\n".join(format_trace(run(parse("ab -> ba"), "aab"))))
-        0  a[ab]  rule 1: ab -> ba
-        1  [ab]a  rule 1: ab -> ba
-        2  baa    no rule applies
+
+def format_trace(run: Run) -> Iterator[str]:
+    """A line for each string of the run: by which rule it goes on and what that replaces, in brackets; why it ended.
+
+    >>> print("\n".join(format_trace(run(parse("ab -> ba"), "aab"))))
+        0  rule 1: ab -> ba  a[ab]
+        1  rule 1: ab -> ba  [ab]a
+        2  no rule applies   baa
     """
-    trace = list(run.trace)
-    strings = []
-    for step in trace:
+    longest = max(len(f"rule {n}: {rule}") for n, rule in enumerate(run.algorithm.productions, start=1))
+    width = max(longest, len("no rule applies"))
+    for number, step in enumerate(run.trace):
         end = step.position + len(step.production.pattern)
-        strings.append(f"{step.before[: step.position]}[{step.production.pattern}]{step.before[end:]}")
-    reasons = [f"rule {step.rule_number}: {step.production}" for step in trace]
-    width = max(map(len, [*strings, run.output]))
-    rows = zip([*strings, run.output], [*reasons, run.halted], strict=True)
-    return [f"{number:>5}  {string:<{width}}  {reason}" for number, (string, reason) in enumerate(rows)]
+        marked = f"{step.before[: step.position]}[{step.production.pattern}]{step.before[end:]}"
+        yield f"{number:>5}  {f'rule {step.rule_number}: {step.production}':<{width}}  {marked}"
+    yield f"{run.steps:>5}  {run.halted:<{width}}  {run.output}"
 
 
 def load(path: str | Path) -> MarkovAlgorithm:
     """The algorithm in a file, named after it; BadRequest when the file cannot be read or parsed."""
     try:
-        text = Path(path).read_text("utf-8")
+        text = Path(path).read_text("utf-8-sig")
     except OSError as error:
         raise BadRequest(f"cannot read the Markov algorithm {path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -4,7 +4,7 @@ from labkit.lab.execute import RUN_FILES, RunFailed, check_out, execute, run_fol
 from labkit.lab.progress import Progress
 from labkit.lab.provenance import provenance
 from labkit.lab.store import Measure, Point, Record, Row, Store, write_json, write_text
-from labkit.lab.sweep import Outcome, SweepFailed, default_jobs, run_points, sweep
+from labkit.lab.sweep import Outcome, SweepFailed, checked_executor, default_jobs, run_points, sweep
 
 __all__ = [
     "RUN_FILES",
@@ -18,6 +18,7 @@ __all__ = [
     "Store",
     "SweepFailed",
     "check_out",
+    "checked_executor",
     "default_jobs",
     "execute",
     "provenance",

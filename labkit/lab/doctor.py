@@ -85,10 +85,10 @@ def _four_bit() -> Finding:
             "bitsandbytes is not installed: `pip install labkit[qlora]` would enable QLoRA fine-tuning",
         )
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it remarks on optional kernels
-    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
         weight = torch.randn(64, 64, device=device)
         restored = dequantize_4bit(*quantize_4bit(weight, quant_type="nf4"))
         error = (restored - weight).abs().mean().item()

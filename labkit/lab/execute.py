@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,16 @@ class RunFailed(RuntimeError):
 
 
 def run_folder(store: Store, study: str, params: Mapping[str, Any]) -> Path:
-    """A new folder for one run of a study, named by the time and a hash of the parameters."""
+    """Make a new folder for one run of a study, named by the time and a hash of the parameters."""
     text = json.dumps(dict(params), sort_keys=True, default=str)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return store.root / study / "runs" / f"{stamp}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    runs = store.root / study / "runs"
+    while True:
+        try:
+            (runs / name).mkdir(parents=True)
+            return runs / name
+        except FileExistsError:  # an equal run started within the same second
+            name += "+"
 
 
 def check_out(folder: Path, study: str) -> None:
@@ -76,6 +83,7 @@ def execute(
         RunFailed: when a cell raised.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,9 +92,11 @@ def execute(
         "LABKIT_RUNS": str(store.root.resolve()),
         "LABKIT_RUN_DIR": str(folder.resolve()),
         "LABKIT_BATCH": "1",
-        "LABKIT_JOBS": "" if jobs is None else str(jobs),
-        "LABKIT_EXECUTOR": executor or "",
     }
+    if jobs is not None:
+        surroundings["LABKIT_JOBS"] = str(jobs)
+    if executor is not None:
+        surroundings["LABKIT_EXECUTOR"] = executor
     before = {name: os.environ.get(name) for name in surroundings}
     os.environ.update(surroundings)
     logging.getLogger("papermill").setLevel(logging.WARNING)
@@ -105,13 +115,18 @@ def execute(
         (folder / "failed.ipynb").unlink(missing_ok=True)
         return scratch.replace(folder / "notebook.ipynb")
     except PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":  # Ctrl-C reached the kernel before it reached us
+            raise KeyboardInterrupt from None
         scratch.replace(folder / "failed.ipynb")
-        raise RunFailed(
-            f"cell {error.exec_count} of {notebook.name} raised {error.ename}: {error.evalue}\n"
-            f"see {folder / 'failed.ipynb'}"
-        ) from None
+        where = f"cell {error.exec_count} of {notebook.name}"
+        raise RunFailed(f"{where} raised {error.ename}: {error.evalue}\nsee {folder / 'failed.ipynb'}") from None
+    except DeadKernelError:
+        scratch.replace(folder / "failed.ipynb")
+        raise RunFailed(f"the kernel of {notebook.name} died\nsee {folder / 'failed.ipynb'}") from None
     finally:
         scratch.unlink(missing_ok=True)
+        with suppress(OSError):  # only when nothing came of it
+            folder.rmdir()
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

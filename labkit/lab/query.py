@@ -28,16 +28,19 @@ def query(store: Store, study: str | None = None, sql: str | None = None) -> "pd
         raise BadRequest(
             f"no finished points{f' of {study}' if study else ''} in {store.root}: `labkit run` makes some"
         )
-    with duckdb.connect(config={"enable_external_access": True}) as db:
-        for name in names:
-            files = (store.points_folder(name) / "*" / "result.json").as_posix().replace("'", "''")
-            db.execute(f"create view \"{name}\" as select * from read_json('{files}', union_by_name = true)")
-        union = " union all by name ".join(f'select * from "{name}"' for name in names)
-        db.execute(f"create view every_column as {union}")
-        columns = db.execute("describe every_column").fetchall()
-        scalars = ", ".join(f'"{column[0]}"' for column in columns if not column[1].endswith("[]"))
-        db.execute(f"create view points as select {scalars} from every_column")
-        try:
+    try:
+        with duckdb.connect() as db:
+            for name in names:
+                files = [path.as_posix() for path in store.finished(name)]
+                db.read_json(files, union_by_name=True).create(name)
+            union = " union all by name ".join(f'select * from "{name}"' for name in names)
+            db.execute(f"create view every_column as {union}")
+            columns = db.execute("describe every_column").fetchall()
+            scalars = ", ".join(f'"{column[0]}"' for column in columns if not column[1].endswith("[]"))
+            db.execute(f"create view points as select {scalars} from every_column")
+            db.execute("set enable_external_access = false")
+            if sql and [kind.type.name for kind in db.extract_statements(sql)] != ["SELECT"]:
+                raise BadRequest(f"--sql {sql!r} is not one SELECT: results are read, never changed")
             return db.execute(sql or "from points").df()
-        except duckdb.Error as error:
-            raise BadRequest(f"the query was refused: {str(error).splitlines()[0]}") from None
+    except duckdb.Error as error:
+        raise BadRequest(f"the query was refused: {str(error).splitlines()[0]}") from None

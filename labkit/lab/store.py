@@ -10,7 +10,7 @@ Guarantees
 - Stores merge by copying folders; DuckDB answers SQL over them.
 
 Limits: the lock is an advisory one of the local machine, so two machines on one network folder may both measure a
-point (the last to finish is kept; equal seeds make the results equal). A damaged finished point is never
+point (the first to finish is kept). A damaged finished point is never
 overwritten: it is named, and the person decides.
 """
 
@@ -20,12 +20,13 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from labkit.errors import BadRequest
@@ -65,7 +66,10 @@ class Record:
         self._log.write(json.dumps(fields) + "\n")
         self._log.flush()
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._log.close()
 
 
@@ -81,8 +85,8 @@ class Store:
     @classmethod
     def default(cls) -> Self:
         """`$LABKIT_RUNS`, else the nearest `papermill_runs/` at or above the working directory, else a new one here."""
-        if "LABKIT_RUNS" in os.environ:
-            return cls(os.environ["LABKIT_RUNS"])
+        if named := os.environ.get("LABKIT_RUNS"):
+            return cls(named)
         here = Path.cwd()
         found = (folder / "papermill_runs" for folder in (here, *here.parents))
         return cls(next((path for path in found if path.is_dir()), here / "papermill_runs"))
@@ -106,7 +110,7 @@ class Store:
 
     def studies(self) -> list[str]:
         """The studies that have points here."""
-        return sorted(path.parent.name for path in self.root.glob("*/points") if path.is_dir())
+        return sorted(path.parent.name for path in self.root.glob("*/points"))
 
     def result(self, point: Point) -> Row | None:
         """The point's row, or None when it has not been finished.
@@ -115,6 +119,10 @@ class Store:
             BadRequest: when its folder is damaged.
         """
         return _read_finished(self.folder(point))
+
+    def finished(self, study: str) -> list[Path]:
+        """The `result.json` of every finished point of a study, by address."""
+        return [path for folder in self._folders(study) if (path := folder / "result.json").exists()]
 
     def rows(self, study: str) -> list[Row]:
         """Every finished row of a study, by address.
@@ -136,9 +144,8 @@ class Store:
         Raises:
             BadRequest: when there is none, or more than one.
         """
-        found = sorted(
-            path.parent for path in self.root.glob("*/points/*/result.json") if path.parent.name.startswith(address)
-        )
+        everything = (path.parent for study in self.studies() for path in self.finished(study))
+        found = [folder for folder in everything if folder.name.startswith(address)]
         if len(found) == 1:
             return found[0]
         how_many = f"{len(found)} points" if found else "no finished point"
@@ -160,42 +167,56 @@ class Store:
                 shutil.rmtree(stale, ignore_errors=True)
             scratch = points / f".tmp-{point.address}-{uuid4().hex[:8]}"
             scratch.mkdir()
-            write_json(scratch / "point.json", point.model_dump(mode="json"))
-            record = Record(scratch)
             try:
-                measured = measure(point, record)
-            except BaseException as error:
-                record.close()
-                if isinstance(error, Exception):
-                    self._fail(point, scratch, f"{type(error).__name__}: {error}", traceback.format_exc())
+                write_json(scratch / "point.json", point.model_dump(mode="json"))
+                with Record(scratch) as record:
+                    measured = measure(point, record)
+                row = {"address": point.address, **point.model_dump(mode="json"), **measured}
+                row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+                write_json(scratch / "result.json", row)
+            except Exception as error:
+                self._fail(point, scratch, f"{type(error).__name__}: {error}", traceback.format_exc())
                 raise
-            record.close()
-            row = {"address": point.address, **point.model_dump(mode="json"), **measured}
-            row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            write_json(scratch / "result.json", row)
             self._move_in(scratch, self.folder(point))
             return row
 
     def fail(self, point: Point, error: str, detail: str) -> None:
-        """Leave `error.json` for a point whose process died before it could do so itself."""
+        """Leave `error.json` for a point whose process died before it could do so itself.
+
+        Where another process has taken the point up, or finished it, nothing is left and nothing is touched.
+        """
         points = self.points_folder(point.study)
-        for scratch in points.glob(f".tmp-{point.address}-*"):
+        (points / ".locks").mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout), FileLock(points / ".locks" / f"{point.address}.lock", timeout=0):
+            if (self.folder(point) / "result.json").exists():
+                return
+            for stale in points.glob(f".tmp-{point.address}-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            scratch = points / f".tmp-{point.address}-{uuid4().hex[:8]}"
+            scratch.mkdir()
+            write_json(scratch / "point.json", point.model_dump(mode="json"))
             self._fail(point, scratch, error, detail)
 
     def _fail(self, point: Point, scratch: Path, error: str, detail: str) -> None:
+        (scratch / "result.json").unlink(missing_ok=True)  # it could not be written whole
         write_json(scratch / "error.json", {"error": error, "traceback": detail})
         self._move_in(scratch, self.folder(point))
 
     @staticmethod
     def _move_in(scratch: Path, final: Path) -> None:
+        if (final / "result.json").exists():  # another machine was faster: its result stays
+            shutil.rmtree(scratch)
+            return
         if final.exists():  # an earlier failure of the same point, which this attempt replaces
             shutil.rmtree(final)
         scratch.rename(final)
 
     def _folders(self, study: str) -> Iterator[Path]:
         points = self.points_folder(study)
-        if not points.is_dir():
+        if not points.exists():
             return
+        if not points.is_dir():
+            raise BadRequest(f"foreign entry in the store: {points} is a file where the points' folder belongs")
         for path in sorted(points.iterdir()):
             if path.name.startswith("."):
                 continue
@@ -211,9 +232,9 @@ def _read_finished(folder: Path) -> Row | None:
     if not path.exists():
         return None
     try:
-        row = json.loads(path.read_text("utf-8"))
-        whole = isinstance(row, dict) and row.get("address") == folder.name
-    except ValueError:
+        row, point = json.loads(path.read_text("utf-8")), json.loads((folder / "point.json").read_text("utf-8"))
+        whole = row["address"] == folder.name and all(row[name] == point[name] for name in point) and "finished" in row
+    except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         raise BadRequest(
@@ -222,9 +243,10 @@ def _read_finished(folder: Path) -> Row | None:
     return dict(row)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON as `write_text` does; NaN is refused, since other readers refuse it too."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object as `write_text` does, a line a key; NaN is refused, since other readers refuse it too."""
+    lines = (f" {json.dumps(key)}: {json.dumps(item, allow_nan=False)}" for key, item in value.items())
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -245,4 +267,5 @@ def ensure_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise BadRequest(f"cannot write to {folder}: {error.strerror or error}; name a writable folder") from None
+        reason = "it is a file" if folder.is_file() else error.strerror or error
+        raise BadRequest(f"cannot write to {folder}: {reason}; name a writable folder") from None

@@ -18,6 +18,7 @@ import os
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
@@ -54,11 +55,29 @@ def cores() -> int:
 
 
 def default_jobs() -> int:
-    """`$LABKIT_JOBS`, else one worker a core."""
+    """`$LABKIT_JOBS`, else one worker a core, or one alone where models train on a GPU."""
     given = os.environ.get("LABKIT_JOBS")
     if given and not given.isdecimal():
         raise BadRequest(f"LABKIT_JOBS = {given!r} must be a whole number, 0 or more")
-    return int(given) if given else cores()
+    if given:
+        return int(given)
+    import torch
+
+    return 1 if torch.cuda.is_available() else cores()
+
+
+def checked_executor(name: str | None) -> str:
+    """The executor of that name, default `$LABKIT_EXECUTOR` or `processes`.
+
+    Raises:
+        BadRequest: for an unknown one, or `ray` without Ray.
+    """
+    name = name or os.environ.get("LABKIT_EXECUTOR") or "processes"
+    if name not in EXECUTORS:
+        raise unknown("executor", name, EXECUTORS)
+    if name == "ray" and find_spec("ray") is None:
+        raise BadRequest("executor 'ray' needs Ray, which is not installed: pip install 'labkit[ray]'")
+    return name
 
 
 def sweep(
@@ -76,7 +95,7 @@ def sweep(
         points: The cells of a design; equal points are measured once.
         measure: A module-level function `(point, record) -> row`, pure up to its point.
         store: Where finished points are; default `Store.default()`.
-        jobs: Worker processes; default `$LABKIT_JOBS` or one a core; 0 measures in this process.
+        jobs: Worker processes; default `default_jobs()`; 0 measures in this process.
         executor: `processes` or `ray`; default `$LABKIT_EXECUTOR` or `processes`.
         progress: Shows done/total, rate and time left; default by `Progress.default()`.
 
@@ -104,11 +123,7 @@ def run_points(
     jobs = default_jobs() if jobs is None else jobs
     if jobs < 0:
         raise BadRequest(f"jobs = {jobs} must be 0 (in this process) or more")
-    executor = executor or os.environ.get("LABKIT_EXECUTOR") or "processes"
-    if executor not in EXECUTORS:
-        raise unknown("executor", executor, EXECUTORS)
-    if executor == "ray" and find_spec("ray") is None:
-        raise BadRequest("executor 'ray' needs Ray, which is not installed: pip install 'labkit[ray]'")
+    executor = checked_executor(executor)
     for study in sorted({point.study for point in points}):
         store.check(study)
     unique = {point.address: point for point in points}
@@ -156,13 +171,15 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, measure, store), daemon=True)
-        self.process.start()
+        with _deaf_to_ctrl_c():  # inherited by the child from its first moment: Ctrl-C is the parent's to handle
+            self.process.start()
         theirs.close()
         self.point: Point | None = None
 
     def give(self, point: Point) -> None:
         self.point = point
-        self.pipe.send(point)
+        with suppress(OSError):  # a process that is gone already is noticed when its answer is read
+            self.pipe.send(point)
 
     def stop(self) -> None:
         self.pipe.close()
@@ -170,13 +187,25 @@ class _Worker:
         self.process.join()
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which alone may say so
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _serve(pipe: "Connection[Any, Any]", measure: Measure, store: Store) -> None:
     """A worker's life: measure what comes through the pipe until the parent closes it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     try:
         while True:
             pipe.send(_attempt(pipe.recv(), measure, store))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, OSError):  # the parent is gone
         return
 
 
@@ -193,7 +222,7 @@ def _in_workers(points: Sequence[Point], measure: Measure, store: Store, jobs: i
                 assert point is not None
                 try:
                     outcome = worker.pipe.recv()
-                except EOFError:  # the process is gone: killed, out of memory, or crashed in native code
+                except (EOFError, OSError):  # the process is gone: killed, out of memory, or crashed in native code
                     worker.process.join()
                     error = f"the worker process died (exit code {worker.process.exitcode}; killed or out of memory?)"
                     store.fail(point, error, "")

@@ -7,7 +7,7 @@ Each file is meant to be read as teaching material: `transformer` (the model), `
 from labkit.learn.checkpoint import RECIPES, Answer, Learner, ask, build, load, save
 from labkit.learn.encoding import Encoded, encode_prompt, encode_rewriting, vocabulary
 from labkit.learn.paper import gpt2_configuration
-from labkit.learn.train import Trained, best_device, generate, predict, train
+from labkit.learn.train import Trained, best_device, generate, precision_name, predict, train
 from labkit.learn.transformer import Shape
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "generate",
     "gpt2_configuration",
     "load",
+    "precision_name",
     "predict",
     "save",
     "train",

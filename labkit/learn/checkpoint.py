@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -64,20 +65,27 @@ def load(folder: Path) -> Learner:
     """Read a learner back.
 
     Raises:
-        BadRequest: when the folder holds no model.
+        BadRequest: when the folder holds no model, or a damaged one.
     """
     try:
         about = json.loads((folder / "model.json").read_text("utf-8"))
         weights = load_file(folder / "model.safetensors")
-    except (OSError, ValueError):
-        raise BadRequest(f"no trained model in {folder}: expected model.json and model.safetensors") from None
-    task = about["task"]
-    if isinstance(task["occurrences"], list):
-        task["occurrences"] = tuple(task["occurrences"])
-    shape = Shape(**about["shape"])
-    model = build(about["recipe"], shape, seed=0)
-    model.load_state_dict(weights, strict=False)  # GPT-2 ties its head to its embedding and saves it once
-    return Learner(model, about["recipe"], shape, RewritingTask(**task))
+        task = about["task"] | {"occurrences": _as_given(about["task"]["occurrences"])}
+        learner = Learner(None, about["recipe"], Shape(**about["shape"]), RewritingTask(**task))  # type: ignore[arg-type]
+    except FileNotFoundError as missing:
+        raise BadRequest(f"no trained model in {folder}: {Path(missing.filename).name} is missing") from None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as damage:
+        raise BadRequest(f"the model in {folder} is damaged or not one of labkit: {damage}") from None
+    model = build(learner.recipe, learner.shape, seed=0)
+    expected = {name for name, _ in model.named_parameters()}  # GPT-2 ties its head to its embedding and saves it once
+    if expected != set(weights):
+        raise BadRequest(f"the model in {folder} is damaged: its weights are not those that model.json describes")
+    model.load_state_dict(weights, strict=False)
+    return learner._replace(model=model)
+
+
+def _as_given(occurrences: int | list[int]) -> int | tuple[int, ...]:
+    return tuple(occurrences) if isinstance(occurrences, list) else occurrences
 
 
 def ask(learner: Learner, rule: Rule, text: str) -> Answer:

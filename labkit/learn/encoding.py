@@ -88,7 +88,6 @@ def encode_prompt(task: RewritingTask, pattern: str, replacement: str, text: str
         if len(given) != length:
             raise BadRequest(f"the {name} '{given}' has {len(given)} symbols; this model was trained on {length}")
     symbols = vocabulary(task)
-    mark = lambda symbol: np.array([symbols.index(symbol)], np.uint8)  # noqa: E731
-    parts = [pattern, SEPARATOR, replacement, SEPARATOR, text, ANSWER]
-    rows = [mark(part) if part in (SEPARATOR, ANSWER) else encode(part, task.alphabet) for part in parts]
-    return np.concatenate(rows)[None]
+    separator, equals = (np.array([symbols.index(mark)], np.uint8) for mark in (SEPARATOR, ANSWER))
+    x, y, z = (encode(part, task.alphabet) for part in (pattern, replacement, text))
+    return np.concatenate([x, separator, y, separator, z, equals])[None]

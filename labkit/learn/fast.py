@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from labkit.learn.transformer import Shape, Transformer
 
+VERSION = 1  # raised when the same settings come to train another model
 LEARNING_RATE = 0.02  # of Muon; AdamW's rates below are in fixed ratio to it
 EMBEDDING_RATE, HEAD_RATE = 2.0, 0.5
 WARM_UP_STEPS = 10

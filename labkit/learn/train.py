@@ -1,7 +1,8 @@
 """The training loop, one for every recipe, and teacher-forced answers.
 
-Guarantees: with equal model, data, seed and one thread, two runs on one machine end in the same weights; the loop
-reads the data as an endless stream of shuffled epochs; only answer tokens carry loss.
+Guarantees: with equal model, data, seed and one CPU thread, two runs on one machine end in the same weights (CUDA
+kernels may add in another order); the loop reads the data as an endless stream of shuffled epochs; only answer tokens
+carry loss.
 """
 
 import time
@@ -64,24 +65,27 @@ def train(
         batch_size: Sequences a step.
         seed: Decides the order of the data.
         device: Where the model is.
-        every: Call `on_step(step, loss, seconds)` after each so many steps (0: never); True from it ends the training.
+        every: Call `on_step(step, loss, seconds)` after each so many steps and the last (0: never); True from it ends
+            the training.
     """
     answer = data.answer_length
     tokens = torch.from_numpy(data.tokens).to(device)
     stream = batches(tokens, batch_size, torch.Generator().manual_seed(seed))
     model.train()
-    seconds, loss, step = 0.0, torch.zeros(()), 0
+    seconds, loss, step, began = 0.0, torch.zeros(()), 0, time.perf_counter()
     for step in range(1, steps + 1):
-        began = time.perf_counter()
         batch = next(stream)
         with precision(device):
             logits = model(batch[:, :-1], answer)
         loss = F.cross_entropy(logits.float().flatten(0, 1), batch[:, -answer:].flatten())
         loss.backward()
         optimiser.step(step - 1)
-        seconds += time.perf_counter() - began
-        if every and step % every == 0 and on_step and on_step(step, loss.item(), seconds):
-            break
+        if step == steps or (every and step % every == 0):
+            value = loss.item()  # waits for the device, so the clock is read when the work is done
+            seconds += time.perf_counter() - began
+            if every and on_step and on_step(step, value, seconds):
+                break
+            began = time.perf_counter()
     return Trained(step, step * batch_size * data.tokens.shape[1], seconds, loss.item())
 
 
@@ -90,14 +94,19 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def precision(device: str) -> torch.autocast:
-    """bfloat16 where the hardware multiplies it fast (CUDA from Ampere on), float32 otherwise.
+def precision_name(device: str) -> str:
+    """`bfloat16` where the hardware multiplies it fast (CUDA from Ampere on), `float32` otherwise.
 
     On the CPU the small models stay in float32: their steps are bound by memory traffic and by the number of
     operations, not by the products that bfloat16 would speed up.
     """
-    kind = torch.device(device).type
-    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and torch.cuda.is_bf16_supported())
+    fast = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()
+    return "bfloat16" if fast else "float32"
+
+
+def precision(device: str) -> torch.autocast:
+    """The context in which a model runs, see `precision_name`."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision_name(device) == "bfloat16")
 
 
 @torch.inference_mode()

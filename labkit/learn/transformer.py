@@ -4,7 +4,7 @@ What it is: tokens become vectors, `layers` blocks of causal attention and a two
 map reads the next token off the last ones. What it leaves out, because the tasks are short and the model small: no
 biases, no dropout, no learned gains in the norms.
 
-What it adds to the textbook, and why (measured in LABLOG.md):
+What it adds to the textbook, and why (LABLOG.md has measurements of the first two):
 - *The vector of a token knows the tokens just before it.* Each position sums one embedding for its own token and one
   for each of the `context - 1` tokens before (a causal convolution over one-hot tokens). Matching a pattern of a few
   symbols is then one comparison of vectors; without it the first layer is spent on looking at neighbours.

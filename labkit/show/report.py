@@ -18,6 +18,7 @@ from labkit.show.theme import data_uri, javascript, shown, themed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas.io.formats.style import Styler
 
 
 def write_report(
@@ -58,6 +59,16 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
     return path
+
+
+def tidy(rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> "Styler":
+    """The same table for a notebook: text to the left, no index."""
+    import pandas as pd
+
+    head, body = table(rows)
+    shown_rows = pd.DataFrame(body, columns=head)
+    left: Any = [{"selector": "th, td", "props": "text-align: left; padding-right: 1.5em; vertical-align: top"}]
+    return shown_rows.style.hide(axis="index").set_table_styles(left)
 
 
 def table(rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> tuple[list[str], list[list[str]]]:

@@ -49,12 +49,13 @@ def explore(
 
 
 def ask_widget(
-    ask: Callable[..., Mapping[str, Any]], models: Mapping[str, Any], rule: str = "aa -> bac", text: str = "caaba"
+    ask: Callable[..., Any], models: Mapping[str, Any], rule: str = "aa -> bac", text: str = "caaba"
 ) -> "ipywidgets.VBox":
     """Ask a trained model to apply a rule: its answer beside the oracle's.
 
-    `ask(key, rule, text)` returns `answer` and `oracle` (strings) and `correct` (bool); `key` is the chosen
-    value of `models` (what a person reads -> key). A `BadRequest` of `ask` is shown as its sentence.
+    `ask(key, rule, text)` returns what has an `answer`, an `oracle` (strings) and `correct` (bool), as
+    `labkit.learn.Answer`; `key` is the chosen value of `models` (what a person reads -> key). A `BadRequest` of
+    `ask` is shown as its sentence.
     """
     import ipywidgets as w
 
@@ -68,8 +69,8 @@ def ask_widget(
         except BadRequest as error:
             said.value = _sentence(error)
             return
-        lines = [f"{who}: <code>{escape(str(got[who]))}</code>" for who in ("answer", "oracle")]
-        lines.append("<b>✓ the same</b>" if got["correct"] else "<b>✗ not the same</b>")
+        lines = [f"{who}: <code>{escape(str(getattr(got, who)))}</code>" for who in ("answer", "oracle")]
+        lines.append("<b>✓ the same</b>" if got.correct else "<b>✗ not the same</b>")
         said.value = f"<p style='font-size: 1.2em'>{'<br>'.join(lines)}</p>"
 
     button.on_click(answer)

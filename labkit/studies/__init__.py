@@ -19,6 +19,11 @@ from labkit.studies.contract import Study, StudyParams, parse_settings, parse_va
 if TYPE_CHECKING:
     import pandas as pd
 
+CAPTION = (
+    "Filled marks are means with their 95 % intervals, hollow marks single trained models; grey and dashed is what was "
+    "published, at the paper's own sizes."
+)
+
 __all__ = [
     "Study",
     "StudyParams",
@@ -112,7 +117,7 @@ def finish(study: Study, params: Any, rows: "pd.DataFrame", summary: Mapping[str
         title=study.name.replace("_", " ").capitalize(),
         question=study.question,
         finding=result["finding"],
-        charts=[(study.question, study.chart(rows, dict(summary), published))],
+        charts=[(CAPTION, study.chart(rows, dict(summary), published))],
         tables=[
             ("What was measured", study.summary_table(dict(summary))),
             ("Beside what was published", result["compared"]),

@@ -76,10 +76,13 @@ class Study:
         Raises:
             BadRequest: for an unknown name or scale, a wrong type, or a value out of range.
         """
-        chosen = {name: value for name, value in (given or {}).items() if value is not None}
-        for name in chosen:
+        for name in given or {}:
             if name not in self.Params.model_fields:
                 raise unknown(f"parameter of {self.name}", name, self.Params.model_fields)
+        chosen = {name: value for name, value in (given or {}).items() if value is not None}
+        for name, value in chosen.items():
+            if isinstance(value, bool) or (isinstance(value, list | tuple) and any(isinstance(v, bool) for v in value)):
+                raise BadRequest(f"{name} = {value!r}: true and false are no values of it")
         scale = chosen.setdefault("scale", "laptop")
         if scale not in self.scales:
             raise unknown("scale", str(scale), self.scales)
@@ -101,8 +104,8 @@ def _sentence(error: ValidationError) -> str:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, BadRequest):
         return str(cause)
-    name = ".".join(str(part) for part in first["loc"])
-    return f"{name} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    message = first["msg"].removesuffix(" after validation, not 0")
+    return f"{first['loc'][0]} = {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 
 def parse_value(text: str) -> Any:

@@ -5,9 +5,11 @@ they are spread (I rules, S examples a rule, I x S = budget). Each cell trains o
 fresh inputs of rules it was trained on (seen) and of rules that share neither x nor y with those (unseen).
 
 Source: Zhang, Wang, Charton, arXiv 2402.10891, section 4 and Figure 2a; arXiv 2410.04717, section 2. At `laptop` scale
-patterns and inputs are shorter and the learner is this lab's own; at `paper` scale everything is as published.
+patterns and inputs are shorter and the learner is this lab's own; at `paper` scale sizes, budget, counts, epochs,
+learning rate and schedule are the papers', batch size and regularisation are ours (see `labkit.learn.paper`).
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 NAME = "diversity_sweep"
 LEARNED = 0.95  # seen accuracy from which a run counts as having learned its training rules
-LOOKS, QUICK = 8, 400  # points on a learning curve, and the graded examples of each
+LOOKS, QUICK = 7, 300  # points on a learning curve, and the graded examples of each
 
 # One dictionary a scale; every resolved value is printed by the notebook.
 SMALL = {
@@ -38,12 +40,12 @@ SMALL = {
     "pattern_length": 3,
     "input_length": 8,
     "occurrences": 1,
-    "budget": 100_000,
+    "budget": 40_000,
     "recipe": "fast",
     "layers": 4,
     "width": 64,
     "heads": 2,
-    "steps": 800,
+    "steps": 700,
     "batch_size": 64,
     "test_rules": 1000,
     "n_test": 2000,
@@ -53,7 +55,7 @@ SCALES: dict[str, dict[str, Any]] = {
         **SMALL,
         "n_instructions": [2, 20, 200],
         "seeds": [0],
-        "budget": 2000,
+        "budget": 600,
         "steps": 20,
         "batch_size": 32,
         "test_rules": 50,
@@ -86,24 +88,27 @@ class Params(StudyParams):
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I, one model each")
     seeds: list[int] = Field(min_length=1, description="each seed draws its own rules, inputs and weights")
-    budget: int = Field(ge=1, description="training examples of a model, spread evenly over its rules")
+    budget: int = Field(ge=1, le=100000000, description="training examples of a model, spread evenly over its rules")
     alphabet: str = Field(description="the symbols of patterns and inputs")
-    pattern_length: int = Field(ge=1, description="symbols in x, and in y")
-    input_length: int = Field(ge=1, description="symbols in the input z, and in the answer")
-    occurrences: int | list[int] = Field(description="how often x occurs in z; a list mixes them evenly")
+    pattern_length: int = Field(ge=1, le=10000, description="symbols in x, and in y")
+    input_length: int = Field(ge=1, le=10000, description="symbols in the input z, and in the answer")
+    occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
     noop_share: float = Field(default=0.0, ge=0, le=1, description="share of examples in which x does not occur")
     recipe: Literal["fast", "paper"] = Field(description="fast: this lab's; paper: GPT-2 and AdamW")
     layers: int = Field(ge=1, le=48, description="transformer blocks")
-    width: int = Field(ge=2, description="length of a token's vector")
-    heads: int = Field(ge=1, description="attention heads a block; must divide width")
+    width: int = Field(ge=2, le=16384, description="length of a token's vector")
+    heads: int = Field(ge=1, le=1024, description="attention heads a block; must divide width")
     expansion: int | None = Field(
-        default=None, ge=0, description="perceptron units a block, in widths; None: the recipe's own (fast 0, paper 4)"
+        default=None,
+        ge=0,
+        le=64,
+        description="perceptron units a block, in widths; None: the recipe's own (fast 0, paper 4)",
     )
-    steps: int = Field(ge=1, description="optimiser steps of a model")
-    batch_size: int = Field(ge=1, description="examples a step")
-    learning_rate: float | None = Field(default=None, gt=0, description="None: the recipe's own")
-    test_rules: int = Field(ge=2, description="unseen rules to grade on")
-    n_test: int = Field(ge=2, description="graded examples, for seen and for unseen rules each")
+    steps: int = Field(ge=1, le=1000000000, description="optimiser steps of a model")
+    batch_size: int = Field(ge=1, le=1000000, description="examples a step")
+    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="None: the recipe's own")
+    test_rules: int = Field(ge=2, le=10000000, description="unseen rules to grade on")
+    n_test: int = Field(ge=2, le=10000000, description="graded examples, for seen and for unseen rules each")
 
     @field_validator("n_instructions", "seeds", mode="before")
     @classmethod
@@ -116,8 +121,8 @@ class Params(StudyParams):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise BadRequest(f"{name} = {values} names a value twice")
-        if min(self.seeds) < 0:
-            raise BadRequest(f"seeds = {self.seeds}: a seed is 0 or more")
+        if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
+            raise BadRequest(f"seeds = {self.seeds}: a seed is 0 or more, and below {2**32}")
         if self.width % self.heads:
             raise BadRequest(f"heads = {self.heads} does not divide width = {self.width}")
         if self.recipe == "paper" and self.expansion == 0:
@@ -127,6 +132,7 @@ class Params(StudyParams):
                 f"n_test = {self.n_test} is fewer than one example for each of test_rules = {self.test_rules}"
             )
         task = _task(self)
+        learn.vocabulary(task)
         for seed in self.seeds:
             for name, wanted, most in (
                 ("n_instructions", max(self.n_instructions), task.capacity("train", seed)),
@@ -158,13 +164,15 @@ class Cell(Point):
     occurrences: int | tuple[int, ...]
     noop_share: float
     recipe: str
+    recipe_version: int
+    precision: str
     layers: int
     width: int
     heads: int
-    expansion: int | None
+    expansion: int
     steps: int
     batch_size: int
-    learning_rate: float | None
+    learning_rate: float
     test_rules: int
     n_test: int
 
@@ -174,15 +182,27 @@ def _task(of: Params | Cell) -> RewritingTask:
         alphabet=of.alphabet,
         pattern_length=of.pattern_length,
         input_length=of.input_length,
-        occurrences=of.occurrences if isinstance(of.occurrences, int) else tuple(of.occurrences),
+        occurrences=of.occurrences,
         noop_share=of.noop_share,
     )
 
 
 def points(params: Params) -> list[Cell]:
-    """A cell for each number of instructions and seed; seeds outermost, so that a first whole curve comes early."""
+    """A cell for each number of instructions and seed; seeds outermost, so that a first whole curve comes early.
+
+    What the recipe or the machine decides (learning rate, perceptron, precision) is written into the cell, so that its
+    address changes with it.
+    """
+    recipe = learn.RECIPES[params.recipe]
     shared = {name: value for name, value in params.model_dump().items() if name in Cell.model_fields}
     del shared["n_instructions"]
+    shared |= {
+        "occurrences": params.occurrences if isinstance(params.occurrences, int) else _simplest(params.occurrences),
+        "expansion": recipe.EXPANSION if params.expansion is None else params.expansion,
+        "learning_rate": recipe.LEARNING_RATE if params.learning_rate is None else params.learning_rate,
+        "recipe_version": recipe.VERSION,
+        "precision": learn.precision_name(learn.best_device()),
+    }
     return [
         Cell(n_instructions=n, seed=seed, **shared)
         for seed in params.seeds
@@ -204,6 +224,11 @@ class Exam(NamedTuple):
         return grade.exact_match(learn.predict(model, data, device=device), answers)
 
 
+def _simplest(occurrences: tuple[int, ...]) -> int | tuple[int, ...]:
+    """A mixture of one is no mixture."""
+    return occurrences[0] if len(occurrences) == 1 else occurrences
+
+
 def measure(cell: Cell, record: Record) -> dict[str, Any]:
     """Train one model and grade it on fresh inputs of seen and of unseen rules.
 
@@ -220,7 +245,7 @@ def measure(cell: Cell, record: Record) -> dict[str, Any]:
         quick = {
             f"accuracy_{name}": float(exam.grade(model, device, QUICK).float().mean()) for name, exam in exams.items()
         }
-        record.log(step=step, loss=round(loss, 4), seconds=round(seconds, 2), **quick)
+        record.log(step=step, loss=round(loss, 4) if math.isfinite(loss) else None, seconds=round(seconds, 2), **quick)
 
     trained = learn.train(
         model,
@@ -240,7 +265,7 @@ def measure(cell: Cell, record: Record) -> dict[str, Any]:
         "tokens": trained.tokens,
         "epochs": trained.steps * cell.batch_size / cell.budget,
         "train_seconds": round(trained.seconds, 2),
-        "loss": trained.loss,
+        "loss": trained.loss if math.isfinite(trained.loss) else None,  # None: training diverged
         "device": device,
     }
     for name, exam in exams.items():
@@ -268,20 +293,21 @@ def exams_of(cell: Cell) -> tuple[learn.Encoded, dict[str, Exam]]:
     rules = draw_rules(task, cell.n_instructions, seed=cell.seed)
     unseen = draw_rules(task, cell.test_rules, seed=cell.seed, split="test")
     training = np.repeat(np.arange(len(rules)), allocate(cell.budget, len(rules)))
-    return _draw(task, rules, training, (cell.seed, 0)).data, {
-        "seen": _draw(task, rules, _spread(min(len(rules), cell.test_rules), cell.n_test), (cell.seed, 1)),
-        "unseen": _draw(task, unseen, _spread(cell.test_rules, cell.n_test), (cell.seed, 2)),
+    return _draw(task, rules, training, cell.seed, 10).data, {
+        "seen": _draw(task, rules, _spread(min(len(rules), cell.test_rules), cell.n_test), cell.seed, 11),
+        "unseen": _draw(task, unseen, _spread(cell.test_rules, cell.n_test), cell.seed, 12),
     }
 
 
 def shape_of(cell: Cell, data: learn.Encoded) -> learn.Shape:
     """The sizes of a cell's model."""
-    expansion = learn.RECIPES[cell.recipe].EXPANSION if cell.expansion is None else cell.expansion
-    return learn.Shape(len(data.vocabulary), data.tokens.shape[1], cell.layers, cell.width, cell.heads, expansion)
+    return learn.Shape(len(data.vocabulary), data.tokens.shape[1], cell.layers, cell.width, cell.heads, cell.expansion)
 
 
-def _draw(task: RewritingTask, rules: Rules, index: NDArray[np.int64], seed: tuple[int, int]) -> Exam:
-    inputs = draw_inputs(task, rules, index, seed=np.random.default_rng(seed))
+def _draw(task: RewritingTask, rules: Rules, index: NDArray[np.int64], seed: int, stream: int) -> Exam:
+    inputs = draw_inputs(
+        task, rules, index, seed=np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream,)))
+    )
     return Exam(learn.encode_rewriting(task, rules, inputs), inputs, len(rules))
 
 
@@ -349,8 +375,8 @@ def finding(summary: dict[str, Any]) -> str:
         return f"No transition located: {transition['note']}{warning}"
     low, high = transition["ci95"]
     return (
-        f"Unseen rules are followed from about {transition['midpoint']:,.0f} training rules on "
-        f"(half the plateau; 95 % interval {low:,.0f} to {high:,.0f}){warning}"
+        f"On unseen rules, half of the plateau is reached at about {transition['midpoint']:,.0f} training rules "
+        f"(95 % interval {low:,.0f} to {high:,.0f}){warning}"
     )
 
 
@@ -414,7 +440,12 @@ def describe(row: dict[str, Any]) -> str:
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     uneven = [n for n in params.n_instructions if params.budget % n]
-    return [
+    drawn = params.steps * params.batch_size
+    short = [
+        f"{params.steps} steps of {params.batch_size} draw {drawn} examples, fewer than budget = {params.budget}: "
+        f"{params.budget - drawn} examples of each model are never seen"
+    ]
+    return short * (drawn < params.budget) + [
         f"budget = {params.budget} is not a multiple of {n} instructions: {params.budget % n} of them get "
         f"{params.budget // n + 1} examples and the others {params.budget // n}, so that the budget is met exactly"
         for n in uneven

@@ -1,0 +1,32 @@
+"""The benchmark runs and counts right, at a size that takes seconds; its figures are no test."""
+
+import pytest
+
+from labkit import bench
+from labkit.studies.diversity import STUDY, exams_of, points
+
+CELL = points(STUDY.resolve({"scale": "smoke", "n_instructions": [20], "seeds": [0]}))[0]
+
+
+@pytest.mark.slow
+def test_both_learners_run_and_are_graded() -> None:
+    ours = bench.race_ours(CELL.model_copy(update={"steps": bench.LOOK_EVERY}))
+    peer = bench.race_peer(CELL, patience=0.0)
+    for race in (ours, peer):
+        assert race.steps == bench.LOOK_EVERY
+        assert race.seconds > 0
+        assert not race.reached
+        assert str(race).startswith("more than")
+
+
+def test_generators_and_peak_have_rates() -> None:
+    assert min(bench.generator_rates(n_fast=2000, n_plain=20, rounds=1)) > 0
+    assert bench.matrix_peak(size=64, seconds=0.01) > 0
+
+
+def test_flops_are_those_of_the_parameters_where_every_position_counts() -> None:
+    """Six FLOPs a matrix parameter and token; the last block's queries, outputs and the head work on answers only."""
+    data, _ = exams_of(CELL)
+    d, V, B, T, A = CELL.width, len(data.vocabulary), CELL.batch_size, data.tokens.shape[1] - 1, data.answer_length
+    blocks = (CELL.layers - 1) * 4 * d * d * T + 2 * d * d * T + 2 * d * d * A
+    assert bench.flops_a_step(CELL, data) == 6 * B * (blocks + d * V * A)
