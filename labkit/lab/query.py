@@ -5,6 +5,7 @@ its settings and what was measured. Lists of counts by rule are left out of `poi
 the study's own table.
 """
 
+import warnings
 from typing import TYPE_CHECKING
 
 from labkit.errors import BadRequest
@@ -41,6 +42,8 @@ def query(store: Store, study: str | None = None, sql: str | None = None) -> "pd
             db.execute("set enable_external_access = false")
             if sql and [kind.type.name for kind in db.extract_statements(sql)] != ["SELECT"]:
                 raise BadRequest(f"--sql {sql!r} is not one SELECT: results are read, never changed")
-            return db.execute(sql or "from points").df()
+            with warnings.catch_warnings():  # duckdb 2.0 calls pandas in a way that pandas 3.1 deprecates
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return db.execute(sql or "from points").df()
     except duckdb.Error as error:
         raise BadRequest(f"the query was refused: {str(error).splitlines()[0]}") from None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NAME = "diversity_sweep"
 LEARNED = 0.95  # seen accuracy from which a run counts as having learned its training rules
-LOOKS, QUICK = 7, 300  # points on a learning curve, and the graded examples of each
+LOOKS, QUICK = 6, 300  # points on a learning curve, and the graded examples of each
 
 # One dictionary a scale; every resolved value is printed by the notebook.
 SMALL = {
@@ -40,12 +40,12 @@ SMALL = {
     "pattern_length": 3,
     "input_length": 8,
     "occurrences": 1,
-    "budget": 40_000,
+    "budget": 48_000,
     "recipe": "fast",
     "layers": 4,
     "width": 64,
     "heads": 2,
-    "steps": 700,
+    "steps": 750,
     "batch_size": 64,
     "test_rules": 1000,
     "n_test": 2000,
