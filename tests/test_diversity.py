@@ -47,6 +47,8 @@ def test_a_cell_holds_what_the_recipe_decides() -> None:
     """What is left to the recipe and what is set to the same are one cell; another version of the recipe is another."""
     plain, told = (STUDY.points(STUDY.resolve(given))[0] for given in ({}, {"learning_rate": 0.02, "expansion": 0}))
     assert plain.address == told.address
+    assert (STUDY.resolve().learning_rate, STUDY.resolve().expansion) == (0.02, 0)
+    assert (STUDY.resolve({"recipe": "paper"}).learning_rate, STUDY.resolve({"recipe": "paper"}).expansion) == (1e-3, 4)
     assert plain.address != plain.model_copy(update={"recipe_version": 2}).address
     one, mixed = (STUDY.points(STUDY.resolve({"occurrences": given}))[0] for given in (1, [1]))
     assert one.address == mixed.address
@@ -177,7 +179,7 @@ def test_the_summary_has_the_promised_form_and_is_json() -> None:
     low, high = again["transition"]["ci95"]
     assert low <= again["transition"]["midpoint"] <= high
     assert 100 < again["transition"]["midpoint"] < 400
-    assert "Unseen rules are followed from about" in STUDY.finding(summary)
+    assert "half of the plateau is reached at about" in STUDY.finding(summary)
 
 
 def test_published_statements_are_met_or_contradicted_as_measured() -> None:

@@ -110,6 +110,13 @@ class Params(StudyParams):
     test_rules: int = Field(ge=2, le=10000000, description="unseen rules to grade on")
     n_test: int = Field(ge=2, le=10000000, description="graded examples, for seen and for unseen rules each")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _what_the_recipe_decides(cls, given: dict[str, Any]) -> dict[str, Any]:
+        recipe = learn.RECIPES.get(given.get("recipe", ""))
+        own = {"expansion": recipe.EXPANSION, "learning_rate": recipe.LEARNING_RATE} if recipe else {}
+        return own | {name: value for name, value in given.items() if value is not None}
+
     @field_validator("n_instructions", "seeds", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
@@ -190,17 +197,13 @@ def _task(of: Params | Cell) -> RewritingTask:
 def points(params: Params) -> list[Cell]:
     """A cell for each number of instructions and seed; seeds outermost, so that a first whole curve comes early.
 
-    What the recipe or the machine decides (learning rate, perceptron, precision) is written into the cell, so that its
-    address changes with it.
+    The recipe's version and the machine's precision are written into the cell, so that its address changes with them.
     """
-    recipe = learn.RECIPES[params.recipe]
     shared = {name: value for name, value in params.model_dump().items() if name in Cell.model_fields}
     del shared["n_instructions"]
     shared |= {
         "occurrences": params.occurrences if isinstance(params.occurrences, int) else _simplest(params.occurrences),
-        "expansion": recipe.EXPANSION if params.expansion is None else params.expansion,
-        "learning_rate": recipe.LEARNING_RATE if params.learning_rate is None else params.learning_rate,
-        "recipe_version": recipe.VERSION,
+        "recipe_version": learn.RECIPES[params.recipe].VERSION,
         "precision": learn.precision_name(learn.best_device()),
     }
     return [
