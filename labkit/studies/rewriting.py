@@ -1,6 +1,6 @@
 """What the string-rewriting studies share: their dials, a cell's task, and its lesson of seen and unseen rules."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,31 @@ from pydantic import Field
 from labkit import learn
 from labkit.errors import BadRequest
 from labkit.instructions import RewritingTask, Rules, draw_inputs, draw_rules
-from labkit.studies.symbolic import Exam, Lesson, ModelCell, ModelParams
+from labkit.studies.symbolic import MODEL, PAPER_MODEL, Exam, Lesson, ModelCell, ModelParams
 
 TRAINING, SEEN, UNSEEN = 10, 11, 12  # streams of a seed
+
+# What the scales of these studies share: at laptop scale two cores train a model in about 20 s each; at paper scale
+# sizes, budget, epochs, learning rate and schedule are the papers' (arXiv 2402.10891, sec. 3), the batch size is ours.
+SMALL: dict[str, Any] = {
+    **MODEL,
+    "alphabet": "abcdefghijklmnopqrstuvwxyz",
+    "pattern_length": 3,
+    "input_length": 8,
+    "budget": 48_000,
+    "test_rules": 1000,
+    "n_test": 2000,
+}
+PAPER: dict[str, Any] = {
+    **SMALL,
+    **PAPER_MODEL,
+    "pattern_length": 20,
+    "input_length": 50,
+    "budget": 1_000_000,
+    "steps": 50 * 1_000_000 // 512,
+    "test_rules": 100_000,
+    "n_test": 100_000,
+}
 
 
 class RewritingParams(ModelParams):
@@ -109,6 +131,7 @@ def lesson(cell: RewritingCell, counts: NDArray[np.int64]) -> Lesson:
             "seen": draw_exam(task, rules, spread(asked, cell.n_test), cell.seed, SEEN),
             "unseen": draw_exam(task, unseen, spread(np.arange(cell.test_rules), cell.n_test), cell.seed, UNSEEN),
         },
+        {"examples_per_instruction": cell.budget / cell.n_instructions},
     )
 
 
