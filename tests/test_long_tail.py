@@ -79,6 +79,9 @@ def test_a_lesson_holds_the_allocation() -> None:
     for row in lesson.data.tokens:
         rules[bytes(row[:7])] = rules.get(bytes(row[:7]), 0) + 1
     assert sorted(rules.values(), reverse=True) == counts.tolist()
+    asked = np.bincount(lesson.exams["seen"].instruction, minlength=20)
+    assert np.abs(asked / asked.sum() - counts / counts.sum()).max() < 0.02  # as often as in training
+    assert set(lesson.exams["rare"].instruction) == set(range(10, 20))
     assert lesson.about["hill_2"] == pytest.approx(hill_number(counts, 2), abs=0.06)
 
 

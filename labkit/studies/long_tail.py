@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from labkit import grade
 from labkit.design import allocate_long_tail, hill_number, shares
 from labkit.errors import BadRequest
+from labkit.instructions import draw_rules
 from labkit.lab import Record
 from labkit.studies import symbolic
 from labkit.studies.contract import Study
@@ -26,8 +27,10 @@ from labkit.studies.rewriting import (
     RewritingCell,
     RewritingParams,
     check_rules,
+    draw_exam,
     lesson,
     simplest,
+    spread,
     task_of,
 )
 from labkit.studies.symbolic import interval
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "long_tail"
+RARE = 14  # stream of a seed
 
 EFFECTIVE: Mapping[str, tuple[str, Callable[[Any], float]]] = {
     "hill_0": ("rules with any example", lambda counts: hill_number(counts, 0)),
@@ -101,7 +105,7 @@ class Cell(RewritingCell):
     """One model: everything its result depends on."""
 
     study: Literal["long_tail"] = "long_tail"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     alpha: float | Literal["uniform"]
     law: Literal["weight", "rank"]
     floor: int
@@ -124,12 +128,20 @@ def counts_of(cell: Cell | Params, n: int, alpha: float | Literal["uniform"]) ->
 
 
 def lesson_of(cell: Cell) -> symbolic.Lesson:
-    """The budget spread by the law; the row says how many rules that amounts to."""
+    """The budget spread by the law; the row says how many rules that amounts to.
+
+    The seen exam asks each rule as often as training did, the rare exam the rarer half of the rules equally often.
+    """
     counts = counts_of(cell, cell.n_instructions, cell.alpha)
     about = {name: round(measure(counts), 1) for name, (_, measure) in EFFECTIVE.items()}
     about |= {"most_frequent": int(counts[0]), "rarest": int(counts[-1]), "median": float(np.median(counts))}
-    drawn = lesson(cell, counts)
-    return drawn._replace(about={**drawn.about, **about})
+    numbers = np.arange(cell.n_instructions)
+    usual = np.repeat(numbers, counts)[np.linspace(0, cell.budget - 1, cell.n_test).round().astype(np.int64)]
+    drawn = lesson(cell, counts, seen=usual)
+    task = task_of(cell)
+    rules = draw_rules(task, cell.n_instructions, seed=cell.seed)
+    rare = draw_exam(task, rules, spread(numbers[cell.n_instructions // 2 :], cell.n_test), cell.seed, RARE)
+    return drawn._replace(exams={**drawn.exams, "rare": rare}, about={**drawn.about, **about})
 
 
 def measure(cell: Cell, record: Record) -> dict[str, Any]:
@@ -153,8 +165,16 @@ def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
     for dials, group in frame.assign(alpha=frame["alpha"].map(str)).groupby(["n_instructions", "alpha"]):
         n, alpha = dials
         effective = {name: float(group[name].iloc[0]) for name in EFFECTIVE}
-        spread = {name: float(group[name].iloc[0]) for name in ("most_frequent", "median", "rarest")}
-        rows.append({"n_instructions": n, "alpha": alpha, **effective, **spread, **symbolic.estimates(group)})
+        tail = {name: float(group[name].iloc[0]) for name in ("most_frequent", "median", "rarest")}
+        rows.append(
+            {
+                "n_instructions": n,
+                "alpha": alpha,
+                **effective,
+                **tail,
+                **symbolic.estimates(group, ("unseen", "seen", "rare")),
+            }
+        )
         votes.append(symbolic.counts(group, "unseen"))
     means = np.array([row["unseen"] for row in rows])
     explained = {}
@@ -258,7 +278,8 @@ def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
             ),
             **{f"effective ({name})": f"{row[name]:,.0f}" for name in EFFECTIVE},
             "unseen accuracy [95 %]": interval(row["unseen"], row["unseen_ci95"]),
-            "seen accuracy [95 %]": interval(row["seen"], row["seen_ci95"]),
+            "seen, as in training [95 %]": interval(row["seen"], row["seen_ci95"]),
+            "seen, rarer half [95 %]": interval(row["rare"], row["rare_ci95"]),
             "seeds": row["seeds"],
             "not learned": row["not_learned"],
             "interval over": row["interval_over"],

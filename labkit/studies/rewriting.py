@@ -114,21 +114,24 @@ def check_rules(params: RewritingParams, task: RewritingTask, most: int) -> None
                 )
 
 
-def lesson(cell: RewritingCell, counts: NDArray[np.int64]) -> Lesson:
+def lesson(cell: RewritingCell, counts: NDArray[np.int64], seen: NDArray[np.int64] | None = None) -> Lesson:
     """Training examples, `counts` of each of the seed's first rules, and exams on `seen` and `unseen` rules.
 
-    The seen exam asks at most `test_rules` of the training rules, evenly spaced; both ask each of their rules equally
-    often, and tell inputs in which x occurs (`op`) from those in which it does not (`noop`) where there are both.
+    The seen exam asks the training rules numbered `seen`; by default at most `test_rules` of them, evenly spaced and
+    equally often, as the unseen exam does. Both tell inputs in which x occurs (`op`) from those in which it does not
+    (`noop`) where there are both.
     """
     task = task_of(cell)
     rules = draw_rules(task, len(counts), seed=cell.seed)
     unseen = draw_rules(task, cell.test_rules, seed=cell.seed, split="test")
-    asked = np.unique(np.linspace(0, len(rules) - 1, min(len(rules), cell.test_rules)).round().astype(np.int64))
+    if seen is None:
+        some = np.linspace(0, len(rules) - 1, min(len(rules), cell.test_rules)).round().astype(np.int64)
+        seen = spread(some, cell.n_test)
     training = draw_exam(task, rules, np.repeat(np.arange(len(rules)), counts), cell.seed, TRAINING)
     return Lesson(
         training.data,
         {
-            "seen": draw_exam(task, rules, spread(asked, cell.n_test), cell.seed, SEEN),
+            "seen": draw_exam(task, rules, seen, cell.seed, SEEN),
             "unseen": draw_exam(task, unseen, spread(np.arange(cell.test_rules), cell.n_test), cell.seed, UNSEEN),
         },
         {"examples_per_instruction": cell.budget / cell.n_instructions},
