@@ -5,20 +5,26 @@
 2. Examples a second of the vectorised generator against the plain interpreter (readable Python, one example at a time,
    the oracle's own search for the leftmost occurrence; not `str.replace`), at the paper's lengths.
 3. Training steps a second, and the share of the machine's measured matrix-product peak that they attain.
+4. Models a minute of a sweep over 16 models of one size, steps and batch: one after another with
+   `transformers.Trainer`, one after another in our loop, as one fleet, and as the sweep itself decides.
 
-Everything runs on one thread of the CPU, as a worker of a sweep does. Only training is timed; grading is not.
+1 to 3 run on one thread of the CPU, as a worker of a sweep does; in 4 the Trainer gets all cores, as it would by
+default, and the sweep its processes. Only training is timed; grading is not.
 """
 
 import random
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from labkit import learn
+from labkit import lab, learn
 from labkit.design import allocate
 from labkit.instructions import RewritingTask, draw_example_plain, draw_inputs, draw_rules
 from labkit.studies.diversity import STUDY, Cell, lesson_of, points
@@ -26,6 +32,8 @@ from labkit.studies.diversity import STUDY, Cell, lesson_of, points
 TARGET = 0.9
 PEER_PATIENCE = 10  # the peer is stopped when it has taken this many times as long: a lower bound is then printed
 LOOK_EVERY = 25  # steps between gradings
+SWEPT, SWEPT_STEPS = 16, 150  # the sweep's models, and their steps: enough that starting processes is no large part
+ONE_BY_ONE = "transformers.Trainer, one after another"
 
 
 class Race(NamedTuple):
@@ -45,7 +53,7 @@ class Race(NamedTuple):
 
 
 def main(seed: int = 0) -> None:
-    """Run and print all three comparisons."""
+    """Run and print all four comparisons."""
     torch.set_num_threads(1)
     cell = cell_at(1000, seed)
     print(
@@ -67,7 +75,16 @@ def main(seed: int = 0) -> None:
     print(f"  -> {fast / plain:.0f} times as many", flush=True)
     rate, share, peak = training_rate(cell)
     print(f"training:                             {rate:.1f} steps a second of {cell.batch_size} sequences")
-    print(f"  -> {share:.0%} of the measured float32 matrix-product peak of one core ({peak / 1e9:.0f} GFLOP/s)")
+    print(
+        f"  -> {share:.0%} of the measured float32 matrix-product peak of one core ({peak / 1e9:.0f} GFLOP/s)",
+        flush=True,
+    )
+    print(
+        f"sweep of {SWEPT} models, {SWEPT_STEPS} steps of {cell.batch_size}, perceptron of one width, models a minute:"
+    )
+    rates = sweep_rates(SWEPT, SWEPT_STEPS)
+    for name, value in rates.items():
+        print(f"  {name:<58} {value:6.1f}   {value / rates[ONE_BY_ONE]:4.1f} times", flush=True)
 
 
 def cell_at(n_instructions: int, seed: int) -> Cell:
@@ -104,24 +121,12 @@ def race_peer(cell: Cell, patience: float) -> Race:
 
     The paper's recipe: AdamW at 1e-3, a linear schedule planned for 50 epochs. Only training is on the clock.
     """
-    from transformers import GPT2LMHeadModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, logging
+    from transformers import TrainerCallback
 
-    logging.set_verbosity_error()
     data, exams, _ = lesson_of(cell)
     unseen = exams["unseen"].data
-    torch.manual_seed(cell.seed)
-    model = GPT2LMHeadModel(learn.gpt2_configuration(cell.model_shape()))
+    model = peer(cell)
     answers = torch.from_numpy(unseen.tokens).long()
-
-    class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
-        def __len__(self) -> int:
-            return len(data.tokens)
-
-        def __getitem__(self, i: int) -> dict[str, Tensor]:
-            tokens = torch.from_numpy(data.tokens[i]).long()
-            labels = tokens.clone()
-            labels[: data.prompt_length] = -100
-            return {"input_ids": tokens, "labels": labels}
 
     class Clock(TrainerCallback):
         """Grades off the clock and stops at the target or when patience ends."""
@@ -145,28 +150,111 @@ def race_peer(cell: Cell, patience: float) -> Race:
                 self.since = time.perf_counter()
 
     clock = Clock()
+    state = train_peer(model, cell, data, [clock], use_cpu=True, num_train_epochs=50)
+    return Race(clock.seconds, state.global_step, clock.accuracy)
+
+
+def peer(cell: Cell) -> Any:
+    """transformers' GPT-2 at the cell's sizes."""
+    from transformers import GPT2LMHeadModel
+
+    torch.manual_seed(cell.seed)
+    return GPT2LMHeadModel(learn.gpt2_configuration(cell.model_shape()))
+
+
+def train_peer(model: Any, cell: Cell, data: learn.Encoded, callbacks: list[Any], **settings: Any) -> Any:
+    """Train by `transformers.Trainer` with the paper's rate and our paper recipe's decay; its final state."""
+    from transformers import PrinterCallback, Trainer, TrainingArguments, logging
+
+    logging.set_verbosity_error()
+
+    class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
+        def __len__(self) -> int:
+            return len(data.tokens)
+
+        def __getitem__(self, i: int) -> dict[str, Tensor]:
+            tokens = torch.from_numpy(data.tokens[i]).long()
+            labels = tokens.clone()
+            labels[: data.prompt_length] = -100
+            return {"input_ids": tokens, "labels": labels}
+
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=cell.batch_size,
-            num_train_epochs=50,
             learning_rate=1e-3,
             lr_scheduler_type="linear",
             optim="adamw_torch",
             weight_decay=0.01,  # as in labkit.learn.paper, and no clipping
             max_grad_norm=0.0,
-            use_cpu=True,
             report_to=[],
             logging_strategy="no",
             save_strategy="no",
             disable_tqdm=True,
             seed=cell.seed,
+            **settings,
         )
-        trainer = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[clock])
+        trainer = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=callbacks)
         trainer.remove_callback(PrinterCallback)
-        clock.since = time.perf_counter()
-        state = trainer.train()
-    return Race(clock.seconds, state.global_step, clock.accuracy)
+        for callback in callbacks:
+            callback.since = time.perf_counter()
+        return trainer.train()
+
+
+def sweep_rates(models: int, steps: int, jobs: int | None = None) -> dict[str, float]:
+    """Models a minute of one sweep, in each way of doing it; equal sizes, steps and batch.
+
+    Ours have a perceptron of one width here, the least that GPT-2 can have, so that the models are equal, too.
+    """
+    given = {"n_instructions": [1000], "seeds": list(range(models)), "noop_shares": [], "expansion": 1, "steps": steps}
+    cells = points(STUDY.resolve(given))
+
+    def trainer() -> None:
+        for cell in cells:
+            train_peer(peer(cell), cell, lesson_of(cell).data, [], max_steps=steps)
+
+    ways: dict[str, Callable[[], None]] = {
+        ONE_BY_ONE: trainer,
+        "our loop, one after another, one thread": lambda: _swept(cells, fleet=1, jobs=0),
+        "our fleet of all, one process, one thread": lambda: _swept(cells, fleet=models, jobs=0),
+        f"what the sweep picks ({_picked()})": lambda: _swept(cells, fleet=None, jobs=jobs),
+    }
+    rates = {}
+    threads = torch.get_num_threads()
+    for name, way in ways.items():
+        torch.set_num_threads(lab.cores() if name == ONE_BY_ONE else 1)
+        began = time.perf_counter()
+        way()
+        rates[name] = 60 * models / (time.perf_counter() - began)
+    torch.set_num_threads(threads)
+    return rates
+
+
+def _picked() -> str:
+    fleet, jobs = lab.default_fleet(), lab.default_jobs()
+    return f"fleets of up to {fleet}" if fleet > 1 else f"{jobs} processes of one thread"
+
+
+def _swept(cells: list[Cell], fleet: int | None, jobs: int | None) -> None:
+    """A sweep that only trains, in a store of its own, without a word."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        quiet = lab.Progress(bar=False)
+        store = lab.Store(folder)
+        lab.sweep(cells, train_only, measure_many=train_only_many, store=store, jobs=jobs, fleet=fleet, progress=quiet)
+
+
+def train_only(cell: Cell, record: lab.Record) -> dict[str, Any]:
+    """A measurement without its exams."""
+    return train_only_many([cell], [record])[0]
+
+
+def train_only_many(cells: Sequence[Cell], records: Sequence[lab.Record]) -> list[dict[str, Any]]:
+    """The same for a fleet."""
+    device = learn.best_device()
+    models = [learn.build(cell.recipe, cell.model_shape(), cell.seed).to(device) for cell in cells]
+    members = [learn.Member(lesson_of(cell).data, cell.seed, cell.steps, cell.learning_rate) for cell in cells]
+    done = learn.train_fleet(models, cells[0].recipe, members, batch_size=cells[0].batch_size, device=device)
+    return [{"loss": trained.loss} for trained in done]
 
 
 def generator_rates(n_fast: int = 500_000, n_plain: int = 5_000, rounds: int = 5) -> tuple[float, float]:

@@ -19,6 +19,14 @@ def test_both_learners_run_and_are_graded() -> None:
         assert str(race).startswith("more than")
 
 
+@pytest.mark.slow
+def test_a_sweep_is_timed_in_every_way() -> None:
+    rates = bench.sweep_rates(models=2, steps=2, jobs=0)
+    assert bench.ONE_BY_ONE in rates
+    assert len(rates) == 4
+    assert min(rates.values()) > 0
+
+
 def test_generators_and_peak_have_rates() -> None:
     assert min(bench.generator_rates(n_fast=2000, n_plain=20, rounds=1)) > 0
     assert bench.matrix_peak(size=64, seconds=0.01) > 0

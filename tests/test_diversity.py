@@ -300,14 +300,3 @@ def test_a_bad_request_is_one_sentence(given: dict, complaint: str) -> None:
 def test_an_unknown_study() -> None:
     with pytest.raises(BadRequest, match="did you mean 'diversity_sweep'"):
         studies.find("diversity")
-
-
-@pytest.mark.slow
-def test_the_paper_scale_runs_at_its_full_shapes(own_store: object) -> None:
-    """GPT-2 of 6 layers and width 256, inputs of 50, patterns of 20: a few steps show that the path works."""
-    shortened = {"n_instructions": [5000], "seeds": [0], "budget": 10_000, "steps": 2, "batch_size": 8}
-    params = STUDY.resolve({"scale": "paper", **shortened, "test_rules": 40, "n_test": 80})
-    (row,) = sweep(STUDY.points(params), STUDY.measure, jobs=0)
-    assert row["tokens"] == 2 * 8 * (2 * 20 + 2 * 50 + 3)
-    assert 4_500_000 < row["parameters"] < 5_000_000
-    assert not row["learned"]

@@ -272,11 +272,10 @@ def test_a_sweep_measures_fleets_where_told_to(
 
 @pytest.mark.parametrize("jobs", [0, 2])
 def test_a_fleet_that_fails_is_halved_until_the_culprit_stands_alone(
-    store: Store, jobs: int, worker_path: None, monkeypatch: pytest.MonkeyPatch
+    store: Store, jobs: int, worker_path: None
 ) -> None:
-    monkeypatch.setenv("LABKIT_FLEET", "8")
     points = [ShapedPoint(number=n) for n in (1, 13, 2, 3, 4)]
-    outcomes = run_points(points, square_but_not_13, measure_many=square_many, store=store, jobs=jobs)
+    outcomes = run_points(points, square_but_not_13, measure_many=square_many, store=store, jobs=jobs, fleet=8)
     assert [outcome.row and outcome.row["squared"] for outcome in outcomes] == [1, None, 4, 9, 16]
     assert "13 is not squared here" in (outcomes[1].error or "")
     assert (store.folder(points[1]) / "error.json").exists()

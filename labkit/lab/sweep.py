@@ -119,6 +119,7 @@ def sweep(
     measure_many: MeasureMany | None = None,
     store: Store | None = None,
     jobs: int | None = None,
+    fleet: int | None = None,
     executor: str | None = None,
     progress: Progress | None = None,
 ) -> list[Row]:
@@ -130,6 +131,7 @@ def sweep(
         measure_many: The same for several points of one `shape`: `(points, records) -> rows`; default none.
         store: Where finished points are; default `Store.default()`.
         jobs: Worker processes; default `default_jobs()`; 0 measures in this process.
+        fleet: Points of one shape measured together, at most; default `default_fleet()`.
         executor: `processes` or `ray`; default `$LABKIT_EXECUTOR` or `processes`.
         progress: Shows done/total, rate and time left; default by `Progress.default()`.
 
@@ -138,7 +140,14 @@ def sweep(
         SweepFailed: at the end, when any point failed; the others are in the store.
     """
     outcomes = run_points(
-        points, measure, measure_many=measure_many, store=store, jobs=jobs, executor=executor, progress=progress
+        points,
+        measure,
+        measure_many=measure_many,
+        store=store,
+        jobs=jobs,
+        fleet=fleet,
+        executor=executor,
+        progress=progress,
     )
     if any(outcome.row is None for outcome in outcomes):
         raise SweepFailed(outcomes)
@@ -152,6 +161,7 @@ def run_points(
     measure_many: MeasureMany | None = None,
     store: Store | None = None,
     jobs: int | None = None,
+    fleet: int | None = None,
     executor: str | None = None,
     progress: Progress | None = None,
 ) -> list[Outcome]:
@@ -161,7 +171,7 @@ def run_points(
     if jobs < 0:
         raise BadRequest(f"jobs = {jobs} must be 0 (in this process) or more")
     executor = checked_executor(executor)
-    size = default_fleet() if measure_many else 1
+    size = (default_fleet() if fleet is None else fleet) if measure_many else 1
     for study in sorted({point.study for point in points}):
         store.check(study)
     unique = {point.address: point for point in points}
@@ -297,6 +307,7 @@ def _lost(group: list[Point], error: str, detail: str, store: Store) -> list[Out
 
 
 def _on_ray(groups: Sequence[list[Point]], work: Work, jobs: int) -> Iterator[Outcome]:
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy machine starts Ray slowly
     import ray
 
     address = os.environ.get("RAY_ADDRESS")

@@ -111,7 +111,12 @@ def finish(study: Study, params: Any, rows: "pd.DataFrame", summary: Mapping[str
         "study": study.name,
         "scale": params.scale,
         "params": chosen,
-        "points": [{k: v for k, v in row.items() if not isinstance(v, list)} for row in rows.to_dict("records")],
+        "points": [
+            {
+                k: v for k, v in row.items() if not str(k).endswith(("_right", "_asked")) and v == v
+            }  # NaN: not of this row
+            for row in rows.to_dict("records")
+        ],
         "summary": summary,
         "finding": study.finding(dict(summary)),
         "published": published,
