@@ -87,7 +87,7 @@ class Params(RewritingParams):
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
-        counts = self.n_instructions + self.noop_counts
+        counts = self.n_instructions + (self.noop_counts if self.noop_shares else [])
         for share in [self.noop_share, *self.noop_shares]:
             if not 0 <= share <= 1:
                 raise BadRequest(f"noop_shares = {self.noop_shares}: a share lies between 0 and 1")
