@@ -157,8 +157,10 @@ class Equation:
 
 
 class RuleClass(NamedTuple):
-    """Which rules: of a seed's split, with sides of some symbols at most, left sides of these depths (levels), and
-    with a square somewhere (`special` True), without one (False), or either (None)."""
+    """Which rules: a seed's split, the longest side (symbols), the left sides' depths; `special` rules hold a square.
+
+    `special` False asks for rules without squares, None for both.
+    """
 
     seed: int
     split: Literal["train", "test"] = "train"

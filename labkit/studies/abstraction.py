@@ -248,7 +248,8 @@ def measure_many(cells: Sequence[Cell], records: Sequence[Record]) -> list[dict[
 def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
     """Generalists by number of rules, specialists by share of diversifying rules, and the best share located.
 
-    Intervals resample seeds, and rules within a seed (`labkit.grade.intervals`).
+    Intervals resample seeds, and rules within a seed (`labkit.grade.intervals`), as if rules of one polynomial were
+    independent: where 100 rules come from a dozen polynomials, as those of `special` do, they are too narrow.
     """
     generalists = [
         {"n_diverse": n, **symbolic.estimates(group, ("seen", "unseen", "unseen_string"))}
@@ -313,7 +314,7 @@ def mix_chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[di
     """The specialists: accuracy on unseen specialised rules against the share of diversifying training rules."""
     exams = {"deeper": "unseen special rules, deeper", "special": "unseen special rules", "seen": "training rules"}
     axis = {"x": "share", "x_label": "Share of diversifying rules, of a fixed number of rules", "log_x": False}
-    return _chart(_mixed(frame), summary["mixes"], exams, **axis, title=finding(summary).split("; ")[1])
+    return _chart(_mixed(frame), summary["mixes"], exams, **axis, title=finding(summary).split("; ")[1].capitalize())
 
 
 def _chart(rows: "pd.DataFrame", curve: list[dict[str, Any]], exams: dict[str, str], **how: Any) -> "alt.LayerChart":
@@ -339,7 +340,7 @@ def finding(summary: dict[str, Any]) -> str:
         )
     else:
         told += f"; no best mix located: {found['note']}"
-    return told + f" ({lazy} models have not learned their training rules)" * bool(lazy)
+    return told + f" (models that have not learned their training rules: {lazy})" * bool(lazy)
 
 
 def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -414,7 +415,7 @@ STUDY = Study(
     minutes={
         "smoke": "under 1 minute",
         "laptop": "6 to 9 minutes on two cores",
-        "paper": "about an hour of a GPU (estimated, not run)",
+        "paper": "one to two hours of a GPU (estimated, not run)",
     },
     scales=SCALES,
     Params=Params,
