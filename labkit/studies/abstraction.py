@@ -4,7 +4,8 @@ An instruction is an identity LHS = RHS, applied at one place inside an expressi
 *Generalists* learn n rules and are graded on unseen rules of the same kind. *Specialists* learn a fixed number of rules
 from a fixed number of examples, some specialised (rules with a square) and some diversifying (rules without), and are
 graded on unseen rules with a square, of the depth they were trained on and of a greater one. A model of diversifying
-rules alone is both a generalist and the end of the mixes.
+rules alone is both a generalist and the end of the mixes. Diversifying rules may be as deep as the deeper test rules
+(`depths`); how much of their help is depth alone shows where they are not.
 
 Answers are right up to algebra (`Equation.judge`), decoded greedily; the stricter string accuracy stands beside.
 Source: Zhang, Wang and Charton, arXiv 2410.04717, section 3. The paper's rules and trees are not public: rules, depths
