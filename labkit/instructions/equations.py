@@ -1,0 +1,328 @@
+"""Equational rules: true identities LHS = RHS, applied at one place inside an expression tree.
+
+The task of "Only-IF" (arXiv 2410.04717, sec. 3): the instruction is a rule over metavariables A to D, the input an
+expression that holds one instance of its left side, the answer the same expression with that instance rewritten.
+Expressions stand in prefix notation, a symbol a node and no brackets: a² - b² is `-^a^b`, (a + b)(a - b) is `*+ab-ab`.
+Depth counts levels, a single letter being 1, so that both have depth 3; that the paper counts alike is our reading.
+
+Guaranteed: rules are true identities of commutative rings, enumerated without gaps up to a number of symbols a side, so
+that the size of a class is known; no polynomial of a training rule is, up to renaming, one of a test rule of the same
+seed; the first k of n rules are the k rules drawn alone; the left side matches at exactly one place of an input, which
+is then leftmost and outermost. Left open: `equivalent` errs with a probability below 2**-100; inputs may repeat.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from labkit.errors import BadRequest
+
+OPERATORS = {"+": 2, "-": 2, "*": 2, "^": 1}  # with their arities; ^ is the square
+CONTEXT = "+-*"  # the operators around an instance and in groundings: squares come from rules alone
+METAVARIABLES = "ABCD"
+LONGEST_SIDE = 8  # symbols: 340,000 expressions over the metavariables, and five times as many for each one more
+TEST_SHARE = 0.25  # of all polynomials: only test rules are made of these
+
+_PRIME = 2**127 - 1  # so large that one random point tells polynomials apart
+_draw = random.Random(0)
+_POINT = {letter: _draw.randrange(_PRIME) for letter in METAVARIABLES + "abcdefghijklmnopqrstuvwxyz"}
+_POINT |= {str(digit): digit for digit in range(10)}
+_APPLY: dict[str, Callable[..., int]] = {
+    "+": lambda a, b: (a + b) % _PRIME,
+    "-": lambda a, b: (a - b) % _PRIME,
+    "*": lambda a, b: a * b % _PRIME,
+    "^": lambda a: a * a % _PRIME,
+}
+T = TypeVar("T")
+
+
+def fold(expression: str, leaf: Callable[[str], T], node: Callable[[str, list[T]], T]) -> T:
+    """An expression evaluated from its leaves up; BadRequest where the text is not one whole expression."""
+    stack: list[T] = []
+    for symbol in reversed(expression):
+        arity = OPERATORS.get(symbol, 0)
+        if len(stack) < arity or not (arity or symbol in _POINT):
+            break
+        stack.append(node(symbol, [stack.pop() for _ in range(arity)]) if arity else leaf(symbol))
+    else:
+        if len(stack) == 1:
+            return stack[0]
+    raise BadRequest(f'"{expression}" is not one expression in prefix notation over + - * ^, letters and digits')
+
+
+def depth(expression: str) -> int:
+    """Levels of the tree: 1 for a single symbol."""
+    return fold(expression, lambda _: 1, lambda _, below: 1 + max(below))
+
+
+def infix(expression: str) -> str:
+    """The expression as people write it.
+
+    >>> infix("-^a*bc"), infix("*+ab^-ab"), infix("+a+bc")
+    ('a² - b·c', '(a + b)·(a - b)²', 'a + (b + c)')
+    """
+
+    def node(operator: str, parts: list[tuple[str, int]]) -> tuple[str, int]:  # with how loosely it binds
+        loose = {"+": 3, "-": 3, "*": 2, "^": 1}[operator]
+        limits = (loose, loose - 1) if len(parts) == 2 else (0,)  # what binds more loosely stands in brackets
+        first, *rest = [f"({t})" if by > limit else t for (t, by), limit in zip(parts, limits, strict=True)]
+        return f"{first}²" if not rest else f"{first}{'·' if operator == '*' else f' {operator} '}{rest[0]}", loose
+
+    return fold(expression, lambda symbol: (symbol, 0), node)[0]
+
+
+def equivalent(left: str, right: str) -> bool:
+    """Are two expressions equal for all values of their letters?
+
+    Told by their values at one random point modulo 2**127 - 1 (Schwartz 1980; Zippel 1979): equal polynomials always
+    agree, different ones of degree d with probability d / 2**127 at most. An expression of n symbols has a degree below
+    2**n, so for up to 26 symbols that is less than 2**-100.
+    """
+    first, second = (fold(side, _POINT.__getitem__, lambda op, below: _APPLY[op](*below)) for side in (left, right))
+    return first == second
+
+
+class Match(NamedTuple):
+    """An instance of a pattern: expression[start:end], and what each metavariable stands for."""
+
+    start: int
+    end: int
+    grounding: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Equation:
+    """The rule `lhs = rhs`; BadRequest for sides that are malformed, rewrite nothing, or are not always equal."""
+
+    lhs: str
+    rhs: str
+
+    def __post_init__(self) -> None:
+        if self.lhs == self.rhs or self.lhs[:1] not in OPERATORS or not _letters(self.rhs) <= _letters(self.lhs):
+            raise BadRequest(f'"{self}" rewrites nothing: give different sides, the right one in letters of the left')
+        if not equivalent(self.lhs, self.rhs):
+            raise BadRequest(f'"{self}" is no identity: {infix(self.lhs)} and {infix(self.rhs)} differ')
+
+    @classmethod
+    def parse(cls, text: str) -> "Equation":
+        """The rule written as `lhs = rhs` in prefix notation.
+
+        >>> Equation.parse("-^A^B = *+AB-AB").apply("+c-^a^d")
+        '+c*+ad-ad'
+        """
+        sides = [side.strip() for side in text.split("=")]
+        if len(sides) != 2:
+            raise BadRequest(f'"{text}" is no equation: write lhs = rhs in prefix notation, such as *AB = *BA')
+        return cls(*sides)
+
+    def __str__(self) -> str:
+        return f"{self.lhs} = {self.rhs}"
+
+    def matches(self, expression: str) -> list[Match]:
+        """Every place where the left side matches, outermost first and from left to right."""
+        starts = (start for start, symbol in enumerate(expression) if symbol == self.lhs[0])
+        return [match for start in starts if (match := _match(self.lhs, expression, start))]
+
+    def apply(self, expression: str) -> str:
+        """The expression rewritten at the first match, or itself when there is none."""
+        found = self.matches(expression)
+        return self.rewritten(expression, found[0]) if found else expression
+
+    def rewritten(self, expression: str, at: Match) -> str:
+        """The expression rewritten at a match."""
+        return expression[: at.start] + _grounded(self.rhs, at.grounding) + expression[at.end :]
+
+    def judge(self, expression: str, answer: str) -> bool:
+        """Is this answer to an expression with a match right, up to algebra?
+
+        Right is what keeps everything around the first match as it was and holds in its place one expression that
+        equals it for all values and is another text: really rewritten, but in any equal form. Whatever does not parse
+        is wrong. String equality is stricter; a study reports both.
+        """
+        start, end, _ = self.matches(expression)[0]
+        before, old, after = expression[:start], expression[start:end], expression[end:]
+        new = answer[start : len(answer) - len(after)]
+        if before + new + after != answer or new == old or set(new) & set(METAVARIABLES):
+            return False
+        try:
+            return equivalent(new, old)
+        except BadRequest:  # malformed
+            return False
+
+
+class RuleClass(NamedTuple):
+    """Which rules: a seed's split, the longest side (symbols), the left sides' depths; `special` rules hold a square.
+
+    `special` False asks for rules without squares, None for both.
+    """
+
+    seed: int
+    split: Literal["train", "test"] = "train"
+    pattern_length: int = 7
+    depths: tuple[int, ...] = (3,)
+    special: bool | None = None
+
+    @property
+    def capacity(self) -> int:
+        """How many rules there are; BadRequest for sides too long to enumerate."""
+        return sum(map(len, _rules(self)))
+
+
+def draw_equations(rules: RuleClass, n: int) -> list[Equation]:
+    """The first n rules of a class, in an order that goes round its polynomials, so that few rules differ most.
+
+    Raises:
+        BadRequest: when the class holds fewer.
+    """
+    if not 0 <= n <= rules.capacity:
+        raise BadRequest(f"n = {n}: {rules} holds 0 to {rules.capacity} rules")
+    pools = _rules(rules)
+    rounds = (pool[i] for i in range(max(map(len, pools), default=0)) for pool in pools if i < len(pool))
+    return [Equation(*sides) for sides in islice(rounds, n)]
+
+
+@dataclass(frozen=True)
+class InputTask:
+    """The settings of the inputs; BadRequest for settings that contradict each other.
+
+    Attributes:
+        pattern_length: symbols of a rule's side, at most.
+        input_length: symbols of an input, and of an answer, at most.
+        expression_depth: levels of an input, at most (more where a single instance needs more).
+        grounding_share: the chance that a metavariable stands for an operator over two leaves, not for one leaf.
+        leaves: lower-case letters are variables, digits constants; 4 at least, and all different.
+    """
+
+    pattern_length: int
+    input_length: int
+    expression_depth: int
+    grounding_share: float
+    leaves: str
+
+    def __post_init__(self) -> None:
+        if len(set(self.leaves)) < max(len(self.leaves), 4) or not set(self.leaves) <= _POINT.keys() - {*METAVARIABLES}:
+            raise BadRequest(f"leaves = {self.leaves!r}: give 4 different lower-case letters or digits at least")
+        least = 2 * self.pattern_length + 1 if self.grounding_share else self.pattern_length
+        if self.input_length < least:
+            raise BadRequest(
+                f"input_length = {self.input_length} is too short for sides of pattern_length = {self.pattern_length} "
+                f"with grounding_share = {self.grounding_share:g}: use {least} at least"
+            )
+
+    def draw(self, rule: Equation, rng: random.Random) -> tuple[str, str]:
+        """An expression that the rule rewrites at exactly one place, and the other that it becomes.
+
+        An instance, its metavariables grounded differently, is wrapped in operators towards a random root; each other
+        branch is a leaf or, with even odds, an operator over two.
+        """
+
+        def branch(share: float) -> str:
+            first, second = rng.choices(self.leaves, k=2)
+            return rng.choice(CONTEXT) + first + second if rng.random() < share else first
+
+        letters = sorted(_letters(rule.lhs))
+        while True:
+            grounding = {letter: branch(self.grounding_share) for letter in letters}
+            text = _grounded(rule.lhs, grounding)
+            for _ in range(rng.randint(0, max(0, self.expression_depth - depth(text)))):
+                sides = (branch(0.5), text) if rng.random() < 0.5 else (text, branch(0.5))
+                text = rng.choice(CONTEXT) + "".join(sides)
+            if len(text) <= self.input_length and len(set(grounding.values())) == len(letters):
+                found = rule.matches(text)
+                answer = rule.rewritten(text, found[0])
+                if answer != text and len(answer) <= self.input_length and len(found) == 1:
+                    return text, answer
+
+
+def generator(seed: int, *stream: int) -> random.Random:
+    """Python's generator, which draws single symbols faster than numpy's, for one of a seed's independent streams."""
+    state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(8)
+    return random.Random(int.from_bytes(state.tobytes(), "little"))
+
+
+def _letters(pattern: str) -> set[str]:
+    return set(pattern) - OPERATORS.keys()
+
+
+def _grounded(pattern: str, grounding: Mapping[str, str]) -> str:
+    return "".join([grounding.get(symbol, symbol) for symbol in pattern])
+
+
+def _match(pattern: str, expression: str, start: int) -> Match | None:
+    """The pattern's instance at a place of a whole expression, if one stands there."""
+    grounding: dict[str, str] = {}
+    place = start
+    for symbol in pattern:
+        begin, open_branches = place, 1
+        while open_branches and place < len(expression):
+            open_branches += OPERATORS.get(expression[place], 0) - 1
+            place += 1
+            if symbol in OPERATORS:
+                break
+        found = expression[begin:place]
+        if not found or found != (symbol if symbol in OPERATORS else grounding.setdefault(symbol, found)):
+            return None
+    return Match(start, place, grounding)
+
+
+def _renamed(expression: str) -> str:
+    """The same with its metavariables named in the order in which they appear."""
+    letters = dict.fromkeys(symbol for symbol in expression if symbol not in OPERATORS)
+    return _grounded(expression, dict(zip(letters, METAVARIABLES, strict=False)))
+
+
+@cache
+def _polynomials(length: int) -> list[list[tuple[str, list[str]]]]:
+    """For each polynomial, up to renaming: the left sides that write it (metavariables in order), with all right sides.
+
+    Every expression of at most `length` symbols over the metavariables is written down, and those of one value are one
+    polynomial. Sides with a metavariable that the polynomial does not depend on are left out.
+    """
+    sized: list[list[tuple[str, int]]] = [[], [(letter, _POINT[letter]) for letter in METAVARIABLES]]
+    for size in range(2, length + 1):
+        halves = [(sized[left], sized[size - 1 - left]) for left in range(1, size - 1)]
+        pairs = [(a, b, value, other) for left, right in halves for a, value in left for b, other in right]
+        squares = [("^" + a, _APPLY["^"](value)) for a, value in sized[size - 1]]
+        sized.append(squares + [(op + a + b, _APPLY[op](x, y)) for op in CONTEXT for a, b, x, y in pairs])
+    alike = defaultdict(list)
+    for text, value in (pair for row in sized for pair in row):
+        alike[value].append(text)
+    found: defaultdict[str, list[tuple[str, list[str]]]] = defaultdict(list)
+    for texts in alike.values():
+        letters = set.intersection(*map(_letters, texts))
+        whole = [text for text in texts if letters and _letters(text) == letters]
+        sides = [text for text in whole if len(text) > 1 and _renamed(text) == text]
+        if sides and len(whole) > 1:
+            found[min(map(_renamed, whole))] += [(side, [text for text in whole if text != side]) for side in sides]
+    return [found[key] for key in sorted(found)]
+
+
+@cache
+def _rules(rules: RuleClass) -> list[list[tuple[str, str]]]:
+    """A class's rules by polynomial, both in the order in which they are drawn."""
+    if not 3 <= rules.pattern_length <= LONGEST_SIDE:
+        raise BadRequest(f"pattern_length = {rules.pattern_length}: a side may have 3 to {LONGEST_SIDE} symbols")
+    polynomials, pools = _polynomials(rules.pattern_length), []
+    order = np.random.default_rng(np.random.SeedSequence(rules.seed, spawn_key=(0,))).permutation(len(polynomials))
+    tests = round(TEST_SHARE * len(order))
+    for number in order[:tests] if rules.split == "test" else order[tests:]:
+        sides = [(lhs, rhs) for lhs, others in polynomials[number] if depth(lhs) in rules.depths for rhs in others]
+        pool = [(lhs, rhs) for lhs, rhs in sides if rules.special in (None, "^" in lhs + rhs)]
+        generator(rules.seed, 1, int(number)).shuffle(pool)
+        pools += [pool] * bool(pool)
+    return pools
+
+
+TEXTBOOK = {  # for a first look
+    "difference of squares": Equation("-^A^B", "*+AB-AB"),
+    "distributive law": Equation("*A+BC", "+*AB*AC"),
+    "product of squares": Equation("*^A^B", "^*AB"),
+    "square of a difference": Equation("^-AB", "-+^A^B+*AB*AB"),
+    "associative law": Equation("+A+BC", "++ABC"),
+}
