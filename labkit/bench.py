@@ -77,7 +77,7 @@ def cell_at(n_instructions: int, seed: int) -> Cell:
 
 def race_ours(cell: Cell) -> Race:
     """Train by the cell's recipe until the target, graded now and then off the clock."""
-    data, exams = lesson_of(cell)
+    data, exams, _ = lesson_of(cell)
     model = learn.build(cell.recipe, cell.model_shape(), cell.seed)
     reached: dict[str, float] = {}
 
@@ -107,7 +107,7 @@ def race_peer(cell: Cell, patience: float) -> Race:
     from transformers import GPT2LMHeadModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, logging
 
     logging.set_verbosity_error()
-    data, exams = lesson_of(cell)
+    data, exams, _ = lesson_of(cell)
     unseen = exams["unseen"].data
     torch.manual_seed(cell.seed)
     model = GPT2LMHeadModel(learn.gpt2_configuration(cell.model_shape()))

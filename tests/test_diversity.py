@@ -50,7 +50,7 @@ def test_a_cell_holds_what_the_recipe_decides() -> None:
     assert plain.address == told.address
     assert (STUDY.resolve().learning_rate, STUDY.resolve().expansion) == (0.02, 0)
     assert (STUDY.resolve({"recipe": "paper"}).learning_rate, STUDY.resolve({"recipe": "paper"}).expansion) == (1e-3, 4)
-    assert plain.address != plain.model_copy(update={"recipe_version": 2}).address
+    assert plain.address != plain.model_copy(update={"recipe_version": 99}).address
     one, mixed = (STUDY.points(STUDY.resolve({"occurrences": given}))[0] for given in (1, [1]))
     assert one.address == mixed.address
 
@@ -66,7 +66,7 @@ def test_laptop_models_follow_unseen_rules_after_1000_but_not_after_30(own_store
 
 
 def test_points_differ_in_instructions_and_seed_only() -> None:
-    points = STUDY.points(STUDY.resolve({"n_instructions": [10, 1000], "seeds": [0, 1, 2]}))
+    points = STUDY.points(STUDY.resolve({"n_instructions": [10, 1000], "noop_shares": [], "seeds": [0, 1, 2]}))
     assert {(point.n_instructions, point.seed) for point in points} == {(n, s) for n in (10, 1000) for s in range(3)}
     rest = [point.model_dump(exclude={"n_instructions", "seed"}) for point in points]
     assert all(one == rest[0] for one in rest)
@@ -81,7 +81,7 @@ def test_scale_is_no_part_of_a_point() -> None:
 
 def test_exams_share_nothing_with_training() -> None:
     cell = STUDY.points(STUDY.resolve({"n_instructions": [500], "seeds": [3]}))[0]
-    data, exams = lesson_of(cell)
+    data, exams, _ = lesson_of(cell)
     p = cell.pattern_length
     halves = lambda tokens: {bytes(row) for row in np.concatenate([tokens[:, :p], tokens[:, p + 1 : 2 * p + 1]])}  # noqa: E731
     assert not halves(data.tokens) & halves(exams["unseen"].data.tokens)
@@ -114,6 +114,7 @@ def test_a_row_holds_what_the_contract_names(measured: tuple[list[dict], Store])
             assert row[f"accuracy_{name}_lo"] <= row[f"accuracy_{name}"] <= row[f"accuracy_{name}_hi"]
             assert sum(row[f"{name}_asked"]) == row["n_test"]
             assert sum(row[f"{name}_right"]) / row["n_test"] == row[f"accuracy_{name}"]
+        assert row["examples_per_instruction"] == 600 / row["n_instructions"]
         assert row["tokens"] == row["steps"] * row["batch_size"] * 25
         assert len(store.log("diversity_sweep", row["address"])) == 10
         learn.load(store.find(row["address"]))
@@ -138,6 +139,47 @@ def test_noops_are_graded_apart(own_store: object) -> None:
         assert parts == pytest.approx(row[f"accuracy_{name}"], abs=1e-6)
 
 
+def test_noops_are_a_design_of_their_own() -> None:
+    params = STUDY.resolve(
+        {"n_instructions": [10, 300], "noop_shares": [0.1, 0.5], "noop_counts": [300], "seeds": [4, 5]}
+    )
+    cells = {(cell.noop_share, cell.n_instructions, cell.seed) for cell in STUDY.points(params)}
+    assert cells == {(0.0, n, s) for n in (10, 300) for s in (4, 5)} | {(share, 300, 4) for share in (0.1, 0.5)}
+    again = STUDY.resolve({**params.model_dump(), "noop_seeds": 2, "noop_shares": [0.0, 0.1]})
+    assert len(STUDY.points(again)) == 4 + 2  # a share of none is the main design
+
+
+def with_noops(by_share: dict[float, float]) -> pd.DataFrame:
+    """Rows of a sweep, and models at 400 and 1,000 rules whose has-op accuracy is given by share."""
+    mixed = []
+    for share, accuracy in by_share.items():
+        rows = fabricated({400: [accuracy], 1000: [accuracy]}).assign(noop_share=share)
+        for kind in ("op", "noop"):
+            for part in ("right", "asked"):
+                rows[f"unseen_{kind}_{part}"] = rows[f"unseen_{part}" if kind == "op" else "unseen_asked"]
+            rows[f"accuracy_unseen_{kind}"] = rows["accuracy_unseen"] if kind == "op" else 1.0
+        mixed.append(rows)
+    return pd.concat([fabricated(STEP), *mixed], ignore_index=True)
+
+
+def test_the_share_of_noops_is_told_from_the_number_of_rules() -> None:
+    frame = with_noops({0.1: 0.9, 0.5: 0.3})
+    summary = STUDY.summarise(frame)
+    assert summary["curve"] == STUDY.summarise(fabricated(STEP))["curve"]
+    assert {(row["noop_share"], row["n_instructions"]) for row in summary["noops"]} == {
+        (share, n) for share in (0.0, 0.1, 0.5) for n in (400, 1000)
+    }
+    assert all(row["noop"] == 1.0 for row in summary["noops"] if row["noop_share"])
+    verdicts = {row["published"]: row["agrees"] for row in STUDY.compare(summary, [])}
+    assert verdicts == {"generalises from about 400 rules": "no", "the share of no-ops hardly matters": "no"}
+    alike = STUDY.compare(STUDY.summarise(with_noops({0.1: 0.9, 0.5: 0.9})), [])
+    assert alike[0]["agrees"] == "yes"
+    (figure,) = STUDY.figures.values()
+    assert "50% no-ops" in json.dumps(figure(frame, summary, []).to_dict())
+    (table,) = STUDY.tables.values()
+    assert len(table(summary)) == 6
+
+
 def fabricated(accuracies: dict[int, list[float]], seen: float = 1.0) -> pd.DataFrame:
     """Rows as a sweep would leave them, with the given unseen accuracies by number of instructions and seed."""
     rng = np.random.default_rng(0)
@@ -150,6 +192,7 @@ def fabricated(accuracies: dict[int, list[float]], seen: float = 1.0) -> pd.Data
                 {
                     "n_instructions": n,
                     "seed": seed,
+                    "noop_share": 0.0,
                     "accuracy_unseen": right.sum() / asked.sum(),
                     "accuracy_seen": seen,
                     "unseen_right": right.tolist(),
@@ -187,12 +230,14 @@ def test_published_statements_are_met_or_contradicted_as_measured() -> None:
     published = show.published("diversity_sweep")
     rows = STUDY.compare(STUDY.summarise(fabricated(STEP)), published)
     verdicts = {row["published"]: row["agrees"] for row in rows}
-    assert [row["published"] for row in rows] == [record["statement"] for record in published]
-    below, step, above = verdicts.values()
+    noops = show.published("no_ops")
+    assert [row["published"] for row in rows] == [record["statement"] for record in [*published, *noops]]
+    below, step, above, *untried = verdicts.values()
+    assert untried == ["not tested here"] * 2
     assert (below, step, above) == ("no", "no", "yes")  # 200 rules already generalise here: a disagreement is said
     as_published = {10: [0.0], 300: [0.1], 400: [0.4], 500: [0.6], 1000: [0.98], 10_000: [0.98]}
     rows = STUDY.compare(STUDY.summarise(fabricated(as_published)), published)
-    assert [row["agrees"] for row in rows] == ["yes", "yes", "yes"]
+    assert [row["agrees"] for row in rows][:3] == ["yes", "yes", "yes"]
     few = STUDY.compare(STUDY.summarise(fabricated({500: [0.5], 600: [0.6], 700: [0.6]})), published)
     assert few[0]["agrees"] == "not tested here"
 
@@ -237,6 +282,8 @@ def test_every_seed_is_in_the_chart() -> None:
         ({"n_test": 10}, "n_test = 10 is fewer than one example"),
         ({"recipe": "slow"}, "recipe = 'slow': input should be 'fast' or 'paper'"),
         ({"noop_share": 1.5}, "noop_share = 1.5"),
+        ({"noop_shares": [0.1, 1.5]}, "a share lies between 0 and 1"),
+        ({"noop_counts": [10**6]}, "n_instructions = 1000000 is more than"),
         ({"learning_rate": 0}, "learning_rate = 0"),
         ({"learning_rate": float("inf")}, "learning_rate = inf"),
         ({"seeds": [2**40]}, "a seed is 0 or more, and below 4294967296"),

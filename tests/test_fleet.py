@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from labkit import learn
+from labkit import learn, studies
 from labkit.instructions import RewritingTask, draw_inputs, draw_rules
+from labkit.lab import Store, sweep
 from labkit.learn.fast import Adam
 from labkit.learn.transformer import Transformer
 
@@ -120,3 +121,22 @@ def test_adam_is_torchs_adam_with_a_rate_a_member() -> None:
             p.grad = own.clone()
             peer.step()
     torch.testing.assert_close(ours.data, torch.stack([p.data for p in theirs]))
+
+
+def test_the_sweep_gives_a_study_the_same_rows_in_fleets_as_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = studies.find("diversity_sweep")
+    given = {"n_instructions": [4, 40], "noop_shares": [], "seeds": [0, 1], "steps": 30, "width": 32, "layers": 2}
+    points = study.points(study.resolve({"scale": "smoke", **given}))
+    assert len({point.shape for point in points}) == 1
+    loop = sweep(points, study.measure, store=Store(tmp_path_factory.mktemp("loop")), jobs=0)
+    monkeypatch.setenv("LABKIT_FLEET", "4")
+    store = Store(tmp_path_factory.mktemp("fleet"))
+    fleet = sweep(points, study.measure, measure_many=study.measure_many, store=store, jobs=0)
+    for ours, theirs in zip(fleet, loop, strict=True):
+        assert (ours["fleet"], theirs["fleet"]) == (4, 1)
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+        assert ours["accuracy_seen"] == pytest.approx(theirs["accuracy_seen"], abs=0.02)
+        assert len(store.log(study.name, ours["address"])) == 6
+        assert learn.load(store.find(ours["address"])).layout == learn.rewriting_layout(RewritingTask(3, 8))

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 from filelock import FileLock
-from toy import ToyPoint, square, square_but_not_13, square_or_die, square_to_nan
+from toy import ShapedPoint, ToyPoint, square, square_but_not_13, square_many, square_or_die, square_to_nan
 
 from labkit import BadRequest
-from labkit.lab import Progress, Store, SweepFailed, run_points, sweep
+from labkit.lab import Progress, Store, SweepFailed, default_fleet, fleets, run_points, sweep
 from labkit.lab.query import query
 
 HERE = Path(__file__).parent
@@ -243,3 +243,50 @@ def test_batch_progress_is_plain_lines(store: Store, capsys: pytest.CaptureFixtu
     assert "3 points, 1 of them already in the store" in lines
     assert lines[-1].startswith("[3/3]")
     assert lines[-1].endswith("squared 9")
+
+
+def test_points_of_one_shape_form_fleets() -> None:
+    points = [ShapedPoint(number=n, colour=colour) for n in range(5) for colour in ("red", "blue")]
+    groups = fleets(points, 3)
+    assert [point for group in groups for point in group] != points
+    assert sorted(len(group) for group in groups) == [2, 2, 3, 3]
+    assert all(len({point.colour for point in group}) == 1 for group in groups)
+    assert {point.address for group in groups for point in group} == {point.address for point in points}
+    assert fleets([ToyPoint(number=n) for n in range(3)], 3) == [[ToyPoint(number=n)] for n in range(3)]  # no shape
+    assert fleets(points, 1) == [[point] for point in points]
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_a_sweep_measures_fleets_where_told_to(
+    store: Store, jobs: int, worker_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABKIT_FLEET", "3")
+    points = [ShapedPoint(number=n) for n in range(4)]
+    sweep(points[:1], square, store=store, jobs=0)
+    rows = sweep(points, square, measure_many=square_many, store=store, jobs=jobs)
+    assert [row["squared"] for row in rows] == [0, 1, 4, 9]
+    assert [row.get("together") for row in rows] == [None, 3, 3, 3]
+    assert rows == sweep(points, square, store=store, jobs=0)  # from the store
+    assert len(store.log("toy", rows[1]["address"])) == 1
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_a_fleet_that_fails_is_halved_until_the_culprit_stands_alone(
+    store: Store, jobs: int, worker_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABKIT_FLEET", "8")
+    points = [ShapedPoint(number=n) for n in (1, 13, 2, 3, 4)]
+    outcomes = run_points(points, square_but_not_13, measure_many=square_many, store=store, jobs=jobs)
+    assert [outcome.row and outcome.row["squared"] for outcome in outcomes] == [1, None, 4, 9, 16]
+    assert "13 is not squared here" in (outcomes[1].error or "")
+    assert (store.folder(points[1]) / "error.json").exists()
+    assert not list(store.points_folder("toy").glob(".tmp-*"))
+
+
+def test_a_wrong_fleet_size_is_refused_before_anything_starts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_FLEET", "0")
+    with pytest.raises(BadRequest, match="LABKIT_FLEET = '0' must be a whole number, 1 or more"):
+        sweep([ShapedPoint(number=1)], square, measure_many=square_many, store=store, jobs=0)
+    assert store.rows("toy") == []
+    monkeypatch.delenv("LABKIT_FLEET")
+    assert default_fleet() >= 1

@@ -55,16 +55,18 @@ def test_the_first_cell_says_what_it_is(notebook: Any) -> None:
     assert "## Outline" in notebook.cells[1].source
 
 
-def test_the_parameters_cell_names_every_parameter_once_in_order_with_a_comment(notebook: Any) -> None:
+def test_the_parameters_cell_names_every_parameter_once_with_a_comment(notebook: Any) -> None:
     source = parameters_cell(notebook).source
     fields = studies.find(notebook.path.stem).Params.model_fields
     statements = ast.parse(source).body
     assert all(isinstance(statement, ast.Assign) for statement in statements)
-    assert [statement.targets[0].id for statement in statements] == list(fields)
+    names = [statement.targets[0].id for statement in statements]
+    assert names[0] == "scale"
+    assert sorted(names) == sorted(fields)  # the study's own dials may come first
     for statement in statements:
         ast.literal_eval(statement.value)
     assert all(re.search(r"\S  # \S", line) for line in source.splitlines())
-    assert len(source.splitlines()) <= 25
+    assert len(source.splitlines()) <= 32
 
 
 def test_cells_are_short_and_show_one_idea(notebook: Any) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,3 +45,19 @@ def square_to_nan(point: ToyPoint, record: Record) -> dict[str, Any]:
 def square_slowly(point: ToyPoint, record: Record) -> dict[str, Any]:
     time.sleep(0.3)
     return square(point, record)
+
+
+class ShapedPoint(ToyPoint):
+    """A point that can be measured together with others of its colour."""
+
+    colour: str = "red"
+
+    @property
+    def shape(self) -> str:
+        return self.colour
+
+
+def square_many(points: Sequence[ShapedPoint], records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Squares all numbers at once; the row says how many there were."""
+    assert len({point.colour for point in points}) == 1
+    return [square_but_not_13(p, r) | {"together": len(points)} for p, r in zip(points, records, strict=True)]

@@ -133,8 +133,46 @@ def learning_curves(
         "detail": [alt.Detail(f"{run}:N")] if run in log else [],
         "tooltip": [c for c in (colour, run, x, y) if c in log],
     }
-    lines = alt.Chart(log).mark_line(strokeWidth=2.2).encode(**encoding)
+    drawn = log[[c for c in dict.fromkeys((x, y, colour, run)) if c in log]]
+    lines = alt.Chart(drawn).mark_line(strokeWidth=2.2).encode(**encoding)
     return lines.properties(width=WIDTH, height=HEIGHT, title=_title(title, subtitle))
+
+
+def rank_chart(
+    realised: Mapping[str, Sequence[float]],
+    theory: Mapping[str, Sequence[float]],
+    *,
+    x_label: str = "Rank of the rule, most frequent first (log scale)",
+    y_label: str = "Training examples (log scale)",
+    title: str = "",
+    subtitle: str = "marks: as trained on; lines: the law itself",
+    marks: int = 25,
+) -> alt.LayerChart:
+    """Frequencies by rank on two log axes: what was realised as marks, what a law asks for as lines.
+
+    Both map a label to numbers sorted downwards, six labels at most. Ranks are thinned to about `marks` a curve, evenly
+    on the log axis; the law is cut where it asks for less than a tenth. Raises `BadRequest` when there is nothing.
+    """
+    if not realised:
+        raise BadRequest("there is nothing to draw: no frequencies were given")
+    rows = []
+    for kind, curves in (("realised", realised), ("theory", theory)):
+        for label, counts in curves.items():
+            ranks = sorted({round(len(counts) ** (i / (marks - 1))) for i in range(marks)})
+            rows += [(label, kind, rank, float(counts[rank - 1])) for rank in ranks if counts[rank - 1] >= 0.1]
+    frame = pd.DataFrame(rows, columns=["label", "kind", "rank", "examples"])
+    legend = alt.Legend(title=None, orient="top", columnPadding=20, symbolOpacity=1)
+    scale: dict[str, Any] = {"domain": list(realised), "range": list(PALETTE[: len(realised)])}
+    shapes = {"domain": list(realised), "range": list(SHAPES[: len(realised)])}
+    base = alt.Chart(frame).encode(
+        alt.X("rank:Q", title=x_label).scale(type="log", nice=False).axis(grid=False, format=",~r", tickCount=6),
+        alt.Y("examples:Q", title=y_label).scale(type="log").axis(format=",~r", tickCount=5),
+        alt.Color("label:N", legend=legend).scale(**scale),
+    )
+    points = base.transform_filter(alt.datum.kind == "realised").mark_point(size=60, filled=True, opacity=1)
+    points = points.encode(shape=alt.Shape("label:N", legend=legend).scale(**shapes), tooltip=list(frame))
+    lines = base.transform_filter(alt.datum.kind == "theory").mark_line(strokeWidth=1.8)
+    return alt.layer(lines, points).properties(width=WIDTH, height=HEIGHT, title=_title(title, subtitle))
 
 
 def example_strip(tokens: Sequence[str], mask: Sequence[bool], title: str = "", subtitle: str = "") -> alt.LayerChart:

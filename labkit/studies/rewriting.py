@@ -1,6 +1,6 @@
 """What the string-rewriting studies share: their dials, a cell's task, and its lesson of seen and unseen rules."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,31 @@ from pydantic import Field
 from labkit import learn
 from labkit.errors import BadRequest
 from labkit.instructions import RewritingTask, Rules, draw_inputs, draw_rules
-from labkit.studies.symbolic import Exam, Lesson, ModelCell, ModelParams
+from labkit.studies.symbolic import MODEL, PAPER_MODEL, Exam, Lesson, ModelCell, ModelParams
 
 TRAINING, SEEN, UNSEEN = 10, 11, 12  # streams of a seed
+
+# What the scales of these studies share: at laptop scale two cores train a model in about 20 s each; at paper scale
+# sizes, budget, epochs, learning rate and schedule are the papers' (arXiv 2402.10891, sec. 3), the batch size is ours.
+SMALL: dict[str, Any] = {
+    **MODEL,
+    "alphabet": "abcdefghijklmnopqrstuvwxyz",
+    "pattern_length": 3,
+    "input_length": 8,
+    "budget": 48_000,
+    "test_rules": 1000,
+    "n_test": 2000,
+}
+PAPER: dict[str, Any] = {
+    **SMALL,
+    **PAPER_MODEL,
+    "pattern_length": 20,
+    "input_length": 50,
+    "budget": 1_000_000,
+    "steps": 50 * 1_000_000 // 512,
+    "test_rules": 100_000,
+    "n_test": 100_000,
+}
 
 
 class RewritingParams(ModelParams):
@@ -92,23 +114,27 @@ def check_rules(params: RewritingParams, task: RewritingTask, most: int) -> None
                 )
 
 
-def lesson(cell: RewritingCell, counts: NDArray[np.int64]) -> Lesson:
+def lesson(cell: RewritingCell, counts: NDArray[np.int64], seen: NDArray[np.int64] | None = None) -> Lesson:
     """Training examples, `counts` of each of the seed's first rules, and exams on `seen` and `unseen` rules.
 
-    The seen exam asks at most `test_rules` of the training rules, evenly spaced; both ask each of their rules equally
-    often, and tell inputs in which x occurs (`op`) from those in which it does not (`noop`) where there are both.
+    The seen exam asks the training rules numbered `seen`; by default at most `test_rules` of them, evenly spaced and
+    equally often, as the unseen exam does. Both tell inputs in which x occurs (`op`) from those in which it does not
+    (`noop`) where there are both.
     """
     task = task_of(cell)
     rules = draw_rules(task, len(counts), seed=cell.seed)
     unseen = draw_rules(task, cell.test_rules, seed=cell.seed, split="test")
-    asked = np.unique(np.linspace(0, len(rules) - 1, min(len(rules), cell.test_rules)).round().astype(np.int64))
+    if seen is None:
+        some = np.linspace(0, len(rules) - 1, min(len(rules), cell.test_rules)).round().astype(np.int64)
+        seen = spread(some, cell.n_test)
     training = draw_exam(task, rules, np.repeat(np.arange(len(rules)), counts), cell.seed, TRAINING)
     return Lesson(
         training.data,
         {
-            "seen": draw_exam(task, rules, spread(asked, cell.n_test), cell.seed, SEEN),
+            "seen": draw_exam(task, rules, seen, cell.seed, SEEN),
             "unseen": draw_exam(task, unseen, spread(np.arange(cell.test_rules), cell.n_test), cell.seed, UNSEEN),
         },
+        {"examples_per_instruction": cell.budget / cell.n_instructions},
     )
 
 

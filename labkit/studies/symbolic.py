@@ -159,11 +159,12 @@ class Exam(NamedTuple):
 class Lesson(NamedTuple):
     """What a cell's model learns from, and its exams by name; the first, `seen`, decides whether it has learned.
 
-    Learning curves follow the first two exams, by exact match.
+    Learning curves follow the first two exams, by exact match. `about` is what the row shall say of the data.
     """
 
     data: learn.Encoded
     exams: dict[str, Exam]
+    about: Mapping[str, Any] = {}
 
 
 def measure(cell: C, record: Record, lesson_of: Callable[[C], Lesson]) -> dict[str, Any]:
@@ -210,6 +211,7 @@ def measure_many(
     for cell, record, lesson, model, done in zip(cells, records, lessons, models, trained, strict=True):
         learn.save(record.folder, learn.Learner(model, cell.recipe, cell.model_shape(), layout))
         row: dict[str, Any] = {
+            **lesson.about,
             "parameters": sum(p.numel() for p in model.parameters()),
             "tokens": done.tokens,
             "epochs": done.steps * cell.batch_size / len(lesson.data.tokens),

@@ -1,0 +1,134 @@
+"""The long tail: exact budgets by a power law, what they amount to, and the study that trains on them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import quad
+
+from labkit import BadRequest, show, studies
+from labkit.design import allocate, allocate_long_tail, hill_number, shares
+from labkit.lab import sweep
+from labkit.studies.long_tail import STUDY, lesson_of
+
+ALPHAS = st.one_of(st.just("uniform"), st.floats(0.02, 5))
+
+
+@given(st.integers(1, 60), st.integers(0, 3000), ALPHAS, st.sampled_from(["weight", "rank"]), st.integers(1, 3))
+def test_the_budget_is_met_exactly_and_no_rule_is_left_out(
+    n: int, more: int, alpha: float, law: str, floor: int
+) -> None:
+    budget = n * floor + more
+    counts = allocate_long_tail(budget, n, alpha, law=law, floor=floor)
+    assert counts.sum() == budget
+    assert counts.min() >= floor
+    assert (np.diff(counts) <= 0).all()
+    assert np.abs(counts - floor - shares(n, alpha, law) * more).max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("alpha", [2.0, 0.5, 0.1])
+def test_the_laws_are_what_they_say(alpha: float) -> None:
+    """Weights: their distribution function at u is u^alpha; ranks: a bin holds the density's integral."""
+    weights = shares(100_000, alpha, "weight")
+    u = weights / weights[0]
+    for at in (0.2, 0.5, 0.9):
+        assert (u <= at).mean() == pytest.approx(at**alpha, abs=1e-3)
+    bins = shares(5, alpha, "rank")
+    density = lambda u: alpha * u ** (alpha - 1)  # noqa: E731
+    masses = [quad(density, i / 5, (i + 1) / 5)[0] for i in range(5)]
+    assert bins == pytest.approx(sorted(masses, reverse=True), rel=1e-4)
+
+
+def test_uniform_is_the_even_split() -> None:
+    for law, alpha in (("weight", "uniform"), ("rank", "uniform"), ("rank", 1)):
+        assert np.array_equal(allocate_long_tail(1003, 10, alpha, law=law), allocate(1003, 10))
+    assert shares(50, 1e9, "weight") == pytest.approx(np.full(50, 1 / 50))
+
+
+def test_a_rule_without_examples_is_refused_with_what_would_work() -> None:
+    with pytest.raises(BadRequest) as refusal:
+        allocate_long_tail(1000, 500, 0.1)
+    words = str(refusal.value).split()
+    empty, works = int(words[4]), int(words[words.index("most") + 1])
+    assert "alpha = 0.1 leaves" in str(refusal.value)
+    wanted = shares(500, 0.1) * 1000
+    assert empty == pytest.approx((wanted < 0.5).sum(), abs=10)
+    assert allocate_long_tail(1000, works, 0.1).min() >= 1
+    with pytest.raises(BadRequest):
+        allocate_long_tail(1000, works + 1, 0.1)
+
+
+def test_hill_numbers_count_what_they_should() -> None:
+    for order in (0, 1, 2):
+        assert hill_number([7] * 12, order) == pytest.approx(12)
+        assert hill_number([7] * 12 + [0] * 5, order) == pytest.approx(12)
+    counts = allocate_long_tail(10_000, 100, 0.3, floor=1)
+    zero, one, two = (hill_number(counts, order) for order in (0, 1, 2))
+    assert 100 == zero > one > two > 1
+    p = counts / counts.sum()
+    assert two == pytest.approx(1 / (p**2).sum())
+    large = shares(10**6, 0.2)  # weights u = q^(1/alpha): the ratio of moments in closed form
+    assert hill_number(large, 2) / 10**6 == pytest.approx(0.2 * 2.2 / 1.2**2, rel=1e-3)
+
+
+def test_a_lesson_holds_the_allocation() -> None:
+    cell = STUDY.points(STUDY.resolve({"scale": "smoke", "n_instructions": [20], "alphas": [0.3]}))[0]
+    lesson = lesson_of(cell)
+    counts = allocate_long_tail(cell.budget, 20, 0.3, floor=1)
+    rules = {}
+    for row in lesson.data.tokens:
+        rules[bytes(row[:7])] = rules.get(bytes(row[:7]), 0) + 1
+    assert sorted(rules.values(), reverse=True) == counts.tolist()
+    asked = np.bincount(lesson.exams["seen"].instruction, minlength=20)
+    assert np.abs(asked / asked.sum() - counts / counts.sum()).max() < 0.02  # as often as in training
+    assert set(lesson.exams["rare"].instruction) == set(range(10, 20))
+    assert lesson.about["hill_2"] == pytest.approx(hill_number(counts, 2), abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"floor": 0}, r"leaves \d+ of \d+ rules without examples at budget = 48000: at most \d+ rules work"),
+        ({"floor": 5, "n_instructions": [10_000]}, "at most 9600 rules work"),
+        ({"alphas": [0]}, "alpha = 0.0: a power law needs a number above 0, or 'uniform'"),
+        ({"alphas": ["even"]}, "alphas"),
+        ({"alphas": [0.1, 0.1]}, "names a value twice"),
+        ({"law": "zipf"}, "law = 'zipf': input should be 'weight' or 'rank'"),
+        ({"occurrences": 3}, "use 2 at most"),
+    ],
+)
+def test_a_bad_request_is_one_sentence(given: dict, complaint: str) -> None:
+    with pytest.raises(BadRequest, match=complaint) as refusal:
+        STUDY.resolve(given)
+    assert "\n" not in str(refusal.value)
+
+
+def test_it_runs_and_says_what_it_found(own_store: object) -> None:
+    params = STUDY.resolve({"scale": "smoke", "steps": 5})
+    frame = studies.frame(sweep(STUDY.points(params), STUDY.measure, jobs=0))
+    summary = STUDY.summarise(frame)
+    assert [row["alpha"] for row in summary["cells"]] == ["uniform", "0.1", "uniform", "0.1"]
+    assert all(row["hill_2"] <= row["hill_1"] <= row["hill_0"] for row in summary["cells"])
+    assert "have not learned their own training rules" in STUDY.finding(summary)
+    assert {row["agrees"] for row in STUDY.compare(summary, show.published("long_tail"))} == {"not tested here"}
+    for draw in (STUDY.chart, *STUDY.figures.values()):
+        assert draw(frame, summary, show.published("long_tail")).to_dict()
+    assert len(STUDY.summary_table(summary)) == 4
+    assert "floor = 1 gives them theirs" in STUDY.notes(params)[-1]
+
+
+def test_a_collapse_is_told_from_robustness() -> None:
+    row = {"seen": 1.0, "seen_ci95": [1, 1], "unseen_ci95": [0, 1], "not_learned": 0}
+    cells = [
+        {**row, "n_instructions": n, "alpha": alpha, "unseen": unseen, "hill_2": n}
+        for n, alpha, unseen in [
+            (1000, "uniform", 0.9),
+            (1000, "0.1", 0.2),
+            (10_000, "uniform", 0.9),
+            (10_000, "0.1", 0.8),
+        ]
+    ]
+    published = show.published("long_tail")
+    assert [r["agrees"] for r in STUDY.compare({"cells": cells}, published)] == ["yes", "yes"]
+    cells[1]["unseen"], cells[3]["unseen"] = 0.8, 0.1
+    assert [r["agrees"] for r in STUDY.compare({"cells": cells}, published)] == ["no", "no"]
