@@ -17,10 +17,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from torch import Tensor, nn
 
 from labkit import grade, learn
 from labkit.design import allocate
@@ -190,22 +188,6 @@ def points(params: Params) -> list[Cell]:
     return symbolic.cells(Cell, params, dials)
 
 
-class AlgebraExam(symbolic.Exam):
-    """An exam whose answers are decoded greedily and judged: what is not the target may still be equal to it."""
-
-    def grade(self, model: nn.Module, layout: learn.Layout, device: str = "cpu", first: int | None = None) -> Tensor:
-        right = symbolic.Exam(*self[:3]).grade(model, layout, device, first)
-        if first is not None or self.judge is None or right.all():
-            return right
-        tokens, start = torch.from_numpy(self.data.tokens).long(), self.data.prompt_length
-        answers = [layout.text(row) for row in tokens[:, start:].tolist()]
-        for some in torch.nonzero(~right)[:, 0].split(512):
-            found = learn.generate(model, tokens[some, :start].to(device), layout.answer).tolist()
-            for place, row in zip(some.tolist(), found, strict=True):
-                answers[place] = layout.text(row)
-        return torch.from_numpy(self.judge(answers))
-
-
 def lesson_of(cell: Cell) -> symbolic.Lesson:
     """The budget spread evenly over the rules, and the exams, each also graded by string.
 
@@ -216,7 +198,7 @@ def lesson_of(cell: Cell) -> symbolic.Lesson:
     rules = draw_equations(rule_class(cell, cell.seed, "train"), cell.n_diverse)
     rules += draw_equations(rule_class(cell, cell.seed, "special", "train"), cell.n_special)
 
-    def draw(of: list[Equation], index: NDArray[np.int64], stream: int) -> AlgebraExam:
+    def draw(of: list[Equation], index: NDArray[np.int64], stream: int) -> symbolic.Exam:
         rng = input_generator(cell.seed, 2, stream)
         drawn = [(of[i], *task.draw(of[i], rng)) for i in index.tolist()]
         data = layout.encode([(rule.lhs, rule.rhs, text) for rule, text, _ in drawn], [right for *_, right in drawn])
@@ -224,7 +206,7 @@ def lesson_of(cell: Cell) -> symbolic.Lesson:
         def judge(answers: list[str]) -> NDArray[np.bool_]:
             return np.array([rule.judge(text, found) for (rule, text, _), found in zip(drawn, answers, strict=True)])
 
-        return AlgebraExam(data, index, len(of), {}, judge)
+        return symbolic.Exam(data, index, len(of), {}, judge)
 
     training = draw(rules, np.repeat(np.arange(len(rules)), allocate(cell.budget, len(rules))), 0)
     asked = {"seen": rules}

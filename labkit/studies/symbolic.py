@@ -138,7 +138,7 @@ class Exam(NamedTuple):
         instruction: The instruction each example belongs to, [N]: the clusters of the intervals.
         n_instructions: How many there are.
         kinds: Subsets of the examples, bool [N], that are also graded apart.
-        judge: From the answers in words to which are right, bool [N]; default: those that match exactly.
+        judge: From the answers as texts to which are right, bool [N]; default: those that match exactly.
     """
 
     data: learn.Encoded
@@ -148,12 +148,23 @@ class Exam(NamedTuple):
     judge: Callable[[list[str]], NDArray[np.bool_]] | None = None
 
     def grade(self, model: nn.Module, layout: learn.Layout, device: str = "cpu", first: int | None = None) -> Tensor:
-        """For each example (or the first few): is the whole answer right? Bool [N]."""
+        """For each example (or the first few): is the whole answer right? Bool [N].
+
+        With a judge, answers that do not match are decoded greedily, as the model would write them, and judged; the
+        first few are graded by exact match alone.
+        """
         data = self.data._replace(tokens=self.data.tokens[:first])
-        found = learn.predict(model, data, device=device)
-        if self.judge and first is None:
-            return torch.from_numpy(self.judge([layout.text(row) for row in found.tolist()]))
-        return grade.exact_match(found, torch.from_numpy(data.tokens[:, data.prompt_length :]).long())
+        tokens, start = torch.from_numpy(data.tokens).long(), data.prompt_length
+        right = grade.exact_match(learn.predict(model, data, device=device), tokens[:, start:])
+        wrong = torch.nonzero(~right)[:, 0]
+        if self.judge is None or first is not None or not len(wrong):
+            return right
+        answers = [layout.text(row) for row in tokens[:, start:].tolist()]
+        for some in wrong.split(512):
+            found = learn.generate(model, tokens[some, :start].to(device), layout.answer).tolist()
+            for place, row in zip(some.tolist(), found, strict=True):
+                answers[place] = layout.text(row)
+        return torch.from_numpy(self.judge(answers))
 
 
 class Lesson(NamedTuple):
