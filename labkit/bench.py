@@ -21,7 +21,7 @@ from torch import Tensor
 from labkit import learn
 from labkit.design import allocate
 from labkit.instructions import RewritingTask, draw_example_plain, draw_inputs, draw_rules
-from labkit.studies.diversity import STUDY, Cell, exams_of, points, shape_of
+from labkit.studies.diversity import STUDY, Cell, lesson_of, points
 
 TARGET = 0.9
 PEER_PATIENCE = 10  # the peer is stopped when it has taken this many times as long: a lower bound is then printed
@@ -72,23 +72,24 @@ def main(seed: int = 0) -> None:
 
 def cell_at(n_instructions: int, seed: int) -> Cell:
     """The laptop cell of the diversity sweep at one number of instructions."""
-    return points(STUDY.resolve({"n_instructions": [n_instructions], "seeds": [seed]}))[0]
+    return points(STUDY.resolve({"n_instructions": [n_instructions], "seeds": [seed], "noop_shares": []}))[0]
 
 
 def race_ours(cell: Cell) -> Race:
     """Train by the cell's recipe until the target, graded now and then off the clock."""
-    data, exams = exams_of(cell)
-    model = learn.build(cell.recipe, shape_of(cell, data), cell.seed)
+    data, exams = lesson_of(cell)
+    model = learn.build(cell.recipe, cell.model_shape(), cell.seed)
     reached: dict[str, float] = {}
 
     def look(step: int, loss: float, seconds: float) -> bool:
-        reached["accuracy"] = float(exams["unseen"].grade(model, "cpu").float().mean())
+        reached["accuracy"] = float(exams["unseen"].grade(model, cell.layout()).float().mean())
         return reached["accuracy"] >= TARGET
 
     trained = learn.train(
         model,
-        learn.RECIPES[cell.recipe].Optimiser(model, cell.steps, cell.learning_rate),
+        cell.recipe,
         data,
+        learning_rate=cell.learning_rate,
         steps=cell.steps,
         batch_size=cell.batch_size,
         seed=cell.seed,
@@ -106,10 +107,10 @@ def race_peer(cell: Cell, patience: float) -> Race:
     from transformers import GPT2LMHeadModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, logging
 
     logging.set_verbosity_error()
-    data, exams = exams_of(cell)
+    data, exams = lesson_of(cell)
     unseen = exams["unseen"].data
     torch.manual_seed(cell.seed)
-    model = GPT2LMHeadModel(learn.gpt2_configuration(shape_of(cell, data)))
+    model = GPT2LMHeadModel(learn.gpt2_configuration(cell.model_shape()))
     answers = torch.from_numpy(unseen.tokens).long()
 
     class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
@@ -191,10 +192,9 @@ def generator_rates(n_fast: int = 500_000, n_plain: int = 5_000, rounds: int = 5
 
 def training_rate(cell: Cell, steps: int = 60) -> tuple[float, float, float]:
     """Steps a second, their share of the matrix-product peak, and that peak in FLOP/s."""
-    data, _ = exams_of(cell)
-    model = learn.build(cell.recipe, shape_of(cell, data), cell.seed)
-    optimiser = learn.RECIPES[cell.recipe].Optimiser(model, cell.steps, cell.learning_rate)
-    run = lambda n: learn.train(model, optimiser, data, steps=n, batch_size=cell.batch_size, seed=0)  # noqa: E731
+    data = lesson_of(cell).data
+    model = learn.build(cell.recipe, cell.model_shape(), cell.seed)
+    run = lambda n: learn.train(model, cell.recipe, data, steps=n, batch_size=cell.batch_size, seed=0)  # noqa: E731
     run(5)
     rate = steps / run(steps).seconds
     peak = matrix_peak()
@@ -206,7 +206,7 @@ def flops_a_step(cell: Cell, data: learn.Encoded) -> float:
 
     A multiplication and an addition count as two. Left out: attention scores, embeddings, norms, the optimiser.
     """
-    shape, length = shape_of(cell, data), data.tokens.shape[1] - 1
+    shape, length = cell.model_shape(), data.tokens.shape[1] - 1
     d, answer = shape.width, data.answer_length
     everywhere = (4 + 2 * shape.expansion) * d * d  # q, k, v, out, up and down, for a token
     last = length * 2 * d * d + answer * (2 + 2 * shape.expansion) * d * d  # keys and values everywhere, the rest not

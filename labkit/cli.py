@@ -165,6 +165,7 @@ def sweep_study(
     outcomes = lab.run_points(
         list(points.values()),
         study.measure,
+        measure_many=study.measure_many,
         store=store,
         jobs=jobs,
         executor=executor,

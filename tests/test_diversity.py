@@ -10,9 +10,10 @@ from labkit import BadRequest, learn, show, studies
 from labkit.design import allocate
 from labkit.instructions import draw_rules
 from labkit.lab import Store, sweep
-from labkit.studies.diversity import STUDY, _task, exams_of
+from labkit.studies.diversity import STUDY, lesson_of
+from labkit.studies.rewriting import task_of
 
-QUICK = {"scale": "smoke", "n_instructions": [4, 40], "seeds": [0], "steps": 10}
+QUICK = {"scale": "smoke", "n_instructions": [4, 40], "noop_shares": [], "seeds": [0], "steps": 10}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_scale_is_no_part_of_a_point() -> None:
 
 def test_exams_share_nothing_with_training() -> None:
     cell = STUDY.points(STUDY.resolve({"n_instructions": [500], "seeds": [3]}))[0]
-    data, exams = exams_of(cell)
+    data, exams = lesson_of(cell)
     p = cell.pattern_length
     halves = lambda tokens: {bytes(row) for row in np.concatenate([tokens[:, :p], tokens[:, p + 1 : 2 * p + 1]])}  # noqa: E731
     assert not halves(data.tokens) & halves(exams["unseen"].data.tokens)
@@ -91,8 +92,8 @@ def test_exams_share_nothing_with_training() -> None:
 
 def test_seeds_test_on_one_set_of_rules_whatever_the_count() -> None:
     few, many = (STUDY.points(STUDY.resolve({"n_instructions": [n], "seeds": [1]}))[0] for n in (10, 1000))
-    assert np.array_equal(exams_of(few)[1]["unseen"].data.tokens, exams_of(many)[1]["unseen"].data.tokens)
-    task = _task(few)
+    assert np.array_equal(lesson_of(few)[1]["unseen"].data.tokens, lesson_of(many)[1]["unseen"].data.tokens)
+    task = task_of(few)
     assert np.array_equal(draw_rules(task, 10, seed=1).x, draw_rules(task, 1000, seed=1).x[:10])
 
 

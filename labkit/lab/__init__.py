@@ -3,12 +3,22 @@
 from labkit.lab.execute import RUN_FILES, RunFailed, check_out, execute, run_folder
 from labkit.lab.progress import Progress
 from labkit.lab.provenance import provenance
-from labkit.lab.store import Measure, Point, Record, Row, Store, write_json, write_text
-from labkit.lab.sweep import Outcome, SweepFailed, checked_executor, default_jobs, run_points, sweep
+from labkit.lab.store import Measure, MeasureMany, Point, Record, Row, Store, write_json, write_text
+from labkit.lab.sweep import (
+    Outcome,
+    SweepFailed,
+    checked_executor,
+    default_fleet,
+    default_jobs,
+    fleets,
+    run_points,
+    sweep,
+)
 
 __all__ = [
     "RUN_FILES",
     "Measure",
+    "MeasureMany",
     "Outcome",
     "Point",
     "Progress",
@@ -19,8 +29,10 @@ __all__ = [
     "SweepFailed",
     "check_out",
     "checked_executor",
+    "default_fleet",
     "default_jobs",
     "execute",
+    "fleets",
     "provenance",
     "run_folder",
     "run_points",

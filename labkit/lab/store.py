@@ -20,8 +20,8 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -53,6 +53,11 @@ class Point(BaseModel):
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:ADDRESS_LENGTH]
 
+    @property
+    def shape(self) -> Hashable:
+        """Points of equal shape may be measured together; None: never."""
+        return None
+
 
 class Record:
     """Where one measurement leaves its traces: a folder for artefacts and `log.jsonl`, one JSON object a line."""
@@ -74,6 +79,7 @@ class Record:
 
 
 Measure = Callable[[Any, Record], Row]
+MeasureMany = Callable[[Any, Sequence[Record]], list[Row]]
 
 
 class Store:
@@ -157,28 +163,52 @@ class Store:
         Raises:
             Exception: whatever `measure` raised, after `error.json` has been left in the point's folder.
         """
+        (row,) = self.measure_many([point], lambda points, records: [measure(points[0], records[0])])
+        return row
+
+    def measure_many(self, points: Sequence[Point], measure: MeasureMany) -> list[Row]:
+        """The rows of different points of one study, in their order; those not finished are measured together.
+
+        Raises:
+            Exception: whatever `measure` raised. Of one point alone `error.json` is left; of several nothing is, since
+                the culprit is not known.
+        """
+        folder = self.points_folder(points[0].study)
+        (folder / ".locks").mkdir(parents=True, exist_ok=True)
+        with ExitStack() as locks:
+            for point in sorted(points, key=lambda point: point.address):  # one order for all: no deadlock
+                locks.enter_context(FileLock(folder / ".locks" / f"{point.address}.lock"))
+            rows: dict[str, Row | None] = {point.address: self.result(point) for point in points}
+            missing = [point for point in points if rows[point.address] is None]
+            if missing:
+                scratches = [self._scratch(point) for point in missing]
+                try:
+                    with ExitStack() as records:
+                        measured = measure(missing, [records.enter_context(Record(scratch)) for scratch in scratches])
+                    for point, scratch, found in zip(missing, scratches, measured, strict=True):
+                        row = {"address": point.address, **point.model_dump(mode="json"), **found}
+                        row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+                        write_json(scratch / "result.json", row)
+                        rows[point.address] = row
+                except Exception as error:
+                    if len(missing) == 1:
+                        self._fail(missing[0], scratches[0], f"{type(error).__name__}: {error}", traceback.format_exc())
+                    for scratch in scratches:
+                        shutil.rmtree(scratch, ignore_errors=True)
+                    raise
+                for point, scratch in zip(missing, scratches, strict=True):
+                    self._move_in(scratch, self.folder(point))
+            return [whole for point in points if (whole := rows[point.address]) is not None]
+
+    def _scratch(self, point: Point) -> Path:
+        """A new folder for a point whose lock is held; whatever a killed process left of it is removed."""
         points = self.points_folder(point.study)
-        (points / ".locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(points / ".locks" / f"{point.address}.lock"):
-            found = self.result(point)
-            if found is not None:
-                return found
-            for stale in points.glob(f".tmp-{point.address}-*"):  # left by a killed process: we hold its lock
-                shutil.rmtree(stale, ignore_errors=True)
-            scratch = points / f".tmp-{point.address}-{uuid4().hex[:8]}"
-            scratch.mkdir()
-            try:
-                write_json(scratch / "point.json", point.model_dump(mode="json"))
-                with Record(scratch) as record:
-                    measured = measure(point, record)
-                row = {"address": point.address, **point.model_dump(mode="json"), **measured}
-                row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-                write_json(scratch / "result.json", row)
-            except Exception as error:
-                self._fail(point, scratch, f"{type(error).__name__}: {error}", traceback.format_exc())
-                raise
-            self._move_in(scratch, self.folder(point))
-            return row
+        for stale in points.glob(f".tmp-{point.address}-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        scratch = points / f".tmp-{point.address}-{uuid4().hex[:8]}"
+        scratch.mkdir()
+        write_json(scratch / "point.json", point.model_dump(mode="json"))
+        return scratch
 
     def fail(self, point: Point, error: str, detail: str) -> None:
         """Leave `error.json` for a point whose process died before it could do so itself.
@@ -190,12 +220,7 @@ class Store:
         with suppress(Timeout), FileLock(points / ".locks" / f"{point.address}.lock", timeout=0):
             if (self.folder(point) / "result.json").exists():
                 return
-            for stale in points.glob(f".tmp-{point.address}-*"):
-                shutil.rmtree(stale, ignore_errors=True)
-            scratch = points / f".tmp-{point.address}-{uuid4().hex[:8]}"
-            scratch.mkdir()
-            write_json(scratch / "point.json", point.model_dump(mode="json"))
-            self._fail(point, scratch, error, detail)
+            self._fail(point, self._scratch(point), error, detail)
 
     def _fail(self, point: Point, scratch: Path, error: str, detail: str) -> None:
         (scratch / "result.json").unlink(missing_ok=True)  # it could not be written whole

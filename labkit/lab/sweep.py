@@ -7,6 +7,8 @@ Guarantees
   a worker finishes the point it is at and leaves.
 - Results do not depend on the number of workers: a measurement is pure up to its point, and every worker uses one
   thread.
+- Where it pays (`default_fleet`), points of one shape are measured together, as the study's `measure_many` can. A
+  fleet that fails is halved until the point that fails stands alone: the others are kept.
 
 `jobs=0` measures in this process, for debugging. With `executor="ray"` every point is a Ray task of one CPU, on the
 cluster that `RAY_ADDRESS` names (all its machines must see the store's folder) or on a local one of `jobs` CPUs. The
@@ -17,7 +19,7 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
@@ -25,7 +27,7 @@ from typing import Any, NamedTuple
 
 from labkit.errors import BadRequest, unknown
 from labkit.lab.progress import Progress
-from labkit.lab.store import Measure, Point, Row, Store
+from labkit.lab.store import Measure, MeasureMany, Point, Row, Store
 
 
 class Outcome(NamedTuple):
@@ -66,6 +68,36 @@ def default_jobs() -> int:
     return 1 if torch.cuda.is_available() else cores()
 
 
+def default_fleet() -> int:
+    """How many points of one shape are measured together: `$LABKIT_FLEET`, else 32 on a GPU and 1 on a CPU.
+
+    A GPU is idle most of the time while it trains one small model. A CPU core is not: its training steps are bound by
+    memory traffic, which a fleet multiplies, and measured no gain (LABLOG.md, "the fleet"), so there a process a core
+    with one model each is what pays.
+    """
+    given = os.environ.get("LABKIT_FLEET")
+    if given and not (given.isdecimal() and int(given) > 0):
+        raise BadRequest(f"LABKIT_FLEET = {given!r} must be a whole number, 1 or more")
+    if given:
+        return int(given)
+    import torch
+
+    return 32 if torch.cuda.is_available() else 1
+
+
+def fleets(points: Sequence[Point], size: int) -> list[list[Point]]:
+    """The points in groups of one shape, at most `size` each, in the order of each group's first point."""
+    groups: list[list[Point]] = []
+    filling: dict[Hashable, list[Point]] = {}
+    for point in points:
+        group = filling.get((point.study, point.shape))
+        if group is None or point.shape is None or len(group) == size:
+            group = filling[point.study, point.shape] = []
+            groups.append(group)
+        group.append(point)
+    return groups
+
+
 def checked_executor(name: str | None) -> str:
     """The executor of that name, default `$LABKIT_EXECUTOR` or `processes`.
 
@@ -84,6 +116,7 @@ def sweep(
     points: Sequence[Point],
     measure: Measure,
     *,
+    measure_many: MeasureMany | None = None,
     store: Store | None = None,
     jobs: int | None = None,
     executor: str | None = None,
@@ -94,6 +127,7 @@ def sweep(
     Args:
         points: The cells of a design; equal points are measured once.
         measure: A module-level function `(point, record) -> row`, pure up to its point.
+        measure_many: The same for several points of one `shape`: `(points, records) -> rows`; default none.
         store: Where finished points are; default `Store.default()`.
         jobs: Worker processes; default `default_jobs()`; 0 measures in this process.
         executor: `processes` or `ray`; default `$LABKIT_EXECUTOR` or `processes`.
@@ -103,7 +137,9 @@ def sweep(
         BadRequest: when the store cannot be used; nothing was started.
         SweepFailed: at the end, when any point failed; the others are in the store.
     """
-    outcomes = run_points(points, measure, store=store, jobs=jobs, executor=executor, progress=progress)
+    outcomes = run_points(
+        points, measure, measure_many=measure_many, store=store, jobs=jobs, executor=executor, progress=progress
+    )
     if any(outcome.row is None for outcome in outcomes):
         raise SweepFailed(outcomes)
     return [outcome.row for outcome in outcomes if outcome.row is not None]
@@ -113,6 +149,7 @@ def run_points(
     points: Sequence[Point],
     measure: Measure,
     *,
+    measure_many: MeasureMany | None = None,
     store: Store | None = None,
     jobs: int | None = None,
     executor: str | None = None,
@@ -124,6 +161,7 @@ def run_points(
     if jobs < 0:
         raise BadRequest(f"jobs = {jobs} must be 0 (in this process) or more")
     executor = checked_executor(executor)
+    size = default_fleet() if measure_many else 1
     for study in sorted({point.study for point in points}):
         store.check(study)
     unique = {point.address: point for point in points}
@@ -137,7 +175,7 @@ def run_points(
     progress.start(total=len(unique), already=len(outcomes))
     try:
         run = _here if jobs == 0 else EXECUTORS[executor]
-        for outcome in run(missing, measure, store, jobs):
+        for outcome in run(fleets(missing, size), Work(measure, measure_many, store), jobs):
             outcomes[outcome.point.address] = outcome
             progress.step(outcome.row, outcome.error)
     finally:
@@ -145,41 +183,55 @@ def run_points(
     return [outcomes[point.address] for point in points]
 
 
-def _here(points: Sequence[Point], measure: Measure, store: Store, jobs: int) -> Iterator[Outcome]:
-    for point in points:
-        yield _attempt(point, measure, store)
+class Work(NamedTuple):
+    """How points are measured, and where the results go."""
+
+    measure: Measure
+    measure_many: MeasureMany | None
+    store: Store
 
 
-def _attempt(point: Point, measure: Measure, store: Store) -> Outcome:
-    """Measure one point on one thread, wherever this runs."""
+def _here(groups: Sequence[list[Point]], work: Work, jobs: int) -> Iterator[Outcome]:
+    for group in groups:
+        yield from _attempt(group, work)
+
+
+def _attempt(group: list[Point], work: Work) -> list[Outcome]:
+    """Measure a group on one thread, wherever this runs."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return Outcome(point, store.measure(point, measure))
+        if len(group) == 1 or work.measure_many is None:
+            return [Outcome(point, work.store.measure(point, work.measure)) for point in group]
+        rows = work.store.measure_many(group, work.measure_many)
+        return [Outcome(point, row) for point, row in zip(group, rows, strict=True)]
     except Exception as error:
-        return Outcome(point, None, f"{type(error).__name__}: {error}", traceback.format_exc())
+        if len(group) > 1:  # one of them is to blame, or the fleet is too large for the device
+            half = len(group) // 2
+            return _attempt(group[:half], work) + _attempt(group[half:], work)
+        return [Outcome(group[0], None, f"{type(error).__name__}: {error}", traceback.format_exc())]
     finally:
         torch.set_num_threads(threads)
 
 
 class _Worker:
-    """A spawned process with a pipe: a point goes in, its outcome comes out."""
+    """A spawned process with a pipe: a group of points goes in, their outcomes come out."""
 
-    def __init__(self, measure: Measure, store: Store) -> None:
+    def __init__(self, work: Work) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, measure, store), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
         with _deaf_to_ctrl_c():  # inherited by the child from its first moment: Ctrl-C is the parent's to handle
             self.process.start()
         theirs.close()
-        self.point: Point | None = None
+        self.group: list[Point] = []
 
-    def give(self, point: Point) -> None:
-        self.point = point
+    def give(self, group: list[Point]) -> None:
+        self.group = group
         with suppress(OSError):  # a process that is gone already is noticed when its answer is read
-            self.pipe.send(point)
+            self.pipe.send(group)
 
     def stop(self) -> None:
         self.pipe.close()
@@ -200,64 +252,67 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _serve(pipe: "Connection[Any, Any]", measure: Measure, store: Store) -> None:
+def _serve(pipe: "Connection[Any, Any]", work: Work) -> None:
     """A worker's life: measure what comes through the pipe until the parent closes it."""
     try:
         while True:
-            pipe.send(_attempt(pipe.recv(), measure, store))
+            pipe.send(_attempt(pipe.recv(), work))
     except (EOFError, OSError):  # the parent is gone
         return
 
 
-def _in_workers(points: Sequence[Point], measure: Measure, store: Store, jobs: int) -> Iterator[Outcome]:
-    queue = list(reversed(points))
-    workers = [_Worker(measure, store) for _ in range(min(jobs, len(queue)))]
+def _in_workers(groups: Sequence[list[Point]], work: Work, jobs: int) -> Iterator[Outcome]:
+    queue = list(reversed(groups))
+    workers = [_Worker(work) for _ in range(min(jobs, len(queue)))]
     try:
         for worker in workers:
             worker.give(queue.pop())
-        while busy := [worker for worker in workers if worker.point is not None]:
+        while busy := [worker for worker in workers if worker.group]:
             ready = wait([worker.pipe for worker in busy])
             for worker in [worker for worker in busy if worker.pipe in ready]:
-                point = worker.point
-                assert point is not None
                 try:
-                    outcome = worker.pipe.recv()
+                    outcomes = worker.pipe.recv()
                 except (EOFError, OSError):  # the process is gone: killed, out of memory, or crashed in native code
                     worker.process.join()
                     error = f"the worker process died (exit code {worker.process.exitcode}; killed or out of memory?)"
-                    store.fail(point, error, "")
-                    outcome = Outcome(point, None, error)
+                    outcomes = _lost(worker.group, error, "", work.store)
                     workers.remove(worker)
                     if queue:
-                        worker = _Worker(measure, store)
+                        worker = _Worker(work)
                         workers.append(worker)
-                worker.point = None
+                worker.group = []
                 if queue:
                     worker.give(queue.pop())
-                yield outcome
+                yield from outcomes
     finally:
         for worker in workers:
             worker.stop()
 
 
-def _on_ray(points: Sequence[Point], measure: Measure, store: Store, jobs: int) -> Iterator[Outcome]:
+def _lost(group: list[Point], error: str, detail: str, store: Store) -> list[Outcome]:
+    """The outcomes of a group whose process is gone."""
+    for point in group:
+        store.fail(point, error, detail)
+    return [Outcome(point, None, error) for point in group]
+
+
+def _on_ray(groups: Sequence[list[Point]], work: Work, jobs: int) -> Iterator[Outcome]:
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
     where = {"address": address} if address else {"num_cpus": jobs, "include_dashboard": False}
     ray.init(log_to_driver=False, ignore_reinit_error=True, **where)
     task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
-    pending = {task.remote(point, measure, store): point for point in points}
+    pending = {task.remote(group, work): group for group in groups}
     try:
         while pending:
             (ready,), _ = ray.wait(list(pending), num_returns=1)
-            point = pending.pop(ready)
+            group = pending.pop(ready)
             try:
-                yield ray.get(ready)
+                yield from ray.get(ready)
             except ray.exceptions.RayError as lost:  # the task's process or machine is gone
                 error = f"the Ray task was lost: {str(lost).splitlines()[0]}"
-                store.fail(point, error, str(lost))
-                yield Outcome(point, None, error)
+                yield from _lost(group, error, str(lost), work.store)
     finally:
         ray.shutdown()
 

@@ -1,33 +1,45 @@
-"""What learns: the small transformer and its two recipes, and the one training loop they share.
+"""What learns: the small transformer and its two recipes, and the one training loop they share, for one model or many.
 
 Each file is meant to be read as teaching material: `transformer` (the model), `fast` and `paper` (the recipes),
 `encoding` (from examples to tokens), `train` (the loop), `checkpoint` (saved, reloaded and asked).
 """
 
-from labkit.learn.checkpoint import RECIPES, Answer, Learner, ask, build, load, save
-from labkit.learn.encoding import Encoded, encode_prompt, encode_rewriting, vocabulary
+from labkit.learn.checkpoint import Answer, Learner, ask, build, load, save
+from labkit.learn.encoding import Encoded, Layout, encode_rewriting, rewriting_layout
 from labkit.learn.paper import gpt2_configuration
-from labkit.learn.train import Trained, best_device, generate, precision_name, predict, train
+from labkit.learn.train import (
+    RECIPES,
+    Member,
+    Trained,
+    best_device,
+    generate,
+    precision_name,
+    predict,
+    train,
+    train_fleet,
+)
 from labkit.learn.transformer import Shape
 
 __all__ = [
     "RECIPES",
     "Answer",
     "Encoded",
+    "Layout",
     "Learner",
+    "Member",
     "Shape",
     "Trained",
     "ask",
     "best_device",
     "build",
-    "encode_prompt",
     "encode_rewriting",
     "generate",
     "gpt2_configuration",
     "load",
     "precision_name",
     "predict",
+    "rewriting_layout",
     "save",
     "train",
-    "vocabulary",
+    "train_fleet",
 ]

@@ -1,6 +1,7 @@
-"""A trained model on disk: `model.safetensors` (weights) beside `model.json` (how to build it, its task)."""
+"""A trained model on disk: `model.safetensors` (weights) beside `model.json` (how to build it, how to ask it)."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -11,22 +12,28 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from labkit.errors import BadRequest, unknown
-from labkit.instructions import RewritingTask, Rule
-from labkit.learn import fast, paper
-from labkit.learn.encoding import encode_prompt, vocabulary
-from labkit.learn.train import generate
+from labkit.instructions import Rule
+from labkit.learn.encoding import Layout
+from labkit.learn.train import RECIPES, generate
 from labkit.learn.transformer import Shape
-
-RECIPES = {"fast": fast, "paper": paper}
 
 
 class Learner(NamedTuple):
-    """A model, the recipe that built it and the task it was trained on."""
+    """A model, the recipe that built it and the layout of the sequences it was trained on."""
 
     model: nn.Module
     recipe: str
     shape: Shape
-    task: RewritingTask
+    layout: Layout
+
+    def answer(self, question: Sequence[str]) -> str:
+        """The model's answer to one question, given in parts, by greedy decoding.
+
+        Raises:
+            BadRequest: for a symbol outside the alphabet, or lengths the model was not trained on.
+        """
+        prompt = torch.from_numpy(self.layout.prompt(question)).long()
+        return self.layout.text(generate(self.model, prompt, self.layout.answer)[0].tolist())
 
 
 class Answer(NamedTuple):
@@ -57,7 +64,7 @@ def save(folder: Path, learner: Learner) -> None:
     """Write the learner into an existing folder."""
     weights = {name: p.detach().cpu().contiguous() for name, p in learner.model.named_parameters()}
     save_file(weights, folder / "model.safetensors")
-    about = {"recipe": learner.recipe, "shape": asdict(learner.shape), "task": asdict(learner.task)}
+    about = {"recipe": learner.recipe, "shape": asdict(learner.shape), "layout": asdict(learner.layout)}
     (folder / "model.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
 
 
@@ -70,8 +77,8 @@ def load(folder: Path) -> Learner:
     try:
         about = json.loads((folder / "model.json").read_text("utf-8"))
         weights = load_file(folder / "model.safetensors")
-        task = about["task"] | {"occurrences": _as_given(about["task"]["occurrences"])}
-        learner = Learner(None, about["recipe"], Shape(**about["shape"]), RewritingTask(**task))  # type: ignore[arg-type]
+        layout = Layout(**about["layout"] | {name: tuple(about["layout"][name]) for name in ("widths", "names")})
+        learner = Learner(None, about["recipe"], Shape(**about["shape"]), layout)  # type: ignore[arg-type]
     except FileNotFoundError as missing:
         raise BadRequest(f"no trained model in {folder}: {Path(missing.filename).name} is missing") from None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as damage:
@@ -84,17 +91,10 @@ def load(folder: Path) -> Learner:
     return learner._replace(model=model)
 
 
-def _as_given(occurrences: int | list[int]) -> int | tuple[int, ...]:
-    return tuple(occurrences) if isinstance(occurrences, list) else occurrences
-
-
 def ask(learner: Learner, rule: Rule, text: str) -> Answer:
-    """What the model makes of one rule and input, by greedy decoding, beside the oracle's answer.
+    """What a model trained on rewriting makes of one rule and input, beside the oracle's answer.
 
     Raises:
-        BadRequest: for a symbol outside the alphabet, or lengths the model was not trained on.
+        BadRequest: as `Learner.answer`.
     """
-    prompt = torch.from_numpy(encode_prompt(learner.task, rule.pattern, rule.replacement, text)).long()
-    tokens = generate(learner.model, prompt, learner.task.input_length)[0]
-    symbols = vocabulary(learner.task)
-    return Answer("".join(symbols[t] for t in tokens.tolist()), rule.apply(text))
+    return Answer(learner.answer((rule.pattern, rule.replacement, text)), rule.apply(text))

@@ -1,23 +1,26 @@
-"""From examples to tokens: one symbol a token, fixed-length batches, loss on the answer only.
+"""From examples to tokens: one symbol a token, fixed-length sequences, loss on the answer only.
 
-A rewriting example `abc -> xyz` on `..abc...` becomes the sequence
+A question has parts (a rule's two sides and an input, say). A rewriting example `abc -> xyz` on `..abc...` becomes
 
     a b c | x y z | . . a b c . . . = . . x y z . . .
                                       ^ the answer: the only tokens that are learned and graded
 
-All sequences of one data set have one length and one answer length, so nothing is padded and the label mask is a
-single number. The tokens are stored as uint8: a million examples at the paper's lengths are 143 MB.
+All sequences of one data set have one length and one answer length, so the label mask is a single number. Where parts
+differ in length, each is filled up on its right; the answer's filling is learned and graded like the rest. The tokens
+are stored as uint8: a million examples at the paper's lengths are 143 MB.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labkit.errors import BadRequest
-from labkit.instructions import Inputs, RewritingTask, Rules, encode
+from labkit.instructions import Inputs, RewritingTask, Rules
 
-SEPARATOR, ANSWER = "|", "="
+SEPARATOR, ANSWER, PAD = "|", "=", "."
 
 Tokens = npt.NDArray[np.uint8]
 
@@ -48,46 +51,101 @@ class Encoded(NamedTuple):
         return [False] * self.prompt_length + [True] * self.answer_length
 
 
-def vocabulary(task: RewritingTask) -> str:
-    """The alphabet, then the two markers.
+@dataclass(frozen=True)
+class Layout:
+    """How the parts of a question and its answer become one sequence of tokens.
+
+    Attributes:
+        alphabet: The symbols of parts and answers.
+        widths: The symbols of each part of the question.
+        answer: The symbols of the answer.
+        padded: Shorter parts and answers are filled up with `PAD` on their right.
+        names: What the parts are called, for messages.
 
     Raises:
-        BadRequest: when the alphabet holds a marker.
+        BadRequest: when the alphabet holds one of the marks that a sequence needs.
     """
-    if clash := {SEPARATOR, ANSWER} & set(task.alphabet):
-        raise BadRequest(f"the alphabet must not hold '{min(clash)}', which marks the parts of a sequence")
-    return task.alphabet + SEPARATOR + ANSWER
+
+    alphabet: str
+    widths: tuple[int, ...]
+    answer: int
+    padded: bool = False
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        marks = SEPARATOR + ANSWER + PAD * self.padded
+        if clash := set(marks) & set(self.alphabet):
+            raise BadRequest(f"the alphabet must not hold '{min(clash)}', which marks the parts of a sequence")
+
+    @property
+    def vocabulary(self) -> str:
+        """The alphabet, then the marks."""
+        return self.alphabet + SEPARATOR + ANSWER + PAD * self.padded
+
+    @property
+    def length(self) -> int:
+        """The tokens T of a sequence."""
+        return sum(self.widths) + len(self.widths) + self.answer
+
+    def encode(self, questions: Sequence[Sequence[str]], answers: Sequence[str]) -> Encoded:
+        """Questions, each a tuple of its parts, and their answers as sequences `part|part=answer`, uint8 [N, T].
+
+        Raises:
+            BadRequest: for a symbol outside the alphabet, or a part or answer of the wrong length.
+        """
+        texts = [
+            self.prompt_text(question) + self._fill("answer", answer, self.answer)
+            for question, answer in zip(questions, answers, strict=True)
+        ]
+        return Encoded(self._tokens(texts), self.answer, self.vocabulary)
+
+    def prompt(self, question: Sequence[str]) -> Tokens:
+        """The tokens before the answer of one question, uint8 [1, T - answer]; raises as `encode` does."""
+        return self._tokens([self.prompt_text(question)])
+
+    def prompt_text(self, question: Sequence[str]) -> str:
+        """One question as text, with its marks."""
+        if len(question) != len(self.widths):
+            raise BadRequest(f"a question of {len(question)} parts; this model was trained on {len(self.widths)}")
+        names = self.names or [f"part {i + 1}" for i in range(len(question))]
+        filled = [self._fill(*part) for part in zip(names, question, self.widths, strict=True)]
+        return SEPARATOR.join(filled) + ANSWER
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The answer that some tokens spell, without the filling on its right."""
+        answer = "".join(self.vocabulary[token] for token in tokens)
+        return answer.rstrip(PAD) if self.padded else answer
+
+    def _fill(self, name: str, text: str, width: int) -> str:
+        if len(text) > width or (len(text) < width and not self.padded):
+            raise BadRequest(f"the {name} '{text}' has {len(text)} symbols; this model was trained on {width}")
+        if foreign := set(text) - set(self.alphabet):
+            raise BadRequest(f"'{min(foreign)}' in the {name} '{text}' is not in the alphabet '{self.alphabet}'")
+        return text.ljust(width, PAD)
+
+    def _tokens(self, texts: Sequence[str]) -> Tokens:
+        """Texts of one length, a token a symbol, uint8 [N, T]."""
+        points = np.array(texts).view(np.uint32).reshape(len(texts), -1)
+        table = np.zeros(max(map(ord, self.vocabulary)) + 1, np.uint8)
+        table[[ord(symbol) for symbol in self.vocabulary]] = np.arange(len(self.vocabulary))
+        return table[points]
+
+
+def rewriting_layout(task: RewritingTask) -> Layout:
+    """The layout `x | y | z = answer` of string rewriting."""
+    p, n = task.pattern_length, task.input_length
+    return Layout(task.alphabet, (p, p, n), n, names=("pattern", "replacement", "input"))
 
 
 def encode_rewriting(task: RewritingTask, rules: Rules, inputs: Inputs) -> Encoded:
-    """The sequences `x | y | z = answer`, uint8 [N, 2p + 2n + 3] for pattern length p and input length n."""
-    symbols = vocabulary(task)
+    """`Layout.encode` without the detour over texts: uint8 [N, 2p + 2n + 3] for pattern length p, input length n."""
+    layout = rewriting_layout(task)
     p, n = task.pattern_length, task.input_length
-    tokens = np.empty((len(inputs.index), 2 * p + 2 * n + 3), np.uint8)
+    tokens = np.empty((len(inputs.index), layout.length), np.uint8)
     tokens[:, :p] = rules.x[inputs.index]
     tokens[:, p + 1 : 2 * p + 1] = rules.y[inputs.index]
-    tokens[:, [p, 2 * p + 1]] = symbols.index(SEPARATOR)
+    tokens[:, [p, 2 * p + 1]] = layout.vocabulary.index(SEPARATOR)
     tokens[:, 2 * p + 2 : 2 * p + 2 + n] = inputs.z
-    tokens[:, 2 * p + 2 + n] = symbols.index(ANSWER)
+    tokens[:, 2 * p + 2 + n] = layout.vocabulary.index(ANSWER)
     tokens[:, 2 * p + 3 + n :] = inputs.answer
-    return Encoded(tokens, n, symbols)
-
-
-def encode_prompt(task: RewritingTask, pattern: str, replacement: str, text: str) -> Tokens:
-    """The prompt `x | y | z =` of one question, uint8 [1, 2p + n + 3].
-
-    Raises:
-        BadRequest: for a symbol outside the alphabet, or lengths the model was not trained on.
-    """
-    expected = {
-        "pattern": task.pattern_length,
-        "replacement": task.pattern_length,
-        "input": task.input_length,
-    }
-    for (name, length), given in zip(expected.items(), (pattern, replacement, text), strict=True):
-        if len(given) != length:
-            raise BadRequest(f"the {name} '{given}' has {len(given)} symbols; this model was trained on {length}")
-    symbols = vocabulary(task)
-    separator, equals = (np.array([symbols.index(mark)], np.uint8) for mark in (SEPARATOR, ANSWER))
-    x, y, z = (encode(part, task.alphabet) for part in (pattern, replacement, text))
-    return np.concatenate([x, separator, y, separator, z, equals])[None]
+    return Encoded(tokens, n, layout.vocabulary)

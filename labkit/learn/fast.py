@@ -1,20 +1,24 @@
-"""The `fast` recipe: the small transformer, Muon for its matrices, AdamW for the rest, a rate that falls to zero.
+"""The `fast` recipe: the small transformer, Muon for its matrices, Adam for the rest, a rate that falls to zero.
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by the nearest
 orthogonal one, so that every direction of the matrix moves by the same amount. The attention and perceptron matrices
-take that well; embeddings, positions and the output map, where rows stand for single tokens, keep AdamW.
+take that well; embeddings, positions and the output map, where rows stand for single tokens, keep Adam (Kingma and Ba
+2015). Every member of a fleet has its own learning rate and its own number of steps.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from labkit.learn.transformer import Shape, Transformer
 
-VERSION = 1  # raised when the same settings come to train another model
-LEARNING_RATE = 0.02  # of Muon; AdamW's rates below are in fixed ratio to it
+VERSION = 2  # raised when the same settings come to train another model
+LEARNING_RATE = 0.02  # of Muon; Adam's rates below are in fixed ratio to it
 EMBEDDING_RATE, HEAD_RATE = 2.0, 0.5
 WARM_UP_STEPS = 10
 EXPANSION = 0  # attention only: the tasks are copying and matching
+FLEET = True  # many models can be trained as one
 
 
 def build(shape: Shape) -> Transformer:
@@ -22,61 +26,77 @@ def build(shape: Shape) -> Transformer:
     return Transformer(shape)
 
 
-def schedule(step: int, steps: int) -> float:
-    """The factor on every learning rate: up over the first steps, then linearly down to zero."""
-    return min((step + 1) / WARM_UP_STEPS, (steps - step) / steps)
+def schedule(step: int, steps: Tensor) -> Tensor:
+    """The factor on each member's rates [M]: up over the first steps, then linearly down to zero."""
+    return ((steps - step) / steps).clamp(max=(step + 1) / WARM_UP_STEPS)
 
 
 class Optimiser:
-    """Muon and AdamW behind one `step`."""
+    """Muon and Adam behind one `step`; `steps` and `rates` hold a value a member."""
 
-    def __init__(self, model: Transformer, steps: int, learning_rate: float | None = None) -> None:
-        rate = LEARNING_RATE if learning_rate is None else learning_rate
-        self.steps = steps
-        self.muon = Muon(list(model.blocks.parameters()), model.shape.width, rate)
-        tables = {"params": [model.tokens, model.positions], "lr": EMBEDDING_RATE * rate}
-        head = {"params": [model.head], "lr": HEAD_RATE * rate}
-        self.adamw = torch.optim.AdamW([tables, head], betas=(0.8, 0.95), weight_decay=0.0, fused=True)
-        self.rates = [group["lr"] for group in self.adamw.param_groups]
+    def __init__(self, model: Transformer, steps: Sequence[int], rates: Sequence[float]) -> None:
+        device = model.tokens.device
+        self.steps = torch.tensor(steps, dtype=torch.float32, device=device)
+        self.rates = torch.tensor(rates, device=device)
+        self.muon = Muon(list(model.blocks.parameters()), model.shape.width)
+        tables = [(model.tokens, EMBEDDING_RATE), (model.positions, EMBEDDING_RATE)]
+        self.adam = Adam([*tables, (model.head, HEAD_RATE)])
 
+    @torch.no_grad()
     def step(self, step: int) -> None:
-        factor = schedule(step, self.steps)
-        self.muon.step(factor)
-        for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-        self.adamw.step()
-        self.adamw.zero_grad()
+        """Update the weights by their gradients at step 0, 1, ... and clear these."""
+        rates = self.rates * schedule(step, self.steps)
+        self.muon.step(rates)
+        self.adam.step(step, rates)
+
+    def keep(self, model: Transformer, which: Tensor) -> None:
+        """Go on with those members alone, in a model that holds only them."""
+        self.steps, self.rates, self.muon.average = self.steps[which], self.rates[which], self.muon.average[which]
+        self.muon.matrices = list(model.blocks.parameters())
+        self.adam.parameters = [model.tokens, model.positions, model.head]
+        self.adam.moments = [(mean[which], square[which]) for mean, square in self.adam.moments]
 
 
 class Muon:
-    """Momentum made orthogonal, for matrices of the model's width.
+    """Momentum made orthogonal, for matrices [M, a x width, b x width].
 
     Every matrix is taken as squares of `width` (queries, keys and values are three squares that live in one), and all
-    squares of the model are orthogonalised in one batch.
+    squares of all members are orthogonalised in one batch.
     """
 
-    def __init__(self, matrices: list[nn.Parameter], width: int, learning_rate: float, momentum: float = 0.95) -> None:
-        self.matrices, self.width, self.learning_rate, self.momentum = (
-            matrices,
-            width,
-            learning_rate,
-            momentum,
-        )
+    def __init__(self, matrices: list[nn.Parameter], width: int, momentum: float = 0.95) -> None:
+        self.matrices, self.width, self.momentum = matrices, width, momentum
         self.average = torch.zeros_like(self._squares([p.data for p in matrices]))
 
-    @torch.no_grad()
-    def step(self, factor: float) -> None:
+    def step(self, rates: Tensor) -> None:
         gradient = self._squares([p.grad for p in self.matrices if p.grad is not None])
         self.average.lerp_(gradient, 1 - self.momentum)
-        update = orthogonal(gradient.lerp(self.average, self.momentum))
-        for p, squares in zip(
-            self.matrices, update.split([p.numel() // self.width**2 for p in self.matrices]), strict=True
-        ):
-            p.add_(squares.reshape(p.shape), alpha=-self.learning_rate * factor)
+        update = orthogonal(gradient.lerp(self.average, self.momentum).flatten(0, 1)).view_as(gradient)
+        sizes = [p[0].numel() // self.width**2 for p in self.matrices]
+        for p, squares in zip(self.matrices, update.split(sizes, dim=1), strict=True):
+            p.addcmul_(squares.reshape(p.shape), rates[:, None, None], value=-1)
             p.grad = None
 
     def _squares(self, matrices: list[Tensor]) -> Tensor:
-        return torch.cat([matrix.reshape(-1, self.width, self.width) for matrix in matrices])
+        return torch.cat([p.reshape(len(p), -1, self.width, self.width) for p in matrices], dim=1)
+
+
+class Adam:
+    """Adam for parameters [M, rows, width], each at its own multiple of its member's rate."""
+
+    def __init__(self, parameters: Sequence[tuple[nn.Parameter, float]], betas: tuple[float, float] = (0.8, 0.95)):
+        self.parameters, self.ratios, self.betas = [p for p, _ in parameters], [ratio for _, ratio in parameters], betas
+        self.moments = [(torch.zeros_like(p.data), torch.zeros_like(p.data)) for p in self.parameters]
+
+    def step(self, step: int, rates: Tensor) -> None:
+        first, second = (1 - beta ** (step + 1) for beta in self.betas)
+        for p, ratio, (mean, square) in zip(self.parameters, self.ratios, self.moments, strict=True):
+            assert p.grad is not None
+            mean.lerp_(p.grad, 1 - self.betas[0])
+            square.mul_(self.betas[1]).addcmul_(p.grad, p.grad, value=1 - self.betas[1])
+            update = mean / (square / second).sqrt_().add_(1e-8)
+            p.addcmul_(update, (rates * (ratio / first))[:, None, None], value=-1)
+            p.grad = None
 
 
 def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:

@@ -5,6 +5,8 @@ The papers state no batch size, weight decay or dropout. Ours: weight decay 0.01
 defaults), no dropout, so that the data alone decides what is learned; the study chooses the batch size.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from labkit.learn.transformer import Shape
 VERSION = 1  # raised when the same settings come to train another model
 LEARNING_RATE = 1e-3
 EXPANSION = 4  # GPT-2's own
+FLEET = False  # transformers' model is one model
 
 
 class GPT2(nn.Module):
@@ -26,8 +29,9 @@ class GPT2(nn.Module):
         self.gpt2 = GPT2LMHeadModel(gpt2_configuration(shape))
 
     def forward(self, tokens: Tensor, answer: int) -> Tensor:
-        stream = self.gpt2.transformer(input_ids=tokens, use_cache=False).last_hidden_state
-        return self.gpt2.lm_head(stream[:, -answer:])
+        (alone,) = tokens
+        stream = self.gpt2.transformer(input_ids=alone, use_cache=False).last_hidden_state
+        return self.gpt2.lm_head(stream[None, :, -answer:])
 
 
 def gpt2_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transformers' config, imported late
@@ -57,9 +61,8 @@ def build(shape: Shape) -> GPT2:
 class Optimiser:
     """AdamW with a rate that falls linearly to zero."""
 
-    def __init__(self, model: nn.Module, steps: int, learning_rate: float | None = None) -> None:
-        self.rate = LEARNING_RATE if learning_rate is None else learning_rate
-        self.steps = steps
+    def __init__(self, model: nn.Module, steps: Sequence[int], rates: Sequence[float]) -> None:
+        (self.steps,), (self.rate,) = steps, rates
         self.adamw = torch.optim.AdamW(model.parameters(), lr=self.rate, weight_decay=0.01, fused=True)
 
     def step(self, step: int) -> None:

@@ -232,7 +232,8 @@ def _models(frame: pd.DataFrame, x: str, series: Sequence[Series], page: _Page) 
         x=[page.moved(value, offset) for value, offset in zip(frame[x], offsets, strict=True)],
         kind=[ONE_MODEL if ok else NOT_LEARNED for ok in learned],
     )
-    return pd.concat([shared.assign(y=frame[s.column], series=s.label) for s in series])
+    every = pd.concat([shared.assign(y=frame[s.column], series=s.label) for s in series])
+    return every.dropna(subset="y")  # a series may be of some models only
 
 
 def _by_kind(looks: Mapping[str, tuple[str, str, str]]) -> list[Any]:

@@ -62,7 +62,14 @@ def run(study: Study, params: Any, *, jobs: int | None = None, store: Store | No
     Raises:
         SweepFailed: when a point failed; all others are in the store.
     """
-    rows = sweep(study.points(params), study.measure, store=store, jobs=jobs, progress=Progress.default(study.describe))
+    rows = sweep(
+        study.points(params),
+        study.measure,
+        measure_many=study.measure_many,
+        store=store,
+        jobs=jobs,
+        progress=Progress.default(study.describe),
+    )
     return frame(rows)
 
 
@@ -78,7 +85,7 @@ def logs(rows: "pd.DataFrame", store: Store | None = None) -> "pd.DataFrame":
     import pandas as pd
 
     store = store or Store.default()
-    scalars = rows[[name for name in rows.columns if not isinstance(rows[name].iloc[0], list)]]
+    scalars = rows[[name for name in rows.columns if not rows[name].map(lambda value: isinstance(value, list)).any()]]
     lines = [
         {**settings, **line}
         for settings in scalars.to_dict("records")
@@ -117,9 +124,13 @@ def finish(study: Study, params: Any, rows: "pd.DataFrame", summary: Mapping[str
         title=study.name.replace("_", " ").capitalize(),
         question=study.question,
         finding=result["finding"],
-        charts=[(CAPTION, study.chart(rows, dict(summary), published))],
+        charts=[
+            (CAPTION, study.chart(rows, dict(summary), published)),
+            *((caption, draw(rows, dict(summary), published)) for caption, draw in study.figures.items()),
+        ],
         tables=[
             ("What was measured", study.summary_table(dict(summary))),
+            *((caption, table(dict(summary))) for caption, table in study.tables.items()),
             ("Beside what was published", result["compared"]),
         ],
         notes=study.notes(params),

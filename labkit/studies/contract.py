@@ -12,18 +12,20 @@ and collects them, with its question, paper, scales and expected minutes, in a `
 import ast
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labkit.errors import BadRequest, unknown
-from labkit.lab import Measure, Point
+from labkit.lab import Measure, MeasureMany, Point
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
+
+Chart = Callable[["pd.DataFrame", dict[str, Any], list[dict[str, Any]]], "alt.TopLevelMixin"]
 
 
 class StudyParams(BaseModel):
@@ -50,6 +52,9 @@ class Study:
         compare: From the summary and the published records, a row a published statement: `published`, `ours` (with
             intervals), `agrees` ("yes", "no" or "not tested here"), `source`.
         summary_table: The rows a person reads first.
+        measure_many: `measure` for several points of one shape, where they can be measured together.
+        figures: More pictures, by caption: as `chart`.
+        tables: More tables, by caption: as `summary_table`.
     """
 
     name: str
@@ -61,12 +66,15 @@ class Study:
     points: Callable[[Any], Sequence[Point]]
     measure: Measure
     summarise: Callable[["pd.DataFrame"], dict[str, Any]]
-    chart: Callable[["pd.DataFrame", dict[str, Any], list[dict[str, Any]]], "alt.TopLevelMixin"]
+    chart: Chart
     finding: Callable[[dict[str, Any]], str]
     compare: Callable[[dict[str, Any], list[dict[str, Any]]], list[dict[str, Any]]]
     summary_table: Callable[[dict[str, Any]], list[dict[str, Any]]]
     describe: Callable[[dict[str, Any]], str]
     notes: Callable[[Any], list[str]]
+    measure_many: MeasureMany | None = None
+    figures: Mapping[str, Chart] = field(default_factory=dict)
+    tables: Mapping[str, Callable[[dict[str, Any]], list[dict[str, Any]]]] = field(default_factory=dict)
 
     def resolve(self, given: Mapping[str, Any] | None = None) -> Any:
         """The parameters at `given["scale"]` (default `laptop`), with whatever else is given put over its values.
@@ -81,7 +89,9 @@ class Study:
                 raise unknown(f"parameter of {self.name}", name, self.Params.model_fields)
         chosen = {name: value for name, value in (given or {}).items() if value is not None}
         for name, value in chosen.items():
-            if isinstance(value, bool) or (isinstance(value, list | tuple) and any(isinstance(v, bool) for v in value)):
+            flags = "bool" in str(self.Params.model_fields[name].annotation)
+            many = value if isinstance(value, list | tuple) else [value]
+            if not flags and any(isinstance(one, bool) for one in many):
                 raise BadRequest(f"{name} = {value!r}: true and false are no values of it")
         scale = chosen.setdefault("scale", "laptop")
         if scale not in self.scales:

@@ -11,49 +11,52 @@ learning rate and schedule are the papers', batch size and regularisation are ou
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
-from torch import Tensor, nn
+from pydantic import Field, model_validator
 
-from labkit import grade, learn
+from labkit import grade
 from labkit.design import allocate
 from labkit.errors import BadRequest
-from labkit.instructions import Inputs, RewritingTask, Rules, draw_inputs, draw_rules
-from labkit.lab import Point, Record
-from labkit.studies.contract import Study, StudyParams
+from labkit.lab import Record
+from labkit.studies import symbolic
+from labkit.studies.contract import Study
+from labkit.studies.rewriting import RewritingCell, RewritingParams, check_rules, lesson, simplest, task_of
+from labkit.studies.symbolic import interval
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
 NAME = "diversity_sweep"
-LEARNED = 0.95  # seen accuracy from which a run counts as having learned its training rules
-LOOKS, QUICK = 6, 300  # points on a learning curve, and the graded examples of each
 
 # One dictionary a scale; every resolved value is printed by the notebook.
 SMALL = {
+    **symbolic.MODEL,
     "alphabet": "abcdefghijklmnopqrstuvwxyz",
     "pattern_length": 3,
     "input_length": 8,
     "occurrences": 1,
     "budget": 48_000,
-    "recipe": "fast",
-    "layers": 4,
-    "width": 64,
-    "heads": 2,
-    "steps": 750,
-    "batch_size": 64,
     "test_rules": 1000,
     "n_test": 2000,
+}
+PAPER = {
+    **SMALL,
+    **symbolic.PAPER_MODEL,
+    "pattern_length": 20,
+    "input_length": 50,
+    "budget": 1_000_000,
+    "steps": 50 * 1_000_000 // 512,
+    "test_rules": 100_000,
+    "n_test": 100_000,
 }
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         **SMALL,
         "n_instructions": [2, 20, 200],
+        "noop_shares": [0.5],
+        "noop_counts": [20, 200],
         "seeds": [0],
         "budget": 600,
         "steps": 20,
@@ -61,312 +64,189 @@ SCALES: dict[str, dict[str, Any]] = {
         "test_rules": 50,
         "n_test": 100,
     },
-    "laptop": {**SMALL, "n_instructions": [10, 30, 100, 200, 300, 1000, 10_000], "seeds": [0, 1, 2]},
-    "paper": {
+    "laptop": {
         **SMALL,
+        "n_instructions": [10, 30, 100, 200, 300, 1000, 10_000],
+        "noop_shares": [0.1, 0.3, 0.5],
+        "noop_counts": [100, 300, 1000],
+        "seeds": [0, 1, 2],
+    },
+    "paper": {
+        **PAPER,
         "n_instructions": [
             10, 20, 50, 100, 200, 300, 400, 500, 600, 1000, 2000, 2500, 5000, 10_000, 100_000, 1_000_000,
         ],
+        "noop_shares": [0.1, 0.2, 0.3, 0.4, 0.5],
+        "noop_counts": [100, 200, 300, 400, 500, 600, 1000, 10_000],
         "seeds": [0, 1, 2],
-        "pattern_length": 20,
-        "input_length": 50,
-        "budget": 1_000_000,
-        "recipe": "paper",
-        "layers": 6,
-        "width": 256,
-        "heads": 4,
-        "steps": 50 * 1_000_000 // 512,
-        "batch_size": 512,
-        "test_rules": 100_000,
-        "n_test": 100_000,
     },
 }  # fmt: skip
 
 
-class Params(StudyParams):
+class Params(RewritingParams):
     """What a person may set; see `SCALES` for the values each scale gives."""
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I, one model each")
-    seeds: list[int] = Field(min_length=1, description="each seed draws its own rules, inputs and weights")
-    budget: int = Field(ge=1, le=100000000, description="training examples of a model, spread evenly over its rules")
-    alphabet: str = Field(description="the symbols of patterns and inputs")
-    pattern_length: int = Field(ge=1, le=10000, description="symbols in x, and in y")
-    input_length: int = Field(ge=1, le=10000, description="symbols in the input z, and in the answer")
     occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
     noop_share: float = Field(default=0.0, ge=0, le=1, description="share of examples in which x does not occur")
-    recipe: Literal["fast", "paper"] = Field(description="fast: this lab's; paper: GPT-2 and AdamW")
-    layers: int = Field(ge=1, le=48, description="transformer blocks")
-    width: int = Field(ge=2, le=16384, description="length of a token's vector")
-    heads: int = Field(ge=1, le=1024, description="attention heads a block; must divide width")
-    expansion: int | None = Field(
-        default=None,
-        ge=0,
-        le=64,
-        description="perceptron units a block, in widths; None: the recipe's own (fast 0, paper 4)",
-    )
-    steps: int = Field(ge=1, le=1000000000, description="optimiser steps of a model")
-    batch_size: int = Field(ge=1, le=1000000, description="examples a step")
-    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="None: the recipe's own")
-    test_rules: int = Field(ge=2, le=10000000, description="unseen rules to grade on")
-    n_test: int = Field(ge=2, le=10000000, description="graded examples, for seen and for unseen rules each")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _what_the_recipe_decides(cls, given: dict[str, Any]) -> dict[str, Any]:
-        recipe = learn.RECIPES.get(given.get("recipe", ""))
-        own = {"expansion": recipe.EXPANSION, "learning_rate": recipe.LEARNING_RATE} if recipe else {}
-        return own | {name: value for name, value in given.items() if value is not None}
-
-    @field_validator("n_instructions", "seeds", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, int) else value
+    noop_shares: list[float] = Field(description="shares of no-ops that are tried beside; [] for none")
+    noop_counts: list[int] = Field(description="the numbers of training rules that they are tried at")
+    noop_seeds: int = Field(default=1, ge=1, description="how many of the seeds they are tried with")
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
-        for name in ("n_instructions", "seeds"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise BadRequest(f"{name} = {values} names a value twice")
-        if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
-            raise BadRequest(f"seeds = {self.seeds}: a seed is 0 or more, and below {2**32}")
-        if self.width % self.heads:
-            raise BadRequest(f"heads = {self.heads} does not divide width = {self.width}")
-        if self.recipe == "paper" and self.expansion == 0:
-            raise BadRequest("expansion = 0: the GPT-2 of the paper recipe has a perceptron in every block; at least 1")
-        if self.n_test < self.test_rules:
-            raise BadRequest(
-                f"n_test = {self.n_test} is fewer than one example for each of test_rules = {self.test_rules}"
-            )
-        task = _task(self)
-        learn.vocabulary(task)
-        for seed in self.seeds:
-            for name, wanted, most in (
-                ("n_instructions", max(self.n_instructions), task.capacity("train", seed)),
-                ("test_rules", self.test_rules, task.capacity("test", seed)),
-            ):
-                if wanted > most:
-                    raise BadRequest(
-                        f"{name} = {wanted} is more than the {most} rules that {len(self.alphabet)} symbols and "
-                        f"pattern_length = {self.pattern_length} leave for it (seed {seed})"
-                    )
-        for n in self.n_instructions:
+        counts = self.n_instructions + self.noop_counts
+        for share in [self.noop_share, *self.noop_shares]:
+            if not 0 <= share <= 1:
+                raise BadRequest(f"noop_shares = {self.noop_shares}: a share lies between 0 and 1")
+            check_rules(self, task_of(self, noop_share=share), max(counts))
+        for n in counts:
             if n < 1:
                 raise BadRequest(f"n_instructions = {n}: at least 1 is needed")
             allocate(self.budget, n)
         return self
 
 
-class Cell(Point):
+class Cell(RewritingCell):
     """One model: everything its result depends on."""
 
     study: Literal["diversity_sweep"] = "diversity_sweep"
-    version: Literal[1] = 1
-    n_instructions: int
-    seed: int
-    budget: int
-    alphabet: str
-    pattern_length: int
-    input_length: int
-    occurrences: int | tuple[int, ...]
-    noop_share: float
-    recipe: str
-    recipe_version: int
-    precision: str
-    layers: int
-    width: int
-    heads: int
-    expansion: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    test_rules: int
-    n_test: int
-
-
-def _task(of: Params | Cell) -> RewritingTask:
-    return RewritingTask(
-        alphabet=of.alphabet,
-        pattern_length=of.pattern_length,
-        input_length=of.input_length,
-        occurrences=of.occurrences,
-        noop_share=of.noop_share,
-    )
+    version: Literal[2] = 2
 
 
 def points(params: Params) -> list[Cell]:
-    """A cell for each number of instructions and seed; seeds outermost, so that a first whole curve comes early.
+    """A cell for each number of instructions and seed, then for each share of no-ops, count and seed.
 
-    The recipe's version and the machine's precision are written into the cell, so that its address changes with them.
+    Seeds are outermost and many instructions come first, so that a first whole curve comes early.
     """
-    shared = {name: value for name, value in params.model_dump().items() if name in Cell.model_fields}
-    del shared["n_instructions"]
-    shared |= {
-        "occurrences": params.occurrences if isinstance(params.occurrences, int) else _simplest(params.occurrences),
-        "recipe_version": learn.RECIPES[params.recipe].VERSION,
-        "precision": learn.precision_name(learn.best_device()),
-    }
-    return [
-        Cell(n_instructions=n, seed=seed, **shared)
+    common = {"occurrences": simplest(params.occurrences)}
+    main = [
+        {"n_instructions": n, "seed": seed, "noop_share": params.noop_share, **common}
         for seed in params.seeds
         for n in sorted(params.n_instructions, reverse=True)
     ]
+    noops = [
+        {"n_instructions": n, "seed": seed, "noop_share": share, **common}
+        for seed in params.seeds[: params.noop_seeds]
+        for share in params.noop_shares
+        for n in sorted(params.noop_counts, reverse=True)
+    ]
+    return symbolic.cells(Cell, params, main + [dials for dials in noops if dials not in main])
 
 
-class Exam(NamedTuple):
-    """Examples to be graded, and the rule each belongs to."""
-
-    data: learn.Encoded
-    inputs: Inputs
-    n_rules: int
-
-    def grade(self, model: nn.Module, device: str, first: int | None = None) -> Tensor:
-        """For each example (or the first few): is the whole answer right?"""
-        data = self.data._replace(tokens=self.data.tokens[:first])
-        answers = torch.from_numpy(data.tokens[:, data.prompt_length :]).long()
-        return grade.exact_match(learn.predict(model, data, device=device), answers)
-
-
-def _simplest(occurrences: tuple[int, ...]) -> int | tuple[int, ...]:
-    """A mixture of one is no mixture."""
-    return occurrences[0] if len(occurrences) == 1 else occurrences
+def lesson_of(cell: Cell) -> symbolic.Lesson:
+    """The budget spread evenly over the rules."""
+    return lesson(cell, allocate(cell.budget, cell.n_instructions))
 
 
 def measure(cell: Cell, record: Record) -> dict[str, Any]:
-    """Train one model and grade it on fresh inputs of seen and of unseen rules.
-
-    Returns:
-        What the training cost; for `seen` and `unseen` the accuracy with its 95 % interval (rules resampled) and the
-        right answers by rule; with no-ops also the accuracies of the two kinds of input.
-    """
-    data, exams = exams_of(cell)
-    device = learn.best_device()
-    shape = shape_of(cell, data)
-    model = learn.build(cell.recipe, shape, cell.seed).to(device)
-
-    def look(step: int, loss: float, seconds: float) -> None:
-        quick = {
-            f"accuracy_{name}": float(exam.grade(model, device, QUICK).float().mean()) for name, exam in exams.items()
-        }
-        record.log(step=step, loss=round(loss, 4) if math.isfinite(loss) else None, seconds=round(seconds, 2), **quick)
-
-    trained = learn.train(
-        model,
-        learn.RECIPES[cell.recipe].Optimiser(model, cell.steps, cell.learning_rate),
-        data,
-        steps=cell.steps,
-        batch_size=cell.batch_size,
-        seed=cell.seed,
-        device=device,
-        every=max(1, cell.steps // LOOKS),
-        on_step=look,
-    )
-    learn.save(record.folder, learn.Learner(model, cell.recipe, shape, _task(cell)))
-    row: dict[str, Any] = {
-        "examples_per_instruction": cell.budget / cell.n_instructions,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens": trained.tokens,
-        "epochs": trained.steps * cell.batch_size / cell.budget,
-        "train_seconds": round(trained.seconds, 2),
-        "loss": trained.loss if math.isfinite(trained.loss) else None,  # None: training diverged
-        "device": device,
-    }
-    for name, exam in exams.items():
-        right = exam.grade(model, device)
-        counts = grade.per_rule_counts(right, torch.from_numpy(exam.inputs.index), exam.n_rules)
-        estimate = grade.cluster_bootstrap(*counts)
-        row |= {
-            f"accuracy_{name}": estimate.mean,
-            f"accuracy_{name}_lo": estimate.lo,
-            f"accuracy_{name}_hi": estimate.hi,
-            f"{name}_right": np.asarray(counts.right).tolist(),
-            f"{name}_asked": np.asarray(counts.asked).tolist(),
-        }
-        if 0 < cell.noop_share < 1:
-            noop = torch.from_numpy(exam.inputs.noop)
-            for kind, of_kind in (("noop", noop), ("op", ~noop)):
-                row[f"accuracy_{name}_{kind}"] = float(right[of_kind].float().mean())
-    row["learned"] = row["accuracy_seen"] >= LEARNED
-    return row
+    """Train one model and grade it on fresh inputs of seen and of unseen rules; see `symbolic.measure_many`."""
+    return symbolic.measure(cell, record, lesson_of)
 
 
-def exams_of(cell: Cell) -> tuple[learn.Encoded, dict[str, Exam]]:
-    """The training examples of a cell, and its exams on `seen` and `unseen` rules."""
-    task = _task(cell)
-    rules = draw_rules(task, cell.n_instructions, seed=cell.seed)
-    unseen = draw_rules(task, cell.test_rules, seed=cell.seed, split="test")
-    training = np.repeat(np.arange(len(rules)), allocate(cell.budget, len(rules)))
-    return _draw(task, rules, training, cell.seed, 10).data, {
-        "seen": _draw(task, rules, _spread(min(len(rules), cell.test_rules), cell.n_test), cell.seed, 11),
-        "unseen": _draw(task, unseen, _spread(cell.test_rules, cell.n_test), cell.seed, 12),
-    }
-
-
-def shape_of(cell: Cell, data: learn.Encoded) -> learn.Shape:
-    """The sizes of a cell's model."""
-    return learn.Shape(len(data.vocabulary), data.tokens.shape[1], cell.layers, cell.width, cell.heads, cell.expansion)
-
-
-def _draw(task: RewritingTask, rules: Rules, index: NDArray[np.int64], seed: int, stream: int) -> Exam:
-    inputs = draw_inputs(
-        task, rules, index, seed=np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream,)))
-    )
-    return Exam(learn.encode_rewriting(task, rules, inputs), inputs, len(rules))
-
-
-def _spread(n_rules: int, n_examples: int) -> NDArray[np.int64]:
-    """The rule of each of `n_examples` examples; any prefix is spread over the rules as evenly as the whole."""
-    return np.arange(n_examples) % n_rules
+def measure_many(cells: Sequence[Cell], records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The same for a fleet."""
+    return symbolic.measure_many(cells, records, lesson_of)
 
 
 def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
-    """The curve of accuracy against I with 95 % intervals, and the transition located on it.
+    """Mean accuracies by number of instructions, where generalisation sets in, and the same by share of no-ops.
 
-    Intervals resample seeds, and rules within a seed (`labkit.grade.intervals`); the transition is a logistic in
-    log10 I (`labkit.grade.transition`).
+    The curve and the transition are of the share of no-ops that most models have. Intervals resample seeds, and rules
+    within a seed (`labkit.grade.intervals`); the transition is a logistic in log10 I (`labkit.grade.transition`).
     """
-    curve, counts = [], []
-    for n in sorted(frame["n_instructions"].unique().tolist()):
-        group = frame[frame["n_instructions"] == n]
-        estimates = {}
-        for name in ("unseen", "seen"):
-            per_seed = [
-                grade.Counts(np.array(right), np.array(asked))
-                for right, asked in zip(group[f"{name}_right"], group[f"{name}_asked"], strict=True)
-            ]
-            estimates[name] = grade.seed_cluster_bootstrap(per_seed)
-            if name == "unseen":
-                counts.append(per_seed)
-        unseen, seen = estimates["unseen"], estimates["seen"]
+    main = frame["noop_share"].value_counts().sort_index().idxmax()
+    curve, votes, noops = [], [], []
+    for n, group in frame[frame["noop_share"] == main].groupby("n_instructions"):
+        found = symbolic.estimates(group)
         curve.append(
             {
                 "n_instructions": n,
-                "mean": unseen.mean,
-                "ci95": [unseen.lo, unseen.hi],
-                "seen_mean": seen.mean,
-                "seen_ci95": [seen.lo, seen.hi],
-                "seeds": len(group),
-                "interval_over": unseen.over,
+                "mean": found["unseen"],
+                "ci95": found["unseen_ci95"],
+                "seen_mean": found["seen"],
+                "seen_ci95": found["seen_ci95"],
+                "seeds": found["seeds"],
+                "interval_over": found["interval_over"],
                 "lowest_seed": float(group["accuracy_unseen"].min()),
-                "not_learned": int((~group["learned"]).sum()),
+                "not_learned": found["not_learned"],
             }
         )
-    transition = grade.fit_transition([row["n_instructions"] for row in curve], counts)
-    return {"transition": transition.as_dict(), "curve": curve}
+        votes.append(symbolic.counts(group, "unseen"))
+    tried = frame[frame["noop_share"] > 0]["n_instructions"].unique()
+    dials: Any
+    for dials, group in frame[frame["n_instructions"].isin(tried)].groupby(["noop_share", "n_instructions"]):
+        share, n = dials
+        kinds = {"op": "unseen_op", "noop": "unseen_noop"} if 0 < share < 1 else {"noop" if share else "op": "unseen"}
+        found = symbolic.estimates(group, list(kinds.values()))
+        named = {kind: found[exam] for kind, exam in kinds.items()}
+        named |= {f"{kind}_ci95": found[f"{exam}_ci95"] for kind, exam in kinds.items()}
+        rest = {name: found[name] for name in ("seeds", "not_learned", "interval_over")}
+        noops.append({"noop_share": share, "n_instructions": n, **named, **rest})
+    transition = grade.fit_transition([row["n_instructions"] for row in curve], votes)
+    return {"transition": transition.as_dict(), "curve": curve, "noops": noops}
 
 
 def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
     """Seen and unseen accuracy against the number of instructions, every seed visible, the published steps beside."""
     from labkit import show
 
+    main = frame["noop_share"].value_counts().sort_index().idxmax()
     return show.growth_chart(
-        frame,
+        frame[frame["noop_share"] == main],
         summary["curve"],
         summary["transition"],
         published,
         x="n_instructions",
         title=finding(summary),
     )
+
+
+def noop_chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
+    """Accuracy on unseen rules against the number of instructions, a curve a share of no-ops: has-op, then no-op."""
+    import altair as alt
+
+    from labkit import show
+
+    rows = frame[frame["n_instructions"].isin({row["n_instructions"] for row in summary["noops"]})]
+    panels = []
+    for kind, words in (("op", "x occurs in the input"), ("noop", "x does not occur: a no-op")):
+        rows = rows.assign(**{f"accuracy_{kind}": rows.get(f"accuracy_unseen_{kind}", math.nan)})
+        if kind == "op":
+            rows["accuracy_op"] = rows["accuracy_op"].where(rows["noop_share"] > 0, rows["accuracy_unseen"])
+        curve: dict[int, dict[str, Any]] = {}
+        series = []
+        for share in sorted(rows["noop_share"].unique()):
+            name = f"{share:.0%} no-ops"
+            of = [row for row in summary["noops"] if row["noop_share"] == share and kind in row]
+            if of:
+                rows[name] = rows[f"accuracy_{kind}"].where(rows["noop_share"] == share)
+                series.append(show.Series(name, name, f"{name} mean", f"{name} ci95"))
+            for row in of:
+                place = curve.setdefault(row["n_instructions"], {"n_instructions": row["n_instructions"]})
+                place |= {f"{name} mean": row[kind], f"{name} ci95": row[f"{kind}_ci95"]}
+        if series:
+            title, marks = f"Unseen rules: {words}", show.published("no_ops")
+            panels.append(show.growth_chart(rows, list(curve.values()), published=marks, series=series, title=title))
+    return alt.vconcat(*panels).resolve_scale(stroke="independent", fill="independent", shape="independent")
+
+
+def noop_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row a share of no-ops and number of instructions: unseen accuracy of the two kinds of input apart."""
+    return [
+        {
+            "no-ops": f"{row['noop_share']:.0%}",
+            "instructions": row["n_instructions"],
+            **{
+                f"unseen, {words} [95 %]": interval(row[kind], row[f"{kind}_ci95"]) if kind in row else ""
+                for kind, words in (("op", "has x"), ("noop", "no-op"))
+            },
+            "seeds": row["seeds"],
+            "not learned": row["not_learned"],
+            "interval over": row["interval_over"],
+        }
+        for row in summary["noops"]
+    ]
 
 
 def finding(summary: dict[str, Any]) -> str:
@@ -388,32 +268,62 @@ def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[di
 
     "Generalises" means here a mean unseen accuracy of at least half the plateau, as in the transition.
     """
+    from labkit import show
+
     half = (summary["transition"]["plateau"] or 1.0) / 2
-    rows = []
-    for record in published:
-        limit = record["n_instructions"]
-        if isinstance(limit, list):
-            midpoint, ci = summary["transition"]["midpoint"], summary["transition"]["ci95"]
-            ours = f"midpoint {midpoint:,.0f} [{ci[0]:,.0f}, {ci[1]:,.0f}]" if midpoint else "no transition located"
-            agrees = None if midpoint is None else ci[0] <= limit[1] and limit[0] <= ci[1]
-        else:
-            below = record["side"] == "below"
-            tried = [r for r in summary["curve"] if (r["n_instructions"] < limit) == below]
-            agrees = all((r["mean"] < half) == below for r in tried) if tried else None
-            ours = "; ".join(f"{r['n_instructions']:,}: {_interval(r['mean'], r['ci95'])}" for r in tried)
-        rows.append(
-            {
-                "published": record["statement"],
-                "ours": ours or "no such count tried",
-                "agrees": {True: "yes", False: "no", None: "not tested here"}[agrees],
-                "source": f"{record['source']}, {record['figure']}",
-            }
-        )
+    rows = [_beside(record, summary["curve"], "mean", half, summary["transition"]) for record in published]
+    mixed = [row for row in summary["noops"] if 0 < row["noop_share"] < 1]
+    for record in show.published("no_ops"):
+        if record["kind"] == "threshold":
+            rows.append(_beside(record, mixed, "op", half))
+            continue
+        by_count: dict[int, list[dict[str, Any]]] = {}
+        for row in summary["noops"]:
+            if "op" in row:
+                by_count.setdefault(row["n_instructions"], []).append(row)
+        several = {n: of for n, of in by_count.items() if len(of) > 1}
+        spans = {n: (min(r["op"] for r in of), max(r["op"] for r in of)) for n, of in several.items()}
+        overlap = [max(r["op_ci95"][0] for r in of) <= min(r["op_ci95"][1] for r in of) for of in several.values()]
+        told = "; ".join(f"{n:,} rules: has-op {lo:.3f} to {hi:.3f} over the shares" for n, (lo, hi) in spans.items())
+        rows.append(_row(record, told, all(overlap) if overlap else None))
     return rows
 
 
-def _interval(mean: float, ci: Sequence[float]) -> str:
-    return f"{mean:.3f} [{ci[0]:.3f}, {ci[1]:.3f}]"
+def _beside(
+    record: dict[str, Any],
+    curve: list[dict[str, Any]],
+    kind: str,
+    half: float,
+    transition: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A published threshold or range beside the accuracies on its side of it."""
+    limit, ci = record["n_instructions"], "ci95" if kind == "mean" else f"{kind}_ci95"
+    if isinstance(limit, list) and transition is not None:
+        if transition["midpoint"] is None:
+            return _row(record, "no transition located", None)
+        lo, hi = transition["ci95"]
+        return _row(
+            record, f"midpoint {transition['midpoint']:,.0f} [{lo:,.0f}, {hi:,.0f}]", lo <= limit[1] and limit[0] <= hi
+        )
+    below = record["side"] == "below"
+    tried = [row for row in curve if (row["n_instructions"] < limit) == below]
+    shares = {row.get("noop_share") for row in tried}
+    told = "; ".join(
+        f"{row['n_instructions']:,}"
+        + (f" ({row['noop_share']:.0%} no-ops)" if len(shares) > 1 else "")
+        + f": {interval(row[kind], row[ci])}"
+        for row in tried
+    )
+    return _row(record, told, all((row[kind] < half) == below for row in tried) if tried else None)
+
+
+def _row(record: dict[str, Any], ours: str, agrees: bool | None) -> dict[str, Any]:
+    return {
+        "published": record["statement"],
+        "ours": ours or "not tried",
+        "agrees": {True: "yes", False: "no", None: "not tested here"}[agrees],
+        "source": f"{record['source']}, {record['figure']}",
+    }
 
 
 def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -421,8 +331,8 @@ def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "instructions": row["n_instructions"],
-            "unseen accuracy [95 %]": _interval(row["mean"], row["ci95"]),
-            "seen accuracy [95 %]": _interval(row["seen_mean"], row["seen_ci95"]),
+            "unseen accuracy [95 %]": interval(row["mean"], row["ci95"]),
+            "seen accuracy [95 %]": interval(row["seen_mean"], row["seen_ci95"]),
             "lowest seed, unseen": f"{row['lowest_seed']:.3f}",
             "seeds": row["seeds"],
             "not learned": row["not_learned"],
@@ -434,8 +344,9 @@ def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 def describe(row: dict[str, Any]) -> str:
     """A row in a few words."""
+    share = f" no-ops={row['noop_share']:.0%}" if row["noop_share"] else ""
     return (
-        f"I={row['n_instructions']} seed={row['seed']}: unseen {row['accuracy_unseen']:.3f}, "
+        f"I={row['n_instructions']} seed={row['seed']}{share}: unseen {row['accuracy_unseen']:.3f}, "
         f"seen {row['accuracy_seen']:.3f}, {row['train_seconds']:.0f} s"
     )
 
@@ -443,12 +354,7 @@ def describe(row: dict[str, Any]) -> str:
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     uneven = [n for n in params.n_instructions if params.budget % n]
-    drawn = params.steps * params.batch_size
-    short = [
-        f"{params.steps} steps of {params.batch_size} draw {drawn} examples, fewer than budget = {params.budget}: "
-        f"{params.budget - drawn} examples of each model are never seen"
-    ]
-    return short * (drawn < params.budget) + [
+    return symbolic.drawn_note(params, params.budget) + [
         f"budget = {params.budget} is not a multiple of {n} instructions: {params.budget % n} of them get "
         f"{params.budget // n + 1} examples and the others {params.budget // n}, so that the budget is met exactly"
         for n in uneven
@@ -475,4 +381,7 @@ STUDY = Study(
     summary_table=summary_table,
     describe=describe,
     notes=notes,
+    measure_many=measure_many,
+    figures={"No-ops: accuracy on unseen rules by the share of inputs in which x does not occur.": noop_chart},
+    tables={"No-ops": noop_table},
 )

@@ -1,0 +1,125 @@
+"""What the string-rewriting studies share: their dials, a cell's task, and its lesson of seen and unseen rules."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from labkit import learn
+from labkit.errors import BadRequest
+from labkit.instructions import RewritingTask, Rules, draw_inputs, draw_rules
+from labkit.studies.symbolic import Exam, Lesson, ModelCell, ModelParams
+
+TRAINING, SEEN, UNSEEN = 10, 11, 12  # streams of a seed
+
+
+class RewritingParams(ModelParams):
+    """What a person may set of any rewriting study."""
+
+    budget: int = Field(ge=1, le=100000000, description="training examples of a model, spread over its rules")
+    alphabet: str = Field(description="the symbols of patterns and inputs")
+    pattern_length: int = Field(ge=1, le=10000, description="symbols in x, and in y")
+    input_length: int = Field(ge=1, le=10000, description="symbols in the input z, and in the answer")
+    test_rules: int = Field(ge=2, le=10000000, description="unseen rules to grade on")
+
+
+class RewritingCell(ModelCell):
+    """One model of a rewriting study."""
+
+    n_instructions: int
+    budget: int
+    alphabet: str
+    pattern_length: int
+    input_length: int
+    occurrences: int | tuple[int, ...]
+    noop_share: float
+    test_rules: int
+
+    def layout(self) -> learn.Layout:
+        return learn.rewriting_layout(task_of(self))
+
+
+class Settings(Protocol):
+    """Whatever names a rewriting task's settings."""
+
+    @property
+    def alphabet(self) -> str: ...
+    @property
+    def pattern_length(self) -> int: ...
+    @property
+    def input_length(self) -> int: ...
+
+
+def task_of(
+    of: Settings, occurrences: int | tuple[int, ...] | None = None, noop_share: float | None = None
+) -> RewritingTask:
+    """The task of a cell or of parameters, or the same with other occurrences or no-ops.
+
+    Raises:
+        BadRequest: for settings that contradict each other.
+    """
+    times = occurrences if occurrences is not None else getattr(of, "occurrences", 1)
+    share = noop_share if noop_share is not None else getattr(of, "noop_share", 0.0)
+    return RewritingTask(of.pattern_length, of.input_length, times, share, of.alphabet)
+
+
+def simplest(occurrences: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    """A mixture of one is no mixture."""
+    return occurrences[0] if isinstance(occurrences, tuple) and len(occurrences) == 1 else occurrences
+
+
+def check_rules(params: RewritingParams, task: RewritingTask, most: int) -> None:
+    """Are there so many training rules, and the test rules, under every seed?
+
+    Raises:
+        BadRequest: if not; says how many there are.
+    """
+    learn.rewriting_layout(task)
+    if params.n_test < params.test_rules:
+        raise BadRequest(
+            f"n_test = {params.n_test} is fewer than one example for each of test_rules = {params.test_rules}"
+        )
+    for seed in params.seeds:
+        for name, wanted, there in (
+            ("n_instructions", most, task.capacity("train", seed)),
+            ("test_rules", params.test_rules, task.capacity("test", seed)),
+        ):
+            if wanted > there:
+                raise BadRequest(
+                    f"{name} = {wanted} is more than the {there} rules that {len(params.alphabet)} symbols and "
+                    f"pattern_length = {params.pattern_length} leave for it (seed {seed})"
+                )
+
+
+def lesson(cell: RewritingCell, counts: NDArray[np.int64]) -> Lesson:
+    """Training examples, `counts` of each of the seed's first rules, and exams on `seen` and `unseen` rules.
+
+    The seen exam asks at most `test_rules` of the training rules, evenly spaced; both ask each of their rules equally
+    often, and tell inputs in which x occurs (`op`) from those in which it does not (`noop`) where there are both.
+    """
+    task = task_of(cell)
+    rules = draw_rules(task, len(counts), seed=cell.seed)
+    unseen = draw_rules(task, cell.test_rules, seed=cell.seed, split="test")
+    asked = np.unique(np.linspace(0, len(rules) - 1, min(len(rules), cell.test_rules)).round().astype(np.int64))
+    training = draw_exam(task, rules, np.repeat(np.arange(len(rules)), counts), cell.seed, TRAINING)
+    return Lesson(
+        training.data,
+        {
+            "seen": draw_exam(task, rules, spread(asked, cell.n_test), cell.seed, SEEN),
+            "unseen": draw_exam(task, unseen, spread(np.arange(cell.test_rules), cell.n_test), cell.seed, UNSEEN),
+        },
+    )
+
+
+def draw_exam(task: RewritingTask, rules: Rules, index: NDArray[np.int64], seed: int, stream: int) -> Exam:
+    """One input for each rule number in `index`, from one of the seed's streams."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream,)))
+    inputs = draw_inputs(task, rules, index, seed=rng)
+    kinds = {"op": ~inputs.noop, "noop": inputs.noop} if 0 < task.noop_share < 1 else {}
+    return Exam(learn.encode_rewriting(task, rules, inputs), index, len(rules), kinds)
+
+
+def spread(rules: NDArray[np.int64], n_examples: int) -> NDArray[np.int64]:
+    """So many examples over those rules, each as often as any other or once more."""
+    return np.resize(rules, n_examples)

@@ -1,0 +1,307 @@
+"""What the studies share that train small transformers from scratch: a cell's settings, and how one is measured.
+
+A study says of each cell which examples it learns from and which exams it sits (its `Lesson`); here the model is
+built, trained and graded, alone or in a fleet, and every accuracy gets its interval. Nothing here knows what an
+instruction is.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from labkit import grade, learn
+from labkit.errors import BadRequest
+from labkit.lab import Point, Record
+from labkit.studies.contract import StudyParams
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEARNED = 0.95  # seen accuracy from which a run counts as having learned its training instructions
+LOOKS, QUICK = 6, 300  # points on a learning curve, and the graded examples of each
+WATCHED = 2  # exams on the learning curve: the first ones
+
+MODEL: dict[str, Any] = {"recipe": "fast", "layers": 4, "width": 64, "heads": 2, "steps": 750, "batch_size": 64}
+PAPER_MODEL: dict[str, Any] = {
+    "recipe": "paper",
+    "layers": 6,
+    "width": 256,
+    "heads": 4,
+    "batch_size": 512,
+}
+
+
+class ModelParams(StudyParams):
+    """What a person may set of the models of any such study; the study adds its own dials."""
+
+    seeds: list[int] = Field(min_length=1, description="each seed draws its own instructions, inputs and weights")
+    recipe: Literal["fast", "paper"] = Field(description="fast: this lab's; paper: GPT-2 and AdamW")
+    layers: int = Field(ge=1, le=48, description="transformer blocks")
+    width: int = Field(ge=2, le=16384, description="length of a token's vector")
+    heads: int = Field(ge=1, le=1024, description="attention heads a block; must divide width")
+    expansion: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="perceptron units a block, in widths; None: the recipe's own (fast 0, paper 4)",
+    )
+    steps: int = Field(ge=1, le=1000000000, description="optimiser steps of a model")
+    batch_size: int = Field(ge=1, le=1000000, description="examples a step")
+    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="None: the recipe's own")
+    n_test: int = Field(ge=2, le=10000000, description="graded examples, for each exam")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_the_recipe_decides(cls, given: dict[str, Any]) -> dict[str, Any]:
+        recipe = learn.RECIPES.get(given.get("recipe", ""))
+        own = {"expansion": recipe.EXPANSION, "learning_rate": recipe.LEARNING_RATE} if recipe else {}
+        return own | {name: value for name, value in given.items() if value is not None}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any, info: Any) -> Any:
+        wanted = str(cls.model_fields[info.field_name].annotation)
+        return [value] if wanted.startswith("list[") and not isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _model_holds_together(self) -> "ModelParams":
+        for name, values in self:
+            if isinstance(values, list) and len({str(value) for value in values}) < len(values):
+                raise BadRequest(f"{name} = {values} names a value twice")
+        if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
+            raise BadRequest(f"seeds = {self.seeds}: a seed is 0 or more, and below {2**32}")
+        if self.width % self.heads:
+            raise BadRequest(f"heads = {self.heads} does not divide width = {self.width}")
+        if self.recipe == "paper" and self.expansion == 0:
+            raise BadRequest("expansion = 0: the GPT-2 of the paper recipe has a perceptron in every block; at least 1")
+        return self
+
+
+class ModelCell(Point):
+    """One model: a study adds its dials, so that a cell holds everything its result depends on."""
+
+    seed: int
+    recipe: str
+    recipe_version: int
+    precision: str
+    layers: int
+    width: int
+    heads: int
+    expansion: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    n_test: int
+
+    def layout(self) -> learn.Layout:
+        """How a question and its answer become tokens."""
+        raise NotImplementedError
+
+    def model_shape(self) -> learn.Shape:
+        """The sizes of the cell's model."""
+        layout = self.layout()
+        return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Cells of equal shape can be trained as one fleet."""
+        return self.recipe, self.recipe_version, self.precision, self.batch_size, self.model_shape(), self.layout()
+
+
+C = TypeVar("C", bound=ModelCell)
+
+
+def cells(cell_class: type[C], params: ModelParams, dials: Iterable[Mapping[str, Any]]) -> list[C]:
+    """A cell for each setting of the dials; its other fields are the parameters of the same names.
+
+    The recipe's version and the machine's precision are written into the cell, so that its address changes with them.
+    """
+    shared = {name: value for name, value in params if name in cell_class.model_fields}
+    shared |= {
+        "recipe_version": learn.RECIPES[params.recipe].VERSION,
+        "precision": learn.precision_name(learn.best_device()),
+    }
+    return [cell_class(**{**shared, **dial}) for dial in dials]
+
+
+class Exam(NamedTuple):
+    """Examples to be graded.
+
+    Attributes:
+        data: The questions with their right answers.
+        instruction: The instruction each example belongs to, [N]: the clusters of the intervals.
+        n_instructions: How many there are.
+        kinds: Subsets of the examples, bool [N], that are also graded apart.
+        judge: From the answers in words to which are right, bool [N]; default: those that match exactly.
+    """
+
+    data: learn.Encoded
+    instruction: NDArray[np.int64]
+    n_instructions: int
+    kinds: Mapping[str, NDArray[np.bool_]] = {}
+    judge: Callable[[list[str]], NDArray[np.bool_]] | None = None
+
+    def grade(self, model: nn.Module, layout: learn.Layout, device: str = "cpu", first: int | None = None) -> Tensor:
+        """For each example (or the first few): is the whole answer right? Bool [N]."""
+        data = self.data._replace(tokens=self.data.tokens[:first])
+        found = learn.predict(model, data, device=device)
+        if self.judge and first is None:
+            return torch.from_numpy(self.judge([layout.text(row) for row in found.tolist()]))
+        return grade.exact_match(found, torch.from_numpy(data.tokens[:, data.prompt_length :]).long())
+
+
+class Lesson(NamedTuple):
+    """What a cell's model learns from, and its exams by name; the first, `seen`, decides whether it has learned.
+
+    Learning curves follow the first two exams, by exact match.
+    """
+
+    data: learn.Encoded
+    exams: dict[str, Exam]
+
+
+def measure(cell: C, record: Record, lesson_of: Callable[[C], Lesson]) -> dict[str, Any]:
+    """Train one model and grade it: `measure_many` for one."""
+    (row,) = measure_many([cell], [record], lesson_of)
+    return row
+
+
+def measure_many(
+    cells: Sequence[C], records: Sequence[Record], lesson_of: Callable[[C], Lesson]
+) -> list[dict[str, Any]]:
+    """Train the models of cells of one shape as a fleet, and grade each on its exams.
+
+    Returns:
+        A row a cell: what the training cost; for every exam, and every kind of its examples, the accuracy with its
+        95 % interval (instructions resampled) and the right answers by instruction.
+    """
+    device = learn.best_device()
+    lessons = [lesson_of(cell) for cell in cells]
+    models = [learn.build(cell.recipe, cell.model_shape(), cell.seed).to(device) for cell in cells]
+    layout = cells[0].layout()
+
+    def look(number: int, model: nn.Module, step: int, loss: float, seconds: float) -> None:
+        watched = list(lessons[number].exams.items())[:WATCHED]
+        quick = {
+            f"accuracy_{name}": float(exam.grade(model, layout, device, QUICK).float().mean()) for name, exam in watched
+        }
+        finite = round(loss, 4) if math.isfinite(loss) else None
+        records[number].log(step=step, loss=finite, seconds=round(seconds, 2), **quick)
+
+    trained = learn.train_fleet(
+        models,
+        cells[0].recipe,
+        [
+            learn.Member(lesson.data, cell.seed, cell.steps, cell.learning_rate)
+            for cell, lesson in zip(cells, lessons, strict=True)
+        ],
+        batch_size=cells[0].batch_size,
+        device=device,
+        every=max(1, max(cell.steps for cell in cells) // LOOKS),
+        on_step=look,
+    )
+    rows = []
+    for cell, record, lesson, model, done in zip(cells, records, lessons, models, trained, strict=True):
+        learn.save(record.folder, learn.Learner(model, cell.recipe, cell.model_shape(), layout))
+        row: dict[str, Any] = {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "tokens": done.tokens,
+            "epochs": done.steps * cell.batch_size / len(lesson.data.tokens),
+            "train_seconds": round(done.seconds, 2),
+            "fleet": len(cells),
+            "loss": done.loss if math.isfinite(done.loss) else None,  # None: training diverged
+            "device": device,
+        }
+        for name, exam in lesson.exams.items():
+            row |= _graded(name, exam, exam.grade(model, layout, device))
+        rows.append(row | {"learned": row["accuracy_seen"] >= LEARNED})
+    return rows
+
+
+def _graded(name: str, exam: Exam, right: Tensor) -> dict[str, Any]:
+    """The columns of one exam: of all its examples, and of each kind that occurs."""
+    of = torch.from_numpy(exam.instruction)
+    kinds = {f"{name}_{kind}": torch.from_numpy(which) for kind, which in exam.kinds.items()}
+    row: dict[str, Any] = {}
+    for column, which in {name: torch.ones_like(right), **kinds}.items():
+        if not which.any():
+            continue
+        counts = grade.per_rule_counts(right[which], of[which], exam.n_instructions)
+        estimate = grade.cluster_bootstrap(*counts)
+        row |= {
+            f"accuracy_{column}": estimate.mean,
+            f"accuracy_{column}_lo": estimate.lo,
+            f"accuracy_{column}_hi": estimate.hi,
+            f"{column}_right": np.asarray(counts.right).tolist(),
+            f"{column}_asked": np.asarray(counts.asked).tolist(),
+        }
+    return row
+
+
+def counts(group: "pd.DataFrame", exam: str) -> list[grade.Counts]:
+    """The right answers by instruction, of each model of some rows, for one exam (or `<exam>_<kind>`)."""
+    columns = group[f"{exam}_right"], group[f"{exam}_asked"]
+    return [grade.Counts(np.array(right), np.array(asked)) for right, asked in zip(*columns, strict=True)]
+
+
+def estimate(group: "pd.DataFrame", exam: str) -> grade.Estimate:
+    """The mean accuracy of some models that differ by seed, with its 95 % interval.
+
+    Seeds are resampled and, within a seed, instructions; see `labkit.grade.seed_cluster_bootstrap` for what it assumes.
+    """
+    return grade.seed_cluster_bootstrap(counts(group, exam))
+
+
+def estimates(group: "pd.DataFrame", exams: Sequence[str] = ("unseen", "seen")) -> dict[str, Any]:
+    """What a table says of some models that differ by seed: for each exam `<exam>` (mean) and `<exam>_ci95`."""
+    row: dict[str, Any] = {}
+    for exam in exams:
+        found = estimate(group, exam)
+        row |= {exam: found.mean, f"{exam}_ci95": [found.lo, found.hi], "interval_over": found.over}
+    return row | {"seeds": len(group), "not_learned": int((~group["learned"]).sum())}
+
+
+class Families(NamedTuple):
+    """What `show.growth_chart` needs to draw a curve for each value of a second dial."""
+
+    frame: "pd.DataFrame"
+    curve: list[dict[str, Any]]
+    series: list[Any]
+
+
+def families(
+    frame: "pd.DataFrame", x: str, by: str, exam: str = "unseen", label: Callable[[Any], str] = str
+) -> Families:
+    """One exam along the dial `x`, a series for each value of the dial `by`, in their order of appearance."""
+    from labkit import show
+
+    wide, curve, series = frame.copy(), dict[Any, dict[str, Any]](), []
+    for value in frame[by].unique().tolist():
+        name, rows = label(value), frame[frame[by] == value]
+        wide[name] = rows[f"accuracy_{exam}"]
+        series.append(show.Series(name, name, f"{name} mean", f"{name} ci95"))
+        for at, group in rows.groupby(x):
+            found = estimate(group, exam)
+            row = curve.setdefault(at, {x: at})
+            row |= {f"{name} mean": found.mean, f"{name} ci95": [found.lo, found.hi]}
+    return Families(wide, [curve[at] for at in sorted(curve)], series)
+
+
+def interval(mean: float, ci: Sequence[float]) -> str:
+    """A mean and its interval for people."""
+    return f"{mean:.3f} [{ci[0]:.3f}, {ci[1]:.3f}]"
+
+
+def drawn_note(params: ModelParams, budget: int) -> list[str]:
+    """A warning where the steps do not see the whole budget."""
+    drawn = params.steps * params.batch_size
+    return [
+        f"{params.steps} steps of {params.batch_size} draw {drawn} examples, fewer than budget = {budget}: "
+        f"{budget - drawn} examples of each model are never seen"
+    ] * (drawn < budget)
