@@ -18,6 +18,7 @@ and a mixture counts them once.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -25,7 +26,6 @@ from numpy.typing import NDArray
 
 from labkit.errors import BadRequest, unknown
 from labkit.instructions.rewriting import (
-    _SMALL,
     _SPLITS,
     TEST_SHARE,
     Codes,
@@ -41,6 +41,7 @@ from labkit.instructions.rewriting import (
 Kind = Literal["repeated", "periodic", "mirror"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _STREAM = 20  # this module's spawn key, apart from those of `rewriting`
+_COUNTED = 2**16  # so many strings are counted, more are estimated
 _BLOCK = 2**13  # strings a block of a space's stream; part of the stream's definition
 
 
@@ -74,7 +75,7 @@ def divisors(pattern_length: int, low: int = 1, high: int | None = None) -> list
     return [k for k in range(low, min(high or pattern_length, pattern_length) + 1) if pattern_length % k == 0]
 
 
-def mixture(kinds: Sequence[Kind], ks: Sequence[int]) -> tuple[Space, ...]:
+def mixture(kinds: Sequence[str], ks: Sequence[int]) -> tuple[Space, ...]:
     """Every kind at every k, by k and then by kind in the order of `KINDS`.
 
     Raises:
@@ -94,11 +95,12 @@ def belongs(space: Space, strings: Codes) -> NDArray[np.bool_]:
     Raises:
         BadRequest: when k does not divide the length of the strings.
     """
-    _check_k(space.k, strings.shape[1])
+    (N, p), k = strings.shape, space.k
+    _check_k(k, p)
     if space.kind == "repeated":
-        groups = strings.reshape(len(strings), -1, space.k)
+        groups = strings.reshape(N, p // k, k)
         return (groups == groups[:, :, :1]).all(axis=(1, 2))
-    blocks = strings.reshape(len(strings), space.k, -1)
+    blocks = strings.reshape(N, k, p // k)
     if space.kind == "mirror":
         blocks = blocks.copy()
         blocks[:, 1::2] = blocks[:, 1::2, ::-1]
@@ -118,61 +120,80 @@ def belongs_plain(space: Space, text: str) -> bool:
     return text == "".join(block[::-1] if space.kind == "mirror" and i % 2 else block for i in range(space.k))
 
 
-def capacity(task: RewritingTask, space: Space, split: Split, seed: int) -> int:
-    """How many distinct rules the split holds in a space.
+@lru_cache(maxsize=1024)
+def capacity(task: RewritingTask, space: Space, split: Split | None, seed: int) -> int:
+    """How many distinct rules a space holds in a split, or in all (None).
 
-    Exact up to 2**20 strings, beyond that a lower bound of some billions: half of what 2**20 strings give.
+    Exact up to 2**16 strings, beyond that a lower bound of some millions: half of what 2**16 strings give.
     """
     p, symbols = task.pattern_length, len(task.alphabet)
     _check_k(space.k, p)
     free = p // space.k
-    if symbols**free <= _SMALL:
+    if symbols**free <= _COUNTED:
         letters = np.indices((symbols,) * free, np.uint8).reshape(free, -1)
         pool = _pool(task, space, letters, split, seed).shape[1]
     else:
-        pool = int(_SMALL * (TEST_SHARE if split == "test" else 1 - TEST_SHARE) / 2)
+        pool = int(_COUNTED * {"train": 1 - TEST_SHARE, "test": TEST_SHARE, None: 1}[split] / 2)
     return pool * (pool - 1)
 
 
-def draw_space_rules(
-    task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split = "train"
-) -> Drawn:
-    """n rules of a mixture of spaces, as evenly over the spaces as these allow, x != y, no rule twice.
+def shares(
+    task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split | None = "train"
+) -> dict[Space, int]:
+    """How many of n rules each space of a mixture gives.
 
     One rule a space in turn; a space that has run out (few strings: k near p) is passed over, and the others give its
-    part. x and y are uniform over the space's strings of the split, which a hash of the letters under the seed decides.
+    part. So they are even wherever each space holds enough, and they always sum to n.
 
     Raises:
-        BadRequest: when the spaces together hold fewer than n rules, or k does not divide the pattern length.
+        BadRequest: when the spaces together hold fewer than n rules, or a k does not divide the pattern length.
     """
-    spaces = tuple(
-        s for i, s in enumerate(spaces) if s.k != task.pattern_length or s.k not in [t.k for t in spaces[:i]]
-    )
-    capacities = [capacity(task, space, split, seed) for space in spaces]
-    if n > sum(capacities):
+    one_letter = [space for space in spaces if space.k == task.pattern_length]
+    spaces = [space for space in spaces if space not in one_letter[1:]]
+    most = np.array([capacity(task, space, split, seed) for space in spaces])
+    if n > most.sum():
         raise BadRequest(
-            f"n is {n}, but {' and '.join(map(str, spaces))} hold {sum(capacities)} {split} rules of pattern_length "
-            f"{task.pattern_length} over {len(task.alphabet)} symbols: use {sum(capacities)} at most, or smaller k"
+            f"n_instructions = {n} is more than the {most.sum()} rules that {' and '.join(map(str, spaces))} hold at "
+            f"pattern_length = {task.pattern_length} over {len(task.alphabet)} symbols (seed {seed}): use "
+            f"{most.sum()} at most, or a smaller k"
         )
-    rank = [np.arange(min(n, most)) for most in capacities]
-    of = np.repeat(np.arange(len(spaces)), [len(ranks) for ranks in rank])
-    of = of[np.argsort(np.concatenate(rank), kind="stable")][:n]
-    columns = np.empty((2 * task.pattern_length, n), np.uint8)
-    for i, space in enumerate(spaces):
-        wanted = of == i
-        if wanted.any():
-            stream = _rule_stream(task, space, seed, split)
-            columns[:, wanted] = _first_distinct(stream, int(wanted.sum()), capacities[i], len(task.alphabet))
-    x, y = (np.ascontiguousarray(side.T) for side in np.split(columns, 2))
-    for i, space in enumerate(spaces):
-        if not belongs(space, np.concatenate([x[of == i], y[of == i]])).all():
+    full = np.sort(most)  # the spaces that run out, the smallest first
+    given = np.concatenate([[0], np.cumsum(full)[:-1]])  # what they give together, before each
+    level = max((n - given) // np.arange(len(full), 0, -1))  # the turns that all others take
+    rest = n - np.minimum(most, level).sum()
+    extra = np.flatnonzero(most > level)[:rest]
+    counts = np.minimum(most, level)
+    counts[extra] += 1
+    return dict(zip(spaces, counts.tolist(), strict=True))
+
+
+def draw_space_rules(
+    task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split | None = "train"
+) -> Drawn:
+    """n rules of a mixture of spaces, as evenly over the spaces as `shares` says; raises as it does.
+
+    x and y of a rule are different and uniform over the strings of its space and split, told by a hash of the letters
+    under the seed. `split=None` draws from all strings, for a space that is not trained on.
+    """
+    given = shares(task, spaces, n, seed=seed, split=split)
+    of = np.repeat(np.arange(len(given)), list(given.values()))
+    parts = []
+    for space, count in given.items():
+        stream = _rule_stream(task, space, seed, split)
+        most = capacity(task, space, split, seed)
+        columns = _first_distinct(stream, count, most, len(task.alphabet)) if count else next(stream)[:, :0]
+        sides = np.concatenate(np.split(columns, 2), axis=1).T
+        if not belongs(space, np.ascontiguousarray(sides)).all():
             raise AssertionError(f"a rule drawn from the space {space} does not belong to it")
-    return Drawn(Rules(x, y, task.alphabet), of, spaces)
+        parts.append(columns)
+    turn = np.argsort(np.concatenate([np.arange(count) for count in given.values()]), kind="stable")
+    x, y = (np.ascontiguousarray(side.T) for side in np.split(np.concatenate(parts, axis=1)[:, turn], 2))
+    return Drawn(Rules(x, y, task.alphabet), of[turn], tuple(given))
 
 
-def _rule_stream(task: RewritingTask, space: Space, seed: int, split: Split) -> Iterator[Codes]:
+def _rule_stream(task: RewritingTask, space: Space, seed: int, split: Split | None) -> Iterator[Codes]:
     """Blocks of rules without end, x above y: [2 p, rules of the block]."""
-    key = (_STREAM, _SPLITS.index(split), KINDS.index(space.kind), space.k)
+    key = (_STREAM, (*_SPLITS, None).index(split), KINDS.index(space.kind), space.k)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
     free, symbols = task.pattern_length // space.k, len(task.alphabet)
     while True:
@@ -183,7 +204,7 @@ def _rule_stream(task: RewritingTask, space: Space, seed: int, split: Split) -> 
         yield np.concatenate([x, y])[:, (x != y).any(axis=0)]
 
 
-def _pool(task: RewritingTask, space: Space, letters: Codes, split: Split, seed: int) -> Codes:
+def _pool(task: RewritingTask, space: Space, letters: Codes, split: Split | None, seed: int) -> Codes:
     """The strings [p, M] that free letters [p / k, N] make in a space, less those of other spaces and splits."""
     p = task.pattern_length
     strings = letters[_places(space, p)]
@@ -194,7 +215,7 @@ def _pool(task: RewritingTask, space: Space, letters: Codes, split: Split, seed:
                 if k > space.k or kind != space.kind:
                     other |= belongs(Space(kind, k), np.ascontiguousarray(strings.T))
     strings = strings[:, ~other]
-    return strings[:, _in_split(strings, len(task.alphabet), split, seed)]
+    return strings[:, _in_split(strings, len(task.alphabet), split, seed)] if split else strings
 
 
 def _places(space: Space, p: int) -> Ints:
