@@ -152,8 +152,9 @@ def shares(
     spaces = [space for space in spaces if space not in one_letter[1:]]
     most = np.array([capacity(task, space, split, seed) for space in spaces])
     if n > most.sum():
+        kinds, ks = (", ".join(dict.fromkeys(str(space[i]) for space in spaces)) for i in (0, 1))
         raise BadRequest(
-            f"n_instructions = {n} is more than the {most.sum()} rules that {' and '.join(map(str, spaces))} hold at "
+            f"n_instructions = {n} is more than the {most.sum()} rules of the spaces {kinds} with k = {ks} at "
             f"pattern_length = {task.pattern_length} over {len(task.alphabet)} symbols (seed {seed}): use "
             f"{most.sum()} at most, or a smaller k"
         )

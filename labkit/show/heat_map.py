@@ -69,7 +69,7 @@ def heat_map(
         raise BadRequest(f"the cell of {x} '{twice[0]}' and {y} '{twice[1]}' is given twice")
     low, high = domain
     for number in frame[value]:
-        if number is not None and not low <= number <= high:
+        if not low <= number <= high:
             raise BadRequest(f"{value} = {number}: the domain of the colours is {low:g} to {high:g}")
 
     has = frame[[lo, hi]].notna().all(axis=1)
@@ -90,7 +90,7 @@ def heat_map(
     names = {"labelExpr": "split(datum.label, '\\n')", "labelPadding": 6 + more, "labelAngle": 0, "labelLimit": 0}
     x_axis = alt.Axis(title=x_label or None, orient="top", domain=False, ticks=False, **names)
     y_axis = alt.Axis(title=y_label or None, labelLimit=0, domain=False, ticks=False)
-    across = alt.X("column:N", sort=columns, axis=x_axis).scale(domain=columns, paddingInner=0.03)
+    across = alt.X("column:N", axis=x_axis).scale(domain=columns, paddingInner=0.03)
     down = alt.Y("row:N", axis=y_axis).scale(domain=[str(name) for name in orders[y]], paddingInner=0.05)
     colour = alt.Color("value:Q", title=label).scale(domain=list(domain), range=list(SCALE), interpolate="lab")
     legend = alt.Legend(orient="right", gradientLength=160, gradientThickness=16, tickCount=5)
@@ -106,9 +106,8 @@ def heat_map(
         ),
         base.mark_text(fontSize=13, dy=14).encode(text="interval:N", color=ink),
     ]
-    heading = alt.TitleParams(
-        textwrap.wrap(title, 90) or "", **({"subtitle": textwrap.wrap(subtitle, 130)} if subtitle else {})
-    )
+    below = {"subtitle": textwrap.wrap(subtitle, 130)} if subtitle else {}
+    heading = alt.TitleParams(textwrap.wrap(title, 90) or "", **below)
     size = {"width": CELL_WIDTH * len(columns), "height": CELL_HEIGHT * len(orders[y])}
     return alt.layer(*layers).properties(title=heading, **size)
 
