@@ -254,7 +254,7 @@ def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[s
         x_order=[name for name in COLUMNS.values() if name in drawn],
         x_label="tested on fresh inputs of training rules, and on rules never seen (framed: of a trained class and k)",
         title=finding(summary),
-        subtitle=f"Mean over {summary['rows'][0]['seeds']} seeds; below it the 95 % interval over seeds and rules",
+        subtitle=f"Mean over {max(row['seeds'] for row in summary['rows'])} seed(s); below it the 95 % interval",
     )
 
 
@@ -347,7 +347,7 @@ STUDY = Study(
     paper="Zhang, Wang and Charton 2024: arXiv 2410.04717 (Fig. 4) and 2402.10891",
     minutes={
         "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores",
+        "laptop": "6 to 8 minutes on two cores (estimated)",
         "paper": "days of a GPU (estimated, not run)",
     },
     scales=SCALES,
