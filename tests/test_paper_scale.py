@@ -12,6 +12,9 @@ RULES = {"budget": 2000, "test_rules": 20, "n_test": 20}
 SHRUNK: dict[str, dict[str, Any]] = {  # what is cut is the number of examples and models, never a size
     "diversity_sweep": {**RULES, "n_instructions": [500], "noop_shares": []},
     "long_tail": {**RULES, "n_instructions": [500], "alphas": [0.03]},
+    "semantic_diversity": {**RULES, "n_instructions": [500], "k_ranges": [(3, 60)]},
+    "abstraction": {"budget": 600, "test_rules": 10, "n_test": 20},
+    "markov_programs": {"n_programs": [100], "n_beside": [100], "budget": 2000, "test_programs": 20, "n_test": 20},
     "input_variety": {**RULES, "n_instructions": [200], "variety": [[1, 5, 10, 15, 20]]},
 }
 

@@ -208,7 +208,9 @@ def test_measured_summarised_and_drawn(tmp_path_factory: pytest.TempPathFactory)
     }
     assert all(cell["lo"] <= cell["mean"] <= cell["hi"] for cell in summary["cells"])
     assert sum(cell["own"] for cell in summary["cells"]) == 1 + 3
-    assert [row["agrees"] for row in STUDY.compare(summary, show.published("semantic"))] == ["not tested here"] * 3
+    assert [row["agrees"] for row in STUDY.compare(summary, show.published("semantic_diversity"))] == [
+        "not tested here"
+    ] * 3
     assert show.png(STUDY.chart(frame, summary, [])).startswith(b"\x89PNG")
     learn.load(store.find(frame["address"][0]))
 

@@ -4,9 +4,13 @@ Every source carries its oracle, so that answers are computed and not stored. No
 
     example     what every source draws
     rewriting   string rewriting, one rule an instruction: vectorised, with a plain interpreter beside it
+    spaces      constrained spaces of rewriting rules: repeated, periodic, mirror
     markov      whole Markov algorithms, read from text files; a textbook of them comes along
+    programs    random Markov programs of several rules, many run at once
+    equations   equational rules inside expression trees, judged up to algebra
 """
 
+from labkit.instructions import equations, programs
 from labkit.instructions.example import Example
 from labkit.instructions.rewriting import (
     Inputs,
@@ -20,17 +24,27 @@ from labkit.instructions.rewriting import (
     encode,
     examples,
 )
+from labkit.instructions.spaces import KINDS, UNCONSTRAINED, Space, belongs_plain, divisors, draw_space_rules, mixture
 
 __all__ = [
+    "KINDS",
+    "UNCONSTRAINED",
     "Example",
     "Inputs",
     "RewritingTask",
     "Rule",
     "Rules",
+    "Space",
+    "belongs_plain",
     "decode",
+    "divisors",
     "draw_example_plain",
     "draw_inputs",
     "draw_rules",
+    "draw_space_rules",
     "encode",
+    "equations",
     "examples",
+    "mixture",
+    "programs",
 ]

@@ -25,7 +25,7 @@ from labkit.instructions.example import Example
 Split = Literal["train", "test"]
 TEST_SHARE = 0.1  # of all strings of the pattern's length: only test rules are made of these
 
-_SPLITS: tuple[Split, ...] = get_args(Split)
+SPLITS: tuple[Split, ...] = get_args(Split)
 _SMALL = 2**20  # so many strings are counted, more are estimated
 _BLOCK = 2**14  # strings a block of the rule stream; part of the stream's definition
 _CHUNK = 2**18  # letters of inputs drawn at once, few enough to stay in the cache
@@ -122,12 +122,12 @@ class RewritingTask:
         Exact up to 2**20 strings of the pattern's length. Beyond, a lower bound of some billions: the pool is
         taken for half of what 2**20 strings give, a hundred standard deviations below what to expect.
         """
-        if split not in _SPLITS:
-            raise unknown("split", split, _SPLITS)
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS)
         symbols, p = len(self.alphabet), self.pattern_length
         if symbols**p <= _SMALL:
             every = np.indices((symbols,) * p, np.uint8).reshape(p, -1)
-            pool = int(_in_split(every, symbols, split, seed).sum())
+            pool = int(in_split(every, symbols, split, seed).sum())
         else:
             pool = int(_SMALL * (TEST_SHARE if split == "test" else 1 - TEST_SHARE) / 2)
         return pool * (pool - 1)
@@ -172,7 +172,7 @@ def draw_rules(task: RewritingTask, n: int, *, seed: int, split: Split = "train"
             f"n is {n}, but the {split} split holds {capacity} rules of pattern_length {length} over "
             f"{symbols} symbols: use {capacity} at most, or longer patterns"
         )
-    columns = _first_distinct(_rule_stream(task, seed, split), n, capacity, symbols)
+    columns = first_distinct(_rule_stream(task, seed, split), n, capacity, symbols)
     x, y = (np.ascontiguousarray(side.T) for side in np.split(columns, 2))
     return Rules(x, y, task.alphabet)
 
@@ -188,7 +188,7 @@ def draw_inputs(task: RewritingTask, rules: Rules, index: Ints, *, seed: int | n
         raise BadRequest("the rules were drawn for another alphabet or pattern_length than the task's")
     if not index.size or index.min() < 0 or index.max() >= len(rules):
         raise BadRequest(f"index must hold at least one rule number, and none outside 0 to {len(rules) - 1}")
-    rng = _generator(seed, len(_SPLITS))
+    rng = _generator(seed, len(SPLITS))
     x, y = _as_strings(rules.x), _as_strings(rules.y)
     z, answer = np.empty((2, index.size), f"V{task.input_length}")
     wanted = _wanted_occurrences(task, index, rng)
@@ -258,7 +258,7 @@ def decode(codes: Codes, alphabet: str) -> str:
 # Rules, drawn in columns of codes, [letters, N], so that every step is one pass over a letter of all of them.
 
 
-def _in_split(strings: Codes, symbols: int, split: Split, seed: int) -> NDArray[np.bool_]:
+def in_split(strings: Codes, symbols: int, split: Split, seed: int) -> NDArray[np.bool_]:
     """Which strings [p, N] are the split's: test has the lowest TEST_SHARE of a hash keyed by the seed."""
     hashed = _mix(_numbers(strings, symbols) ^ _mix(np.array([seed % 2**64], np.uint64)))
     return (hashed < np.uint64(int(TEST_SHARE * 2**64))) == (split == "test")
@@ -287,17 +287,17 @@ def _mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _rule_stream(task: RewritingTask, seed: int, split: Split) -> Iterator[Codes]:
     """Blocks of rules without end, x above y: [2 p, rules of the block]."""
-    rng = _generator(seed, _SPLITS.index(split))
+    rng = _generator(seed, SPLITS.index(split))
     symbols, length = len(task.alphabet), task.pattern_length
     while True:
-        strings = _uniform_letters(rng, symbols, length * _BLOCK).reshape(length, _BLOCK)
-        strings = strings[:, _in_split(strings, symbols, split, seed)]
+        strings = uniform_letters(rng, symbols, length * _BLOCK).reshape(length, _BLOCK)
+        strings = strings[:, in_split(strings, symbols, split, seed)]
         half = strings.shape[1] // 2
         x, y = strings[:, :half], strings[:, half : 2 * half]
         yield np.concatenate([x, y])[:, (x != y).any(axis=0)]
 
 
-def _first_distinct(stream: Iterator[Codes], n: int, capacity: int, symbols: int) -> Codes:
+def first_distinct(stream: Iterator[Codes], n: int, capacity: int, symbols: int) -> Codes:
     """The first n different columns of a stream that has `capacity` of them."""
     kept = next(stream)
     while True:
@@ -349,7 +349,7 @@ def _wanted_occurrences(task: RewritingTask, index: Ints, rng: np.random.Generat
 def _arrange(task: RewritingTask, x: NDArray[np.void], times: int, rng: np.random.Generator) -> Codes:
     """Uniform letters [B, n] with x [B] planted at uniform places that do not overlap."""
     B, n, p = x.size, task.input_length, task.pattern_length
-    z = _uniform_letters(rng, len(task.alphabet), B * n).reshape(B, n)
+    z = uniform_letters(rng, len(task.alphabet), B * n).reshape(B, n)
     if times:
         # Subsets of the places that are left when each x is one symbol (Floyd's algorithm, Bentley 1987).
         places = np.empty((times, B), np.int64)
@@ -361,7 +361,7 @@ def _arrange(task: RewritingTask, x: NDArray[np.void], times: int, rng: np.rando
     return z
 
 
-def _uniform_letters(rng: np.random.Generator, symbols: int, count: int) -> Codes:
+def uniform_letters(rng: np.random.Generator, symbols: int, count: int) -> Codes:
     """Codes [count]: blocks of eight letters, drawn as one number each and halved down to single letters."""
     blocks: NDArray[Any] = rng.integers(symbols**8, size=-(-count // 8), dtype=np.uint64)
     for letters, dtype in ((4, np.uint32), (2, np.uint16), (1, np.uint8)):

@@ -26,16 +26,16 @@ from numpy.typing import NDArray
 
 from labkit.errors import BadRequest, unknown
 from labkit.instructions.rewriting import (
-    _SPLITS,
+    SPLITS,
     TEST_SHARE,
     Codes,
     Ints,
     RewritingTask,
     Rules,
     Split,
-    _first_distinct,
-    _in_split,
-    _uniform_letters,
+    first_distinct,
+    in_split,
+    uniform_letters,
 )
 
 Kind = Literal["repeated", "periodic", "mirror"]
@@ -182,7 +182,7 @@ def draw_space_rules(
     for space, count in given.items():
         stream = _rule_stream(task, space, seed, split)
         most = capacity(task, space, split, seed)
-        columns = _first_distinct(stream, count, most, len(task.alphabet)) if count else next(stream)[:, :0]
+        columns = first_distinct(stream, count, most, len(task.alphabet)) if count else next(stream)[:, :0]
         sides = np.concatenate(np.split(columns, 2), axis=1).T
         if not belongs(space, np.ascontiguousarray(sides)).all():
             raise AssertionError(f"a rule drawn from the space {space} does not belong to it")
@@ -194,11 +194,11 @@ def draw_space_rules(
 
 def _rule_stream(task: RewritingTask, space: Space, seed: int, split: Split | None) -> Iterator[Codes]:
     """Blocks of rules without end, x above y: [2 p, rules of the block]."""
-    key = (_STREAM, (*_SPLITS, None).index(split), KINDS.index(space.kind), space.k)
+    key = (_STREAM, (*SPLITS, None).index(split), KINDS.index(space.kind), space.k)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
     free, symbols = task.pattern_length // space.k, len(task.alphabet)
     while True:
-        letters = _uniform_letters(rng, symbols, free * _BLOCK).reshape(free, _BLOCK)
+        letters = uniform_letters(rng, symbols, free * _BLOCK).reshape(free, _BLOCK)
         strings = _pool(task, space, letters, split, seed)
         half = strings.shape[1] // 2
         x, y = strings[:, :half], strings[:, half : 2 * half]
@@ -216,7 +216,7 @@ def _pool(task: RewritingTask, space: Space, letters: Codes, split: Split | None
                 if k > space.k or kind != space.kind:
                     other |= belongs(Space(kind, k), np.ascontiguousarray(strings.T))
     strings = strings[:, ~other]
-    return strings[:, _in_split(strings, len(task.alphabet), split, seed)] if split else strings
+    return strings[:, in_split(strings, len(task.alphabet), split, seed)] if split else strings
 
 
 def _places(space: Space, p: int) -> Ints:

@@ -5,12 +5,13 @@ notebook wears labkit's theme and shows offline.
 """
 
 from labkit.show.charts import UNSEEN_AND_SEEN, Series, example_strip, growth_chart, learning_curves, rank_chart
+from labkit.show.heat_map import heat_map
 from labkit.show.published import published
 from labkit.show.report import tidy, write_report
 from labkit.show.theme import enable, png, svg
 from labkit.show.widgets import ask_widget, explore
 
 __all__ = [
-    "UNSEEN_AND_SEEN", "Series", "ask_widget", "enable", "example_strip", "explore", "growth_chart",
+    "UNSEEN_AND_SEEN", "Series", "ask_widget", "enable", "example_strip", "explore", "growth_chart", "heat_map",
     "learning_curves", "png", "published", "rank_chart", "svg", "tidy", "write_report",
 ]  # fmt: skip
