@@ -1,6 +1,9 @@
 """The long tail: exact budgets by a power law, what they amount to, and the study that trains on them."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +12,9 @@ from scipy.integrate import quad
 from labkit import BadRequest, show, studies
 from labkit.design import allocate, allocate_long_tail, hill_number, shares
 from labkit.lab import sweep
-from labkit.studies.long_tail import STUDY, lesson_of
+from labkit.studies.long_tail import EFFECTIVE, STUDY, lesson_of
+
+PARTS = ("right", "asked")
 
 ALPHAS = st.one_of(st.just("uniform"), st.floats(0.02, 5))
 
@@ -72,7 +77,7 @@ def test_hill_numbers_count_what_they_should() -> None:
 
 
 def test_a_lesson_holds_the_allocation() -> None:
-    cell = STUDY.points(STUDY.resolve({"scale": "smoke", "n_instructions": [20], "alphas": [0.3]}))[0]
+    cell = STUDY.points(STUDY.resolve({"scale": "smoke", "n_instructions": [20], "alphas": [0.3], "even": []}))[0]
     lesson = lesson_of(cell)
     counts = allocate_long_tail(cell.budget, 20, 0.3, floor=1)
     rules = {}
@@ -82,7 +87,7 @@ def test_a_lesson_holds_the_allocation() -> None:
     asked = np.bincount(lesson.exams["seen"].instruction, minlength=20)
     assert np.abs(asked / asked.sum() - counts / counts.sum()).max() < 0.02  # as often as in training
     assert set(lesson.exams["rare"].instruction) == set(range(10, 20))
-    assert lesson.about["hill_2"] == pytest.approx(hill_number(counts, 2), abs=0.06)
+    assert (lesson.about["most_frequent"], lesson.about["rarest"]) == (counts[0], counts[-1])
 
 
 @pytest.mark.parametrize(
@@ -103,24 +108,60 @@ def test_a_bad_request_is_one_sentence(given: dict, complaint: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+def test_even_sets_come_beside_the_others_once() -> None:
+    params = STUDY.resolve({"n_instructions": [300], "alphas": ["uniform", 0.1], "even": [300, 100], "seeds": [7]})
+    assert [(cell.n_instructions, cell.alpha) for cell in STUDY.points(params)] == [
+        (300, "uniform"), (300, 0.1), (100, "uniform"),
+    ]  # fmt: skip
+
+
 def test_it_runs_and_says_what_it_found(own_store: object) -> None:
     params = STUDY.resolve({"scale": "smoke", "steps": 5})
     frame = studies.frame(sweep(STUDY.points(params), STUDY.measure, jobs=0))
-    summary = STUDY.summarise(frame)
-    assert [row["alpha"] for row in summary["cells"]] == ["uniform", "0.1", "uniform", "0.1"]
-    assert all(row["hill_2"] <= row["hill_1"] <= row["hill_0"] for row in summary["cells"])
+    summary = json.loads(json.dumps(STUDY.summarise(frame), allow_nan=False))
+    assert [(row["n_instructions"], row["alpha"]) for row in summary["cells"]] == [
+        (200, "uniform"), (200, "0.1"), (20, "uniform"), (20, "0.1"), (50, "uniform"),
+    ]  # fmt: skip
+    assert all(set(row["effective"]) == set(EFFECTIVE) for row in summary["cells"])
+    assert summary["cells"][0]["effective"] == {
+        name: pytest.approx(200 if "5" not in name else 0) for name in EFFECTIVE
+    }
     assert "have not learned their own training rules" in STUDY.finding(summary)
     assert {row["agrees"] for row in STUDY.compare(summary, show.published("long_tail"))} == {"not tested here"}
     for draw in (STUDY.chart, *STUDY.figures.values()):
         assert draw(frame, summary, show.published("long_tail")).to_dict()
-    assert len(STUDY.summary_table(summary)) == 4
+    assert len(STUDY.summary_table(summary)) == 5
     assert "floor = 1 gives them theirs" in STUDY.notes(params)[-1]
+
+
+def test_the_count_that_decides_is_found() -> None:
+    """Where accuracy is made to hang on the rules with two examples or more, that count explains it best."""
+    params = STUDY.resolve(
+        {"n_instructions": [300, 1000, 3000], "alphas": ["uniform", 0.3, 0.1, 0.03], "seeds": [0, 1]}
+    )
+    rng, rows = np.random.default_rng(0), []
+    for cell in STUDY.points(params):
+        counts = allocate_long_tail(cell.budget, cell.n_instructions, cell.alpha, floor=1)
+        accuracy = 0.95 / (1 + (150 / (counts >= 2).sum()) ** 2)
+        asked = np.full(500, 4)
+        right = {name: rng.binomial(asked, accuracy).tolist() for name in ("unseen", "seen", "rare")}
+        about = {"most_frequent": counts[0], "median": 1, "rarest": 1, "learned": True, "accuracy_unseen": accuracy}
+        columns = {f"{name}_{part}": (right[name], asked.tolist())[part == "asked"] for name in right for part in PARTS}
+        rows.append({**cell.model_dump(), **about, **columns})
+    summary = STUDY.summarise(pd.DataFrame(rows))
+    assert summary["best"] == "rules with 2 examples or more"
+    found = summary["effective"][summary["best"]]
+    assert found["share"] > 0.98
+    assert found["share_ci95"][0] <= found["share"] <= found["share_ci95"][1]
+    assert found["ci95"][0] < 150 < found["ci95"][1]
+    (table,) = STUDY.tables.values()
+    assert len(table(summary)) == len(EFFECTIVE)
 
 
 def test_a_collapse_is_told_from_robustness() -> None:
     row = {"seen": 1.0, "seen_ci95": [1, 1], "unseen_ci95": [0, 1], "not_learned": 0}
     cells = [
-        {**row, "n_instructions": n, "alpha": alpha, "unseen": unseen, "hill_2": n}
+        {**row, "n_instructions": n, "alpha": alpha, "unseen": unseen}
         for n, alpha, unseen in [
             (1000, "uniform", 0.9),
             (1000, "0.1", 0.2),

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from scipy.optimize import least_squares
+from scipy.optimize import curve_fit, least_squares
 from scipy.special import expit
 
 from labkit.errors import BadRequest
-from labkit.grade import Counts, curve, fit_transition
+from labkit.grade import Counts, curve, explained, fit_transition
 from labkit.grade.intervals import ONE_SEED, SEEDS_AND_RULES
 from labkit.grade.transition import SLOPES, _fit
 
@@ -152,3 +152,28 @@ def test_the_curve_is_half_the_plateau_at_the_midpoint():
 def test_a_sweep_that_does_not_pair_up_is_refused(counts, sweep):
     with pytest.raises(BadRequest):
         fit_transition(counts, sweep)
+
+
+def test_what_a_curve_explains_is_scipys_r_squared_of_the_same_fit() -> None:
+    rng = np.random.default_rng(0)
+    numbers = [10, 30, 100, 300, 1000, 3000]
+    truth = [0.9 / (1 + (200 / n) ** 2) for n in numbers]
+    asked = np.full(400, 5)
+    points = [[Counts(rng.binomial(asked, p), asked) for _ in range(3)] for p in truth]
+    found = explained(numbers, points)
+    means = [np.mean([counts.right.sum() / counts.asked.sum() for counts in seeds]) for seeds in points]
+    model = lambda x, middle, slope, plateau: plateau * expit(slope * (x - middle))  # noqa: E731
+    best, _ = curve_fit(model, np.log10(numbers), means, p0=[2.3, 4, 0.9])
+    residual = np.square(means - model(np.log10(numbers), *best)).sum()
+    assert found.share == pytest.approx(1 - residual / np.square(means - np.mean(means)).sum(), abs=1e-4)
+    assert found.share_ci95[0] <= found.share <= found.share_ci95[1]
+    assert found.share > 0.99
+    shuffled = [points[i] for i in (3, 0, 5, 1, 4, 2)]
+    assert explained(numbers, shuffled).share < 0.9
+    assert explained([numbers[i] for i in (3, 0, 5, 1, 4, 2)], shuffled).share == pytest.approx(found.share, abs=0.01)
+
+
+def test_nothing_is_explained_where_a_curve_goes_through_everything_or_nothing_differs() -> None:
+    points = [[Counts(np.full(50, right), np.full(50, 4))] for right in (0, 1, 3)]
+    assert explained([10, 100, 1000], points) == (None, None)
+    assert explained([10, 100, 1000, 2000], [points[1]] * 4) == (None, None)

@@ -7,15 +7,17 @@ of instructions, where generalisation sets in. Nothing here trains.
 
 from labkit.grade.exact import exact_match, per_rule_counts
 from labkit.grade.intervals import Counts, Estimate, cluster_bootstrap, replicates, seed_cluster_bootstrap
-from labkit.grade.transition import Transition, curve, fit_transition
+from labkit.grade.transition import Explained, Transition, curve, explained, fit_transition
 
 __all__ = [
     "Counts",
     "Estimate",
+    "Explained",
     "Transition",
     "cluster_bootstrap",
     "curve",
     "exact_match",
+    "explained",
     "fit_transition",
     "per_rule_counts",
     "replicates",

@@ -128,6 +128,44 @@ def fit_transition(
     return Transition(True, "; ".join(notes), over, *numbers)
 
 
+class Explained(NamedTuple):
+    """The share of the variance between points that a curve explains, with its interval; None where there is none."""
+
+    share: float | None = None
+    share_ci95: tuple[float, float] | None = None
+
+
+def explained(
+    numbers: Sequence[int], per_point: Sequence[Sequence[Counts]], *, draws: int = 500, seed: int = 0
+) -> Explained:
+    """How well one logistic in log10 of `numbers` describes all points, whatever else they differ in.
+
+    One less the squared distances of the points' means from the fitted curve over those from their own mean (R²),
+    points weighted by their models. The interval refits every replicate of the points (`intervals.replicates`); noise
+    within a point can only lower a share, so it errs on the low side.
+
+    Nothing is returned for fewer than 4 distinct numbers, which a curve of three parameters goes through, or for points
+    that do not differ.
+    """
+    order = np.argsort(numbers, kind="stable")
+    decades = np.log10(np.asarray(numbers, dtype=float)[order])
+    points = [per_point[i] for i in order]
+    votes = np.array([float(len(seeds)) for seeds in points])
+    means = np.array([intervals.accuracies(seeds).mean() for seeds in points])
+    if len(set(numbers)) < 4 or np.ptp(means) == 0:
+        return Explained()
+    rng = np.random.default_rng(seed)
+    resampled = np.column_stack([intervals.replicates(seeds, draws=draws, seed=rng) for seeds in points])
+    curves = np.vstack([means, resampled])
+    middles, slopes, plateaus = _fit(decades, curves, votes)
+    fitted = plateaus[:, None] * expit(slopes[:, None] * (decades - middles[:, None]))
+    centre = np.average(curves, axis=1, weights=votes)[:, None]
+    spread = np.maximum(((curves - centre) ** 2) @ votes, 1e-12)
+    share = 1 - ((curves - fitted) ** 2) @ votes / spread
+    lo, hi = percentiles(share[1:])
+    return Explained(float(share[0]), (min(lo, float(share[0])), max(hi, float(share[0]))))
+
+
 def curve(transition: Transition, xs: ArrayLike) -> Floats:
     """The fitted accuracy at `xs` instructions (1 or more; any shape), to draw; NaN if none was located."""
     xs = np.asarray(xs, dtype=float)

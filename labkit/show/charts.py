@@ -108,7 +108,7 @@ def learning_curves(
     x: str = "step",
     y: str = "accuracy_unseen",
     colour: str = "n_instructions",
-    run: str = "seed",
+    run: str = "address",
     x_label: str = "Training step",
     y_label: str = "Exact-match accuracy (share of test examples)",
     colour_label: str = "Training instructions",
@@ -119,8 +119,8 @@ def learning_curves(
 ) -> alt.Chart:
     """Progress during training, a line a model, from pale (few) to dark (many) along the dial of the design.
 
-    `rows` has a row a logged step: `x`, `y`, `colour`, and `run` where models of one colour must be told
-    apart. Raises `BadRequest` for no rows, a missing column, or what a log axis cannot show.
+    `rows` has a row a logged step: `x`, `y`, `colour`, and `run` (or `seed`) where models of one colour must be
+    told apart. Raises `BadRequest` for no rows, a missing column, or what a log axis cannot show.
     """
     log = pd.DataFrame(rows)
     _check(log, [x, y, colour], positive=[c for c, is_log in ((x, log_x), (y, log_y)) if is_log])
@@ -130,10 +130,10 @@ def learning_curves(
         "x": alt.X(f"{x}:Q", title=x_label).scale(type=kind[log_x], nice=False).axis(grid=False, tickCount=6),
         "y": alt.Y(f"{y}:Q", title=y_label).scale(type=kind[log_y]).axis(tickCount=3 if log_y else 5),
         "color": alt.Color(f"{colour}:O", legend=legend).scale(scheme={"name": "viridis", "extent": [1, 0]}),
-        "detail": [alt.Detail(f"{run}:N")] if run in log else [],
-        "tooltip": [c for c in (colour, run, x, y) if c in log],
+        "detail": [alt.Detail(f"{c}:N") for c in (run, "seed") if c in log],
+        "tooltip": [c for c in dict.fromkeys((colour, "seed", run, x, y)) if c in log],
     }
-    drawn = log[[c for c in dict.fromkeys((x, y, colour, run)) if c in log]]
+    drawn = log[[c for c in dict.fromkeys((x, y, colour, run, "seed")) if c in log]]
     lines = alt.Chart(drawn).mark_line(strokeWidth=2.2).encode(**encoding)
     return lines.properties(width=WIDTH, height=HEIGHT, title=_title(title, subtitle))
 

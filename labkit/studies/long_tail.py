@@ -42,12 +42,14 @@ if TYPE_CHECKING:
 NAME = "long_tail"
 RARE = 14  # stream of a seed
 
-EFFECTIVE: Mapping[str, tuple[str, Callable[[Any], float]]] = {
-    "hill_0": ("rules with any example", lambda counts: hill_number(counts, 0)),
-    "hill_1": ("exponential of the entropy", lambda counts: hill_number(counts, 1)),
-    "hill_2": ("1 / chance of two examples sharing a rule", lambda counts: hill_number(counts, 2)),
+EFFECTIVE: Mapping[str, Callable[[Any], float]] = {
+    "rules with any example": lambda counts: hill_number(counts, 0),
+    "rules with 2 examples or more": lambda counts: int((counts >= 2).sum()),
+    "rules with 5 examples or more": lambda counts: int((counts >= 5).sum()),
+    "Hill number of order 1/2": lambda counts: hill_number(counts, 0.5),
+    "Hill number of order 1 (exponential of the entropy)": lambda counts: hill_number(counts, 1),
+    "Hill number of order 2 (1 / chance that two examples share a rule)": lambda counts: hill_number(counts, 2),
 }
-SHOWN = "hill_2"  # the definition of the first chart; the table compares all
 
 LAW = {"law": "weight", "floor": 1, "occurrences": 1}
 SCALES: dict[str, dict[str, Any]] = {
@@ -56,6 +58,7 @@ SCALES: dict[str, dict[str, Any]] = {
         **LAW,
         "n_instructions": [20, 200],
         "alphas": ["uniform", 0.1],
+        "even": [50],
         "seeds": [0],
         "budget": 600,
         "steps": 20,
@@ -67,7 +70,8 @@ SCALES: dict[str, dict[str, Any]] = {
         **SMALL,
         **LAW,
         "n_instructions": [300, 1000, 10_000],
-        "alphas": ["uniform", 1, 0.3, 0.1, 0.03],
+        "alphas": ["uniform", 0.3, 0.1, 0.03],
+        "even": [100, 200],
         "seeds": [0, 1],
     },
     "paper": {
@@ -75,6 +79,7 @@ SCALES: dict[str, dict[str, Any]] = {
         **LAW,
         "n_instructions": [1000, 10_000, 100_000],
         "alphas": ["uniform", 2, 1, 0.5, 0.2, 0.1, 0.07, 0.03],
+        "even": [200, 300, 500],
         "seeds": [0, 1, 2],
     },
 }
@@ -85,6 +90,7 @@ class Params(RewritingParams):
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I")
     alphas: list[float | Literal["uniform"]] = Field(min_length=1, description="exponents of the power law, or uniform")
+    even: list[int] = Field(description="numbers of rules tried evenly spread only, to compare the others with")
     law: Literal["weight", "rank"] = Field(description="what the power law is a density of: rules' weights, or ranks")
     floor: int = Field(ge=0, description="examples that each rule gets before the law shares out the rest")
     occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
@@ -92,12 +98,11 @@ class Params(RewritingParams):
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
-        check_rules(self, task_of(self), max(self.n_instructions))
-        for n in self.n_instructions:
+        check_rules(self, task_of(self), max(self.n_instructions + self.even))
+        for n, alpha in _sets(self):
             if n < 1:
                 raise BadRequest(f"n_instructions = {n}: at least 1 is needed")
-            for alpha in self.alphas:
-                allocate_long_tail(self.budget, n, alpha, law=self.law, floor=self.floor)
+            allocate_long_tail(self.budget, n, alpha, law=self.law, floor=self.floor)
         return self
 
 
@@ -111,30 +116,29 @@ class Cell(RewritingCell):
     floor: int
 
 
+def _sets(params: Params) -> list[tuple[int, float | Literal["uniform"]]]:
+    """The number of rules and the exponent of each training set."""
+    sets = [(n, alpha) for n in sorted(params.n_instructions, reverse=True) for alpha in params.alphas]
+    return list(dict.fromkeys([*sets, *((n, "uniform") for n in sorted(params.even, reverse=True))]))
+
+
 def points(params: Params) -> list[Cell]:
     """A cell for each number of rules, exponent and seed; seeds outermost."""
     dials = [
         {"n_instructions": n, "alpha": alpha, "seed": seed, "occurrences": simplest(params.occurrences)}
         for seed in params.seeds
-        for n in sorted(params.n_instructions, reverse=True)
-        for alpha in params.alphas
+        for n, alpha in _sets(params)
     ]
     return symbolic.cells(Cell, params, dials)
 
 
-def counts_of(cell: Cell | Params, n: int, alpha: float | Literal["uniform"]) -> Any:
-    """Examples by rule, int64 [n]."""
-    return allocate_long_tail(cell.budget, n, alpha, law=cell.law, floor=cell.floor)
-
-
 def lesson_of(cell: Cell) -> symbolic.Lesson:
-    """The budget spread by the law; the row says how many rules that amounts to.
+    """The budget spread by the law.
 
     The seen exam asks each rule as often as training did, the rare exam the rarer half of the rules equally often.
     """
-    counts = counts_of(cell, cell.n_instructions, cell.alpha)
-    about = {name: round(measure(counts), 1) for name, (_, measure) in EFFECTIVE.items()}
-    about |= {"most_frequent": int(counts[0]), "rarest": int(counts[-1]), "median": float(np.median(counts))}
+    counts = allocate_long_tail(cell.budget, cell.n_instructions, cell.alpha, law=cell.law, floor=cell.floor)
+    about = {"most_frequent": int(counts[0]), "rarest": int(counts[-1]), "median": float(np.median(counts))}
     numbers = np.arange(cell.n_instructions)
     usual = np.repeat(numbers, counts)[np.linspace(0, cell.budget - 1, cell.n_test).round().astype(np.int64)]
     drawn = lesson(cell, counts, seen=usual)
@@ -157,58 +161,74 @@ def measure_many(cells: Sequence[Cell], records: Sequence[Record]) -> list[dict[
 def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
     """Accuracies by number of rules and exponent, and how well each effective number explains them.
 
-    For each definition of the effective number, a logistic in its log10 is fitted to all cells (as in the diversity
-    sweep, `labkit.grade.fit_transition`); `explained` is the share of the variance between cells that it leaves out.
+    For each definition of the effective number, a logistic in its log10 is fitted to all sets, as in the diversity
+    sweep (`labkit.grade.fit_transition`, `labkit.grade.explained`).
     """
     rows, votes = [], []
     dials: Any
-    for dials, group in frame.assign(alpha=frame["alpha"].map(str)).groupby(["n_instructions", "alpha"]):
+    for dials, group in frame.assign(alpha=frame["alpha"].map(str)).groupby(["n_instructions", "alpha"], sort=False):
         n, alpha = dials
-        effective = {name: float(group[name].iloc[0]) for name in EFFECTIVE}
         tail = {name: float(group[name].iloc[0]) for name in ("most_frequent", "median", "rarest")}
+        found = symbolic.estimates(group, ("unseen", "seen", "rare"))
         rows.append(
-            {
-                "n_instructions": n,
-                "alpha": alpha,
-                **effective,
-                **tail,
-                **symbolic.estimates(group, ("unseen", "seen", "rare")),
-            }
+            {"n_instructions": n, "alpha": alpha, "effective": _effective(group.iloc[0].to_dict()), **tail, **found}
         )
         votes.append(symbolic.counts(group, "unseen"))
-    means = np.array([row["unseen"] for row in rows])
     explained = {}
     for name in EFFECTIVE:
-        numbers = [max(1, round(row[name])) for row in rows]
-        transition = grade.fit_transition(numbers, votes)
-        fitted = grade.curve(transition, numbers)
-        share = 1 - ((means - fitted) ** 2).sum() / max(((means - means.mean()) ** 2).sum(), 1e-12)
-        explained[name] = {**transition.as_dict(), "explained": None if np.isnan(share) else float(share)}
-    return {"cells": sorted(rows, key=lambda row: (row["n_instructions"], -row[SHOWN])), "effective": explained}
+        numbers = [max(1, round(row["effective"][name])) for row in rows]
+        explained[name] = {
+            **grade.fit_transition(numbers, votes).as_dict(),
+            **grade.explained(numbers, votes)._asdict(),
+        }
+    known = [name for name, row in explained.items() if row["share"] is not None]
+    best = max(known, key=lambda name: explained[name]["share"], default=next(iter(EFFECTIVE)))
+    return {"cells": rows, "effective": explained, "best": best}
+
+
+def _effective(row: Mapping[Any, Any]) -> dict[str, float]:
+    """How many rules a set amounts to, by each definition."""
+    alpha = row["alpha"] if row["alpha"] == "uniform" else float(row["alpha"])
+    counts = allocate_long_tail(
+        int(row["budget"]), int(row["n_instructions"]), alpha, law=row["law"], floor=int(row["floor"])
+    )
+    return {name: round(float(count(counts)), 1) for name, count in EFFECTIVE.items()}
 
 
 def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
-    """Unseen accuracy against the effective number of rules, a curve a number of rules."""
+    """Unseen accuracy against the effective number of rules that explains it best, a curve a number of rules."""
     from labkit import show
 
-    drawn = symbolic.families(frame, SHOWN, "n_instructions", label=lambda n: f"{n:,} rules")
+    best = summary["best"]
+    worth = [max(1.0, _effective(row)[best]) for row in frame.to_dict("records")]
+    drawn = symbolic.families(frame.assign(worth=worth), "worth", "n_instructions", label=lambda n: f"{n:,} rules")
     return show.growth_chart(
         drawn.frame,
         drawn.curve,
-        summary["effective"][SHOWN],
-        x=SHOWN,
-        series=drawn.series,
-        x_label=f"Effective number of rules: {EFFECTIVE[SHOWN][0]} (log scale)",
+        summary["effective"][best],
+        x="worth",
+        series=drawn.series[:6],
+        x_label=f"{best[0].upper()}{best[1:]} (log scale)",
         y_label="Accuracy on unseen rules (share of test examples)",
-        title=finding(summary),
+        title=_explains(summary, best).capitalize(),
     )
+
+
+def _explains(summary: dict[str, Any], name: str) -> str:
+    row = summary["effective"][name]
+    if row["share"] is None:
+        return f"no curve over the number of {name} was fitted"
+    told = interval(row["share"], row["share_ci95"])
+    return f"one curve over the number of {name} explains {told} of the variance between sets"
 
 
 def alpha_chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
     """Unseen accuracy against the exponent, a curve a number of rules; uniform stands at the right end."""
     from labkit import show
 
-    numbers = [alpha for alpha in frame["alpha"] if alpha != "uniform"]
+    several = frame.groupby("n_instructions")["alpha"].transform("nunique") > 1
+    frame = frame[several] if several.any() else frame
+    numbers = [float(alpha) for alpha in frame["alpha"] if alpha != "uniform"]
     end = 4 * max(numbers, default=0.25)
     placed = frame.assign(place=[end if alpha == "uniform" else float(alpha) for alpha in frame["alpha"]])
     drawn = symbolic.families(placed, "place", "n_instructions", label=lambda n: f"{n:,} rules")
@@ -221,24 +241,37 @@ def alpha_chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[
         series=drawn.series,
         x_label=f"Exponent alpha of the power law (log scale; uniform is drawn at {end:g})",
         y_label="Accuracy on unseen rules (share of test examples)",
-        title="The smaller alpha, the more unevenly the examples are spread over the rules",
+        title="From even (right) to uneven (left): " + _ends(summary),
     )
+
+
+def _ends(summary: dict[str, Any]) -> str:
+    """By number of rules, the accuracy at the most and at the least even spread."""
+    told = []
+    for n in dict.fromkeys(row["n_instructions"] for row in summary["cells"]):
+        even, *_, least = [row for row in summary["cells"] if row["n_instructions"] == n] * 2
+        if even is not least:
+            told.append(f"{even['unseen']:.2f} to {least['unseen']:.2f} with {n:,} rules")
+    return "; ".join(told)
 
 
 def finding(summary: dict[str, Any]) -> str:
     """What the study shows, in one sentence with its interval."""
     words = []
     for n in sorted({row["n_instructions"] for row in summary["cells"]}):
-        rows = [row for row in summary["cells"] if row["n_instructions"] == n]
-        least = min(rows, key=lambda row: row[SHOWN])
-        even = max(rows, key=lambda row: row[SHOWN])
-        words.append(
-            f"{n:,} rules: {interval(even['unseen'], even['unseen_ci95'])} at alpha {even['alpha']}, "
-            f"{interval(least['unseen'], least['unseen_ci95'])} at {least['alpha']}"
-        )
+        even, *_, least = [row for row in summary["cells"] if row["n_instructions"] == n] * 2
+        if even["alpha"] != least["alpha"]:
+            words.append(
+                f"{n:,} rules: {interval(even['unseen'], even['unseen_ci95'])} at alpha {even['alpha']}, "
+                f"{interval(least['unseen'], least['unseen_ci95'])} at {least['alpha']}"
+            )
     lazy = sum(row["not_learned"] for row in summary["cells"])
     warning = f" ({lazy} models have not learned their own training rules)" if lazy else ""
-    return "Accuracy on unseen rules from the most to the least even spread. " + "; ".join(words) + warning
+    best = summary["best"]
+    return (
+        f"Accuracy on unseen rules, {'; '.join(words)}. Of {len(EFFECTIVE)} ways to count what a set is worth, "
+        f"{_explains(summary, best)}{warning}"
+    )
 
 
 def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -276,7 +309,7 @@ def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
             "examples a rule (most, median, least)": ", ".join(
                 f"{row[name]:,.0f}" for name in ("most_frequent", "median", "rarest")
             ),
-            **{f"effective ({name})": f"{row[name]:,.0f}" for name in EFFECTIVE},
+            summary["best"]: f"{row['effective'][summary['best']]:,.0f}",
             "unseen accuracy [95 %]": interval(row["unseen"], row["unseen_ci95"]),
             "seen, as in training [95 %]": interval(row["seen"], row["seen_ci95"]),
             "seen, rarer half [95 %]": interval(row["rare"], row["rare_ci95"]),
@@ -292,8 +325,10 @@ def effective_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """A row a definition of the effective number: how much of the accuracies it explains, and its transition."""
     return [
         {
-            "effective number": f"{name}: {EFFECTIVE[name][0]}",
-            "variance between cells explained": "no fit" if row["explained"] is None else f"{row['explained']:.2f}",
+            "what a set is worth": name,
+            "variance between sets explained [95 %]": "no fit"
+            if row["share"] is None
+            else interval(row["share"], row["share_ci95"]),
             "half of the plateau at": f"{row['midpoint']:,.0f} [{row['ci95'][0]:,.0f}, {row['ci95'][1]:,.0f}]"
             if row["located"]
             else "not located",
@@ -314,11 +349,10 @@ def describe(row: dict[str, Any]) -> str:
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     raised = []
-    for n in params.n_instructions:
-        for alpha in params.alphas:
-            wanted = shares(n, alpha, params.law) * params.budget
-            if params.floor and (few := int((wanted < 0.5).sum())):
-                raised.append(f"{few} of {n} rules at alpha = {alpha}")
+    for n, alpha in _sets(params):
+        wanted = shares(n, alpha, params.law) * params.budget
+        if params.floor and (few := int((wanted < 0.5).sum())):
+            raised.append(f"{few} of {n} rules at alpha = {alpha}")
     listed = (
         f"the law alone would leave without an example: {'; '.join(raised)}; floor = {params.floor} gives them theirs"
     )
