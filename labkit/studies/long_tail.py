@@ -217,9 +217,9 @@ def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[s
 def _explains(summary: dict[str, Any], name: str) -> str:
     row = summary["effective"][name]
     if row["share"] is None:
-        return f"no curve over the number of {name} was fitted"
+        return "no curve was fitted"
     told = interval(row["share"], row["share_ci95"])
-    return f"one curve over the number of {name} explains {told} of the variance between sets"
+    return f"one curve over the {name} explains {told} of the variance between sets"
 
 
 def alpha_chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
