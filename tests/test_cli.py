@@ -228,7 +228,7 @@ def test_doctor_names_every_piece(in_ci: bool) -> None:
         (["run", "diversity_sweep", "--set", "alphabet=abc|"], "must not hold '|'"),
         (["run", "diversity_sweep", "--set", "learning_rate=Infinity"], "learning_rate = inf"),
         (["run", "long_tail", "--set", "floor=0"], "rules without examples at budget = 48000: at most"),
-        (["run", "input_variety", "--set", "variety=[1,6]"], "do not fit into input_length 16: use 5 at most"),
+        (["run", "input_variety", "--set", "variety=[1,6]"], "do not fit into input_length 12: use 4 at most"),
         (["run", "semantic_diversity", "--set", "k_ranges=[[4,6]]"], "k = 4 does not divide pattern_length = 6"),
         (["run", "semantic_diversity", "--set", "alphabet=abc"], "is more than the"),
         (["run", "abstraction", "--set", "n_rules=[1000000]"], "at most"),

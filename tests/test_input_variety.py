@@ -8,37 +8,37 @@ from labkit.lab import sweep
 from labkit.studies.input_variety import STUDY, lesson_of
 
 
-def times(tokens: np.ndarray, vocabulary: str, p: int = 3, n: int = 16) -> list[int]:
+def times(tokens: np.ndarray, vocabulary: str, p: int = 3, n: int = 12) -> list[int]:
     """How often x occurs in the input of each sequence."""
     rows = ["".join(vocabulary[token] for token in row) for row in tokens]
     return [row[2 * p + 2 : 2 * p + 2 + n].count(row[:p]) for row in rows]
 
 
 def test_training_and_exams_hold_the_occurrences_they_are_named_for() -> None:
-    params = STUDY.resolve({"scale": "smoke", "variety": [1, 4, [5, 1]], "n_instructions": [20]})
-    once, four, mixed = STUDY.points(params)
-    assert (once.occurrences, four.occurrences, mixed.occurrences) == (1, 4, (1, 5))
-    for cell, wanted in ((once, {1}), (four, {4}), (mixed, {1, 5})):
+    params = STUDY.resolve({"scale": "smoke", "variety": [1, 3, [4, 1]], "n_instructions": [20]})
+    once, three, mixed = STUDY.points(params)
+    assert (once.occurrences, three.occurrences, mixed.occurrences) == (1, 3, (1, 4))
+    for cell, wanted in ((once, {1}), (three, {3}), (mixed, {1, 4})):
         lesson = lesson_of(cell)
         count = lambda data: times(data.tokens, data.vocabulary)  # noqa: E731
         assert set(count(lesson.data)) == set(count(lesson.exams["unseen"].data)) == wanted
         varied = count(lesson.exams["varied"].data)
-        assert set(varied) == {1, 4, 5}
-        assert max(varied.count(t) for t in (1, 4, 5)) - min(varied.count(t) for t in (1, 4, 5)) <= 1
+        assert set(varied) == {1, 3, 4}
+        assert max(varied.count(t) for t in (1, 3, 4)) - min(varied.count(t) for t in (1, 3, 4)) <= 1
     first, other = (lesson_of(cell).exams["varied"].data.tokens for cell in (once, mixed))
     assert np.array_equal(first, other)  # one exam for all
 
 
 def test_a_mixture_of_one_is_no_mixture() -> None:
-    one, other = (STUDY.resolve({"variety": given}) for given in ([2, [5]], [2, 5]))
+    one, other = (STUDY.resolve({"variety": given}) for given in ([2, [4]], [2, 4]))
     assert [p.address for p in STUDY.points(one)] == [p.address for p in STUDY.points(other)]
 
 
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"variety": [1, 6]}, "occurrences 6 of pattern_length 3 do not fit into input_length 16: use 5 at most"),
-        ({"variety": [[1, 9]]}, "occurrences 9 .* use 5 at most"),
+        ({"variety": [1, 6]}, "occurrences 6 of pattern_length 3 do not fit into input_length 12: use 4 at most"),
+        ({"variety": [[1, 9]]}, "occurrences 9 .* use 4 at most"),
         ({"variety": [0]}, "occurrences is 0"),
         ({"variety": []}, "variety"),
         ({"variety": [1, [1]]}, "variety = .* names a value twice"),
@@ -56,7 +56,7 @@ def test_it_runs_and_stands_beside_the_published_table(own_store: object) -> Non
     frame = studies.frame(sweep(STUDY.points(params), STUDY.measure, jobs=0))
     summary = STUDY.summarise(frame)
     published = show.published(STUDY.name)
-    assert {row["occurrences"] for row in summary["cells"]} == {"1", "mixed 1, 5"}
+    assert {row["occurrences"] for row in summary["cells"]} == {"1", "mixed 1, 4"}
     (table,) = STUDY.tables.values()
     rows = table(summary)
     assert {row["x occurs in training"]: row["I = 2,000"] for row in rows if row["table"] == "published"} == {
