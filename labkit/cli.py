@@ -28,6 +28,7 @@ StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name from `la
 Scale = Annotated[str, typer.Option(help="smoke, laptop or paper")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="set a parameter (repeatable)")]
 Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one a core, 0 none")]
+Fleet = Annotated[int | None, typer.Option(min=1, help="models trained as one; default 1 on a CPU, up to 32 on a GPU")]
 
 Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")]
 
@@ -100,6 +101,7 @@ def run_study(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
     jobs: Jobs = None,
+    fleet: Fleet = None,
     executor: Executor = None,
 ) -> None:
     """Execute a study's notebook with papermill and print what it found."""
@@ -121,7 +123,7 @@ def run_study(
             flush=True,
         )
     try:
-        lab.execute(study.notebook(), folder, chosen, store=store, jobs=jobs, executor=executor)
+        lab.execute(study.notebook(), folder, chosen, store=store, jobs=jobs, fleet=fleet, executor=executor)
     except lab.RunFailed as failure:
         leave(str(failure), 1)
     result = json.loads((folder / "result.json").read_text("utf-8"))
@@ -142,6 +144,7 @@ def sweep_study(
     scale: Scale = "laptop",
     settings: Settings = None,
     jobs: Jobs = None,
+    fleet: Fleet = None,
     executor: Executor = None,
 ) -> None:
     """Measure the points of a grid, without a notebook; what the store holds is not measured again."""
@@ -168,6 +171,7 @@ def sweep_study(
         measure_many=study.measure_many,
         store=store,
         jobs=jobs,
+        fleet=fleet,
         executor=executor,
         progress=lab.Progress.default(study.describe),
     )

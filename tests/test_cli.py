@@ -142,6 +142,15 @@ def test_a_sweep_crosses_its_grid_and_reuses_what_a_run_left(
     assert "[3/3]" in done.stdout
 
 
+def test_a_sweep_trains_fleets_where_told_to(own_store: Path) -> None:
+    small = ["--scale", "smoke", "--set", "steps=3", "--set", "noop_shares=[]"]
+    grid = ["--grid", "n_instructions=4,40", "--jobs", "0", "--fleet", "2"]
+    done = labkit("sweep", "diversity_sweep", *small, *grid)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(labkit("results", "diversity_sweep", "--format", "json").stdout)
+    assert [row["fleet"] for row in rows] == [2, 2]
+
+
 def test_a_failing_run_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from labkit import lab
 

@@ -73,7 +73,7 @@ def _bf16() -> Finding:
         return Finding("bf16", has, "on the GPU" if has else "not on this GPU: training stays in float32")
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version of torch
     has = any(getattr(torch.cpu, name, bool)() for name in names)
-    return Finding("bf16", has, "this CPU multiplies it; the small models stay in float32 all the same" if has
+    return Finding("bf16", has, "this CPU has it; small models stay in float32, where their steps are faster" if has
                    else "not on this CPU: training stays in float32")  # fmt: skip
 
 

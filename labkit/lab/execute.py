@@ -72,6 +72,7 @@ def execute(
     *,
     store: Store,
     jobs: int | None = None,
+    fleet: int | None = None,
     executor: str | None = None,
 ) -> Path:
     """Execute a notebook with the given parameters; its printed lines appear on standard output as they come.
@@ -95,6 +96,8 @@ def execute(
     }
     if jobs is not None:
         surroundings["LABKIT_JOBS"] = str(jobs)
+    if fleet is not None:
+        surroundings["LABKIT_FLEET"] = str(fleet)
     if executor is not None:
         surroundings["LABKIT_EXECUTOR"] = executor
     before = {name: os.environ.get(name) for name in surroundings}
