@@ -219,9 +219,11 @@ def test_a_right_answer_in_another_form_counts_for_algebra_alone(measured: pd.Da
             return torch.nn.functional.one_hot(target[ahead], len(layout.vocabulary)).expand(1, tokens.shape[1], -1, -1)
 
     judge = lambda answers: np.array([seen.append(a) or False for a in answers])  # noqa: E731
-    exam._replace(judge=judge).grade(Stub(), layout)
+    matches = exam.matches(Stub())
+    assert matches[0]
+    exam._replace(judge=judge).judged(Stub(), layout, matches)
     assert seen[1:] == [layout.text(target[start:].tolist())] * (cell.n_test - 1)
-    assert exam.grade(Stub(), layout)[0]
+    assert exam.judged(Stub(), layout, matches)[0]
     for name in ("seen", "unseen", "special", "deeper"):
         assert (measured[f"accuracy_{name}"] >= measured[f"accuracy_{name}_string"]).all()
 

@@ -13,7 +13,18 @@ import pytest
 from labkit import __version__
 from labkit.lab import RUN_FILES
 
-SMOKE = ["--scale", "smoke", "--set", "n_instructions=[4,40]", "--set", "steps=5", "--jobs", "1"]
+SMOKE = [
+    "--scale",
+    "smoke",
+    "--set",
+    "noop_shares=[]",
+    "--set",
+    "n_instructions=[4,40]",
+    "--set",
+    "steps=5",
+    "--jobs",
+    "1",
+]
 
 
 def labkit(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -130,7 +141,7 @@ def test_a_sweep_crosses_its_grid_and_reuses_what_a_run_left(
         "diversity_sweep",
         "--grid",
         "n_instructions=4,40,80",
-        *SMOKE[:2],
+        *SMOKE[:4],
         "--set",
         "steps=5",
         "--jobs",

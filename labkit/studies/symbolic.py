@@ -138,7 +138,8 @@ class Exam(NamedTuple):
         instruction: The instruction each example belongs to, [N]: the clusters of the intervals.
         n_instructions: How many there are.
         kinds: Subsets of the examples, bool [N], that are also graded apart.
-        judge: From the answers as texts to which are right, bool [N]; default: those that match exactly.
+        judge: From the answers as texts to which are right, bool [N]; default: those that match exactly. With a judge
+            the row also says how many match, under `<exam>_string`.
     """
 
     data: learn.Encoded
@@ -147,23 +148,22 @@ class Exam(NamedTuple):
     kinds: Mapping[str, NDArray[np.bool_]] = {}
     judge: Callable[[list[str]], NDArray[np.bool_]] | None = None
 
-    def grade(self, model: nn.Module, layout: learn.Layout, device: str = "cpu", first: int | None = None) -> Tensor:
-        """For each example (or the first few): is the whole answer right? Bool [N].
-
-        With a judge, answers that do not match are decoded greedily, as the model would write them, and judged; the
-        first few are graded by exact match alone.
-        """
+    def matches(self, model: nn.Module, device: str = "cpu", first: int | None = None) -> Tensor:
+        """For each example (or the first few): is the whole answer the right one, token by token? Bool [N]."""
         data = self.data._replace(tokens=self.data.tokens[:first])
-        tokens, start = torch.from_numpy(data.tokens).long(), data.prompt_length
-        right = grade.exact_match(learn.predict(model, data, device=device), tokens[:, start:])
-        wrong = torch.nonzero(~right)[:, 0]
-        if self.judge is None or first is not None or not len(wrong):
-            return right
+        answers = torch.from_numpy(data.tokens[:, data.prompt_length :]).long()
+        return grade.exact_match(learn.predict(model, data, device=device), answers)
+
+    def judged(self, model: nn.Module, layout: learn.Layout, matches: Tensor, device: str = "cpu") -> Tensor:
+        """For each example: is the answer right to the judge? Those that do not match are decoded greedily first."""
+        assert self.judge is not None
+        tokens, start = torch.from_numpy(self.data.tokens).long(), self.data.prompt_length
         answers = [layout.text(row) for row in tokens[:, start:].tolist()]
-        for some in wrong.split(512):
-            found = learn.generate(model, tokens[some, :start].to(device), layout.answer).tolist()
-            for place, row in zip(some.tolist(), found, strict=True):
-                answers[place] = layout.text(row)
+        for some in torch.nonzero(~matches)[:, 0].split(512):
+            if len(some):
+                found = learn.generate(model, tokens[some, :start].to(device), layout.answer).tolist()
+                for place, row in zip(some.tolist(), found, strict=True):
+                    answers[place] = layout.text(row)
         return torch.from_numpy(self.judge(answers))
 
 
@@ -200,9 +200,7 @@ def measure_many(
 
     def look(number: int, model: nn.Module, step: int, loss: float, seconds: float) -> None:
         watched = list(lessons[number].exams.items())[:WATCHED]
-        quick = {
-            f"accuracy_{name}": float(exam.grade(model, layout, device, QUICK).float().mean()) for name, exam in watched
-        }
+        quick = {f"accuracy_{name}": float(exam.matches(model, device, QUICK).float().mean()) for name, exam in watched}
         finite = round(loss, 4) if math.isfinite(loss) else None
         records[number].log(step=step, loss=finite, seconds=round(seconds, 2), **quick)
 
@@ -232,7 +230,11 @@ def measure_many(
             "device": device,
         }
         for name, exam in lesson.exams.items():
-            row |= _graded(name, exam, exam.grade(model, layout, device))
+            matches = exam.matches(model, device)
+            if exam.judge:
+                row |= _graded(f"{name}_string", exam, matches)
+                matches = exam.judged(model, layout, matches, device)
+            row |= _graded(name, exam, matches)
         rows.append(row | {"learned": row["accuracy_seen"] >= LEARNED})
     return rows
 
