@@ -183,10 +183,11 @@ def test_the_design_varies_one_dial_at_a_time_or_crosses_them() -> None:
 def test_a_lesson_holds_every_column_and_shares_no_side_with_training() -> None:
     given = {"seeds": [1], "k_ranges": [(3, 6)], "pattern_length": 12, "input_length": 14}
     one, *_, all_three = STUDY.points(STUDY.resolve(given | {"varied": []}))
-    data, exams = lesson_of(all_three)
+    data, exams, _ = lesson_of(all_three)
     assert len(data.tokens) == all_three.budget
     assert list(exams)[:2] == ["seen", "unconstrained"]
-    assert set(exams) == set(COLUMNS)
+    assert set(exams) == {name for name in COLUMNS if "higher" not in name}  # above k = 6 only one letter is left
+    assert exams["one_letter"].n_instructions <= 26
     sides = lambda tokens: {bytes(row) for row in np.concatenate([tokens[:, :12], tokens[:, 13:25]])}  # noqa: E731
     known = sides(data.tokens)
     assert all(bool(sides(exam.data.tokens) & known) == (name == "seen") for name, exam in exams.items())
@@ -201,8 +202,8 @@ def test_measured_summarised_and_drawn(tmp_path_factory: pytest.TempPathFactory)
     summary = STUDY.summarise(frame)
     assert len(summary["rows"]) == 2
     columns = {
-        name for key, name in COLUMNS.items() if not key.endswith("lower")
-    }  # from k = 2 down, only k = 1 is left
+        name for key, name in COLUMNS.items() if not key.endswith(("lower", "higher"))
+    }  # below k = 2 only k = 1 is left, above k = 3 only one letter
     assert {(cell["row"], cell["column"]) for cell in summary["cells"]} == {
         (row["label"], column) for row in summary["rows"] for column in columns
     }
@@ -237,7 +238,8 @@ def fabricated(accuracy: dict[str, float], n: int = 5000, seen: float = 1.0) -> 
 
 
 def test_the_published_outcome_is_recognised_and_so_is_its_opposite() -> None:
-    agrees = lambda rows: [r["agrees"] for r in STUDY.compare(STUDY.summarise(pd.DataFrame(rows)), [])]  # noqa: E731
+    agrees = lambda rows: [r["agrees"] for r in STUDY.compare(STUDY.summarise(pd.DataFrame(rows)), published)]  # noqa: E731
+    published = show.published(STUDY.name)
     three = "+".join(KINDS)
     assert agrees(fabricated({"mirror": 0.0, three: 0.9}) + fabricated({three: 0.1}, n=500)) == ["yes"] * 3
     assert agrees(fabricated({"mirror": 0.9, three: 0.2}) + fabricated({three: 0.6}, n=500)) == ["no"] * 3

@@ -6,9 +6,10 @@ Expressions stand in prefix notation, a symbol a node and no brackets: a² - b²
 Depth counts levels, a single letter being 1, so that both have depth 3; that the paper counts alike is our reading.
 
 Guaranteed: rules are true identities of commutative rings, enumerated without gaps up to a number of symbols a side, so
-that the size of a class is known; no polynomial of a training rule is, up to renaming, one of a test rule of the same
-seed; the first k of n rules are the k rules drawn alone; the left side matches at exactly one place of an input, which
-is then leftmost and outermost. Left open: `equivalent` errs with a probability below 2**-100; inputs may repeat.
+that the size of a class is known; those that only change the order of operands are left out, since swapping operands
+follows them without reading; no polynomial of a training rule is, up to renaming, one of a test rule of the same seed;
+the first k of n rules are the k rules drawn alone; the left side matches at exactly one place of an input, which then
+is leftmost and outermost. Left open: `equivalent` errs with a probability below 2**-100; inputs may repeat.
 """
 
 import random
@@ -16,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import islice, permutations
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -88,6 +89,27 @@ def equivalent(left: str, right: str) -> bool:
     return first == second
 
 
+@cache
+def ordered(expression: str) -> str:
+    """The expression with the operands of every + and * in one order: equal for two that differ in that order alone."""
+    return fold(
+        expression, str, lambda operator, parts: operator + "".join(sorted(parts) if operator in "+*" else parts)
+    )
+
+
+def swapped(expression: str) -> str:
+    """The expression with the operands of its last + or * swapped: an equal form that needs no rule to be found.
+
+    It is the blind baseline of `Equation.equals`. Without such an operator the expression itself.
+    """
+    at = max(expression.rfind(operator) for operator in "+*")
+    if at < 0:
+        return expression
+    first = _end(expression, at + 1)
+    second = _end(expression, first)
+    return expression[: at + 1] + expression[first:second] + expression[at + 1 : first] + expression[second:]
+
+
 class Match(NamedTuple):
     """An instance of a pattern: expression[start:end], and what each metavariable stands for."""
 
@@ -138,22 +160,47 @@ class Equation:
         """The expression rewritten at a match."""
         return expression[: at.start] + _grounded(self.rhs, at.grounding) + expression[at.end :]
 
-    def judge(self, expression: str, answer: str) -> bool:
-        """Is this answer to an expression with a match right, up to algebra?
+    def follows(self, expression: str, answer: str) -> bool:
+        """Does this answer to an expression with a match follow the rule, up to the order of operands?
 
-        Right is what keeps everything around the first match as it was and holds in its place one expression that
-        equals it for all values and is another text: really rewritten, but in any equal form. Whatever does not parse
-        is wrong. String equality is stricter; a study reports both.
+        It keeps everything around the first match as it was, and in its place stands the right side's instance, or what
+        differs from it in the order of operands of + and * alone; not what stood there before. Looser than equal text,
+        stricter than `equals`.
         """
+        match = self.matches(expression)[0]
+        new = self._replaced(expression, answer)
+        wanted = _grounded(self.rhs, match.grounding)
+        return new is not None and ordered(new) == ordered(wanted)
+
+    def equals(self, expression: str, answer: str) -> bool:
+        """Is this answer to an expression with a match right to algebra, whatever rule it took?
+
+        It keeps everything around the first match as it was and holds in its place one expression that equals it for
+        all values and is another text. To swap operands somewhere in the match will do (`swapped`), so that alone it
+        does not tell whether a rule was followed.
+        """
+        match, new = self.matches(expression)[0], self._replaced(expression, answer)
+        return new is not None and equivalent(new, expression[match.start : match.end])
+
+    def polynomial(self) -> int:
+        """A number that two rules share exactly when they speak of one polynomial up to renaming; see `equivalent`."""
+        names = ("".join(new) for new in permutations(METAVARIABLES))
+        sides = (self.lhs.translate(str.maketrans(METAVARIABLES, new)) for new in names)
+        return min(fold(side, _POINT.__getitem__, lambda op, below: _APPLY[op](*below)) for side in sides)
+
+    def _replaced(self, expression: str, answer: str) -> str | None:
+        """What the answer holds in the place of the first match; None where all else is not as it was or it is no new
+        expression."""
         start, end, _ = self.matches(expression)[0]
         before, old, after = expression[:start], expression[start:end], expression[end:]
         new = answer[start : len(answer) - len(after)]
         if before + new + after != answer or new == old or set(new) & set(METAVARIABLES):
-            return False
+            return None
         try:
-            return equivalent(new, old)
+            depth(new)
         except BadRequest:  # malformed
-            return False
+            return None
+        return new
 
 
 class RuleClass(NamedTuple):
@@ -259,16 +306,20 @@ def _match(pattern: str, expression: str, start: int) -> Match | None:
     grounding: dict[str, str] = {}
     place = start
     for symbol in pattern:
-        begin, open_branches = place, 1
-        while open_branches and place < len(expression):
-            open_branches += OPERATORS.get(expression[place], 0) - 1
-            place += 1
-            if symbol in OPERATORS:
-                break
+        begin, place = place, place + 1 if symbol in OPERATORS else _end(expression, place)
         found = expression[begin:place]
         if not found or found != (symbol if symbol in OPERATORS else grounding.setdefault(symbol, found)):
             return None
     return Match(start, place, grounding)
+
+
+def _end(expression: str, start: int) -> int:
+    """Where the branch that starts at a place ends, or the text does."""
+    place, open_branches = start, 1
+    while open_branches and place < len(expression):
+        open_branches += OPERATORS.get(expression[place], 0) - 1
+        place += 1
+    return place
 
 
 def _renamed(expression: str) -> str:
@@ -313,6 +364,7 @@ def _rules(rules: RuleClass) -> list[list[tuple[str, str]]]:
     tests = round(TEST_SHARE * len(order))
     for number in order[:tests] if rules.split == "test" else order[tests:]:
         sides = [(lhs, rhs) for lhs, others in polynomials[number] if depth(lhs) in rules.depths for rhs in others]
+        sides = [(lhs, rhs) for lhs, rhs in sides if ordered(lhs) != ordered(rhs)]
         pool = [(lhs, rhs) for lhs, rhs in sides if rules.special in (None, "^" in lhs + rhs)]
         generator(rules.seed, 1, int(number)).shuffle(pool)
         pools += [pool] * bool(pool)

@@ -59,7 +59,7 @@ class ModelParams(StudyParams):
     @model_validator(mode="before")
     @classmethod
     def _what_the_recipe_decides(cls, given: dict[str, Any]) -> dict[str, Any]:
-        recipe = learn.RECIPES.get(given.get("recipe", ""))
+        recipe = learn.RECIPES.get(str(given.get("recipe")))
         own = {"expansion": recipe.EXPANSION, "learning_rate": recipe.LEARNING_RATE} if recipe else {}
         return own | {name: value for name, value in given.items() if value is not None}
 
@@ -109,8 +109,10 @@ class ModelCell(Point):
         return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
 
     @property
-    def shape(self) -> tuple[Any, ...]:
-        """Cells of equal shape can be trained as one fleet."""
+    def shape(self) -> tuple[Any, ...] | None:
+        """Cells of equal shape can be trained as one fleet, where the recipe can."""
+        if not learn.RECIPES[self.recipe].FLEET:
+            return None
         return self.recipe, self.recipe_version, self.precision, self.batch_size, self.model_shape(), self.layout()
 
 
@@ -138,15 +140,15 @@ class Exam(NamedTuple):
         instruction: The instruction each example belongs to, [N]: the clusters of the intervals.
         n_instructions: How many there are.
         kinds: Subsets of the examples, bool [N], that are also graded apart.
-        judge: From the answers as texts to which are right, bool [N]; default: those that match exactly. With a judge
-            the row also says how many match, under `<exam>_string`.
+        judge: From the answers as texts to verdicts by name, each bool [N]: the one named "" is the exam's, others go
+            under `<exam>_<name>`, and those that match exactly under `<exam>_string`. Default: exact match alone.
     """
 
     data: learn.Encoded
     instruction: NDArray[np.int64]
     n_instructions: int
     kinds: Mapping[str, NDArray[np.bool_]] = {}
-    judge: Callable[[list[str]], NDArray[np.bool_]] | None = None
+    judge: Callable[[list[str]], Mapping[str, NDArray[np.bool_]]] | None = None
 
     def matches(self, model: nn.Module, device: str = "cpu", first: int | None = None) -> Tensor:
         """For each example (or the first few): is the whole answer the right one, token by token? Bool [N]."""
@@ -154,8 +156,10 @@ class Exam(NamedTuple):
         answers = torch.from_numpy(data.tokens[:, data.prompt_length :]).long()
         return grade.exact_match(learn.predict(model, data, device=device), answers)
 
-    def judged(self, model: nn.Module, layout: learn.Layout, matches: Tensor, device: str = "cpu") -> Tensor:
-        """For each example: is the answer right to the judge? Those that do not match are decoded greedily first."""
+    def judged(
+        self, model: nn.Module, layout: learn.Layout, matches: Tensor, device: str = "cpu"
+    ) -> Mapping[str, NDArray[np.bool_]]:
+        """The judge's verdicts. Answers that do not match are decoded greedily first, as the model would write them."""
         assert self.judge is not None
         tokens, start = torch.from_numpy(self.data.tokens).long(), self.data.prompt_length
         answers = [layout.text(row) for row in tokens[:, start:].tolist()]
@@ -164,7 +168,7 @@ class Exam(NamedTuple):
                 found = learn.generate(model, tokens[some, :start].to(device), layout.answer).tolist()
                 for place, row in zip(some.tolist(), found, strict=True):
                     answers[place] = layout.text(row)
-        return torch.from_numpy(self.judge(answers))
+        return self.judge(answers)
 
 
 class Lesson(NamedTuple):
@@ -231,10 +235,12 @@ def measure_many(
         }
         for name, exam in lesson.exams.items():
             matches = exam.matches(model, device)
-            if exam.judge:
-                row |= _graded(f"{name}_string", exam, matches)
-                matches = exam.judged(model, layout, matches, device)
-            row |= _graded(name, exam, matches)
+            if exam.judge is None:
+                row |= _graded(name, exam, matches)
+                continue
+            row |= _graded(f"{name}_string", exam, matches)
+            for verdict, right in exam.judged(model, layout, matches, device).items():
+                row |= _graded(f"{name}_{verdict}" if verdict else name, exam, torch.from_numpy(right))
         rows.append(row | {"learned": row["accuracy_seen"] >= LEARNED})
     return rows
 
