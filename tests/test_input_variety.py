@@ -23,6 +23,8 @@ def test_training_and_exams_hold_the_occurrences_they_are_named_for() -> None:
         count = lambda data: times(data.tokens, data.vocabulary)  # noqa: E731
         assert set(count(lesson.data)) == set(count(lesson.exams["unseen"].data)) == wanted
         varied = count(lesson.exams["varied"].data)
+        for t in (1, 3, 4):
+            assert lesson.exams["varied"].kinds[f"x{t}"].tolist() == [time == t for time in varied]
         assert set(varied) == {1, 3, 4}
         assert max(varied.count(t) for t in (1, 3, 4)) - min(varied.count(t) for t in (1, 3, 4)) <= 1
     first, other = (lesson_of(cell).exams["varied"].data.tokens for cell in (once, mixed))
@@ -57,7 +59,8 @@ def test_it_runs_and_stands_beside_the_published_table(own_store: object) -> Non
     summary = STUDY.summarise(frame)
     published = show.published(STUDY.name)
     assert {row["occurrences"] for row in summary["cells"]} == {"1", "mixed 1, 4"}
-    (table,) = STUDY.tables.values()
+    table, by_number = STUDY.tables.values()
+    assert set(by_number(summary)[0]) == {"x occurs in training", "rules", "1 in the exam", "4 in the exam"}
     rows = table(summary)
     assert {row["x occurs in training"]: row["I = 2,000"] for row in rows if row["table"] == "published"} == {
         "1": "0.71", "10": "0.88", "20": "0.73", "mixed": "0.94",
@@ -71,12 +74,18 @@ def test_it_runs_and_stands_beside_the_published_table(own_store: object) -> Non
 def test_the_verdict_is_on_the_mixture() -> None:
     def verdict(mixed: tuple[float, float], fixed: tuple[float, float]) -> str:
         cells = [
-            {"occurrences": name, "n_instructions": n, "varied": scores[i]}
+            {
+                "occurrences": name,
+                "n_instructions": n,
+                "varied": scores[i],
+                "varied_ci95": [scores[i] - 0.1, scores[i] + 0.1],
+            }
             for i, n in enumerate((100, 1000))
             for name, scores in (("mixed 1, 5", mixed), ("1", fixed))
         ]
         return STUDY.compare({"cells": cells}, show.published(STUDY.name))[0]["agrees"]
 
-    assert verdict((0.5, 0.9), (0.1, 0.8)) == "yes"
+    assert verdict((0.5, 0.9), (0.1, 0.6)) == "yes"
     assert verdict((0.1, 0.2), (0.4, 0.8)) == "no"
-    assert verdict((0.5, 0.2), (0.4, 0.8)) == "in part"
+    assert verdict((0.5, 0.9), (0.4, 0.85)) == "not decided"
+    assert verdict((0.5, 0.2), (0.1, 0.8)) == "no"

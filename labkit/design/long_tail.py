@@ -39,7 +39,8 @@ def shares(n_instructions: int, alpha: Alpha, law: Law = "weight") -> npt.NDArra
     elif law == "rank":
         weights = np.diff((np.arange(n_instructions + 1) / n_instructions) ** alpha)
     else:
-        weights = ((np.arange(n_instructions) + 0.5) / n_instructions) ** (1 / alpha)
+        logs = np.log((np.arange(n_instructions) + 0.5) / n_instructions)
+        weights = np.exp((logs - logs[-1]) / alpha)  # the largest is 1, so that not all can underflow
     return np.asarray(np.sort(weights)[::-1] / weights.sum(), np.float64)
 
 
@@ -53,6 +54,10 @@ def allocate_long_tail(
     Raises:
         BadRequest: when a rule is left without examples; says how many are, and how many rules would work.
     """
+    if floor > budget:
+        raise BadRequest(
+            f"floor = {floor} is more than budget = {budget}: a floor of 1 works for {budget} rules at most"
+        )
     if floor * n_instructions > budget:
         raise BadRequest(
             f"floor = {floor} example(s) for each of n_instructions = {n_instructions} is more than budget = {budget}: "

@@ -50,7 +50,7 @@ class Study:
         describe: A few words for one row, for the progress display.
         finding: One sentence that states what was found, intervals included.
         compare: From the summary and the published records, a row a published statement: `published`, `ours` (with
-            intervals), `agrees` ("yes", "no" or "not tested here"), `source`.
+            intervals), `agrees` ("yes", "no", "not decided" or "not tested here"), `source`.
         summary_table: The rows a person reads first.
         measure_many: `measure` for several points of one shape, where they can be measured together.
         figures: More pictures, by caption: as `chart`.

@@ -2,7 +2,10 @@
 
 Only the leftmost x is to be replaced. Models differ in how often x occurs in their training inputs: a fixed number of
 times, or a mixture in equal parts. Each is graded on unseen rules twice: on inputs like its own (`unseen`), and on
-inputs in which x occurs as often as any of the designs lets it, in equal parts (`varied`), the same for all models.
+inputs in which x occurs as often as any of the designs lets it, in equal parts (`varied`), the same for all models and
+also graded by how often x occurs. Where the mixture is of all these numbers, the varied exam is like its own training
+inputs and unlike everyone else's: that it does best on the whole of it is then no surprise, but where it does worse or
+better on single numbers than a design of just that number is.
 
 Source: Zhang, Wang, Charton, arXiv 2402.10891, Table 1. The paper states neither the input length nor how often x
 occurs in its test inputs; `paper` scale takes inputs of 500, as its study of semantic diversity does.
@@ -12,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from labkit.design import allocate
@@ -83,7 +87,7 @@ class Params(RewritingParams):
     @field_validator("variety")
     @classmethod
     def _in_order(cls, variety: list[int | tuple[int, ...]]) -> list[int | tuple[int, ...]]:
-        return [simplest(tuple(sorted(one)) if isinstance(one, tuple) else one) for one in variety]
+        return [simplest(tuple(sorted(set(one))) if isinstance(one, tuple) else one) for one in variety]
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
@@ -122,7 +126,15 @@ def lesson_of(cell: Cell) -> symbolic.Lesson:
     task = task_of(cell, cell.varied)
     unseen = draw_rules(task, cell.test_rules, seed=cell.seed, split="test")
     varied = draw_exam(task, unseen, spread(np.arange(cell.test_rules), cell.n_test), cell.seed, VARIED)
-    return own._replace(exams={**own.exams, "varied": varied})
+    kinds = {f"x{times}": _occurrences(varied, cell) == times for times in cell.varied}
+    return own._replace(exams={**own.exams, "varied": varied._replace(kinds={**varied.kinds, **kinds})})
+
+
+def _occurrences(exam: symbolic.Exam, cell: Cell) -> NDArray[np.int64]:
+    """How often x occurs in each input, from left to right without overlap: [N]."""
+    p, start = cell.pattern_length, 2 * cell.pattern_length + 2
+    rows = [bytes(row) for row in exam.data.tokens]
+    return np.array([row[start : start + cell.input_length].count(row[:p]) for row in rows])
 
 
 def measure(cell: Cell, record: Record) -> dict[str, Any]:
@@ -146,7 +158,8 @@ def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
     for occurrences in frame["occurrences"].map(named).unique():
         of = frame[frame["occurrences"].map(named) == occurrences]
         for n, group in of.groupby("n_instructions"):
-            found = symbolic.estimates(group, ("varied", "unseen", "seen"))
+            kinds = [f"varied_x{times}" for times in group["varied"].iloc[0]]
+            found = symbolic.estimates(group, ("varied", "unseen", "seen", *kinds))
             rows.append({"occurrences": occurrences, "n_instructions": n, **found})
     return {"cells": rows, "varied": frame["varied"].iloc[0]}
 
@@ -189,7 +202,7 @@ def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[di
     """The published claim that mixed inputs do best, number of rules by number of rules, beside ours.
 
     The paper's numbers of rules and of occurrences are not ours, so cell is not set against cell: what is compared is
-    whether, at each number of rules, the mixture is ahead of every fixed number.
+    whether, at each number of rules, the mixture is ahead of every fixed number by more than the intervals.
     """
     theirs: dict[int, dict[str, float]] = {}
     for record in published:
@@ -204,11 +217,16 @@ def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[di
         mixed = [row for name, row in rows.items() if name.startswith("mixed")]
         fixed = [row for name, row in rows.items() if not name.startswith("mixed")]
         if mixed and fixed and max(row["varied"] for row in rows.values()) >= SOME:
-            verdicts.append(max(r["varied"] for r in mixed) >= max(r["varied"] for r in fixed))
+            low, high = mixed[0]["varied_ci95"]
+            verdicts.append(
+                (low > max(r["varied_ci95"][1] for r in fixed), high < max(r["varied_ci95"][0] for r in fixed))
+            )
             ours.append(f"{n:,} rules: " + ", ".join(f"{k} {r['varied']:.3f}" for k, r in rows.items()))
-    agrees = "not tested here" if not verdicts else "yes" if all(verdicts) else "no" if not any(verdicts) else "in part"
+    ahead, behind = ([verdict[i] for verdict in verdicts] for i in (0, 1))
+    agrees = "yes" if all(ahead) else "no" if any(behind) else "not decided"
+    agrees = agrees if verdicts else "not tested here"
     source = f"{published[0]['source']}, {published[0]['figure']}" if published else ""
-    claim = f"mixed occurrences do best or as well as any at every number of rules ({told})"
+    claim = f"mixed occurrences do best wherever any are followed ({told})"
     return [{"published": claim, "ours": "; ".join(ours) or "not tried", "agrees": agrees, "source": source}]
 
 
@@ -224,6 +242,21 @@ def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
             "seeds": row["seeds"],
             "not learned": row["not_learned"],
             "interval over": row["interval_over"],
+        }
+        for row in summary["cells"]
+    ]
+
+
+def by_number(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row a kind of training input and number of rules, a column a number of occurrences in the exam."""
+    return [
+        {
+            "x occurs in training": row["occurrences"],
+            "rules": row["n_instructions"],
+            **{
+                f"{times} in the exam": interval(row[f"varied_x{times}"], row[f"varied_x{times}_ci95"])
+                for times in summary["varied"]
+            },
         }
         for row in summary["cells"]
     ]
@@ -285,5 +318,5 @@ STUDY = Study(
     notes=notes,
     measure_many=measure_many,
     figures={"Accuracy on unseen rules, on inputs like those of each model's own training.": own_chart},
-    tables={"Ours beside Table 1 of the paper": side_by_side},
+    tables={"Ours beside Table 1 of the paper": side_by_side, "By how often x occurs in the exam": by_number},
 )

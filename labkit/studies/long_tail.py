@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 NAME = "long_tail"
 RARE = 14  # stream of a seed
+GENERALISES = 0.5  # accuracy on unseen rules from which an even spread is said to generalise
 
 EFFECTIVE: Mapping[str, Callable[[Any], float]] = {
     "rules with any example": lambda counts: hill_number(counts, 0),
@@ -117,8 +118,9 @@ class Cell(RewritingCell):
 
 
 def _sets(params: Params) -> list[tuple[int, float | Literal["uniform"]]]:
-    """The number of rules and the exponent of each training set."""
-    sets = [(n, alpha) for n in sorted(params.n_instructions, reverse=True) for alpha in params.alphas]
+    """The number of rules and the exponent of each training set, from even to uneven."""
+    alphas = sorted(params.alphas, key=lambda alpha: -np.inf if alpha == "uniform" else -alpha)
+    sets = [(n, alpha) for n in sorted(params.n_instructions, reverse=True) for alpha in alphas]
     return list(dict.fromkeys([*sets, *((n, "uniform") for n in sorted(params.even, reverse=True))]))
 
 
@@ -267,28 +269,38 @@ def finding(summary: dict[str, Any]) -> str:
             )
     lazy = sum(row["not_learned"] for row in summary["cells"])
     warning = f" ({lazy} models have not learned their own training rules)" if lazy else ""
-    best = summary["best"]
+    shares = {name: row["share"] for name, row in summary["effective"].items() if row["share"] is not None}
+    _, *others = sorted(shares, key=lambda name: -shares[name]) or [""]
+    second = f" (next best: {others[0]}, {shares[others[0]]:.3f})" if others else ""
+    told = f"Accuracy on unseen rules, {'; '.join(words)}. " if words else ""
     return (
-        f"Accuracy on unseen rules, {'; '.join(words)}. Of {len(EFFECTIVE)} ways to count what a set is worth, "
-        f"{_explains(summary, best)}{warning}"
+        f"{told}Of {len(EFFECTIVE)} ways to count what a set is worth, {_explains(summary, summary['best'])}"
+        f"{second}{warning}"
     )
 
 
 def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The published statements beside ours; a set collapses where it falls below half of its most even spread."""
+    """The published statements beside ours; a set collapses where it falls below half of its most even spread.
+
+    Where that spread itself does not generalise (half of the unseen answers right), nothing can collapse. The whole
+    interval must lie on one side of the half for a verdict.
+    """
     rows = []
     for record in published:
         n, collapse = record["n_instructions"], record["side"] == "below"
         of = [r for r in summary["cells"] if (r["n_instructions"] == n if collapse else r["n_instructions"] >= n)]
         tried = [r for r in of if r["alpha"] != "uniform" and float(r["alpha"]) < record.get("alpha", np.inf)]
-        best = {
-            r["n_instructions"]: max(q["unseen"] for q in of if q["n_instructions"] == r["n_instructions"]) for r in of
-        }
-        fell = [r["unseen"] < best[r["n_instructions"]] / 2 for r in tried]
+        even: dict[int, float] = {}
+        for r in summary["cells"]:  # from even to uneven
+            even.setdefault(r["n_instructions"], r["unseen"])
+        tried = [r for r in tried if even[r["n_instructions"]] >= GENERALISES]
+        fell = [r["unseen_ci95"][1] < even[r["n_instructions"]] / 2 for r in tried]
+        held = [r["unseen_ci95"][0] >= even[r["n_instructions"]] / 2 for r in tried]
+        yes, no = (all(fell), any(held)) if collapse else (all(held), any(fell))
         told = "; ".join(
             f"{r['n_instructions']:,} at {r['alpha']}: {interval(r['unseen'], r['unseen_ci95'])}" for r in tried
         )
-        agrees = {True: "yes", False: "no"}[all(fell) if collapse else not any(fell)] if tried else "not tested here"
+        agrees = "not tested here" if not tried else "yes" if yes else "no" if no else "not decided"
         rows.append(
             {
                 "published": record["statement"],
@@ -350,11 +362,11 @@ def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     raised = []
     for n, alpha in _sets(params):
-        wanted = shares(n, alpha, params.law) * params.budget
-        if params.floor and (few := int((wanted < 0.5).sum())):
+        few = int((shares(n, alpha, params.law) * params.budget < 0.5).sum())
+        if params.floor and few:
             raised.append(f"{few} of {n} rules at alpha = {alpha}")
     listed = (
-        f"the law alone would leave without an example: {'; '.join(raised)}; floor = {params.floor} gives them theirs"
+        f"the law alone gives less than half an example to {'; '.join(raised)}: floor = {params.floor} gives each one"
     )
     return symbolic.drawn_note(params, params.budget) + [listed] * bool(raised)
 
