@@ -12,7 +12,16 @@ from pathlib import Path
 import psutil
 import pytest
 from filelock import FileLock
-from toy import ShapedPoint, ToyPoint, square, square_but_not_13, square_many, square_or_die, square_to_nan
+from toy import (
+    ShapedPoint,
+    ToyPoint,
+    square,
+    square_but_not_13,
+    square_many,
+    square_many_or_die,
+    square_or_die,
+    square_to_nan,
+)
 
 from labkit import BadRequest
 from labkit.lab import Progress, Store, SweepFailed, default_fleet, fleets, run_points, sweep
@@ -265,7 +274,8 @@ def test_a_sweep_measures_fleets_where_told_to(
     sweep(points[:1], square, store=store, jobs=0)
     rows = sweep(points, square, measure_many=square_many, store=store, jobs=jobs)
     assert [row["squared"] for row in rows] == [0, 1, 4, 9]
-    assert [row.get("together") for row in rows] == [None, 3, 3, 3]
+    fleet = {0: [3, 3, 3], 2: [2, 2, None]}[jobs]  # of two workers none goes without
+    assert [row.get("together") for row in rows] == [None, *fleet]
     assert rows == sweep(points, square, store=store, jobs=0)  # from the store
     assert len(store.log("toy", rows[1]["address"])) == 1
 
@@ -289,3 +299,22 @@ def test_a_wrong_fleet_size_is_refused_before_anything_starts(store: Store, monk
     assert store.rows("toy") == []
     monkeypatch.delenv("LABKIT_FLEET")
     assert default_fleet() >= 1
+
+
+def test_a_fleet_whose_process_dies_costs_the_culprit_alone(store: Store, worker_path: None) -> None:
+    points = [ShapedPoint(number=n) for n in (1, 13, 2, 3)]
+    outcomes = run_points(points, square_or_die, measure_many=square_many_or_die, store=store, jobs=1, fleet=4)
+    assert [outcome.row and outcome.row["squared"] for outcome in outcomes] == [1, None, 4, 9]
+    assert "the worker process died" in (outcomes[1].error or "")
+
+
+def test_rows_written_before_a_bad_one_are_kept(store: Store) -> None:
+    points = [ShapedPoint(number=n) for n in (1, 2, 3)]
+
+    def third_is_nan(points: list[ShapedPoint], records: list[object]) -> list[dict]:
+        return [{"squared": float("nan") if point.number == 3 else point.number**2} for point in points]
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.measure_many(points, third_is_nan)
+    assert [row["squared"] for row in store.rows("toy")] in ([1, 4], [4, 1])
+    assert not list(store.points_folder("toy").glob(".tmp-*"))

@@ -157,7 +157,7 @@ def test_equal_seeds_give_equal_runs() -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"rules": 0}, "rules is 0"),
+        ({"rules": 0}, "rules = 0: input should be greater than or equal to 1"),
         ({"steps": 4}, "4 steps of 2 rules .* use 3 steps at most"),
         ({"steps": 7, "order_share": 0}, "use 6 steps at most"),
         ({"halts": True, "fewest": 3}, "fewest is 3: use steps = 2 at most"),
@@ -265,7 +265,7 @@ def test_transitions_are_located_where_they_can_be() -> None:
     [
         ({"n_programs": [0]}, "n_programs = 0: at least 1"),
         ({"n_programs": [100_000]}, "100000 is more than budget"),
-        ({"rules": [0]}, "rules is 0"),
+        ({"rules": [0]}, "rules = 0: input should be greater than or equal to 1"),
         ({"run_steps": [3]}, "3 steps of 2 rules .* use 2 steps at most"),
         ({"run_steps": ["stop"]}, "run_steps = "),
         ({"test_programs": 900}, "the test split holds .* programs of 2 rules"),

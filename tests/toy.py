@@ -61,3 +61,7 @@ def square_many(points: Sequence[ShapedPoint], records: Sequence[Record]) -> lis
     """Squares all numbers at once; the row says how many there were."""
     assert len({point.colour for point in points}) == 1
     return [square_but_not_13(p, r) | {"together": len(points)} for p, r in zip(points, records, strict=True)]
+
+
+def square_many_or_die(points: Sequence[ShapedPoint], records: Sequence[Record]) -> list[dict[str, Any]]:
+    return [square_or_die(point, record) for point, record in zip(points, records, strict=True)]

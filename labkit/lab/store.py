@@ -170,8 +170,8 @@ class Store:
         """The rows of different points of one study, in their order; those not finished are measured together.
 
         Raises:
-            Exception: whatever `measure` raised. Of one point alone `error.json` is left; of several nothing is, since
-                the culprit is not known.
+            Exception: whatever `measure` raised, or a row that cannot be written. Of one point alone `error.json` is
+                left; of several the rows written before are kept, and no error, since the culprit is not known.
         """
         folder = self.points_folder(points[0].study)
         (folder / ".locks").mkdir(parents=True, exist_ok=True)
@@ -181,23 +181,24 @@ class Store:
             rows: dict[str, Row | None] = {point.address: self.result(point) for point in points}
             missing = [point for point in points if rows[point.address] is None]
             if missing:
-                scratches = [self._scratch(point) for point in missing]
+                scratches = {point.address: self._scratch(point) for point in missing}
                 try:
-                    with ExitStack() as records:
-                        measured = measure(missing, [records.enter_context(Record(scratch)) for scratch in scratches])
-                    for point, scratch, found in zip(missing, scratches, measured, strict=True):
+                    with ExitStack() as stack:
+                        records = [stack.enter_context(Record(scratch)) for scratch in scratches.values()]
+                        measured = measure(missing, records)
+                    for point, found in zip(missing, measured, strict=True):  # each is safe before the next is written
                         row = {"address": point.address, **point.model_dump(mode="json"), **found}
                         row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-                        write_json(scratch / "result.json", row)
+                        write_json(scratches[point.address] / "result.json", row)
+                        self._move_in(scratches[point.address], self.folder(point))
                         rows[point.address] = row
                 except Exception as error:
                     if len(missing) == 1:
-                        self._fail(missing[0], scratches[0], f"{type(error).__name__}: {error}", traceback.format_exc())
-                    for scratch in scratches:
+                        trace = traceback.format_exc()
+                        self._fail(missing[0], scratches[missing[0].address], f"{type(error).__name__}: {error}", trace)
+                    for scratch in scratches.values():
                         shutil.rmtree(scratch, ignore_errors=True)
                     raise
-                for point, scratch in zip(missing, scratches, strict=True):
-                    self._move_in(scratch, self.folder(point))
             return [whole for point in points if (whole := rows[point.address]) is not None]
 
     def _scratch(self, point: Point) -> Path:

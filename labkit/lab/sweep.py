@@ -15,6 +15,7 @@ cluster that `RAY_ADDRESS` names (all its machines must see the store's folder) 
 workers of `processes` are spawned, not forked: a fork of a process that has used torch threads or CUDA is not safe.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -185,6 +186,7 @@ def run_points(
     progress.start(total=len(unique), already=len(outcomes))
     try:
         run = _here if jobs == 0 else EXECUTORS[executor]
+        size = max(1, min(size, -(-len(missing) // max(jobs, 1))))  # no worker goes without
         for outcome in run(fleets(missing, size), Work(measure, measure_many, store), jobs):
             outcomes[outcome.point.address] = outcome
             progress.step(outcome.row, outcome.error)
@@ -218,12 +220,19 @@ def _attempt(group: list[Point], work: Work) -> list[Outcome]:
         rows = work.store.measure_many(group, work.measure_many)
         return [Outcome(point, row) for point, row in zip(group, rows, strict=True)]
     except Exception as error:
-        if len(group) > 1:  # one of them is to blame, or the fleet is too large for the device
-            half = len(group) // 2
-            return _attempt(group[:half], work) + _attempt(group[half:], work)
-        return [Outcome(group[0], None, f"{type(error).__name__}: {error}", traceback.format_exc())]
+        if len(group) == 1:
+            return [Outcome(group[0], None, f"{type(error).__name__}: {error}", traceback.format_exc())]
     finally:
         torch.set_num_threads(threads)
+    gc.collect()  # the failed fleet is gone before its halves start: the device may have been too small for it
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return [outcome for half in _halves(group) for outcome in _attempt(half, work)]
+
+
+def _halves(group: list[Point]) -> list[list[Point]]:
+    """A fleet that failed as two: one of its points is to blame, or it was too large for the device."""
+    return [group[: len(group) // 2], group[len(group) // 2 :]]
 
 
 class _Worker:
@@ -285,7 +294,11 @@ def _in_workers(groups: Sequence[list[Point]], work: Work, jobs: int) -> Iterato
                 except (EOFError, OSError):  # the process is gone: killed, out of memory, or crashed in native code
                     worker.process.join()
                     error = f"the worker process died (exit code {worker.process.exitcode}; killed or out of memory?)"
-                    outcomes = _lost(worker.group, error, "", work.store)
+                    if len(worker.group) > 1:
+                        queue += _halves(worker.group)
+                        outcomes = []
+                    else:
+                        outcomes = _lost(worker.group, error, "", work.store)
                     workers.remove(worker)
                     if queue:
                         worker = _Worker(work)
@@ -322,6 +335,9 @@ def _on_ray(groups: Sequence[list[Point]], work: Work, jobs: int) -> Iterator[Ou
             try:
                 yield from ray.get(ready)
             except ray.exceptions.RayError as lost:  # the task's process or machine is gone
+                if len(group) > 1:
+                    pending |= {task.remote(half, work): half for half in _halves(group)}
+                    continue
                 error = f"the Ray task was lost: {str(lost).splitlines()[0]}"
                 yield from _lost(group, error, str(lost), work.store)
     finally:

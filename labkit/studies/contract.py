@@ -11,7 +11,7 @@ and collects them, with its question, paper, scales and expected minutes, in a `
 
 import ast
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,11 +90,10 @@ class Study:
         chosen = {name: value for name, value in (given or {}).items() if value is not None}
         for name, value in chosen.items():
             flags = "bool" in str(self.Params.model_fields[name].annotation)
-            many = value if isinstance(value, list | tuple) else [value]
-            if not flags and any(isinstance(one, bool) for one in many):
+            if not flags and any(isinstance(one, bool) for one in _leaves(value)):
                 raise BadRequest(f"{name} = {value!r}: true and false are no values of it")
         scale = chosen.setdefault("scale", "laptop")
-        if scale not in self.scales:
+        if not isinstance(scale, str) or scale not in self.scales:
             raise unknown("scale", str(scale), self.scales)
         try:
             return self.Params(**{**self.scales[scale], **chosen})
@@ -115,7 +114,17 @@ def _sentence(error: ValidationError) -> str:
     if isinstance(cause, BadRequest):
         return str(cause)
     message = first["msg"].removesuffix(" after validation, not 0")
-    return f"{first['loc'][0]} = {first['input']!r}: {message[0].lower()}{message[1:]}"
+    name = f"{first['loc'][0]} = " if first["loc"] else ""
+    return f"{name}{first['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """What a value holds, lists in lists taken apart."""
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _leaves(one)
+    else:
+        yield value
 
 
 def parse_value(text: str) -> Any:

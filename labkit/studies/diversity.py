@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "diversity_sweep"
+HARDLY = 0.05  # accuracies that lie this near hardly differ
 
 # One dictionary a scale; every resolved value is printed by the notebook.
 SCALES: dict[str, dict[str, Any]] = {
@@ -144,10 +145,11 @@ def measure_many(cells: Sequence[Cell], records: Sequence[Record]) -> list[dict[
 def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
     """Mean accuracies by number of instructions, where generalisation sets in, and the same by share of no-ops.
 
-    The curve and the transition are of the share of no-ops that most models have. Intervals resample seeds, and rules
-    within a seed (`labkit.grade.intervals`); the transition is a logistic in log10 I (`labkit.grade.transition`).
+    The curve and the transition are of the first row's share of no-ops: `points` puts the main design first. Intervals
+    resample seeds, and rules within a seed (`labkit.grade.intervals`); the transition is a logistic in log10 I
+    (`labkit.grade.transition`).
     """
-    main = frame["noop_share"].value_counts().sort_index().idxmax()
+    main = frame["noop_share"].iloc[0]
     curve, votes, noops = [], [], []
     for n, group in frame[frame["noop_share"] == main].groupby("n_instructions"):
         found = symbolic.estimates(group)
@@ -183,7 +185,7 @@ def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[s
     """Seen and unseen accuracy against the number of instructions, every seed visible, the published steps beside."""
     from labkit import show
 
-    main = frame["noop_share"].value_counts().sort_index().idxmax()
+    main = frame["noop_share"].iloc[0]
     return show.growth_chart(
         frame[frame["noop_share"] == main],
         summary["curve"],
@@ -275,9 +277,11 @@ def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[di
                 by_count.setdefault(row["n_instructions"], []).append(row)
         several = {n: of for n, of in by_count.items() if len(of) > 1}
         spans = {n: (min(r["op"] for r in of), max(r["op"] for r in of)) for n, of in several.items()}
-        overlap = [max(r["op_ci95"][0] for r in of) <= min(r["op_ci95"][1] for r in of) for of in several.values()]
+        apart = [max(r["op_ci95"][0] for r in of) > min(r["op_ci95"][1] for r in of) for of in several.values()]
+        alike = [hi - lo <= HARDLY for lo, hi in spans.values()]
+        verdict = None if not spans else "no" if any(apart) else "yes" if all(alike) else "not decided"
         told = "; ".join(f"{n:,} rules: has-op {lo:.3f} to {hi:.3f} over the shares" for n, (lo, hi) in spans.items())
-        rows.append(_row(record, told, all(overlap) if overlap else None))
+        rows.append({**_row(record, told, None), **({"agrees": verdict} if verdict else {})})
     return rows
 
 

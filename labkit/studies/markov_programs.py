@@ -17,7 +17,7 @@ No paper has this task: it joins the rules and the diversity sweep of arXiv 2402
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,9 @@ class Params(ModelParams):
     """What a person may set; see `SCALES` for the values each scale gives."""
 
     n_programs: list[int] = Field(min_length=1, description="numbers of training programs I, one model each")
-    rules: list[int] = Field(min_length=1, description="rules a program R; the first is the steps dial's")
+    rules: list[Annotated[int, Field(ge=1, le=100)]] = Field(
+        min_length=1, description="rules a program R; the first is the steps dial's"
+    )
     run_steps: list[int | Literal["halt"]] = Field(
         min_length=1, description='steps to the answer, or "halt"; the first is the rules dial\'s'
     )
@@ -244,13 +246,8 @@ def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
             there = [exam for exam in exams if f"{exam}_right" in group and group[f"{exam}_right"].notna().all()]
             curve.append({"rules": rules, "run_steps": steps, "n_programs": n, **symbolic.estimates(group, there)})
         settings.append({"rules": rules, "run_steps": steps, **grade.fit_transition(tried, votes).as_dict()})
-    centre = {"rules": int(_usual(frame["rules"])), "run_steps": _usual(of_steps)}
+    centre = {"rules": int(frame["rules"].iloc[0]), "run_steps": of_steps.iloc[0]}  # `points` puts it first
     return {"centre": centre, "transitions": settings, "curve": curve}
-
-
-def _usual(column: "pd.Series[Any]") -> Any:
-    """The value that most models have: that of the centre of the design."""
-    return column.value_counts().sort_index().idxmax()
 
 
 def _named(row: Any) -> str:

@@ -40,7 +40,9 @@ PAPER_MODEL: dict[str, Any] = {
 class ModelParams(StudyParams):
     """What a person may set of the models of any such study; the study adds its own dials."""
 
-    seeds: list[int] = Field(min_length=1, description="each seed draws its own instructions, inputs and weights")
+    seeds: list[int] = Field(
+        min_length=1, max_length=1000, description="each seed draws its own instructions, inputs and weights"
+    )
     recipe: Literal["fast", "paper"] = Field(description="fast: this lab's; paper: GPT-2 and AdamW")
     layers: int = Field(ge=1, le=48, description="transformer blocks")
     width: int = Field(ge=2, le=16384, description="length of a token's vector")
@@ -53,7 +55,7 @@ class ModelParams(StudyParams):
     )
     steps: int = Field(ge=1, le=1000000000, description="optimiser steps of a model")
     batch_size: int = Field(ge=1, le=1000000, description="examples a step")
-    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="None: the recipe's own")
+    learning_rate: float | None = Field(default=None, gt=0, le=1000, description="None: the recipe's own")
     n_test: int = Field(ge=2, le=10000000, description="graded examples, for each exam")
 
     @model_validator(mode="before")
