@@ -212,7 +212,9 @@ def noop_chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[d
             rows["accuracy_op"] = rows["accuracy_op"].where(rows["noop_share"] > 0, rows["accuracy_unseen"])
         curve: dict[int, dict[str, Any]] = {}
         series = []
-        for share in sorted(rows["noop_share"].unique()):
+        for share in sorted(
+            rows["noop_share"].unique(), key=lambda share: (share == 0, share)
+        ):  # equal colours in both
             name = f"{share:.0%} no-ops"
             of = [row for row in summary["noops"] if row["noop_share"] == share and kind in row]
             if of:
