@@ -56,7 +56,7 @@ SMALL = {
     "alphabet": "abcdefghijklmnopqrstuvwxyz",
     "mixtures": ALL,
     "k_ranges": [(2, 3), (3, 3)],
-    "n_instructions": [5000, 500, 50],
+    "n_instructions": [5000, 500],
     "crossed": [],
     "varied": ALL[-1:],
     "pattern_length": 6,
