@@ -302,7 +302,7 @@ STUDY = Study(
     paper="Zhang, Wang and Charton 2024: arXiv 2402.10891 (Table 1)",
     minutes={
         "smoke": "under 1 minute",
-        "laptop": "5 to 8 minutes on two cores",
+        "laptop": "6 to 8 minutes on two cores",
         "paper": "days of a GPU (estimated, not run)",
     },
     scales=SCALES,

@@ -377,7 +377,7 @@ STUDY = Study(
     paper="Zhang, Wang and Charton 2024: arXiv 2402.10891 (Fig. 3) and 2405.19787",
     minutes={
         "smoke": "under 1 minute",
-        "laptop": "5 to 8 minutes on two cores",
+        "laptop": "6 to 8 minutes on two cores",
         "paper": "hours of a GPU (estimated, not run)",
     },
     scales=SCALES,
