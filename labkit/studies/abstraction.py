@@ -52,7 +52,7 @@ SMALL: dict[str, Any] = {
     **symbolic.MODEL,
     "n_rules": [40, 160, 1000],
     "mix_rules": 160,
-    "diverse_shares": [0.0, 0.2, 0.5, 0.8, 1.0],
+    "diverse_shares": [0.0, 0.2, 0.5, 1.0],
     "seeds": [0, 1, 2],
     "budget": 38_400,
     "depths": [3, 4],
