@@ -61,7 +61,7 @@ SCALES: dict[str, dict[str, Any]] = {
     },
     "laptop": {
         **LONGER,
-        "n_instructions": [100, 300, 1000],
+        "n_instructions": [300, 1000],
         "variety": [1, 2, 4, [1, 2, 3, 4]],
         "seeds": [0, 1],
     },
