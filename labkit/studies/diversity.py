@@ -285,9 +285,8 @@ def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[di
         alike = [hi - lo <= HARDLY for lo, hi in spans.values()]
         alone = any(row["seeds"] == 1 for of in several.values() for row in of)  # then seeds may be all that differs
         verdict = "not decided" if alone else "no" if any(apart) else "yes" if all(alike) else "not decided"
-        verdict = verdict if spans else None
         told = "; ".join(f"{n:,} rules: has-op {lo:.3f} to {hi:.3f} over the shares" for n, (lo, hi) in spans.items())
-        rows.append({**_row(record, told, None), **({"agrees": verdict} if verdict else {})})
+        rows.append(_row(record, told, None) | ({"agrees": verdict} if spans else {}))
     return rows
 
 
