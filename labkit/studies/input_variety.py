@@ -7,6 +7,8 @@ also graded by how often x occurs. Where the mixture is of all these numbers, th
 inputs and unlike everyone else's: that it does best on the whole of it is then no surprise, but where it does worse or
 better on single numbers than a design of just that number is.
 
+At laptop scale four patterns of 3 fill an input of 12, so that the design of four occurrences sees nothing but x.
+
 Source: Zhang, Wang, Charton, arXiv 2402.10891, Table 1. The paper states neither the input length nor how often x
 occurs in its test inputs; `paper` scale takes inputs of 500, as its study of semantic diversity does.
 """
