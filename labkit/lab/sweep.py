@@ -73,8 +73,8 @@ def default_fleet() -> int:
     """How many points of one shape are measured together: `$LABKIT_FLEET`, else 32 on a GPU and 1 on a CPU.
 
     A GPU is idle most of the time while it trains one small model. A CPU core is not: its training steps are bound by
-    memory traffic, which a fleet multiplies. There a fleet gained a tenth at best (LABLOG.md, "the fleet"), which is not
-    worth that a kill costs all its members instead of one: so a process a core with one model each.
+    memory traffic, which a fleet multiplies. There a fleet gained a tenth at best (LABLOG.md, "the fleet"), not worth
+    that a kill costs all its members instead of one: so a process a core with one model each.
     """
     given = os.environ.get("LABKIT_FLEET")
     if given and not (given.isdecimal() and int(given) > 0):
