@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit import __version__
+from labkit import __version__, studies
 from labkit.lab import RUN_FILES
 
 SMOKE = [
@@ -56,10 +56,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, subproces
 
 
 def test_studies_are_listed_a_line_each() -> None:
-    (line,) = labkit("studies").stdout.strip().splitlines()
-    assert line.startswith("diversity_sweep: How many different instructions")
+    lines = {line.split(":")[0]: line for line in labkit("studies").stdout.strip().splitlines()}
+    assert list(lines) == list(studies.every())
+    assert lines["diversity_sweep"].startswith("diversity_sweep: How many different instructions")
     for words in ("2402.10891", "smoke", "laptop", "paper"):
-        assert words in line
+        assert words in lines["diversity_sweep"]
 
 
 @pytest.mark.slow
