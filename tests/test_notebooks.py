@@ -136,5 +136,5 @@ def test_it_runs_under_plain_nbclient_too(name: str, own_store: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"params.yaml", "provenance.json", "report.html", "result.json"}
     kinds = {kind for cell in code_cells(notebook) for output in cell.outputs for kind in output.get("data", {})}
     assert "image/png" in kinds
-    widgets = any("_widget(" in cell.source or "show.explore(" in cell.source for cell in code_cells(notebook))
-    assert ("application/vnd.jupyter.widget-view+json" in kinds) == widgets
+    if any("_widget(" in cell.source or "show.explore(" in cell.source for cell in code_cells(notebook)):
+        assert "application/vnd.jupyter.widget-view+json" in kinds  # the progress bar is one, too
