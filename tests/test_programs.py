@@ -157,7 +157,7 @@ def test_equal_seeds_give_equal_runs() -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"rules": 0}, "rules = 0: input should be greater than or equal to 1"),
+        ({"rules": 0}, "rules is 0"),
         ({"steps": 4}, "4 steps of 2 rules .* use 3 steps at most"),
         ({"steps": 7, "order_share": 0}, "use 6 steps at most"),
         ({"halts": True, "fewest": 3}, "fewest is 3: use steps = 2 at most"),
