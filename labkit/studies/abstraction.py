@@ -431,7 +431,7 @@ STUDY = Study(
     paper="Zhang, Wang and Charton 2024: arXiv 2410.04717 (section 3, Fig. 5)",
     minutes={
         "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores",
+        "laptop": "6 to 8 minutes on two cores (estimated)",
         "paper": "one to two hours of a GPU (estimated, not run)",
     },
     scales=SCALES,

@@ -368,7 +368,7 @@ STUDY = Study(
     paper="Zhang, Wang and Charton 2024: arXiv 2402.10891, 2405.19787 and 2410.04717 (Fig. 2a)",
     minutes={
         "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores",
+        "laptop": "6 to 8 minutes on two cores (estimated)",
         "paper": "hours of a GPU (estimated, not run)",
     },
     scales=SCALES,

@@ -304,7 +304,7 @@ STUDY = Study(
     paper="Zhang, Wang and Charton 2024: arXiv 2402.10891 (Table 1)",
     minutes={
         "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores",
+        "laptop": "6 to 8 minutes on two cores (estimated)",
         "paper": "days of a GPU (estimated, not run)",
     },
     scales=SCALES,

@@ -354,7 +354,7 @@ STUDY = Study(
     paper="Zhang, Wang and Charton 2024: arXiv 2410.04717 (Fig. 4) and 2402.10891",
     minutes={
         "smoke": "under 1 minute",
-        "laptop": "6 to 9 minutes on two cores",
+        "laptop": "6 to 9 minutes on two cores (estimated)",
         "paper": "days of a GPU (estimated, not run)",
     },
     scales=SCALES,

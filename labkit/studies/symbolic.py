@@ -6,6 +6,7 @@ instruction is.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
@@ -101,9 +102,9 @@ class ModelCell(Point):
     learning_rate: float
     n_test: int
 
+    @abstractmethod
     def layout(self) -> learn.Layout:
         """How a question and its answer become tokens."""
-        raise NotImplementedError
 
     def model_shape(self) -> learn.Shape:
         """The sizes of the cell's model."""
