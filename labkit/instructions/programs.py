@@ -213,10 +213,11 @@ def draw_runs(task: ProgramTask, programs: Programs, index: Ints, *, seed: int |
     for _ in range(_MAX_ROUNDS):
         of = index[pending]
         found = run_programs(programs, of, _planted(task, programs.x[of], rng), task.steps)
+        fresh: Sequence[NDArray[Any]] = found
         right = found.halted & (found.steps >= task.fewest) if task.halts else found.steps == task.steps
         if task.asks_order:
             right &= found.ordered == ordered[pending]
-        for column, values in zip(columns, found, strict=True):
+        for column, values in zip(columns, fresh, strict=True):
             column[pending[right]] = values[right]
         pending = pending[~right]
         if not pending.size:
