@@ -45,5 +45,5 @@ $(LAB): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV): $(LAB)
-	@$(PIP) --editable '.[lab,ray,dev]'
+	@$(PIP) --editable '.[lab,qlora,code,ray,dev]'
 	@touch $@
