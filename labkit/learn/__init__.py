@@ -1,12 +1,14 @@
 """What learns: the small transformer and its two recipes, and the one training loop they share, for one model or many.
 
 Each file is meant to be read as teaching material: `transformer` (the model), `fast` and `paper` (the recipes),
-`encoding` (from examples to tokens), `train` (the loop), `checkpoint` (saved, reloaded and asked).
+`encoding` and `text` (from examples to
+tokens), `train` (the loop), `checkpoint` (saved, reloaded and asked).
 """
 
 from labkit.learn.checkpoint import Answer, Learner, ask, build, load, save
 from labkit.learn.encoding import Encoded, Layout, encode_rewriting, rewriting_layout
 from labkit.learn.paper import gpt2_configuration
+from labkit.learn.text import TextLayout, pieces
 from labkit.learn.train import (
     RECIPES,
     Member,
@@ -28,6 +30,7 @@ __all__ = [
     "Learner",
     "Member",
     "Shape",
+    "TextLayout",
     "Trained",
     "ask",
     "best_device",
@@ -36,6 +39,7 @@ __all__ = [
     "generate",
     "gpt2_configuration",
     "load",
+    "pieces",
     "precision_name",
     "predict",
     "rewriting_layout",

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +14,7 @@ from torch import nn
 from labkit.errors import BadRequest, unknown
 from labkit.instructions import Rule
 from labkit.learn.encoding import Layout
+from labkit.learn.text import TextLayout
 from labkit.learn.train import RECIPES, generate
 from labkit.learn.transformer import Shape
 
@@ -24,7 +25,7 @@ class Learner(NamedTuple):
     model: nn.Module
     recipe: str
     shape: Shape
-    layout: Layout
+    layout: Layout | TextLayout
 
     def answer(self, question: Sequence[str]) -> str:
         """The model's answer to one question, given in parts, by greedy decoding.
@@ -33,7 +34,7 @@ class Learner(NamedTuple):
             BadRequest: for a symbol outside the alphabet, or lengths the model was not trained on.
         """
         prompt = torch.from_numpy(self.layout.prompt(question)).long()
-        return self.layout.text(generate(self.model, prompt, self.layout.answer)[0].tolist())
+        return self.layout.text(generate(self.model, prompt, self.layout.answer, self.layout.end)[0].tolist())
 
 
 class Answer(NamedTuple):
@@ -77,7 +78,10 @@ def load(folder: Path) -> Learner:
     try:
         about = json.loads((folder / "model.json").read_text("utf-8"))
         weights = load_file(folder / "model.safetensors")
-        layout = Layout(**about["layout"] | {name: tuple(about["layout"][name]) for name in ("widths", "names")})
+        sizes: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in about["layout"].items()
+        }
+        layout: Layout | TextLayout = TextLayout(**sizes) if "pieces" in sizes else Layout(**sizes)
         learner = Learner(None, about["recipe"], Shape(**about["shape"]), layout)  # type: ignore[arg-type]
     except FileNotFoundError as missing:
         raise BadRequest(f"no trained model in {folder}: {Path(missing.filename).name} is missing") from None

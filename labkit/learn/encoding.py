@@ -12,7 +12,7 @@ are stored as uint8: a million examples at the paper's lengths are 143 MB.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +22,23 @@ from labkit.instructions import Inputs, RewritingTask, Rules
 
 SEPARATOR, ANSWER, PAD = "|", "=", "."
 
-Tokens = npt.NDArray[np.uint8]
+Tokens = npt.NDArray[np.integer[Any]]
 
 
 class Encoded(NamedTuple):
     """Token sequences of one length.
 
     Attributes:
-        tokens: uint8 [N, T].
+        tokens: integers [N, T].
         answer_length: The last `answer_length` tokens of each sequence are the answer.
         vocabulary: The symbol of each token, in order.
+        filling: The token behind a shorter answer's end, which is neither learned nor graded; None: there is none.
     """
 
     tokens: Tokens
     answer_length: int
-    vocabulary: str
+    vocabulary: Sequence[str]
+    filling: int | None = None
 
     @property
     def prompt_length(self) -> int:
@@ -71,6 +73,8 @@ class Layout:
     answer: int
     padded: bool = False
     names: tuple[str, ...] = ()
+
+    end: ClassVar[int | None] = None  # no token ends an answer: all are equally long
 
     def __post_init__(self) -> None:
         marks = SEPARATOR + ANSWER + PAD * self.padded

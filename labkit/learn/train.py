@@ -22,6 +22,7 @@ from labkit.learn import fast, paper
 from labkit.learn.encoding import Encoded
 
 RECIPES = {"fast": fast, "paper": paper}
+NONE = -100  # no token: nothing is filled up
 PICKED = 50  # steps whose batches are chosen at once, so that a GPU gets one copy and not fifty
 
 
@@ -146,7 +147,8 @@ def _train(
     fleet: Any = models[0] if len(models) == 1 else type(models[0]).stack(models)  # type: ignore[attr-defined]
     rates = [recipe.LEARNING_RATE if m.learning_rate is None else m.learning_rate for m in members]
     optimiser = recipe.Optimiser(fleet, [m.steps for m in members], rates)
-    (answer,) = {m.data.answer_length for m in members}
+    ((answer, filling),) = {(m.data.answer_length, m.data.filling) for m in members}
+    filling = NONE if filling is None else filling
     tokens = torch.cat([torch.from_numpy(m.data.tokens) for m in members]).to(device)
     begins = [0, *accumulate(len(m.data.tokens) for m in members)]
     epochs = [Epochs(len(m.data.tokens), m.seed) for m in members]
@@ -160,8 +162,9 @@ def _train(
         batch = tokens[picked[:, step % PICKED]].long()
         with precision(device):
             logits = fleet(batch[..., :-1], answer)
-        losses = F.cross_entropy(logits.float().flatten(0, 2), batch[..., -answer:].flatten(), reduction="none")
-        losses = losses.view(len(active), -1).mean(1)
+        target = batch[..., -answer:].flatten()
+        losses = F.cross_entropy(logits.float().flatten(0, 2), target, reduction="none", ignore_index=filling)
+        losses = losses.view(len(active), -1).sum(1) / (target != filling).view(len(active), -1).sum(1)
         losses.sum().backward()
         optimiser.step(step)
         step += 1
@@ -230,11 +233,21 @@ def predict(model: nn.Module, data: Encoded, *, device: str = "cpu", batch_size:
 
 
 @torch.inference_mode()
-def generate(model: nn.Module, prompt: Tensor, answer_length: int) -> Tensor:
-    """Greedy decoding: from prompts int64 [B, P] to answers int64 [B, A], one forward pass a token."""
+def generate(model: nn.Module, prompt: Tensor, answer_length: int, end: int | None = None) -> Tensor:
+    """Greedy decoding: from prompts int64 [B, P] to answers int64 [B, A], one forward pass a token.
+
+    A row that has written the token `end` is done, and filled up with it.
+    """
     model.eval()
-    sequence = prompt
-    for _ in range(answer_length):
+    answers = prompt.new_full((len(prompt), answer_length), -1 if end is None else end)
+    sequence, going = prompt, torch.arange(len(prompt), device=prompt.device)
+    for place in range(answer_length):
         sequence = torch.cat([sequence, model(sequence[None], 1)[0].argmax(-1)], dim=1)
+        answers[going, place] = sequence[:, -1]
+        if end is not None:
+            stay = sequence[:, -1] != end
+            sequence, going = sequence[stay], going[stay]
+            if not len(going):
+                break
     model.train()
-    return sequence[:, prompt.shape[1] :]
+    return answers

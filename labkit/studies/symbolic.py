@@ -103,7 +103,7 @@ class ModelCell(Point):
     n_test: int
 
     @abstractmethod
-    def layout(self) -> learn.Layout:
+    def layout(self) -> learn.Layout | learn.TextLayout:
         """How a question and its answer become tokens."""
 
     def model_shape(self) -> learn.Shape:
@@ -157,10 +157,11 @@ class Exam(NamedTuple):
         """For each example (or the first few): is the whole answer the right one, token by token? Bool [N]."""
         data = self.data._replace(tokens=self.data.tokens[:first])
         answers = torch.from_numpy(data.tokens[:, data.prompt_length :]).long()
-        return grade.exact_match(learn.predict(model, data, device=device), answers)
+        ignore = -100 if data.filling is None else data.filling
+        return grade.exact_match(learn.predict(model, data, device=device), answers, ignore=ignore)
 
     def judged(
-        self, model: nn.Module, layout: learn.Layout, matches: Tensor, device: str = "cpu"
+        self, model: nn.Module, layout: learn.Layout | learn.TextLayout, matches: Tensor, device: str = "cpu"
     ) -> Mapping[str, NDArray[np.bool_]]:
         """The judge's verdicts. Answers that do not match are decoded greedily first, as the model would write them."""
         assert self.judge is not None
@@ -168,7 +169,8 @@ class Exam(NamedTuple):
         answers = [layout.text(row) for row in tokens[:, start:].tolist()]
         for some in torch.nonzero(~matches)[:, 0].split(512):
             if len(some):
-                found = learn.generate(model, tokens[some, :start].to(device), layout.answer).tolist()
+                prompts = tokens[some, :start].to(device)
+                found = learn.generate(model, prompts, layout.answer, layout.end).tolist()
                 for place, row in zip(some.tolist(), found, strict=True):
                     answers[place] = layout.text(row)
         return self.judge(answers)
