@@ -2,24 +2,28 @@
 
 `exact` grades whole answers from one forward pass and counts them rule by rule; `intervals` turns such counts
 into an accuracy with an interval that names what it covers; `transition` locates, in a sweep over the number
-of instructions, where generalisation sets in. Nothing here trains.
+of instructions, where generalisation sets in; `sweet_spot` where a dial does best. Nothing here trains.
 """
 
 from labkit.grade.exact import exact_match, per_rule_counts
 from labkit.grade.intervals import Counts, Estimate, cluster_bootstrap, replicates, seed_cluster_bootstrap
+from labkit.grade.sweet_spot import SweetSpot, paired_difference, sweet_spot
 from labkit.grade.transition import Explained, Transition, curve, explained, fit_transition
 
 __all__ = [
     "Counts",
     "Estimate",
     "Explained",
+    "SweetSpot",
     "Transition",
     "cluster_bootstrap",
     "curve",
     "exact_match",
     "explained",
     "fit_transition",
+    "paired_difference",
     "per_rule_counts",
     "replicates",
     "seed_cluster_bootstrap",
+    "sweet_spot",
 ]
