@@ -3,6 +3,7 @@
 A family draws *instructions* (an operation with its settings, in several phrasings), *inputs* for each, and knows the
 right answer. Guarantees of `draw`:
 - equal seeds give equal examples;
+- inputs are of the level that their instruction was drawn at;
 - an instruction belongs to one split: training and test share no `Instruction.key`, whatever the seeds;
 - the answer is the oracle's, and `accepts` takes it.
 Left open: two instructions with different keys may agree on some inputs; a family whose keys are behaviours
@@ -10,10 +11,10 @@ Left open: two instructions with different keys may agree on some inputs; a fami
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from hashlib import sha256
 from random import Random
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from labkit.errors import BadRequest
 from labkit.instructions.example import Example
@@ -21,8 +22,10 @@ from labkit.instructions.example import Example
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 LEVELS = (1, 2, 3)
+TaskType = Literal["reasoning", "mathematics", "code", "editing", "extraction", "classification", "formatting", "knowledge"]
+TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)  # as task-aware re-balancing counts them (arXiv 2405.13448)
 HELD_OUT = 5  # one key in so many belongs to the test split
-_TRIES = 200  # draws for each instruction wanted, before a family counts as exhausted
+_TRIES = 5000  # draws in a row without a new instruction, before a level counts as exhausted
 
 
 class Instruction(NamedTuple):
@@ -54,11 +57,11 @@ class Family(ABC):
 
     Attributes:
         name: One lower-case word or two, such as `sorting`; the source of its examples.
-        task_type: The kind of work, as task-aware re-balancing counts it.
+        task_type: The kind of work, one of `TASK_TYPES`.
     """
 
     name: str
-    task_type: str
+    task_type: TaskType
 
     @abstractmethod
     def instruction(self, rng: Random, level: int) -> Instruction:
@@ -87,24 +90,19 @@ def split_of(key: str) -> Split:
 
 
 def draw_instructions(family: Family, n: int, *, split: Split, levels: Sequence[int], seed: int) -> list[Instruction]:
-    """`n` different instructions of one split, their levels in turn.
+    """`n` different instructions of one split; number i is of level `levels[i % len(levels)]`.
+
+    The first k of n are the k drawn alone.
 
     Raises:
-        BadRequest: when the family has no `n` different ones; says how many were found.
+        BadRequest: for a level that is not 1, 2 or 3, or when a level has no other instruction left.
     """
+    _check_levels(family, levels)
     rng = Random(f"{family.name} {seed} {split}")
     found: dict[str, Instruction] = {}
-    for tries in range(_TRIES * n):
-        if len(found) == n:
-            break
-        one = family.instruction(rng, levels[tries % len(levels)])
-        if split_of(one.key) == split:
-            found.setdefault(one.key, one)
-    if len(found) < n:
-        raise BadRequest(
-            f"{n} different {split} instructions of the family '{family.name}' at levels {list(levels)}: "
-            f"{len(found)} were found; at most {len(found)}"
-        )
+    for number in range(n):
+        one = _draw_one(family, rng, levels[number % len(levels)], split, found)
+        found[one.key] = one
     return list(found.values())
 
 
@@ -119,27 +117,59 @@ def draw(
 ) -> list[Task]:
     """`n` tasks of one split; of `n_instructions` different instructions in turn, or each drawn afresh (None).
 
+    Inputs are of the level that their instruction was drawn at.
+
     Raises:
-        BadRequest: for a level that is not 1, 2 or 3, or more instructions than the family has.
+        BadRequest: for a level that is not 1, 2 or 3, or a number of instructions that the family does not have.
     """
-    if foreign := set(levels) - set(LEVELS):
-        raise BadRequest(f"level {min(foreign)} of the family '{family.name}' is not one of 1, 2, 3")
+    _check_levels(family, levels)
     rng = Random(f"{family.name} {seed} {split} inputs")
     some = None
     if n_instructions is not None:
+        if n_instructions < 1:
+            raise BadRequest(f"n_instructions = {n_instructions}: the family '{family.name}' needs 1 or more")
         some = draw_instructions(family, n_instructions, split=split, levels=levels, seed=seed)
     tasks = []
     for number in range(n):
-        level = levels[number % len(levels)]
-        if some:
-            instruction = some[number % len(some)]
-        else:
-            instruction = family.instruction(rng, level)
-            while split_of(instruction.key) != split:
-                instruction = family.instruction(rng, level)
+        place = number % len(some) if some else number
+        level = levels[place % len(levels)]
+        instruction = some[place] if some else _draw_one(family, rng, level, split)
         text = family.input(instruction, rng, level)
         example = Example(
             rng.choice(instruction.phrasings), text, family.answer(instruction, text), family.name, instruction.key
         )
         tasks.append(Task(example, instruction, level))
     return tasks
+
+
+def phrasings(template: str) -> tuple[str, ...]:
+    """Every wording of a template with alternatives in square brackets, in a fixed mixed order.
+
+    >>> sorted(phrasings("[sort|order] the [words|items]"))
+    ['order the items', 'order the words', 'sort the items', 'sort the words']
+    """
+    head, bracket, rest = template.partition("[")
+    if not bracket:
+        return (template,)
+    choices, _, tail = rest.partition("]")
+    texts = [head + choice + end for choice in choices.split("|") for end in phrasings(tail)]
+    Random(template).shuffle(texts)
+    return tuple(texts)
+
+
+def _draw_one(
+    family: Family, rng: Random, level: int, split: Split, but: Container[str] = frozenset[str]()
+) -> Instruction:
+    """An instruction of a level and split whose key is not among `but`."""
+    for _ in range(_TRIES):
+        one = family.instruction(rng, level)
+        if one.key not in but and split_of(one.key) == split:
+            return one
+    others = f" that are not among the {len(but)} drawn before" if isinstance(but, dict) and but else ""
+    raise BadRequest(f"the family '{family.name}' has no {split} instructions of level {level}{others}: ask for fewer")
+
+
+def _check_levels(family: Family, levels: Sequence[int]) -> None:
+    if not levels or (foreign := set(levels) - set(LEVELS)):
+        wrong = f"level {min(foreign)}" if levels else "no level"
+        raise BadRequest(f"{wrong} of the family '{family.name}': use some of 1, 2, 3")
