@@ -24,7 +24,7 @@ from toy import (
 )
 
 from labkit import BadRequest
-from labkit.lab import Progress, Store, SweepFailed, default_fleet, fleets, run_points, sweep
+from labkit.lab import Progress, Record, Row, Store, SweepFailed, default_fleet, fleets, run_points, sweep
 from labkit.lab.query import query
 
 HERE = Path(__file__).parent
@@ -318,3 +318,18 @@ def test_rows_written_before_a_bad_one_are_kept(store: Store) -> None:
         store.measure_many(points, third_is_nan)
     assert [row["squared"] for row in store.rows("toy")] in ([1, 4], [4, 1])
     assert not list(store.points_folder("toy").glob(".tmp-*"))
+
+
+def test_what_a_failed_attempt_left_in_its_lasting_folder_is_there_for_the_next(store: Store) -> None:
+    def interrupted(point: ToyPoint, record: Record) -> Row:
+        record.lasting.mkdir()
+        (record.lasting / "checkpoint").write_text("half way")
+        raise RuntimeError("killed")
+
+    def resumed(point: ToyPoint, record: Record) -> Row:
+        return {"found": (record.lasting / "checkpoint").read_text()}
+
+    with pytest.raises(RuntimeError):
+        store.measure(ToyPoint(number=1), interrupted)
+    assert store.measure(ToyPoint(number=1), resumed)["found"] == "half way"
+    assert not list(store.points_folder("toy").glob(".work-*"))

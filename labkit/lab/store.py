@@ -60,10 +60,14 @@ class Point(BaseModel):
 
 
 class Record:
-    """Where one measurement leaves its traces: a folder for artefacts and `log.jsonl`, one JSON object a line."""
+    """Where one measurement leaves its traces: a folder for artefacts and `log.jsonl`, one JSON object a line.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `lasting` is a folder for what is to survive a kill, such as checkpoints: the next attempt at the same point finds it
+    as it was left. When the point is finished it is removed.
+    """
+
+    def __init__(self, folder: Path, lasting: Path | None = None) -> None:
+        self.folder, self.lasting = folder, lasting or folder / "lasting"
         self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
 
     def log(self, **fields: Any) -> None:
@@ -184,13 +188,17 @@ class Store:
                 scratches = {point.address: self._scratch(point) for point in missing}
                 try:
                     with ExitStack() as stack:
-                        records = [stack.enter_context(Record(scratch)) for scratch in scratches.values()]
+                        records = [
+                            stack.enter_context(Record(scratch, folder / f".work-{address}"))
+                            for address, scratch in scratches.items()
+                        ]
                         measured = measure(missing, records)
                     for point, found in zip(missing, measured, strict=True):  # each is safe before the next is written
                         row = {"address": point.address, **point.model_dump(mode="json"), **found}
                         row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
                         write_json(scratches[point.address] / "result.json", row)
                         self._move_in(scratches[point.address], self.folder(point))
+                        shutil.rmtree(folder / f".work-{point.address}", ignore_errors=True)
                         rows[point.address] = row
                 except Exception as error:
                     if len(missing) == 1:

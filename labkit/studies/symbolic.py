@@ -179,12 +179,14 @@ class Exam(NamedTuple):
 class Lesson(NamedTuple):
     """What a cell's model learns from, and its exams by name; the first, `seen`, decides whether it has learned.
 
-    Learning curves follow the first two exams, by exact match. `about` is what the row shall say of the data.
+    Learning curves follow the first two exams, by exact match. `about` is what the row shall say of the data. `steps`
+    overrides the cell's, where data of one size in tokens are of several sizes in examples.
     """
 
     data: learn.Encoded
     exams: dict[str, Exam]
     about: Mapping[str, Any] = {}
+    steps: int | None = None
 
 
 def measure(cell: C, record: Record, lesson_of: Callable[[C], Lesson]) -> dict[str, Any]:
@@ -217,12 +219,12 @@ def measure_many(
         models,
         cells[0].recipe,
         [
-            learn.Member(lesson.data, cell.seed, cell.steps, cell.learning_rate)
+            learn.Member(lesson.data, cell.seed, lesson.steps or cell.steps, cell.learning_rate)
             for cell, lesson in zip(cells, lessons, strict=True)
         ],
         batch_size=cells[0].batch_size,
         device=device,
-        every=max(1, max(cell.steps for cell in cells) // LOOKS),
+        every=max(1, max(lesson.steps or cell.steps for cell, lesson in zip(cells, lessons, strict=True)) // LOOKS),
         on_step=look,
     )
     rows = []
