@@ -190,7 +190,7 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
                 "sha256": _digest(reader.path) if reader.path else None,
                 "licence": reader.corpus.licence if reader.corpus else None,
                 "task_type": reader.corpus.task_type if reader.corpus else None,
-                "asked": round(mixture.budget * part / sum(parts), 2),
+                "asked": round(mixture.budget * part / sum(parts)),
                 "examples": len(drawn),
                 "tokens": sum(tokens[id(entry.example)] for entry in drawn),
                 "epochs": round(max(1, len(drawn) / len(order)), 3),
