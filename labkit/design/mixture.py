@@ -18,8 +18,8 @@ Left open: near duplicates; tokens are those of instruction, input and output: a
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b, file_digest, sha256
 from heapq import heappop, heappush
@@ -27,7 +27,7 @@ from itertools import islice
 from math import lcm
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -41,6 +41,7 @@ FILES = ("train.jsonl", "contaminated.jsonl", "manifest.json")
 _BATCH = 512  # examples tokenised together
 _LISTED = 20  # contaminated pairs in the manifest; the file has all
 
+T = TypeVar("T")
 Count = Callable[[Sequence[str]], list[int]]
 
 
@@ -56,13 +57,11 @@ class Source(BaseModel):
     on_bad: OnBad = Field("refuse", description="what becomes of bad records: refuse or skip")
 
     def reader(self, base: Path) -> Reader:
-        if self.corpus is None and self.path is None:
+        path = base / self.path if self.path else None
+        if self.corpus is None and path is None:
             raise BadRequest("a source needs a corpus or a path")
-        path = base / self.path if self.path is not None else None
-        if self.corpus is None:
-            assert path  # for the type checker
-            return read(path, fields=self.fields, on_bad=self.on_bad)
-        return read(self.corpus, path=path, fields=self.fields, on_bad=self.on_bad)
+        which = {"source": self.corpus, "path": path} if self.corpus else {"source": path}
+        return read(**which, fields=self.fields, on_bad=self.on_bad)
 
 
 class Mixture(BaseModel):
@@ -156,14 +155,11 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
     guard = Decontaminator(tests, mixture.n) if tests else None
     parts = _parts(mixture)
     pools: list[_Pool] = []
-    contaminated: list[dict[str, Any]] = []
-    for place, reader in enumerate(readers):
-        share = (
-            mixture.budget if mixture.when_exhausted == "reshare" else -(-mixture.budget * parts[place] // sum(parts))
-        )
-        pool = _Pool(share, count if mixture.tokens else lambda texts: [1] * len(texts), pools)
-        ranked = _ranked(_clean(reader, guard, pool.contaminated) if guard else reader, mixture, place)
-        for batch in iter(lambda: list(islice(ranked, _BATCH)), []):  # noqa: B023
+    for place, (reader, part) in enumerate(zip(readers, parts, strict=True)):
+        room = mixture.budget if mixture.when_exhausted == "reshare" else -(-mixture.budget * part // sum(parts))
+        pool = _Pool(room, count if mixture.tokens else lambda texts: [1] * len(texts), pools)
+        clean = _clean(reader, guard, pool.contaminated) if guard else reader
+        for batch in _batches(_ranked(clean, mixture, place)):
             pool.take(batch)
         if not pool.heap:
             raise BadRequest(
@@ -171,28 +167,28 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
                 f"contaminated and {pool.elsewhere} are in sources before it"
             )
         pools.append(pool)
-        contaminated += pool.contaminated
     orders = [sorted(entry for _, entry in pool.heap) for pool in pools]
-    reached, given = _fill(orders, [pool.size if pool.size < pool.room else None for pool in pools], parts, mixture)
+    sizes = [pool.size if pool.size < pool.room else None for pool in pools]
+    reached, given = _fill(orders, sizes, parts, mixture)
     rows = []
     for source, reader, pool, order, drawn, part in zip(
         mixture.sources, readers, pools, orders, given, parts, strict=True
     ):
-        used = [entry.example for entry in order[: len(drawn)]]
-        tokens = dict(zip(map(id, used), (n for n in _batched(count, map(_text, used))), strict=True))
+        used = (_text(entry.example) for entry in order[: len(drawn)])
+        tokens = [n for batch in _batches(used) for n in count(batch)]
+        corpus = reader.corpus
         rows.append(
             {
                 "source": reader.name,
-                "corpus": source.corpus,
-                "hub": reader.corpus.hub if reader.corpus and not reader.path else None,
-                "revision": reader.revision if not reader.path else None,
                 "file": source.path,
                 "sha256": _digest(reader.path) if reader.path else None,
-                "licence": reader.corpus.licence if reader.corpus else None,
-                "task_type": reader.corpus.task_type if reader.corpus else None,
+                "hub": corpus.hub if corpus and not reader.path else None,
+                "revision": reader.revision if not reader.path else None,
+                "licence": corpus.licence if corpus else None,
+                "task_type": corpus.task_type if corpus else None,
                 "asked": round(mixture.budget * part / sum(parts)),
                 "examples": len(drawn),
-                "tokens": sum(tokens[id(entry.example)] for entry in drawn),
+                "tokens": sum(tokens[i % len(order)] for i in range(len(drawn))),
                 "epochs": round(max(1, len(drawn) / len(order)), 3),
                 "records": reader.good + reader.bad.total(),
                 "bad": dict(reader.bad),
@@ -202,10 +198,11 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
         )
     examples = [entry.example for drawn in given for entry in drawn]
     Random(mixture.seed).shuffle(examples)
+    contaminated = [pair for pool in pools for pair in pool.contaminated]
     spec = mixture.model_dump(mode="json")
     seal = sha256(json.dumps(spec, sort_keys=True).encode())
     for example in examples:
-        seal.update(_line(example).encode())
+        seal.update(_line(vars(example)).encode())
     manifest = {
         "spec": spec,
         "unit": "examples" if mixture.examples else "tokens",
@@ -214,7 +211,8 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
         "examples": len(examples),
         "tokens": sum(row["tokens"] for row in rows),
         "sources": rows,
-        "tests": [{"file": str(file), "sha256": _digest(base / file)} for file in mixture.decontaminate or ()],
+        "tests": {file: _digest(base / file) for file in mixture.decontaminate or ()},
+        "tests_too_short": guard.short if guard else 0,
         "contaminated": {"pairs": len(contaminated), "first": contaminated[:_LISTED]},
         "fingerprint": seal.hexdigest(),
     }
@@ -262,8 +260,8 @@ def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:
     mixed = compose(mixture, Path(spec).parent)
     out.mkdir(parents=True, exist_ok=True)
     contents: dict[str, Iterable[str]] = {
-        "train.jsonl": map(_line, mixed.examples),
-        "contaminated.jsonl": (json.dumps(pair, ensure_ascii=False) + "\n" for pair in mixed.contaminated),
+        "train.jsonl": map(_line, map(vars, mixed.examples)),
+        "contaminated.jsonl": map(_line, mixed.contaminated),
         "manifest.json": [json.dumps(mixed.manifest, indent=1, ensure_ascii=False) + "\n"],
     }
     for name in FILES:
@@ -297,7 +295,7 @@ class _Pool:
             elif self.size < self.room or rank < -self.heap[0][0]:
                 self.copies[rank] = 0
                 fresh.append((rank, example))
-        costs = self.cost([_text(example) for _, example in fresh])
+        costs = self.cost([_text(example) for _, example in fresh]) if fresh else []
         for (rank, example), cost in zip(fresh, costs, strict=True):
             heappush(self.heap, (-rank, _Entry(rank, cost, example)))
             self.size += cost
@@ -357,15 +355,8 @@ def _ranked(examples: Iterable[Example], mixture: Mixture, place: int) -> Iterat
 def _clean(reader: Reader, guard: Decontaminator, found: list[dict[str, Any]]) -> Iterator[Example]:
     for number, example in enumerate(reader, 1):
         overlaps = guard.overlaps(example)
-        for overlap in overlaps:
-            found.append(
-                {
-                    "source": reader.name,
-                    "example": number,
-                    "instruction": example.instruction[:200],
-                    **overlap._asdict(),
-                }
-            )
+        asks = {"source": reader.name, "example": number, "instruction": example.instruction[:200]}
+        found += [asks | overlap._asdict() for overlap in overlaps]
         if not overlaps:
             yield example
 
@@ -384,25 +375,24 @@ def _counter(tokenizer: str, base: Path) -> Count:
         raise BadRequest(
             f"no tokenizer '{tokenizer}' ({type(error).__name__}); offline, name a folder with one, or words or bytes"
         ) from None
-    return lambda texts: (
-        [max(1, len(ids)) for ids in found(texts, add_special_tokens=False, verbose=False)["input_ids"]]
-        if texts
-        else []
-    )
+
+    def count(texts: Sequence[str]) -> list[int]:
+        return [max(1, len(ids)) for ids in found(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
+
+    return count
 
 
-def _batched(count: Count, texts: Iterable[str]) -> Iterator[int]:
-    texts = iter(texts)
-    for batch in iter(lambda: list(islice(texts, _BATCH)), []):
-        yield from count(batch)
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    items = iter(items)
+    return iter(lambda: list(islice(items, _BATCH)), [])
 
 
 def _text(example: Example) -> str:
     return "\n".join(part for part in (example.instruction, example.input, example.output) if part)
 
 
-def _line(example: Example) -> str:
-    return json.dumps(asdict(example), ensure_ascii=False) + "\n"
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _digest(path: Path) -> str:

@@ -278,20 +278,14 @@ def records(path: Path, *, headless: bool = False) -> Iterator[tuple[int, Any]]:
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if not path.is_dir() and suffix not in (".json", ".jsonl", ".csv", ".tsv", ".parquet"):
         raise BadRequest(f"{path}: unknown format; .json, .jsonl, .csv, .tsv (each also .gz) and .parquet can be read")
-    empty = True
+    rows = _saved(path) if path.is_dir() else _parquet(path) if suffix == ".parquet" else _text(path, suffix, headless)
+    row = None
     try:
-        if path.is_dir():
-            rows = _saved(path)
-        elif suffix == ".parquet":
-            rows = _parquet(path)
-        else:
-            rows = _text(path, suffix, headless)
         for row in rows:
-            empty = False
             yield row
     except (OSError, EOFError, zlib.error) as error:
         raise BadRequest(f"{path} cannot be read: {error}") from None
-    if empty:
+    if row is None:
         raise BadRequest(f"{path} is empty")
 
 
@@ -304,15 +298,15 @@ def _text(path: Path, suffix: str, headless: bool) -> Iterator[tuple[int, Any]]:
         elif suffix == ".jsonl":
             yield from _jsonl(text)
         else:
-            yield from _table(_csv(text) if suffix == ".csv" else _tsv(text), headless)
+            yield from _table(text, suffix == ".tsv", headless)
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
-    return enumerate(iter(partial(text.readline, LIMIT), ""), 1)
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    return iter(partial(text.readline, LIMIT), "")
 
 
 def _jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
-    for number, line in _lines(text):
+    for number, line in enumerate(_lines(text), 1):
         if line.strip():
             try:
                 record = json.loads(line)
@@ -353,36 +347,27 @@ def _json(text: io.TextIOWrapper, path: Path) -> Iterator[tuple[int, Any]]:
         window, at = window[at:] + more, 0
 
 
-def _csv(text: io.TextIOWrapper) -> Iterator[tuple[int, list[str] | Broken]]:
+def _table(text: io.TextIOWrapper, tabs: bool, headless: bool) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(LIMIT)
-    rows = csv.reader(text, strict=True)
+    quoting: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
+    rows, columns = csv.reader(_lines(text), strict=True, **quoting), list[str]()
     while True:
+        number = rows.line_num + 1
         try:
-            yield rows.line_num + 1, next(rows)
+            row = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            yield rows.line_num, Broken("broken CSV", str(error))
-
-
-def _tsv(text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
-    for number, line in _lines(text):
-        yield number, line.rstrip("\r\n").split("\t")
-
-
-def _table(rows: Iterator[tuple[int, Any]], headless: bool) -> Iterator[tuple[int, Any]]:
-    columns: list[str] = []
-    for number, row in rows:
-        if isinstance(row, Broken):
-            yield number, row
-        elif not any(row):
+            yield number, Broken("broken row", str(error))
             continue
-        elif columns or headless:
-            columns = columns or [str(i) for i in range(len(row))]
-            whole = len(row) == len(columns)
-            yield number, dict(zip(columns, row, strict=True)) if whole else Broken("columns missing", ", ".join(row))
-        else:
-            columns = row
+        if not columns:
+            columns = [str(i) for i in range(len(row))] if headless else row
+            if not headless:
+                continue
+        if len(row) == len(columns):
+            yield number, dict(zip(columns, row, strict=True))
+        elif row:
+            yield number, Broken("columns missing", ", ".join(row))
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
@@ -419,15 +404,9 @@ def _saved(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _fields(given: Mapping[str, str | int]) -> Fields:
-    allowed = ("instruction", "output", "input")
-    for name in given:
-        if name not in allowed:
-            raise unknown("field", name, allowed)
-    if missing := {"instruction", "output"} - given.keys():
-        raise BadRequest(
-            f"fields say nothing of '{min(missing)}': instruction and output are needed, input may be left"
-        )
     columns = {name: str(column) for name, column in given.items()}
+    if not {"instruction", "output"} <= columns.keys() <= {"instruction", "output", "input"}:
+        raise BadRequest(f"fields name {', '.join(given)}: instruction and output are needed, input may be added")
     return Fields(columns["instruction"], columns["output"], columns.get("input", ""))
 
 
