@@ -1,4 +1,4 @@
-"""The command line: `labkit studies | run | sweep | results | ask | markov | bench | doctor`.
+"""The command line: `labkit studies | run | sweep | results | ask | markov | mix | bench | doctor`.
 
 Exit codes: 0 done; 1 a run failed (says where); 2 a bad request (one sentence; nothing was started).
 """
@@ -270,6 +270,24 @@ def run_markov(
     if run.halted == "limit":
         raise markov.over_limit(algorithm, max_steps)
     print(run.output)
+
+
+@app.command("mix")
+def mix_sources(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="sources, weights, budget; see design/mixture.py")],
+    out: Annotated[Path, typer.Option(help="folder for train.jsonl and manifest.json")],
+) -> None:
+    """Compose a training set from real instruction data, under an exact budget."""
+    from labkit.design import mixture
+
+    manifest = mixture.mix(spec, out)
+    columns = ("source", "asked", "examples", "tokens", "epochs", "bad", "contaminated", "duplicates")
+    print_table([{c: row[c] for c in columns} | {"bad": sum(row["bad"].values())} for row in manifest["sources"]])
+    print(f"\n{manifest['examples']} examples, {manifest['tokens']} tokens ({manifest['spec']['tokenizer']})")
+    if manifest["reached"] < manifest["asked"]:
+        print(f"note: of {manifest['asked']} {manifest['unit']} asked for, the sources supply {manifest['reached']}")
+    for file in sorted(out.iterdir()):
+        print(f"  {file}")
 
 
 @app.command("bench")

@@ -1,0 +1,404 @@
+"""Mixtures: which examples of which sources make a training set, under an exact budget of examples or tokens.
+
+Guaranteed:
+- *Exact.* One after the other, the source furthest below its share gives its next example, until the next one would
+  exceed the budget: the total never does, and no further example fits. With a budget of examples this is rounding by
+  largest remainders: the total is the budget and each source is within one example of its share. With a budget of
+  tokens weights are shares of tokens; a source is above its share by less than one example.
+- *Deterministic.* A source's examples come in the order of a hash of the seed and the example: equal files and specs
+  give equal mixtures; a larger budget, and another repetition of a source, begin as the smaller does.
+- *Bounded.* Each source is read once, to its end. Held of it are the examples that may be taken, and no more: its share
+  of the budget, the whole budget under `reshare`; and a line for every contaminated record.
+- *Without duplicates* (`deduplicate`): two examples are equal when instruction and input are, up to case and white
+  space; the first read is kept, of several sources the one listed first.
+When a source runs out: `stop` composes the largest set that has the shares asked for; `repeat` starts the source over
+(`epochs` says how often it was gone through); `reshare` gives what it lacks to the others, by their weights.
+Left open: near duplicates; tokens are those of instruction, input and output: a chat template's are not counted.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from hashlib import blake2b, file_digest, sha256
+from heapq import heappop, heappush
+from itertools import islice
+from math import lcm
+from pathlib import Path
+from random import Random
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from labkit.design.decontamination import DEFAULT_N, Decontaminator
+from labkit.errors import BadRequest
+from labkit.instructions import Example
+from labkit.instructions.corpora import CORPORA, OnBad, Reader, read
+
+FILES = ("train.jsonl", "contaminated.jsonl", "manifest.json")
+_BATCH = 512  # examples tokenised together
+_LISTED = 20  # contaminated pairs in the manifest; the file has all
+
+T = TypeVar("T")
+Count = Callable[[Sequence[str]], list[int]]
+
+
+class Source(BaseModel):
+    """Where a part of a mixture comes from: a corpus, a local copy of it, or a file; see `corpora.read`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corpus: str | None = Field(None, description="a name in CORPORA")
+    path: str | None = Field(None, description="a local file or folder")
+    weight: float = Field(gt=0, allow_inf_nan=False, description="its share of the budget")
+    fields: dict[str, str | int] | None = Field(None, description="columns: instruction, output, input")
+    on_bad: OnBad = Field("refuse", description="what becomes of bad records: refuse or skip")
+
+    def reader(self, base: Path) -> Reader:
+        path = base / self.path if self.path else None
+        if self.corpus is None and path is None:
+            raise BadRequest("a source needs a corpus or a path")
+        which = {"source": self.corpus, "path": path} if self.corpus else {"source": path}
+        return read(**which, fields=self.fields, on_bad=self.on_bad)
+
+
+class Mixture(BaseModel):
+    """The design of a training set; what each rule means is said at the head of this module."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    examples: int | None = Field(None, gt=0, strict=True, description="budget in examples, or")
+    tokens: int | None = Field(None, gt=0, strict=True, description="budget in tokens")
+    tokenizer: str = Field("words", description="id or folder of a Hugging Face tokenizer, or words, or bytes")
+    when_exhausted: Literal["stop", "repeat", "reshare"] = "stop"
+    deduplicate: bool = True
+    normalise: bool = Field(False, description="divide weights by their sum where it is not 1")
+    seed: int = Field(0, ge=0, strict=True)
+    decontaminate: tuple[str, ...] | None = Field(None, description="test files; [] says that none is wanted")
+    n: int = Field(DEFAULT_N, ge=1, strict=True, description="words in a row that make an overlap")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Mixture":
+        if (self.examples is None) == (self.tokens is None):
+            raise BadRequest("a mixture has one budget: either examples or tokens")
+        total = sum(source.weight for source in self.sources)
+        if abs(total - 1) > 1e-6 and not self.normalise:
+            raise BadRequest(
+                f"the weights sum to {total:g}, not to 1; `normalise: true` would divide them by their sum"
+            )
+        code = [s.corpus for s in self.sources if s.corpus in CORPORA and CORPORA[s.corpus].task_type == "code"]
+        if code and self.decontaminate is None:
+            raise BadRequest(
+                f"'{code[0]}' is code: `decontaminate` must name the test files that it is kept apart from, "
+                "such as HumanEval and MBPP, or be [] if that is meant"
+            )
+        return self
+
+    @property
+    def budget(self) -> int:
+        return self.examples or self.tokens or 0
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Mixture":
+        """A mixture from a YAML file.
+
+        Raises:
+            BadRequest: for a missing or broken file, an unknown key, or a value that does not fit.
+        """
+        try:
+            return cls.model_validate(yaml.safe_load(Path(path).read_text("utf-8")))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise BadRequest(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            cause = first.get("ctx", {}).get("error")
+            where = ".".join(map(str, first["loc"]))
+            said = str(cause) if isinstance(cause, BadRequest) else f"{where} = {first['input']!r}: {first['msg']}"
+            raise BadRequest(f"{path}: {said}") from None
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A composed training set.
+
+    Attributes:
+        examples: In a random order that the seed decides.
+        manifest: What was asked for and what was given, source by source; JSON.
+        contaminated: A pair of training record and test for each overlap found.
+    """
+
+    examples: list[Example]
+    manifest: dict[str, Any]
+    contaminated: list[dict[str, Any]]
+
+
+class _Entry(NamedTuple):
+    rank: int
+    cost: int
+    example: Example
+
+
+def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
+    """Draw the training set that a mixture describes; its paths are relative to `base`.
+
+    Raises:
+        BadRequest: for a source or test file that cannot be read, bad records that are not skipped, a source of which
+            decontamination or de-duplication leaves nothing, an unknown tokenizer, a budget below one example.
+    """
+    base = Path(base)
+    count = _counter(mixture.tokenizer, base)
+    readers = [source.reader(base) for source in mixture.sources]
+    tests = [base / file for file in mixture.decontaminate or ()]
+    guard = Decontaminator(tests, mixture.n) if tests else None
+    parts = _parts(mixture)
+    pools: list[_Pool] = []
+    for place, (reader, part) in enumerate(zip(readers, parts, strict=True)):
+        room = mixture.budget if mixture.when_exhausted == "reshare" else -(-mixture.budget * part // sum(parts))
+        pool = _Pool(room, count if mixture.tokens else lambda texts: [1] * len(texts), pools)
+        clean = _clean(reader, guard, pool.contaminated) if guard else reader
+        for batch in _batches(_ranked(clean, mixture, place)):
+            pool.take(batch)
+        if not pool.heap:
+            raise BadRequest(
+                f"nothing is left of the source '{reader.name}': of {reader.good} records {pool.n_contaminated()} are "
+                f"contaminated and {pool.elsewhere} are in sources before it"
+            )
+        pools.append(pool)
+    orders = [sorted(entry for _, entry in pool.heap) for pool in pools]
+    sizes = [pool.size if pool.size < pool.room else None for pool in pools]
+    reached, given = _fill(orders, sizes, parts, mixture)
+    rows = []
+    for source, reader, pool, order, drawn, part in zip(
+        mixture.sources, readers, pools, orders, given, parts, strict=True
+    ):
+        used = (_text(entry.example) for entry in order[: len(drawn)])
+        tokens = [n for batch in _batches(used) for n in count(batch)]
+        corpus = reader.corpus
+        rows.append(
+            {
+                "source": reader.name,
+                "file": source.path,
+                "sha256": _digest(reader.path) if reader.path else None,
+                "hub": corpus.hub if corpus and not reader.path else None,
+                "revision": reader.revision if not reader.path else None,
+                "licence": corpus.licence if corpus else None,
+                "task_type": corpus.task_type if corpus else None,
+                "asked": round(mixture.budget * part / sum(parts)),
+                "examples": len(drawn),
+                "tokens": sum(tokens[i % len(order)] for i in range(len(drawn))),
+                "epochs": round(max(1, len(drawn) / len(order)), 3),
+                "records": reader.good + reader.bad.total(),
+                "bad": dict(reader.bad),
+                "contaminated": pool.n_contaminated(),
+                "duplicates": pool.elsewhere + sum(pool.copies.values()),
+            }
+        )
+    examples = [entry.example for drawn in given for entry in drawn]
+    Random(mixture.seed).shuffle(examples)
+    contaminated = [pair for pool in pools for pair in pool.contaminated]
+    spec = mixture.model_dump(mode="json")
+    seal = sha256(json.dumps(spec, sort_keys=True).encode())
+    for example in examples:
+        seal.update(_line(vars(example)).encode())
+    manifest = {
+        "spec": spec,
+        "unit": "examples" if mixture.examples else "tokens",
+        "asked": mixture.budget,
+        "reached": reached,
+        "examples": len(examples),
+        "tokens": sum(row["tokens"] for row in rows),
+        "sources": rows,
+        "tests": {file: _digest(base / file) for file in mixture.decontaminate or ()},
+        "tests_too_short": guard.short if guard else 0,
+        "contaminated": {"pairs": len(contaminated), "first": contaminated[:_LISTED]},
+        "fingerprint": seal.hexdigest(),
+    }
+    return Mixed(examples, manifest, contaminated)
+
+
+def match_tokens(mixtures: Sequence[Mixture], tokens: int | None = None, base: str | Path = ".") -> list[Mixed]:
+    """The arms of one study under one budget of tokens: the number given, else the most that every arm can supply.
+
+    The weights of an arm become shares of tokens, whatever its own budget was in. Its composed set is a subset of the
+    one it would have had alone, but for those shares.
+
+    Raises:
+        BadRequest: when the arms count tokens differently, or one cannot supply the number given.
+    """
+    if len({mixture.tokenizer for mixture in mixtures}) > 1:
+        raise BadRequest("the arms count tokens with different tokenizers: a matched budget needs one")
+    budget = tokens or min(compose(mixture, base).manifest["tokens"] for mixture in mixtures)
+    while True:
+        arms = [compose(mixture.model_copy(update={"examples": None, "tokens": budget}), base) for mixture in mixtures]
+        least = min(arm.manifest["reached"] for arm in arms)
+        if least == budget:
+            return arms
+        if tokens:
+            raise BadRequest(f"{tokens} tokens are more than every arm can supply: at most about {least} work")
+        budget = least
+
+
+def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:
+    """Compose the mixture of a YAML file, whose paths are relative to it, and write `FILES`; returns the manifest.
+
+    Each file is written whole and renamed, the manifest last.
+
+    Raises:
+        BadRequest: as `Mixture.load` and `compose`; for a folder that holds anything but a mix of the same spec.
+    """
+    mixture, out = Mixture.load(spec), Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        try:
+            former = json.loads((out / "manifest.json").read_text("utf-8"))["spec"]
+        except (OSError, ValueError, KeyError, TypeError):
+            former = None
+        if former != mixture.model_dump(mode="json"):
+            raise BadRequest(f"{out} is not empty and holds no mix of this very spec: name a new folder")
+    mixed = compose(mixture, Path(spec).parent)
+    out.mkdir(parents=True, exist_ok=True)
+    contents: dict[str, Iterable[str]] = {
+        "train.jsonl": map(_line, map(vars, mixed.examples)),
+        "contaminated.jsonl": map(_line, mixed.contaminated),
+        "manifest.json": [json.dumps(mixed.manifest, indent=1, ensure_ascii=False) + "\n"],
+    }
+    for name in FILES:
+        if name == "contaminated.jsonl" and not mixed.contaminated:
+            (out / name).unlink(missing_ok=True)
+            continue
+        half = out / f".{name}.{os.getpid()}"
+        with half.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(contents[name])
+        half.replace(out / name)
+    return mixed.manifest
+
+
+class _Pool:
+    """Of a source: the examples that come first in the seed's order, just as many as its room asks for."""
+
+    def __init__(self, room: int, cost: Count, before: Sequence["_Pool"]) -> None:
+        self.room, self.cost, self.before = room, cost, [pool.copies for pool in before]
+        self.size = self.elsewhere = 0
+        self.heap: list[tuple[int, _Entry]] = []  # the last in the order on top
+        self.copies: dict[int, int] = {}  # of each example held, how many more were met
+        self.contaminated: list[dict[str, Any]] = []
+
+    def take(self, batch: list[tuple[int, Example]]) -> None:
+        fresh = []
+        for rank, example in batch:
+            if any(rank in held for held in self.before):
+                self.elsewhere += 1
+            elif rank in self.copies:
+                self.copies[rank] += 1
+            elif self.size < self.room or rank < -self.heap[0][0]:
+                self.copies[rank] = 0
+                fresh.append((rank, example))
+        costs = self.cost([_text(example) for _, example in fresh]) if fresh else []
+        for (rank, example), cost in zip(fresh, costs, strict=True):
+            heappush(self.heap, (-rank, _Entry(rank, cost, example)))
+            self.size += cost
+            while self.size - self.heap[0][1].cost >= self.room:
+                _, last = heappop(self.heap)
+                self.size -= last.cost
+                del self.copies[last.rank]
+
+    def n_contaminated(self) -> int:
+        return len({pair["example"] for pair in self.contaminated})
+
+
+def _fill(
+    orders: list[list[_Entry]], sizes: list[int | None], parts: list[int], mixture: Mixture
+) -> tuple[int, list[list[_Entry]]]:
+    """What each source gives, and the budget that was reached; `sizes`: of the sources that are held whole."""
+    budget = mixture.budget
+    if mixture.when_exhausted == "stop":
+        budget = min([budget, *(n * sum(parts) // part for n, part in zip(sizes, parts, strict=True) if n is not None)])
+    given: list[list[_Entry]] = [[] for _ in orders]
+    spent = [0] * len(orders)
+    active, left, weight = list(range(len(orders))), budget, sum(parts)
+    while active:
+        place = max(active, key=lambda i: parts[i] * left - spent[i] * weight)
+        order = orders[place]
+        if len(given[place]) >= len(order) and mixture.when_exhausted != "repeat":
+            active.remove(place)
+            left, weight = left - spent[place], weight - parts[place]
+            continue
+        entry = order[len(given[place]) % len(order)]
+        if sum(spent) + entry.cost > budget:
+            break
+        given[place].append(entry)
+        spent[place] += entry.cost
+    else:
+        budget = min(budget, sum(spent))
+    if not any(given):
+        raise BadRequest(f"a budget of {budget} holds no example of these sources")
+    return budget, given
+
+
+def _parts(mixture: Mixture) -> list[int]:
+    """The weights as whole numbers in the same proportions, so that shares are exact."""
+    weights = [Fraction(repr(source.weight)) for source in mixture.sources]
+    unit = lcm(*(weight.denominator for weight in weights))
+    return [int(weight * unit) for weight in weights]
+
+
+def _ranked(examples: Iterable[Example], mixture: Mixture, place: int) -> Iterator[tuple[int, Example]]:
+    key = str(mixture.seed).encode()
+    for number, example in enumerate(examples):
+        text = " ".join(f"{example.instruction} {example.input}".lower().split())
+        what = text if mixture.deduplicate else f"{place} {number}"
+        yield int.from_bytes(blake2b(what.encode(), digest_size=16, key=key).digest(), "big"), example
+
+
+def _clean(reader: Reader, guard: Decontaminator, found: list[dict[str, Any]]) -> Iterator[Example]:
+    for number, example in enumerate(reader, 1):
+        overlaps = guard.overlaps(example)
+        asks = {"source": reader.name, "example": number, "instruction": example.instruction[:200]}
+        found += [asks | overlap._asdict() for overlap in overlaps]
+        if not overlaps:
+            yield example
+
+
+def _counter(tokenizer: str, base: Path) -> Count:
+    if tokenizer == "words":
+        return lambda texts: [len(text.split()) for text in texts]
+    if tokenizer == "bytes":
+        return lambda texts: [len(text.encode()) for text in texts]
+    from transformers import AutoTokenizer
+
+    folder = base / tokenizer
+    try:
+        found = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else tokenizer)
+    except (OSError, ValueError) as error:
+        raise BadRequest(
+            f"no tokenizer '{tokenizer}' ({type(error).__name__}); offline, name a folder with one, or words or bytes"
+        ) from None
+
+    def count(texts: Sequence[str]) -> list[int]:
+        return [max(1, len(ids)) for ids in found(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
+
+    return count
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    items = iter(items)
+    return iter(lambda: list(islice(items, _BATCH)), [])
+
+
+def _text(example: Example) -> str:
+    return "\n".join(part for part in (example.instruction, example.input, example.output) if part)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder, of its files' names and digests."""
+    if path.is_dir():
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        return sha256("".join(f"{file.relative_to(path)} {_digest(file)}\n" for file in inside).encode()).hexdigest()
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
