@@ -159,9 +159,16 @@ def available(unsafe: bool = False) -> bool:
     return False
 
 
+def described(contained: bool) -> str:
+    """What programs were run in, for a report."""
+    if not contained:
+        return "none: run without bubblewrap, as confirmed"
+    return subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def bubblewrap(*binds: str) -> list[str]:
     """The command line of a sandbox with the system and Python, read-only; `binds` are more of its options."""
-    python = sys.base_prefix
+    python = Path(sys.base_prefix).resolve()
     command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--cap-drop", "ALL"]
     if os.geteuid() == 0:  # the server alone keeps these: to become other users, and to end and wipe what they leave
@@ -178,7 +185,10 @@ def bubblewrap(*binds: str) -> list[str]:
             else ["--ro-bind-try", f"/{name}", f"/{name}"]
         )
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    command += ["--ro-bind", python, python] if not Path(python).is_relative_to("/usr") else []
+    if not python.is_relative_to("/usr"):  # where it lies in a home, what is above it must be open to other users
+        for parent in reversed(python.parents[:-1]):
+            command += ["--perms", "0755", "--dir", str(parent)]
+        command += ["--ro-bind", str(python), str(python)]
     command += ["--dev", "/dev", "--remount-ro", "/dev"]
     command += ["--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp"]
     return [*command, *binds, "--remount-ro", "/"]
