@@ -141,12 +141,12 @@ def load_samples(path: Path, problems: Mapping[str, Problem], *, markdown: bool 
     """
     samples = []
     for where, record in records(path):
-        task = _task_id(_field(where, record, "task_id", str | int))
+        task = _task_id(field(where, record, "task_id", str | int))
         problem = problems.get(task, Problem(task, "", "", "", ""))
         if ("completion" in record) == ("solution" in record):
             raise BadRequest(f"{where}: a sample has either a 'completion' or a 'solution'")
         kind = "solution" if "solution" in record else "completion"
-        text = _field(where, record, kind, str)
+        text = field(where, record, kind, str)
         text = extract_code(text, problem.entry_point) if markdown else text
         samples.append(Sample(task, text if kind == "solution" else problem.prompt + text))
     return samples
@@ -186,7 +186,7 @@ def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{path}, line {number}" if not whole else str(path), record
 
 
-def _field(where: str, record: dict[str, Any], name: str, kind: Any) -> Any:
+def field(where: str, record: dict[str, Any], name: str, kind: Any) -> Any:
     if name not in record:
         raise BadRequest(f"{where}: the field '{name}' is missing; it has {', '.join(map(repr, record)) or 'none'}")
     if not isinstance(record[name], kind):
@@ -200,9 +200,7 @@ def _task_id(given: str | int) -> str:
 
 
 def _humaneval(where: str, record: dict[str, Any]) -> Problem:
-    task, prompt, entry, test = (
-        _field(where, record, key, str) for key in ("task_id", "prompt", "entry_point", "test")
-    )
+    task, prompt, entry, test = (field(where, record, key, str) for key in ("task_id", "prompt", "entry_point", "test"))
     try:
         above = ast.parse(prompt)
     except SyntaxError:
@@ -213,8 +211,8 @@ def _humaneval(where: str, record: dict[str, Any]) -> Problem:
 
 
 def _mbpp(where: str, record: dict[str, Any]) -> Problem:
-    task = _task_id(_field(where, record, "task_id", str | int))
-    tests, code = _field(where, record, "test_list", list), _field(where, record, "code", str)
+    task = _task_id(field(where, record, "task_id", str | int))
+    tests, code = field(where, record, "test_list", list), field(where, record, "code", str)
     test = "\n".join([*record.get("test_imports", []), record.get("test_setup_code", ""), *map(str, tests)])
     called = re.findall(r"\b([A-Za-z_]\w*)\s*\(", "\n".join(map(str, tests)))
     defined = [name for name in called if re.search(rf"^def {name}\b", code, re.MULTILINE)]

@@ -81,36 +81,41 @@ def serve(control: Connection, programs: Connection, folder: str, alone: bool, u
         except EOFError:
             return
         started = time.monotonic()
-        outcome, detail = grade(limits, programs, folder, alone, uids)
+        outcome, detail, reported = grade(limits, programs, folder, alone, uids)
         seconds = time.monotonic() - started
-        clean = wiped(folder)
+        clean = wiped(folder) and reported  # a judge that said nothing may have left its program unread
         control.send_bytes(json.dumps([outcome, detail, seconds, clean]).encode())
 
 
-def grade(limits: list, programs: Connection, folder: str, alone: bool, uids: list[int]) -> tuple[str, str]:
-    wall, most_output = limits[1], limits[5]
-    deadline = time.monotonic() + wall
+def grade(limits: list, programs: Connection, folder: str, alone: bool, uids: list[int]) -> tuple[str, str, bool]:
+    deadline = time.monotonic() + limits[1]
     (ours, theirs), (result, report), (output, writes) = socket.socketpair(), os.pipe(), os.pipe()
     answering = fork(lambda: answer(Connection(theirs.fileno())), [theirs.fileno()], writes, folder, limits, uids[:1])
     kept = [programs.fileno(), ours.fileno(), report]
     judging = fork(lambda: judge(programs, Connection(ours.fileno()), report), kept, writes, folder, limits, uids[1:])
     for fd in (ours.detach(), theirs.detach(), report, writes):
         os.close(fd)
-    said = watch(result, output, deadline, most_output)
+    said = watch(result, output, deadline, limits[5])
     ended = end(answering, judging, alone)
     os.close(result)
     os.close(output)
-    if said is None:
-        return "timeout", f"more than {wall:g} s"
     if said and said[0] != "gone":
-        return said
-    signals = {signal.Signals(os.WTERMSIG(status)).name for status, _ in ended.values() if os.WIFSIGNALED(status)}
-    if "SIGXCPU" in signals or any(usage.ru_utime + usage.ru_stime >= limits[0] for _, usage in ended.values()):
+        return *said, True
+    return *classify(said, ended, answering, limits), bool(said)
+
+
+def classify(said: tuple | None, ended: dict[int, tuple], answering: int, limits: list) -> tuple[str, str]:
+    """Why a test did not come to its end."""
+    if said is None:
+        return "timeout", f"more than {limits[1]:g} s"
+    signals = {os.WTERMSIG(status) for status, _ in ended.values() if os.WIFSIGNALED(status)}
+    if signal.SIGXCPU in signals or any(usage.ru_utime + usage.ru_stime >= limits[0] for _, usage in ended.values()):
         return "timeout", f"more than {limits[0]:g} s of CPU time"
     status = ended[answering][0]
     if os.WIFEXITED(status):
         return "crash", f"left with status {os.WEXITSTATUS(status)} before its test was over"
-    return "crash", f"ended by {', '.join(sorted(signals - {'SIGKILL'}) or ['SIGKILL'])}"
+    names = [signal.strsignal(number) or str(number) for number in signals - {signal.SIGKILL}]
+    return "crash", f"ended by a signal: {', '.join(names)}" if names else said[1] if said else "ended its judge"
 
 
 def fork(body: Callable[[], object], keep: list[int], output: int, folder: str, limits: list, uid: list[int]) -> int:
@@ -176,7 +181,10 @@ def end(answering: int, judging: int, alone: bool) -> dict[int, tuple]:
     """End all that is left; {pid: (status, resources used)}."""
     for group in (answering, judging):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL) if alone else os.killpg(group, signal.SIGKILL)
+            os.kill(-1 if alone else group, signal.SIGKILL)
+        if not alone:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
     ended: dict[int, tuple] = {}
     while True:
         try:
@@ -223,7 +231,8 @@ class Solution:
         except Exception as problem:
             self.gone = f"sent no answer ({type(problem).__name__})"
             raise Gone from None
-        raise ValueError(text) if issubclass(error, UnicodeError) else error(text)
+        # A StopIteration could end a loop of the test unseen, and a UnicodeError takes five arguments.
+        raise ValueError(text) if issubclass(error, StopIteration | UnicodeError) else error(text)
 
     def remote(self, index: int) -> "Remote":
         return Remote(self, int(index))
@@ -265,9 +274,11 @@ def run_test(peer: Solution, solution: str, test: str, entry_point: str) -> tupl
     code = compile(test, "<test>", "exec", dont_inherit=True)
     try:
         try:
-            loaded = peer.ask("load", solution, [entry_point, *free_names(code)])[0]
+            wanted = {entry_point, *free_names(code)}
+            defined = peer.ask("load", solution, sorted(wanted))[0]
         except SyntaxError as error:
             return "syntax", str(error)
+        loaded = {name: defined[name] for name in wanted if name in defined}  # and nothing else: no built-ins
         if entry_point not in loaded:
             return "failed", f"defines no '{entry_point}'"
         exec(code, {**loaded, "candidate": loaded[entry_point], "__name__": "test"})
@@ -283,7 +294,7 @@ def run_test(peer: Solution, solution: str, test: str, entry_point: str) -> tupl
 def free_names(code: types.CodeType) -> set[str]:
     """The names that a test may want of the solution: those it uses that are not built in."""
     inner = (free_names(const) for const in code.co_consts if isinstance(const, types.CodeType))
-    return {name for name in code.co_names if not hasattr(builtins, name)}.union(*inner)
+    return {name for name in code.co_names if not hasattr(builtins, name) and name[:2] != "__"}.union(*inner)
 
 
 # The solution's process
@@ -305,6 +316,8 @@ def answer(socket: Connection) -> None:
         try:
             if operation == "load":
                 text, wanted = operands
+                if "\0" in text:
+                    raise SyntaxError("a null byte")  # before Python 3.12 a ValueError
                 exec(compile(text, "<solution>", "exec", dont_inherit=True), vars(module))
                 value: Any = {name: vars(module)[name] for name in wanted if name in vars(module)}
             elif operation == "call":

@@ -49,8 +49,8 @@ FIRST_UID = 61_000  # where the host's user is root: two users a worker, one for
 class Limits(NamedTuple):
     """What one program may use; memory, processes and file size are each process's own."""
 
-    cpu_seconds: float = 10.0
-    wall_seconds: float = 15.0
+    cpu_seconds: float = 5.0
+    wall_seconds: float = 10.0
     memory_bytes: int = 1 << 30
     processes: int = 8
     file_bytes: int = 16 << 20
