@@ -1,5 +1,8 @@
 """The command line: `labkit studies | run | sweep | results | ask | markov | mix | bench | doctor`.
 
+
+"""The command line: `labkit studies | run | sweep | results | ask | markov | code-eval | bench | doctor`.
+
 Exit codes: 0 done; 1 a run failed (says where); 2 a bad request (one sentence; nothing was started).
 """
 
@@ -288,6 +291,66 @@ def mix_sources(
         print(f"note: of {manifest['asked']} {manifest['unit']} asked for, the sources supply {manifest['reached']}")
     for file in sorted(out.iterdir()):
         print(f"  {file}")
+
+
+@app.command("code-eval")
+def evaluate_code(
+    samples: Annotated[Path, typer.Option(help="JSON lines of {task_id, completion | solution}")],
+    problems: Annotated[
+        Path | None, typer.Option(help="HumanEval- or MBPP-shaped, .jsonl, .json or .jsonl.gz; with --plus, EvalPlus'")
+    ] = None,
+    k: Annotated[str, typer.Option(metavar="K1,K2,...", help="the k of pass@k")] = "1",
+    workers: Annotated[int | None, typer.Option(min=1, help="programs at a time; default one a core")] = None,
+    out: Annotated[Path | None, typer.Option(help="result; default SAMPLES with the ending .results.json")] = None,
+    plus: Annotated[str | None, typer.Option(help="humaneval or mbpp: HumanEval+ or MBPP+, by EvalPlus")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="take the program out of a fenced block")] = False,
+    confirm_unsafe: Annotated[
+        bool, typer.Option("--confirm-unsafe", help="without bubblewrap, run the programs unprotected")
+    ] = False,
+) -> None:
+    """Run a model's programs against their tests in a sandbox: pass@k and every outcome."""
+    from labkit.grade import code_eval
+    from labkit.grade import plus as evalplus
+
+    sizes = [int(text) if text.strip().isdigit() else 0 for text in k.split(",")]
+    if 0 in sizes:
+        raise BadRequest(f"--k takes whole numbers from 1, separated by commas, not '{k}'")
+    out = out or samples.with_suffix(".results.json")
+    partial = out.with_name(out.name + ".partial")
+    try:
+        if plus:
+            found = evalplus.find(plus, problems)
+            given = code_eval.load_samples(samples, evalplus.load_problems(found), markdown=markdown)
+            result = evalplus.evaluate(plus, given, found, sizes, workers=workers, unsafe=confirm_unsafe)
+        elif problems is None:
+            raise BadRequest("--problems is missing: a file of problems, unless --plus names a set evalplus can fetch")
+        else:
+            known = code_eval.load_problems(problems)
+            given = code_eval.load_samples(samples, known, markdown=markdown)
+            result = code_eval.evaluate(known, given, sizes, workers=workers, unsafe=confirm_unsafe, partial=partial)
+    except evalplus.Failed as error:
+        leave(str(error), 1)
+    except KeyboardInterrupt:
+        leave(
+            f"interrupted; the same command goes on from the verdicts in {partial}" if not plus else "interrupted", 130
+        )
+    tables = {name: result[name] for name in ("base", "plus") if plus} or {"": result}
+    rows = [
+        {"": f"{name} pass@{size}".strip(), "mean": at["mean"], "95 % low": at["ci95"][0], "high": at["ci95"][1]}
+        for name, table in tables.items()
+        for size in sizes
+        for at in [table[f"pass@{size}"]]
+    ]
+    print_table(rows)
+    first = tables[next(iter(tables))][f"pass@{sizes[0]}"]
+    print(f"{first['n_samples']} programs for {first['n_problems']} problems; intervals over {first['over']}")
+    if not plus:
+        print(", ".join(f"{count} {outcome}" for outcome, count in result["outcomes"].items()))
+    print(f"sandbox: {result['sandbox']}\nresult: {out}")
+    waiting = out.with_name(out.name + ".new")
+    waiting.write_text(json.dumps(result, indent=1) + "\n")
+    waiting.replace(out)
+    partial.unlink(missing_ok=True)
 
 
 @app.command("bench")

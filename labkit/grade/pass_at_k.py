@@ -1,0 +1,46 @@
+"""pass@k: the chance that at least one of k programs drawn for a problem passes its test.
+
+Guaranteed: the unbiased estimate of Chen et al. 2021 (arXiv 2107.03374, eq. 1) from n >= k samples a problem, and an
+interval clustered by problem. Assumed: problems are independent draws from those spoken of, and the samples of a
+problem independent draws of one model. Left open: another seed or prompt of the model, and a test that errs.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from labkit.errors import BadRequest
+from labkit.grade.intervals import Estimate, Floats, at_least, percentiles
+
+PROBLEMS = "problems, and the samples drawn for each"
+
+
+def estimate(n: ArrayLike, c: ArrayLike, k: int, *, draws: int = 2000, level: float = 0.95, seed: int = 0) -> Estimate:
+    """The mean pass@k over problems, of which `c` [n_problems] out of `n` [n_problems] samples passed.
+
+    The interval holds the percentiles of `draws` resamples of whole problems, never narrower than `at_least` allows;
+    `n_rules` of the estimate counts the problems. Raises `BadRequest` as `pass_at_k` does.
+    """
+    values = pass_at_k(n, c, k)
+    kinds, multiplicity = np.unique(values, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(values), multiplicity / len(values), size=draws)
+    mean = float(values.mean())
+    lo, hi = at_least(percentiles(drawn @ kinds / len(values), level), mean, len(values), level)
+    return Estimate(mean, lo, hi, len(values), 1, PROBLEMS, level)
+
+
+def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> Floats:
+    """1 - C(n - c, k) / C(n, k) for every problem [n_problems]: `n` samples, of which `c` passed.
+
+    >>> pass_at_k([5], [2], 1).round(3).tolist(), pass_at_k([5], [2], 3).round(3).tolist()
+    ([0.4], [0.9])
+
+    Raises `BadRequest` where there is no problem, a problem has fewer than `k` samples, or counts make no sense.
+    """
+    samples, passed = np.atleast_1d(n), np.atleast_1d(c)
+    if samples.shape != passed.shape or not len(samples) or np.any(passed < 0) or np.any(passed > samples):
+        raise BadRequest("pass@k needs at least one problem, and of each from 0 to all of its samples passed")
+    if not 1 <= k <= samples.min():
+        raise BadRequest(f"pass@{k} needs k from 1 to the samples a problem: the fewest are {samples.min()}")
+    # C(n-c, k) / C(n, k) as a product: k factors below 1 cannot overflow, and a factor 0 says c > n - k.
+    factors = np.clip(1 - passed[:, None] / (samples[:, None] - np.arange(k)), 0, 1)
+    return 1 - factors.prod(axis=1)

@@ -1,0 +1,250 @@
+"""Programs that nobody has read are run, and graded, in a sandbox.
+
+A program is a solution (untrusted) and its test (trusted). They run in two processes, so the verdict says what the
+solution answered, not what it printed, returned to the shell or overrode: see `judge.py`.
+
+Covered, with bubblewrap: no network; the system and Python read-only, and nothing else of the machine (no home, no
+project, no /proc); a private /tmp of `TMP_BYTES`, wiped between programs; namespaces of their own for processes, IPC,
+host name, mounts and, for a plain user, users; a cleared environment; no new privileges; limits on CPU and wall time,
+memory, processes, file size, open files and output. Started by root, solutions and judges become two users without
+capabilities; by a plain user, they share his, and the server and the judge cannot be traced. The solution never holds
+the test: it cannot read the answers expected, and its own equality, built-ins, exits, threads, exit handlers, writes
+to any descriptor and signals reach no verdict but its own "not passed". Programs of one sandbox run one after another;
+the next starts when every process of the last is dead.
+
+Not covered: bugs of the kernel, of Python's `json` and of bubblewrap; side channels (time, load); System V IPC and
+kernel keys left by an earlier program of the same sandbox (`per_sandbox=1` excludes that); memory of all processes
+together (up to processes x memory_bytes); a solution started by a plain user can end its own judge (a "crash"). The
+test sees answers only: a solution may answer by a table, and an object of the solution's own classes may say of its
+attributes and items what it likes. Differences from running test and solution in one process: only the standard
+library can be imported; arguments and results are copies of plain data (lists, dictionaries and sets among the
+arguments are updated after a call); other results equal only themselves; a test cannot hand over a function.
+
+Without bubblewrap (`unsafe`): the limits and the two processes alone. Files, network and other processes are open.
+"""
+
+import json
+import math
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from typing import NamedTuple
+
+from labkit.errors import BadRequest
+
+OUTCOMES = ("passed", "failed", "timeout", "memory", "crash", "syntax")
+SERVER = Path(__file__).with_name("judge.py")
+GRACE = 30.0  # seconds beyond the wall limit after which a sandbox that says nothing is ended
+TMP_BYTES = 64 << 20  # of its /tmp
+FIRST_UID = 61_000  # where the host's user is root: two users a worker, one for solutions and one for judges
+
+
+class Limits(NamedTuple):
+    """What one program may use; memory, processes and file size are each process's own."""
+
+    cpu_seconds: float = 5.0
+    wall_seconds: float = 10.0
+    memory_bytes: int = 1 << 30
+    processes: int = 8
+    file_bytes: int = 16 << 20
+    output_bytes: int = 1 << 20
+
+
+class Program(NamedTuple):
+    """A solution (untrusted), a test (trusted), and the name that the solution must define.
+
+    The test runs in another process than the solution. Names that it does not define are the solution's:
+    functions are called there, objects stay there. `candidate` is the entry point.
+    """
+
+    solution: str
+    test: str
+    entry_point: str
+
+
+class Verdict(NamedTuple):
+    """`outcome` is one of `OUTCOMES`, `detail` a line for people, `seconds` wall time."""
+
+    outcome: str
+    detail: str
+    seconds: float
+
+
+def run(
+    programs: Sequence[Program],
+    limits: Limits | None = None,
+    *,
+    workers: int | None = None,
+    per_sandbox: int = 500,
+    unsafe: bool = False,
+) -> list[Verdict]:
+    """The verdict on every program, in their order; see `stream`."""
+    verdicts = dict(stream(programs, limits, workers=workers, per_sandbox=per_sandbox, unsafe=unsafe))
+    return [verdicts[index] for index in range(len(programs))]
+
+
+def stream(
+    programs: Sequence[Program],
+    limits: Limits | None = None,
+    *,
+    workers: int | None = None,
+    per_sandbox: int = 500,
+    unsafe: bool = False,
+) -> Iterator[tuple[int, Verdict]]:
+    """(index, verdict) of every program as it is finished.
+
+    `workers` sandboxes at a time (one a core), each for `per_sandbox` programs, one after another; 1 gives every
+    program a sandbox of its own. `unsafe` runs without bubblewrap where that is missing.
+
+    Raises `BadRequest` where there is no bubblewrap, or it cannot start, and `unsafe` is not set.
+    """
+    limits = limits or Limits()
+    contained = available(unsafe)
+    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, Verdict] | BaseException] = queue.SimpleQueue()
+    for index in range(len(programs)):
+        todo.put(index)
+    open_now: dict[int, Sandbox] = {}
+    stopped = threading.Event()
+
+    def work(worker: int) -> None:  # this thread outlives its sandboxes: they end with the thread that started them
+        try:
+            while not stopped.is_set():
+                index = todo.get_nowait()
+                if worker not in open_now or not open_now[worker].left:
+                    open_now.pop(worker).close() if worker in open_now else None
+                    open_now[worker] = Sandbox(worker, per_sandbox, contained)
+                done.put((index, open_now[worker].grade(programs[index], limits)))
+        except queue.Empty:
+            pass
+        except BaseException as error:
+            done.put(error)
+        if worker in open_now:
+            open_now[worker].close()
+
+    count = min(workers or len(os.sched_getaffinity(0)), len(programs))
+    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in range(count)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in programs:
+            finished = done.get()
+            if isinstance(finished, BaseException):
+                raise finished
+            yield finished
+    finally:
+        stopped.set()
+        for sandbox in list(open_now.values()):
+            sandbox.process.kill()
+        for thread in threads:
+            thread.join()
+
+
+def available(unsafe: bool = False) -> bool:
+    """Is there bubblewrap? `BadRequest` where there is not and `unsafe` is not set."""
+    if shutil.which("bwrap"):
+        return True
+    if not unsafe:
+        raise BadRequest(
+            "programs are run in bubblewrap, which is not installed: install it (Debian and Ubuntu: apt-get install "
+            "bubblewrap, Fedora: dnf install bubblewrap), or confirm with --confirm-unsafe to run them without"
+        )
+    return False
+
+
+def described(contained: bool) -> str:
+    """What programs were run in, for a report."""
+    if not contained:
+        return "none: run without bubblewrap, as confirmed"
+    return subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def bubblewrap(*binds: str) -> list[str]:
+    """The command line of a sandbox with the system and Python, read-only; `binds` are more of its options."""
+    python = Path(sys.base_prefix).resolve()
+    command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--cap-drop", "ALL"]
+    if os.geteuid() == 0:  # the server alone keeps these: to become other users, and to end and wipe what they leave
+        command += [
+            part for cap in ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE") for part in ("--cap-add", f"CAP_{cap}")
+        ]
+    else:
+        command += ["--unshare-user"]
+    command += ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "lib", "lib64", "sbin"):
+        command += (
+            ["--symlink", f"usr/{name}", f"/{name}"]
+            if Path("/", name).is_symlink()
+            else ["--ro-bind-try", f"/{name}", f"/{name}"]
+        )
+    command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    if not python.is_relative_to("/usr"):  # where it lies in a home, what is above it must be open to other users
+        for parent in reversed(python.parents[:-1]):
+            command += ["--perms", "0755", "--dir", str(parent)]
+        command += ["--ro-bind", str(python), str(python)]
+    command += ["--dev", "/dev", "--remount-ro", "/dev"]
+    command += ["--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    return [*command, *binds, "--remount-ro", "/"]
+
+
+class Sandbox:
+    """A running server (see `judge.py`) that grades up to `programs` programs, one after another."""
+
+    def __init__(self, worker: int, programs: int, contained: bool) -> None:
+        self.left = programs
+        self.folder = "/tmp" if contained else tempfile.mkdtemp(prefix="labkit-")
+        python = [os.path.realpath(sys.executable), "-s", "-P", "-S"]
+        first = FIRST_UID + 2 * worker
+        uids = [str(first), str(first + 1)] if contained and os.geteuid() == 0 else []
+        inside = bubblewrap("--ro-bind", str(SERVER), "/judge.py", "--as-pid-1") if contained else []
+        served = (
+            [*python, "/judge.py", "/tmp", "alone"]
+            if contained
+            else [*python, str(SERVER), self.folder, "among others"]
+        )
+        (self.control, its_control), (self.programs, its_programs) = Pipe(), Pipe()
+        environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.folder, "TMPDIR": self.folder}
+        with its_control, its_programs:
+            self.process = subprocess.Popen(
+                [*inside, *served, *uids],
+                stdin=its_programs.fileno(),
+                stdout=its_control.fileno(),
+                stderr=subprocess.PIPE,
+                # One hash seed for all: the order of a set, and with it a verdict, does not change between runs.
+                env=environment | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+        try:
+            self.control.recv_bytes()
+        except EOFError:
+            said = self.process.communicate()[1].decode(errors="replace").strip()
+            self.close()
+            raise BadRequest(f"the sandbox cannot start here: {said or 'it ended at once'}") from None
+
+    def grade(self, program: Program, limits: Limits) -> Verdict:
+        """The verdict; afterwards `left` is 0 where this sandbox must not be used again."""
+        try:
+            self.control.send_bytes(json.dumps(limits).encode())
+            self.programs.send_bytes(json.dumps(program).encode())
+            if not self.control.poll(limits.wall_seconds + GRACE):
+                raise EOFError
+            outcome, detail, seconds, clean = json.loads(self.control.recv_bytes())
+        except (EOFError, OSError):
+            outcome, detail, seconds, clean = "crash", "its sandbox ended", math.nan, False
+        self.left = self.left - 1 if clean else 0
+        return Verdict(outcome, detail, seconds)
+
+    def close(self) -> None:
+        self.control.close()
+        self.programs.close()
+        self.process.kill()
+        self.process.communicate()
+        if self.folder != "/tmp":
+            shutil.rmtree(self.folder, ignore_errors=True)
