@@ -21,9 +21,11 @@ from itertools import permutations, product
 from random import Random
 from typing import Any, NamedTuple
 
-from labkit.instructions.family import Family, Instruction, TaskType, phrasings
+from labkit.instructions.family import Family, Instruction, TaskType, combined, phrasings
 
-PIECE = re.compile(r"[a-z]*[aeiouy][a-z]*|\n *|\S")  # a word, a line's start with its indentation, any other sign
+PIECE = re.compile(
+    r"[a-z]*[aeiouy][a-z]*|\n *|(?<= )[^\w\s]{2}(?= )|\S"
+)  # words, indentations, code's operators, single signs
 CATEGORIES = {
     "animals": "cat dog fox horse lion mouse sheep wolf".split(),
     "foods": "apple bread cheese lemon onion plum rice soup".split(),
@@ -62,7 +64,6 @@ ORDINALS = ("first", "second", "third", "fourth", "fifth")
 CONSONANTS = "bcdfghjklmnpqrstvwxz"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MARKS = ",;:/|-+=&#~*!%@^"
-_WORDINGS = 6  # of an instruction with several steps
 
 Values = tuple[Any, ...]
 Fact = tuple[str, str, str]
@@ -136,7 +137,9 @@ WORD_TESTS: dict[str, Sequence[Any]] = {
 TEST_NAMES = {*NUMBER_TESTS, *WORD_TESTS}
 TESTS = {"numbers": _rules(NUMBER_TESTS), "words": _rules(WORD_TESTS)}
 ORDERS = {
-    "numbers": _rules({"size": "-", "their last digit": "-", "their digit sum": "-", "distance from {}": range(10, 99)}),
+    "numbers": _rules(
+        {"size": "-", "their last digit": "-", "their digit sum": "-", "distance from {}": range(10, 99)}
+    ),
     "words": _rules(
         {
             "the alphabet": "-",
@@ -186,7 +189,7 @@ class StepFamily(Family):
         chosen = [rng.randrange(len(pool)) for pool in pools]
         settled = tuple((i, pool[i].values(rng, level)) for i, pool in zip(chosen, pools, strict=True))
         texts = [
-            [text.format(*values) for text in pool[i].texts[: _WORDINGS + 2]]
+            [text.format(*values) for text in pool[i].texts[:8]]
             for (i, values), pool in zip(settled, pools, strict=True)
         ]
         key = ", then ".join(wordings[0] for wordings in texts)
@@ -205,19 +208,6 @@ class StepFamily(Family):
         for (i, values), pool in zip(settled, kind.pools, strict=True):
             value = pool[i].do(value, *values)
         return kind.show(value)
-
-
-def combined(parts: Sequence[Sequence[str]], n: int = _WORDINGS) -> tuple[str, ...]:
-    """Wordings of several steps in turn, from the wordings of each; all there are of a single step."""
-    if len(parts) == 1:
-        return tuple(dict.fromkeys(parts[0]))
-    joins = (", then ", ", and then ", ", next ", ", after that ")
-    return tuple(
-        dict.fromkeys(
-            joins[i % 4].join(wordings[(i + place) % len(wordings)] for place, wordings in enumerate(parts))
-            for i in range(n)
-        )
-    )
 
 
 def _step(template: str, do: Callable[..., Any], *values: Any) -> Step:
@@ -508,7 +498,9 @@ def _what(text: str, who: str, verb: str) -> str:
 def _who_same(text: str, verb: str, other: str, what: str) -> str:
     """Who does with `verb` the same as the one of whom the fact (other, what) is told."""
     one = _who(text, other, what)
-    return next(who for who, did, thing in _facts(text) if (did, thing) == (verb, _what(text, one, verb)) and who != one)
+    return next(
+        who for who, did, thing in _facts(text) if (did, thing) == (verb, _what(text, one, verb)) and who != one
+    )
 
 
 def _who_but(text: str, verb: str, what: str, other: str, thing: str) -> str:
@@ -700,7 +692,9 @@ def _one(noun: str) -> Input:
 
 def _labelling(noun: str) -> list[Kind]:
     two = _step(
-        f"[answer|write|say|print] {{0}} for {noun} that {{2}}, [else|otherwise] {{1}}", _label, _labels_and_tests(noun, 1)
+        f"[answer|write|say|print] {{0}} for {noun} that {{2}}, [else|otherwise] {{1}}",
+        _label,
+        _labels_and_tests(noun, 1),
     )
     three = _step(
         f"[answer|write|say|print] {{0}} for {noun} that {{3}}, {{1}} for others that {{4}}, [else|otherwise] {{2}}",
@@ -746,7 +740,9 @@ NUMBERED = _step(
     MARKS,
 )
 PAIRS = _step(
-    "[join|connect|link|glue] pairs of words with {0} [and put|putting] {1} between the pairs", _paired, _distinct(MARKS, 2)
+    "[join|connect|link|glue] pairs of words with {0} [and put|putting] {1} between the pairs",
+    _paired,
+    _distinct(MARKS, 2),
 )
 FRAME = _step(
     "[put|write|set|add] {0} at the start and {1} at the end", lambda words, a, b: [a, *words, b], _distinct(MARKS, 2)
@@ -782,7 +778,13 @@ _ALL = (
         *_sortings("numbers"),
         *_sortings("words"),
     ),
-    StepFamily("counting", "mathematics", Kind((1,), ((LETTER_COUNT,),), _letters), *_countings("numbers"), *_countings("words")),
+    StepFamily(
+        "counting",
+        "mathematics",
+        Kind((1,), ((LETTER_COUNT,),), _letters),
+        *_countings("numbers"),
+        *_countings("words"),
+    ),
     StepFamily(
         "arithmetic",
         "mathematics",
@@ -797,11 +799,15 @@ _ALL = (
         _dated(1, (REFORMAT,), lambda rng: f"{rng.choice(DATES)} {rng.randint(1950, 2049)}"),
         _dated(2, _days("date", _date_after), lambda rng: rng.choice(DATES)),
         _dated(2, (DAYS_SINCE,), lambda rng: rng.choice(DATES)),
-        _dated(3, WEEKS + _days("date and weekday", _both_after), lambda rng: f"{rng.choice(DATES)} {rng.choice(WEEKDAYS)}"),
+        _dated(
+            3, WEEKS + _days("date and weekday", _both_after), lambda rng: f"{rng.choice(DATES)} {rng.choice(WEEKDAYS)}"
+        ),
     ),
     StepFamily("editing", "editing", *(Kind((n,), (EDITS,) * n, _line) for n in (1, 2, 3))),
     StepFamily("reading", "extraction", *QUESTIONS),
-    StepFamily("deduction", "reasoning", _puzzle((1, 2), WHO_IS, WHETHER), _puzzle((3,), HOW_MANY, LIST_ABOVE, NEXT_ABOVE)),
+    StepFamily(
+        "deduction", "reasoning", _puzzle((1, 2), WHO_IS, WHETHER), _puzzle((3,), HOW_MANY, LIST_ABOVE, NEXT_ABOVE)
+    ),
     StepFamily(
         "classification",
         "classification",

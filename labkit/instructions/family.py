@@ -22,7 +22,9 @@ from labkit.instructions.example import Example
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 LEVELS = (1, 2, 3)
-TaskType = Literal["reasoning", "mathematics", "code", "editing", "extraction", "classification", "formatting", "knowledge"]
+TaskType = Literal[
+    "reasoning", "mathematics", "code", "editing", "extraction", "classification", "formatting", "knowledge"
+]
 TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)  # as task-aware re-balancing counts them (arXiv 2405.13448)
 HELD_OUT = 5  # one key in so many belongs to the test split
 _TRIES = 5000  # draws in a row without a new instruction, before a level counts as exhausted
@@ -155,6 +157,19 @@ def phrasings(template: str) -> tuple[str, ...]:
     texts = [head + choice + end for choice in choices.split("|") for end in phrasings(tail)]
     Random(template).shuffle(texts)
     return tuple(texts)
+
+
+def combined(parts: Sequence[Sequence[str]], n: int = 6) -> tuple[str, ...]:
+    """Wordings of several steps in turn, from the wordings of each; all there are of a single step."""
+    if len(parts) == 1:
+        return tuple(dict.fromkeys(parts[0]))
+    joins = (", then ", "; then ", ", next ", "; next ")  # of one word each
+    return tuple(
+        dict.fromkeys(
+            joins[i % 4].join(wordings[(i + place) % len(wordings)] for place, wordings in enumerate(parts))
+            for i in range(n)
+        )
+    )
 
 
 def _draw_one(
