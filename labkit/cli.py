@@ -1,7 +1,4 @@
-"""The command line: `labkit studies | run | sweep | results | ask | markov | mix | bench | doctor`.
-
-
-"""The command line: `labkit studies | run | sweep | results | ask | markov | code-eval | bench | doctor`.
+"""The command line: see `labkit --help`.
 
 Exit codes: 0 done; 1 a run failed (says where); 2 a bad request (one sentence; nothing was started).
 """

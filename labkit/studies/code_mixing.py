@@ -1,0 +1,330 @@
+"""Code mixing: how much general instruction data does a code model want?
+
+The training set has one size, in tokens; a share of it is general instructions, the rest asks for code. Each model is
+graded on code it has never been asked for, by running what it writes (pass@1), and on general instructions it has never
+seen.
+
+Small models, trained from scratch (`model = None`): code is small Python functions, whose unseen compositions share
+neither their wording nor their behaviour with any training function (`labkit.instructions.functions`); general is the
+other families in equal parts. All arms of a seed share the beginning of their code data and sit the same exams, so
+they are compared in pairs.
+
+Source of the question: Zhang, Wang, Charton, arXiv 2410.04717, section 4, Tables 1 and 2, where pre-trained code models
+are fine-tuned on OSS-Instruct with Alpaca and CoT-Collection mixed in. A model from scratch has no general ability that
+such data could keep alive: what it can show is whether practice in following other instructions helps to follow new
+ones for code.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from labkit import grade
+from labkit.errors import BadRequest, unknown
+from labkit.instructions import functions
+from labkit.instructions.families import FAMILIES
+from labkit.instructions.family import Task
+from labkit.lab import Record
+from labkit.studies import language, symbolic
+from labkit.studies.contract import Study
+from labkit.studies.symbolic import Lesson, interval
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+
+CODE = "functions"
+FEWEST = 4  # shares of general data, to look for a sweet spot
+BENCHMARKS = ("humaneval", "humaneval_plus", "mbpp", "mbpp_plus")
+EXAMS = {
+    "code": "pass@1 on unseen compositions",
+    "general": "accuracy on unseen general instructions",
+    "seen": "accuracy on training code",
+    "humaneval": "HumanEval pass@1",
+    "humaneval_plus": "HumanEval+ pass@1",
+    "mbpp": "MBPP pass@1",
+    "mbpp_plus": "MBPP+ pass@1",
+}
+MAIN = ("code", "humaneval", "mbpp")  # the first of them that was sat is what the sweet spot is of
+VERDICTS = {"located": "yes", "lowest is best": "no", "highest is best": "no", "not decided": "not decided"}
+AXES: dict[str, Any] = {
+    "x": "general_share",
+    "log_x": False,
+    "x_label": "General data (share of the training set)",
+    "y_label": "Share of test problems solved",
+}
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+SMALL: dict[str, Any] = {
+    **language.SMALL,
+    "families": [name for name in FAMILIES if name != CODE],
+    "tokens": 400_000,
+    "epochs": 8,
+}
+SCALES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        **SMALL,
+        "general_shares": [0, 0.1, 0.25, 0.5],
+        "families": ["rewriting", "sorting"],
+        "seeds": [0],
+        "layers": 2,
+        "width": 32,
+        "tokens": 8000,
+        "epochs": 2,
+        "batch_size": 32,
+        "n_test": 20,
+    },
+    "laptop": {**SMALL, "general_shares": [0, 0.1, 0.25, 0.5, 0.75], "seeds": [0, 1, 2], "n_test": 300},
+}
+
+
+class Params(language.LanguageParams):
+    """What a person may set; see `SCALES` for the values each scale gives."""
+
+    general_shares: list[Share] = Field(min_length=1, description="shares of the training tokens that are general")
+    families: list[str] = Field(min_length=1, description="the general families, in equal parts")
+    confirm_unsafe: bool = Field(default=False, description="run the models' programs even without bubblewrap")
+
+    @model_validator(mode="after")
+    def _together(self) -> "Params":
+        general = [name for name in FAMILIES if name != CODE]
+        for name in self.families:
+            if name not in general:
+                raise unknown("general family", name, general)
+        return self
+
+
+class Cell(language.LanguageCell):
+    """One small model: everything its result depends on."""
+
+    study: Literal["code_mixing"] = "code_mixing"
+    version: Literal[1] = 1
+    general_share: float
+    families: tuple[str, ...]
+
+
+def points(params: Params) -> list[Cell]:
+    """A cell for each share and seed; seeds outermost."""
+    grade.sandbox.check(unsafe=params.confirm_unsafe)
+    dials = [
+        {"general_share": share, "seed": seed, "vocabulary": language.vocabulary_digest()}
+        for seed in params.seeds
+        for share in sorted(params.general_shares)
+    ]
+    return symbolic.cells(Cell, params, dials)
+
+
+def lesson_of(cell: Cell) -> Lesson:
+    """Code and general families up to the budget, and three exams: training code, unseen code, unseen general."""
+    layout, how = cell.layout(), {"levels": cell.levels, "seed": cell.seed}
+    code = language.fill(CODE, round((1 - cell.general_share) * cell.tokens), layout, **how)
+    parts = {CODE: code}
+    if cell.general_share:
+        each = round(cell.general_share * cell.tokens / len(cell.families))
+        parts |= {name: language.fill(name, each, layout, **how) for name in cell.families}
+    tasks = [task for part in parts.values() for task in part.tasks]
+    tokens = sum(part.tokens for part in parts.values())
+    unseen = language.held_out(CODE, cell.n_test, layout, **how, distinct=True)
+    general = [
+        task
+        for name in cell.families
+        for task in language.held_out(name, max(1, cell.n_test // len(cell.families)), layout, **how)
+    ]
+    sources = np.array([task.example.source for task in general])
+    exams = {
+        "seen": language.exam(code.tasks[: cell.n_test], layout),
+        "code": language.exam(unseen, layout, runs(unseen)),
+        "general": language.exam(general, layout)._replace(kinds={name: sources == name for name in cell.families}),
+    }
+    about = {
+        "training_tokens": tokens,
+        "training_examples": len(tasks),
+        "code_examples": len(code.tasks),
+        "code_instructions": len({task.instruction.key for task in code.tasks}),
+    }
+    return Lesson(language.encode(tasks, layout), exams, about, round(cell.epochs * len(tasks) / cell.batch_size) or 1)
+
+
+def runs(tasks: Sequence[Task]) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
+    """A judge that runs each answer against its function's unit tests; the reference's own text passes unrun."""
+
+    def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
+        passed = np.array([answer == task.example.output for answer, task in zip(answers, tasks, strict=True)])
+        others = np.flatnonzero(~passed)
+        programs = [functions.program(tasks[i], answers[i]) for i in others]
+        outcomes = [verdict.outcome for verdict in grade.sandbox.run(programs, workers=1)]
+        passed[others] = [outcome == "passed" for outcome in outcomes]
+        valid = np.ones(len(tasks), np.bool_)
+        valid[others] = [outcome != "syntax" for outcome in outcomes]
+        return {"": passed, "valid": valid}
+
+    return judge
+
+
+def measure(cell: Cell, record: Record) -> dict[str, Any]:
+    """Train one model and grade it on its three exams; see `symbolic.measure_many`."""
+    return symbolic.measure(cell, record, lesson_of)
+
+
+def measure_many(cells: Sequence[Cell], records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The same for a fleet."""
+    return symbolic.measure_many(cells, records, lesson_of)
+
+
+def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
+    """Each arm's scores on every exam and, for each size of training set, where on the dial code is written best."""
+    exams = [exam for exam in EXAMS if f"accuracy_{exam}" in frame]
+    main = next(exam for exam in exams if exam in MAIN)
+    by_arm = ["size", "general_share", "mix"]
+    arms = [
+        dict(zip(by_arm, arm, strict=True)) | symbolic.estimates(group, [e for e in exams if f"{e}_right" in group])
+        for arm, group in frame.groupby(by_arm, sort=True)
+    ]
+    sizes = []
+    for size, of_size in frame.groupby("size"):
+        dial = of_size[of_size["two_way"]]
+        sizes.append({"size": size, **_optimum(sorted(dial["general_share"].unique()), _scores(dial, main))})
+    return {"arms": arms, "exams": exams, "main": main, "sizes": sizes}
+
+
+def _scores(frame: "pd.DataFrame", exam: str) -> list[NDArray[np.float64]]:
+    """For each seed that has every arm, the share of right answers of each arm on each problem: [G, P]."""
+    n_arms, tables = frame["general_share"].nunique(), []
+    for _, group in frame.sort_values("general_share").groupby("seed"):
+        if len(group) == n_arms:
+            tables.append(np.array([np.divide(c.right, c.asked) for c in symbolic.counts(group, exam)]))
+    return tables
+
+
+def _optimum(shares: Sequence[float], scores: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
+    """The sweet spot, where there are arms enough to look for one, and what each share gains over the lowest."""
+    gains = []
+    for place in range(1, len(shares)):
+        mean, lo, hi = grade.paired_difference(scores, place, 0)
+        gains.append({"general_share": shares[place], "gain": mean, "gain_ci95": [lo, hi]})
+    spot = grade.sweet_spot(shares, scores).as_dict() if len(shares) >= FEWEST else None
+    return {"lowest": shares[0], "gains": gains, "sweet_spot": spot}
+
+
+def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
+    """Every exam's score against the share of general data, the largest training set."""
+    from labkit import show
+
+    size = max(summary["sizes"], key=lambda one: len(one["gains"]))["size"]
+    rows = frame[frame["two_way"] & (frame["size"] == size)]
+    curve = [arm for arm in summary["arms"] if arm["size"] == size and arm["mix"] in set(rows["mix"])]
+    series = [show.Series(EXAMS[e], f"accuracy_{e}", e, f"{e}_ci95") for e in summary["exams"] if e != "seen"]
+    return show.growth_chart(
+        rows, curve, None, series=series, title=finding(summary), subtitle=f"Training sets of {size}", **AXES
+    )
+
+
+def published_chart(
+    frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]
+) -> "alt.TopLevelMixin":
+    """The paper's HumanEval scores over the same dial, beside ours."""
+    from labkit import show
+
+    main = summary["main"]
+    theirs = [
+        record | {f"accuracy_{main}": record["humaneval"] / 100} for record in published if record["kind"] == "value"
+    ]
+    series = [show.Series(EXAMS[main], f"accuracy_{main}", main, f"{main}_ci95")]
+    title = "Ours beside the published HumanEval pass@1 of fine-tuned 7B models (diamonds)"
+    return show.growth_chart(frame, _two_way(summary, frame), None, theirs, series=series, title=title, **AXES)
+
+
+def _two_way(summary: dict[str, Any], frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    mixes = set(frame[frame["two_way"]]["mix"])
+    return [arm for arm in summary["arms"] if arm["mix"] in mixes]
+
+
+def finding(summary: dict[str, Any]) -> str:
+    """What the study shows, in one sentence a size of training set, with its intervals."""
+    told = []
+    for one in summary["sizes"]:
+        arms = [arm for arm in summary["arms"] if arm["size"] == one["size"]]
+        none, main = min(arms, key=lambda arm: arm["general_share"]), summary["main"]
+        begins = (
+            f"{one['size']}: with {none['general_share']:.0%} general data {EXAMS[main]} is "
+            f"{interval(none[main], none[f'{main}_ci95'])}"
+        )
+        told.append(f"{begins}; {_verdict(one)}")
+    return ". ".join(told)
+
+
+def _verdict(one: dict[str, Any]) -> str:
+    """Whether there is a sweet spot, in words."""
+    spot = one["sweet_spot"]
+    if spot is None:
+        return f"fewer than {FEWEST} shares, so no sweet spot was looked for"
+    lo, hi = spot["peak_ci95"]
+    where = f"{spot['peak']:.0%} [{lo:.0%}, {hi:.0%}]"
+    gain = f"{spot['gain']:+.3f} [{spot['gain_ci95'][0]:+.3f}, {spot['gain_ci95'][1]:+.3f}]"
+    if spot["verdict"] == "located":
+        return f"the sweet spot lies at {where} general data, worth {gain} at the nearest share tried"
+    if spot["verdict"] == "lowest is best":
+        return f"there is no sweet spot: the smallest share of general data is best, the fit's peak is {where}"
+    if spot["verdict"] == "highest is best":
+        return f"there is no sweet spot within the range: the largest share is best, the fit's peak is {where}"
+    return f"no sweet spot is established: the fit's peak is {where}, where the nearest share tried gains {gain}"
+
+
+def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The published sweet spot and decline beside ours."""
+    told = [record for record in published if record["kind"] == "finding"]
+    rows = []
+    for one in summary["sizes"]:
+        spot = one["sweet_spot"]
+        agrees = VERDICTS[spot["verdict"]] if spot else "not tested here"
+        ours = "; ".join(
+            f"{gain['general_share']:.0%}: {gain['gain']:+.3f} [{gain['gain_ci95'][0]:+.3f}, {gain['gain_ci95'][1]:+.3f}]"
+            for gain in one["gains"]
+        )
+        for record in told:
+            source = f"{record['source']}, {record['figure']}"
+            rows.append(
+                {
+                    "published": record["statement"],
+                    "ours": f"{one['size']}, against {one['lowest']:.0%} general data: {ours}",
+                    "agrees": agrees,
+                    "source": source,
+                }
+            )
+    return rows
+
+
+def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row an arm."""
+    return [
+        {
+            "training set": arm["size"],
+            "mix": arm["mix"],
+            **{
+                f"{EXAMS[e]} [95 %]": interval(arm[e], arm[f"{e}_ci95"]) if e in arm else ""
+                for e in summary["exams"]
+            },
+            "seeds": arm["seeds"],
+            "not learned": arm["not_learned"],
+            "interval over": arm["interval_over"],
+        }
+        for arm in summary["arms"]
+    ]
+
+
+def published_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The paper's Tables 1 and 2, in per cent."""
+    from labkit import show
+
+    return [
+        {
+            "model": record["model"],
+            "OSS + Alpaca + CoT, thousands": f"{record['oss_k']:g}+{record['alpaca_k']:g}+{record['cot_k']:g}",
+            **{EXAMS[name]: record[name] for name in BENCHMARKS},
+        }
+        for record in show.published("code_mixing")
+        if record["kind"] == "value"
+    ]

@@ -1,0 +1,146 @@
+"""What the studies share whose small models learn several instruction families at once, as text.
+
+Training sets are measured in tokens: a family's examples are drawn until the next one would go over its budget, so
+that a set is exact to one example, and a smaller budget of the same seed is a prefix of a larger one. The vocabulary is
+made from a fixed draw of every family and written into the cell as a digest, so that an address changes with it.
+Exams ask for training instructions (`seen`) or for instructions that no training set of any seed holds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from labkit import learn
+from labkit.errors import BadRequest
+from labkit.instructions.families import FAMILIES
+from labkit.instructions.family import LEVELS, Task, draw
+from labkit.studies.symbolic import MODEL, Exam, ModelCell, ModelParams
+
+SAMPLE, AT_LEAST = 150, 8  # tasks of each family and level that the vocabulary is made from; a piece's fewest texts
+
+SMALL: dict[str, Any] = {**MODEL, "question": 48, "answer": 48, "levels": [1, 2, 3], "steps": 0}
+
+
+class LanguageParams(ModelParams):
+    """What a person may set of any such study."""
+
+    tokens: int = Field(ge=1, le=10**10, description="training tokens of a model, questions and answers")
+    epochs: float = Field(gt=0, le=10_000, description="how often a model sees its training set")
+    steps: int = Field(ge=0, le=1000000000, description="optimiser steps of a model; 0: as many as the epochs take")
+    levels: list[int] = Field(min_length=1, description="difficulties 1 to 3, in equal parts")
+    question: int = Field(ge=8, le=4096, description="the most pieces of a question; longer ones are drawn anew")
+    answer: int = Field(ge=8, le=4096, description="the most pieces of an answer; longer ones are drawn anew")
+
+
+class LanguageCell(ModelCell):
+    """One model of several families; see `ModelCell`."""
+
+    vocabulary: str
+    tokens: int
+    epochs: float
+    levels: tuple[int, ...]
+    question: int
+    answer: int
+
+    def layout(self) -> learn.TextLayout:
+        """Word pieces of all families; every question begins with its instruction."""
+        return learn.TextLayout(vocabulary(), self.question, self.answer)
+
+
+@lru_cache(maxsize=1)
+def vocabulary() -> tuple[str, ...]:
+    """The pieces that the families' texts share."""
+    tasks = chain.from_iterable(draw(family, SAMPLE * len(LEVELS), seed=0) for family in FAMILIES.values())
+    return learn.pieces((text for task in tasks for text in (question_of(task), task.example.output)), AT_LEAST)
+
+
+def vocabulary_digest() -> str:
+    """A name for the vocabulary that changes with it."""
+    return sha256("\0".join(vocabulary()).encode()).hexdigest()[:12]
+
+
+def question_of(task: Task) -> str:
+    """The instruction, and below it what it is to be carried out on."""
+    return task.example.instruction + (f"\n{task.example.input}" if task.example.input else "")
+
+
+class Filled(NamedTuple):
+    """Training tasks under a budget, and the tokens that they take."""
+
+    tasks: list[Task]
+    tokens: int
+
+
+def fill(
+    family: str, budget: int, layout: learn.TextLayout, *, levels: Sequence[int], seed: int, n: int | None = None
+) -> Filled:
+    """Training tasks of a family, up to the one that would go over the budget in tokens.
+
+    Args:
+        family: A name of `FAMILIES`.
+        budget: Tokens of questions and answers, marks included, filling not.
+        layout: Tasks that do not fit into its sequences are passed over.
+        levels: Difficulties in turn.
+        seed: Equal seeds give equal tasks; a smaller budget gives the first of them.
+        n: Different instructions; None: each drawn afresh.
+
+    Raises:
+        BadRequest: when the budget does not hold a single example.
+    """
+    count = budget // 16 + 8
+    while True:
+        found, spent = [], 0
+        for task in draw(FAMILIES[family], count, levels=levels, seed=seed, n_instructions=n):
+            question, answer = len(layout.split(question_of(task))), len(layout.split(task.example.output))
+            if question > layout.question or answer >= layout.answer:
+                continue
+            cost = question + answer + 2  # the answer mark and the end mark
+            if spent + cost > budget:
+                if not found:
+                    raise BadRequest(f"{budget} tokens of '{family}' do not hold one example; the first takes {cost}")
+                return Filled(found, spent)
+            found.append(task)
+            spent += cost
+        count *= 2
+
+
+def encode(tasks: Sequence[Task], layout: learn.TextLayout) -> learn.Encoded:
+    """The tasks as sequences of tokens."""
+    return layout.encode([question_of(task) for task in tasks], [task.example.output for task in tasks])
+
+
+def exam(
+    tasks: Sequence[Task],
+    layout: learn.TextLayout,
+    judge: Callable[[list[str]], Mapping[str, NDArray[np.bool_]]] | None = None,
+) -> Exam:
+    """Tasks to be graded: exactly, or by a judge; their instructions are the clusters, their levels the kinds."""
+    keys = {key: number for number, key in enumerate(dict.fromkeys(task.instruction.key for task in tasks))}
+    levels = np.array([task.level for task in tasks])
+    kinds = {f"level{level}": levels == level for level in sorted(set(levels.tolist()))}
+    instruction = np.array([keys[task.instruction.key] for task in tasks])
+    return Exam(encode(tasks, layout), instruction, len(keys), kinds if len(kinds) > 1 else {}, judge)
+
+
+def held_out(
+    family: str, n: int, layout: learn.TextLayout, *, levels: Sequence[int], seed: int, distinct: bool = False
+) -> list[Task]:
+    """`n` tasks whose instructions no training set holds, of those that fit into a sequence.
+
+    With `distinct` no two have the same instruction: for families whose instruction says it all.
+
+    Raises:
+        BadRequest: when the family has not so many.
+    """
+    some = 2 * n if distinct else None
+    tasks = draw(FAMILIES[family], 2 * n, split="test", levels=levels, seed=seed, n_instructions=some)
+    fitting = [task for task in tasks if layout.fits(question_of(task), task.example.output)][:n]
+    if len(fitting) < n:
+        raise BadRequest(f"'{family}' has only {len(fitting)} held-out tasks that fit into a sequence; {n} are asked")
+    return fitting
