@@ -94,7 +94,7 @@ def cell_at(n_instructions: int, seed: int) -> Cell:
 
 def race_ours(cell: Cell) -> Race:
     """Train by the cell's recipe until the target, graded now and then off the clock."""
-    data, exams, _ = lesson_of(cell)
+    data, exams, *_ = lesson_of(cell)
     model = learn.build(cell.recipe, cell.model_shape(), cell.seed)
     reached: dict[str, float] = {}
 
@@ -123,7 +123,7 @@ def race_peer(cell: Cell, patience: float) -> Race:
     """
     from transformers import TrainerCallback
 
-    data, exams, _ = lesson_of(cell)
+    data, exams, *_ = lesson_of(cell)
     unseen = exams["unseen"].data
     model = peer(cell)
     answers = torch.from_numpy(unseen.tokens).long()

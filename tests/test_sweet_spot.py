@@ -42,6 +42,10 @@ def test_flat_arms_and_a_late_fall_are_no_sweet_spot(curve) -> None:
     assert np.mean([spot.verdict == "located" for spot in verdicts(curve)]) <= 0.1
 
 
+def test_where_nothing_is_learned_nothing_is_decided() -> None:
+    assert sweet_spot(DIAL, [np.zeros((len(DIAL), 50))] * 3).verdict == "not decided"
+
+
 def test_the_difference_is_taken_pair_by_pair() -> None:
     """Two arms that agree on all problems but a few: the interval is as narrow as that."""
     rng = np.random.default_rng(1)

@@ -7,7 +7,8 @@ zero is steep on its left), whichever predicts left-out arms better. Its peak wi
 
 Guaranteed: a spot counts as `located` only where the peak lies strictly inside the range in at least 97.5 % of the
 replicates *and* the arm nearest to it beats the lowest arm outright, pair by pair; so neither a parabola that does not
-fit nor noise between flat arms alone makes one. Left open: few seeds make the intervals too narrow, as everywhere; a
+fit nor noise between flat arms alone makes one. An end counts as best only where the peak lies at that end as surely
+and some arm is worse outright. Left open: few seeds make the intervals too narrow, as everywhere; a
 curve with two peaks is not described by this one.
 """
 
@@ -88,9 +89,9 @@ def sweet_spot(dial: Sequence[float], scores: Sequence[ArrayLike], *, draws: int
     inside = float(((peaks > places[0]) & (peaks < places[-1])).mean())
     if inside >= SURE and gain_lo > 0:
         verdict = "located"
-    elif (peaks == places[0]).mean() >= SURE:
+    elif (peaks == places[0]).mean() >= SURE and (np.quantile(means - means[:, :1], SURE, axis=0) < 0).any():
         verdict = "lowest is best"
-    elif (peaks == places[-1]).mean() >= SURE:
+    elif (peaks == places[-1]).mean() >= SURE and gain_lo > 0:
         verdict = "highest is best"
     else:
         verdict = "not decided"

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from labkit import grade
-from labkit.errors import BadRequest, unknown
+from labkit.errors import unknown
+from labkit.grade import sandbox
 from labkit.instructions import functions
 from labkit.instructions.families import FAMILIES
 from labkit.instructions.family import Task
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-CODE = "functions"
+CODE = functions.FUNCTIONS.name
 FEWEST = 4  # shares of general data, to look for a sweet spot
 BENCHMARKS = ("humaneval", "humaneval_plus", "mbpp", "mbpp_plus")
 EXAMS = {
@@ -50,6 +51,7 @@ EXAMS = {
 }
 MAIN = ("code", "humaneval", "mbpp")  # the first of them that was sat is what the sweet spot is of
 VERDICTS = {"located": "yes", "lowest is best": "no", "highest is best": "no", "not decided": "not decided"}
+LIMITS = sandbox.Limits(cpu_seconds=2, wall_seconds=5)
 AXES: dict[str, Any] = {
     "x": "general_share",
     "log_x": False,
@@ -60,9 +62,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 SMALL: dict[str, Any] = {
     **language.SMALL,
-    "families": [name for name in FAMILIES if name != CODE],
-    "tokens": 400_000,
-    "epochs": 8,
+    "families": list(FAMILIES),
+    "general_levels": [1],
+    "budget": [50_000],
+    "passes": 16,
 }
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -72,8 +75,8 @@ SCALES: dict[str, dict[str, Any]] = {
         "seeds": [0],
         "layers": 2,
         "width": 32,
-        "tokens": 8000,
-        "epochs": 2,
+        "budget": [8000],
+        "passes": 2,
         "batch_size": 32,
         "n_test": 20,
     },
@@ -84,16 +87,19 @@ SCALES: dict[str, dict[str, Any]] = {
 class Params(language.LanguageParams):
     """What a person may set; see `SCALES` for the values each scale gives."""
 
+    budget: list[Annotated[int, Field(ge=1, le=10**10)]] = Field(
+        min_length=1, description="sizes of training sets, in tokens of questions and answers"
+    )
+    general_levels: list[int] = Field(min_length=1, description="difficulties of the general families, 1 to 3")
     general_shares: list[Share] = Field(min_length=1, description="shares of the training tokens that are general")
     families: list[str] = Field(min_length=1, description="the general families, in equal parts")
     confirm_unsafe: bool = Field(default=False, description="run the models' programs even without bubblewrap")
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
-        general = [name for name in FAMILIES if name != CODE]
         for name in self.families:
-            if name not in general:
-                raise unknown("general family", name, general)
+            if name not in FAMILIES:
+                raise unknown("general family", name, FAMILIES)
         return self
 
 
@@ -104,14 +110,17 @@ class Cell(language.LanguageCell):
     version: Literal[1] = 1
     general_share: float
     families: tuple[str, ...]
+    general_levels: tuple[int, ...]
+    confirm_unsafe: bool
 
 
 def points(params: Params) -> list[Cell]:
     """A cell for each share and seed; seeds outermost."""
-    grade.sandbox.check(unsafe=params.confirm_unsafe)
+    sandbox.available(params.confirm_unsafe)
     dials = [
-        {"general_share": share, "seed": seed, "vocabulary": language.vocabulary_digest()}
+        {"budget": budget, "general_share": share, "seed": seed, "vocabulary": language.vocabulary_digest()}
         for seed in params.seeds
+        for budget in params.budget
         for share in sorted(params.general_shares)
     ]
     return symbolic.cells(Cell, params, dials)
@@ -119,43 +128,49 @@ def points(params: Params) -> list[Cell]:
 
 def lesson_of(cell: Cell) -> Lesson:
     """Code and general families up to the budget, and three exams: training code, unseen code, unseen general."""
-    layout, how = cell.layout(), {"levels": cell.levels, "seed": cell.seed}
-    code = language.fill(CODE, round((1 - cell.general_share) * cell.tokens), layout, **how)
+    layout, seed = cell.layout(), cell.seed
+    code = language.fill(CODE, round((1 - cell.general_share) * cell.budget), layout, levels=cell.levels, seed=seed)
     parts = {CODE: code}
     if cell.general_share:
-        each = round(cell.general_share * cell.tokens / len(cell.families))
-        parts |= {name: language.fill(name, each, layout, **how) for name in cell.families}
+        each = round(cell.general_share * cell.budget / len(cell.families))
+        parts |= {
+            name: language.fill(name, each, layout, levels=cell.general_levels, seed=seed) for name in cell.families
+        }
     tasks = [task for part in parts.values() for task in part.tasks]
     tokens = sum(part.tokens for part in parts.values())
-    unseen = language.held_out(CODE, cell.n_test, layout, **how, distinct=True)
+    unseen = language.held_out(CODE, cell.n_test, layout, levels=cell.levels, seed=seed, distinct=True)
+    each = max(1, cell.n_test // len(cell.families))
     general = [
         task
         for name in cell.families
-        for task in language.held_out(name, max(1, cell.n_test // len(cell.families)), layout, **how)
+        for task in language.held_out(name, each, layout, levels=cell.general_levels, seed=seed)
     ]
     sources = np.array([task.example.source for task in general])
     exams = {
         "seen": language.exam(code.tasks[: cell.n_test], layout),
-        "code": language.exam(unseen, layout, runs(unseen)),
+        "code": language.exam(unseen, layout, runs(unseen, cell.confirm_unsafe)),
         "general": language.exam(general, layout)._replace(kinds={name: sources == name for name in cell.families}),
     }
     about = {
+        "size": f"{cell.budget:,} tokens",
+        "mix": f"{1 - cell.general_share:.0%} code, {cell.general_share:.0%} general",
+        "two_way": True,
         "training_tokens": tokens,
         "training_examples": len(tasks),
         "code_examples": len(code.tasks),
         "code_instructions": len({task.instruction.key for task in code.tasks}),
     }
-    return Lesson(language.encode(tasks, layout), exams, about, round(cell.epochs * len(tasks) / cell.batch_size) or 1)
+    return Lesson(language.encode(tasks, layout), exams, about, round(cell.passes * len(tasks) / cell.batch_size) or 1)
 
 
-def runs(tasks: Sequence[Task]) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
+def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
     """A judge that runs each answer against its function's unit tests; the reference's own text passes unrun."""
 
     def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
         passed = np.array([answer == task.example.output for answer, task in zip(answers, tasks, strict=True)])
         others = np.flatnonzero(~passed)
-        programs = [functions.program(tasks[i], answers[i]) for i in others]
-        outcomes = [verdict.outcome for verdict in grade.sandbox.run(programs, workers=1)]
+        programs = [sandbox.Program(answers[i], functions.tests(tasks[i].instruction), "f") for i in others.tolist()]
+        outcomes = [verdict.outcome for verdict in sandbox.run(programs, LIMITS, workers=1, unsafe=unsafe)]
         passed[others] = [outcome == "passed" for outcome in outcomes]
         valid = np.ones(len(tasks), np.bool_)
         valid[others] = [outcome != "syntax" for outcome in outcomes]
@@ -303,10 +318,7 @@ def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "training set": arm["size"],
             "mix": arm["mix"],
-            **{
-                f"{EXAMS[e]} [95 %]": interval(arm[e], arm[f"{e}_ci95"]) if e in arm else ""
-                for e in summary["exams"]
-            },
+            **{f"{EXAMS[e]} [95 %]": interval(arm[e], arm[f"{e}_ci95"]) if e in arm else "" for e in summary["exams"]},
             "seeds": arm["seeds"],
             "not learned": arm["not_learned"],
             "interval over": arm["interval_over"],
@@ -328,3 +340,36 @@ def published_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
         for record in show.published("code_mixing")
         if record["kind"] == "value"
     ]
+
+
+def describe(row: dict[str, Any]) -> str:
+    """A row in a few words."""
+    scores = ", ".join(f"{exam} {row[f'accuracy_{exam}']:.3f}" for exam in EXAMS if f"accuracy_{exam}" in row)
+    return f"{row['size']}, {row['mix']}, seed={row['seed']}: {scores}, {row['train_seconds']:.0f} s"
+
+
+def notes(params: Params) -> list[str]:
+    """What was decided for the person."""
+    return []
+
+
+STUDY = Study(
+    name="code_mixing",
+    question="How much general instruction data does a code model want?",
+    paper="Zhang, Wang and Charton 2024: arXiv 2410.04717 (section 4, Tables 1 and 2)",
+    minutes={"smoke": "under 1 minute", "laptop": "8 to 12 minutes on two cores (estimated)"},
+    scales=SCALES,
+    Params=Params,
+    points=points,
+    measure=measure,
+    summarise=summarise,
+    chart=chart,
+    finding=finding,
+    compare=compare,
+    summary_table=summary_table,
+    describe=describe,
+    notes=notes,
+    measure_many=measure_many,
+    figures={"Beside the published scores of fine-tuned 7B models.": published_chart},
+    tables={"The paper's Tables 1 and 2": published_table},
+)

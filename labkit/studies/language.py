@@ -18,21 +18,22 @@ from pydantic import Field
 
 from labkit import learn
 from labkit.errors import BadRequest
-from labkit.instructions.families import FAMILIES
-from labkit.instructions.family import LEVELS, Task, draw
+from labkit.instructions.families import FAMILIES as GENERAL
+from labkit.instructions.family import LEVELS, Family, Task, draw
+from labkit.instructions.functions import FUNCTIONS
 from labkit.studies.symbolic import MODEL, Exam, ModelCell, ModelParams
 
+FAMILIES: dict[str, Family] = {**GENERAL, FUNCTIONS.name: FUNCTIONS}
 SAMPLE, AT_LEAST = 150, 8  # tasks of each family and level that the vocabulary is made from; a piece's fewest texts
 
-SMALL: dict[str, Any] = {**MODEL, "question": 48, "answer": 48, "levels": [1, 2, 3], "steps": 0}
+SMALL: dict[str, Any] = {**MODEL, "question": 40, "answer": 48, "levels": [1, 2, 3], "steps": 0}
 
 
 class LanguageParams(ModelParams):
     """What a person may set of any such study."""
 
-    tokens: int = Field(ge=1, le=10**10, description="training tokens of a model, questions and answers")
-    epochs: float = Field(gt=0, le=10_000, description="how often a model sees its training set")
-    steps: int = Field(ge=0, le=1000000000, description="optimiser steps of a model; 0: as many as the epochs take")
+    passes: float = Field(gt=0, le=10_000, description="how often a model sees its training set")
+    steps: int = Field(ge=0, le=1000000000, description="optimiser steps of a model; 0: as many as the passes take")
     levels: list[int] = Field(min_length=1, description="difficulties 1 to 3, in equal parts")
     question: int = Field(ge=8, le=4096, description="the most pieces of a question; longer ones are drawn anew")
     answer: int = Field(ge=8, le=4096, description="the most pieces of an answer; longer ones are drawn anew")
@@ -42,8 +43,8 @@ class LanguageCell(ModelCell):
     """One model of several families; see `ModelCell`."""
 
     vocabulary: str
-    tokens: int
-    epochs: float
+    budget: int
+    passes: float
     levels: tuple[int, ...]
     question: int
     answer: int
@@ -95,7 +96,7 @@ def fill(
     """
     count = budget // 16 + 8
     while True:
-        found, spent = [], 0
+        found, spent = list[Task](), 0
         for task in draw(FAMILIES[family], count, levels=levels, seed=seed, n_instructions=n):
             question, answer = len(layout.split(question_of(task))), len(layout.split(task.example.output))
             if question > layout.question or answer >= layout.answer:
