@@ -121,6 +121,15 @@ def test_a_budget_of_tokens_is_exact_to_one_example(
                 assert target - len(sizes) * longest < tokens < target + longest
 
 
+def test_what_a_source_lacks_goes_to_the_others_by_their_weights(tmp_path: Path) -> None:
+    for name, size, start in (("a", 10, 0), ("b", 200, 1000), ("c", 200, 2000)):
+        source(tmp_path, name, [5] * size, start)
+    asked = spec({"a": 3, "b": 2, "c": 1}, examples=100, when_exhausted="reshare")
+    assert [row["examples"] for row in compose(asked, tmp_path).manifest["sources"]] == [10, 60, 30]
+    plan = asked.model_copy(update={"examples": None, "tokens": 500})
+    assert [row["tokens"] for row in compose(plan, tmp_path).manifest["sources"]] == [50, 300, 150]
+
+
 def test_composing_is_deterministic_and_nested(tmp_path: Path) -> None:
     source(tmp_path, "a", [5] * 300)
     source(tmp_path, "b", [5] * 300, 1000)

@@ -71,8 +71,12 @@ class Decontaminator:
                 raise BadRequest(
                     f"{file} has none of the columns {', '.join(columns or COLUMNS)}; its columns: {', '.join(record)}"
                 )
-        self._lengths = sorted({gram.count(" ") + 1 for gram in self._grams})
         self._words = {word for gram in self._grams for word in gram.split()}
+        # Lengths of n-grams by their last words, as many as every n-gram has: one look-up a word rules most out.
+        self._last = min((gram.count(" ") + 1 for gram in self._grams), default=1)
+        self._lengths: dict[str, set[int]] = {}
+        for words in map(str.split, self._grams):
+            self._lengths.setdefault(" ".join(words[-self._last :]), set()).add(len(words))
 
     def _add(self, test: str, words: list[str], n: int) -> None:
         if len(words) < min(n, LEAST_N):
@@ -92,10 +96,10 @@ class Decontaminator:
             run = 0  # words in a row that occur in the tests at all: what breaks it is in no n-gram
             for end, word in enumerate(words, 1):
                 run = run + 1 if word in self._words else 0
-                for length in self._lengths:
-                    if length > run:
-                        break
-                    gram = " ".join(words[end - length : end])
+                if run < self._last:
+                    continue
+                for length in self._lengths.get(" ".join(words[end - self._last : end]), ()):
+                    gram = " ".join(words[max(0, end - length) : end])
                     for test in self._grams.get(gram, ()):
                         found.setdefault(test, gram)
         return [Overlap(test, found[test]) for test in sorted(found)]
