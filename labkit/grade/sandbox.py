@@ -49,8 +49,8 @@ FIRST_UID = 61_000  # where the host's user is root: two users a worker, one for
 class Limits(NamedTuple):
     """What one program may use; memory, processes and file size are each process's own."""
 
-    cpu_seconds: float = 5.0
-    wall_seconds: float = 10.0
+    cpu_seconds: float = 10.0
+    wall_seconds: float = 40.0  # wide, so that a busy machine does not fail a program within its CPU time
     memory_bytes: int = 1 << 30
     processes: int = 8
     file_bytes: int = 16 << 20
@@ -224,9 +224,7 @@ class Sandbox:
         try:
             self.control.recv_bytes()
         except EOFError:
-            said = self.process.communicate()[1].decode(errors="replace").strip()
-            self.close()
-            raise BadRequest(f"the sandbox cannot start here: {said or 'it ended at once'}") from None
+            raise BadRequest(f"the sandbox cannot start here: {self.close() or 'it ended at once'}") from None
 
     def grade(self, program: Program, limits: Limits) -> Verdict:
         """The verdict; afterwards `left` is 0 where this sandbox must not be used again."""
@@ -241,10 +239,12 @@ class Sandbox:
         self.left = self.left - 1 if clean else 0
         return Verdict(outcome, detail, seconds)
 
-    def close(self) -> None:
+    def close(self) -> str:
+        """End it; what it wrote to its standard error."""
         self.control.close()
         self.programs.close()
         self.process.kill()
-        self.process.communicate()
+        said = self.process.communicate()[1].decode(errors="replace").strip()
         if self.folder != "/tmp":
             shutil.rmtree(self.folder, ignore_errors=True)
+        return said
