@@ -17,52 +17,48 @@ no string is ever mistaken for a word (`PIECE` splits text into words, single le
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import permutations, product
+from functools import cache
+from itertools import pairwise, permutations
 from random import Random
 from typing import Any, NamedTuple
 
 from labkit.instructions.family import Family, Instruction, TaskType, combined, phrasings
 
-PIECE = re.compile(
-    r"[a-z]*[aeiouy][a-z]*|\n *|(?<= )[^\w\s]{2}(?= )|\S"
-)  # words, indentations, code's operators, single signs
+# Words, indentations, the operators of code, single letters, digits and marks.
+PIECE = re.compile(r"[a-z]*[aeiouy][a-z]*|\n *|(?<= )[^\w\s]{2}(?= )|\S")
+
+
+def _split(text: str) -> list[str]:
+    return text.split()
+
+
 CATEGORIES = {
-    "animals": "cat dog fox horse lion mouse sheep wolf".split(),
-    "foods": "apple bread cheese lemon onion plum rice soup".split(),
-    "colours": "black blue brown green pink red white yellow".split(),
-    "tools": "axe brush hammer knife rope saw shovel spoon".split(),
-    "clothes": "belt boot coat dress glove hat scarf shirt".split(),
-    "towns": "berlin cairo lima london oslo paris rome tokyo".split(),
-    "plants": "daisy fern ivy oak pine rose tulip willow".split(),
-    "vehicles": "bike boat bus car plane ship train truck".split(),
+    "animals": _split("cat dog fox horse lion mouse sheep wolf"),
+    "foods": _split("apple bread cheese lemon onion plum rice soup"),
+    "colours": _split("black blue brown green pink red white yellow"),
+    "tools": _split("axe brush hammer knife rope saw shovel spoon"),
+    "clothes": _split("belt boot coat dress glove hat scarf shirt"),
+    "towns": _split("berlin cairo lima london oslo paris rome tokyo"),
+    "plants": _split("daisy fern ivy oak pine rose tulip willow"),
+    "vehicles": _split("bike boat bus car plane ship train truck"),
 }
 WORDS = [word for words in CATEGORIES.values() for word in words]
-NAMES = "anna ben clara david emma frank greta hans ida jack kate leo maria nina otto paul rosa sam tom vera".split()
-THINGS = {  # what each verb may go with
-    "like": CATEGORIES["foods"],
-    "visit": CATEGORIES["towns"],
-    "wear": CATEGORIES["colours"],
-    "feed": [f"the {word}" for word in CATEGORIES["animals"]],
-    "drive": [f"the {word}" for word in CATEGORIES["vehicles"]],
-    "water": [f"the {word}" for word in CATEGORIES["plants"]],
-}
-OPPOSITES = dict(
-    pair.split("/")
-    for pair in "taller/shorter older/younger faster/slower richer/poorer heavier/lighter stronger/weaker".split()
-)
-OPPOSITES |= {low: high for high, low in OPPOSITES.items()}
-MONTHS = dict(
-    zip(
-        "january february march april may june july august september october november december".split(),
-        (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31),
-        strict=True,
-    )
-)
+NAMES = _split("anna ben clara david emma frank greta hans ida jack kate leo maria nina otto paul rosa sam tom vera")
+_TOLD = {"like": "foods", "visit": "towns", "wear": "colours"}  # with the category of the things they go with
+_TOLD_WITH_THE = {"feed": "animals", "drive": "vehicles", "water": "plants", "need": "tools"}
+THINGS = {verb: CATEGORIES[category] for verb, category in _TOLD.items()}
+THINGS |= {verb: [f"the {word}" for word in CATEGORIES[category]] for verb, category in _TOLD_WITH_THE.items()}
+_HIGH = _split("taller older faster richer heavier stronger")
+_LOW = _split("shorter younger slower poorer lighter weaker")
+OPPOSITES = dict(zip(_HIGH + _LOW, _LOW + _HIGH, strict=True))
+_MONTHS = _split("january february march april may june july august september october november december")
+MONTHS = dict(zip(_MONTHS, (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), strict=True))
 DATES = [f"{month} {day}" for month, days in MONTHS.items() for day in range(1, days + 1)]
-WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+WEEKDAYS = _split("monday tuesday wednesday thursday friday saturday sunday")
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 CONSONANTS = "bcdfghjklmnpqrstvwxz"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+NUMBERS = [str(number) for number in range(10, 100)]
 MARKS = ",;:/|-+=&#~*!%@^"
 
 Values = tuple[Any, ...]
@@ -93,18 +89,18 @@ RULES: dict[str, Callable[[Any, Any], Any]] = {  # items are words, or numbers a
     "are below {}": lambda n, value: int(n) < value,
     "end in {}": lambda item, value: item.endswith(str(value)),
     "start with {}": lambda word, value: word.startswith(value),
-    "have the letter {}": lambda word, value: value in word,
+    "contain {}": lambda word, value: value in word,
     "have {} letters": lambda word, value: len(word) == value,
     "name {}": lambda word, value: word in CATEGORIES[value],
     "the alphabet": lambda word, _: word,
     "length": lambda word, _: len(word),
-    "their last letter": lambda word, _: word[-1],
-    "their {} letter": lambda word, value: word[ORDINALS.index(value)],
-    "their vowels": lambda word, _: _vowels(word),
-    "how often they have {}": lambda word, value: word.count(value),
+    "last letter": lambda word, _: word[-1],
+    "{} letter": lambda word, value: word[ORDINALS.index(value)],
+    "number of vowels": lambda word, _: _vowels(word),
+    "count of {}": lambda word, value: word.count(value),
     "size": lambda n, _: int(n),
-    "their last digit": lambda n, _: int(n[-1]),
-    "their digit sum": lambda n, _: sum(map(int, n)),
+    "last digit": lambda n, _: int(n[-1]),
+    "digit sum": lambda n, _: sum(map(int, n)),
     "distance from {}": lambda n, value: abs(int(n) - value),
 }
 
@@ -130,24 +126,22 @@ NUMBER_TESTS: dict[str, Sequence[Any]] = {
 WORD_TESTS: dict[str, Sequence[Any]] = {
     "start with {}": "abcdfghlprst",
     "end in {}": "defkmnprtwy",
-    "have the letter {}": "abcdefhiklmnoprstuvwy",
+    "contain {}": "abcdefhiklmnoprstuvwy",
     "have {} letters": (3, 4, 5, 6),
     "name {}": list(CATEGORIES),
 }
 TEST_NAMES = {*NUMBER_TESTS, *WORD_TESTS}
 TESTS = {"numbers": _rules(NUMBER_TESTS), "words": _rules(WORD_TESTS)}
 ORDERS = {
-    "numbers": _rules(
-        {"size": "-", "their last digit": "-", "their digit sum": "-", "distance from {}": range(10, 99)}
-    ),
+    "numbers": _rules({"size": "-", "last digit": "-", "digit sum": "-", "distance from {}": range(10, 99)}),
     "words": _rules(
         {
             "the alphabet": "-",
             "length": "-",
-            "their last letter": "-",
-            "their {} letter": ORDINALS[1:3],
-            "their vowels": "-",
-            "how often they have {}": "abcdefhiklmnoprstuvwy",
+            "last letter": "-",
+            "{} letter": ORDINALS[1:3],
+            "number of vowels": "-",
+            "count of {}": "abcdefhiklmnoprstuvwy",
         }
     ),
 }
@@ -210,6 +204,19 @@ class StepFamily(Family):
         return kind.show(value)
 
 
+SYNONYMS = {
+    "find": "find|tell|say|give",
+    "keep": "keep|take|pick|give",
+    "put": "put|set|write|add",
+    "drop": "drop|remove|delete|cut",
+    "sort": "sort|order|arrange|rank",
+    "join": "join|connect|link|glue",
+    "answer": "answer|write|say|print",
+    "move": "move|bring|shift|send",
+    "double": "double|repeat|duplicate|copy",
+}
+
+
 def _step(template: str, do: Callable[..., Any], *values: Any) -> Step:
     """A step; each value is drawn from a sequence, or by a function of the generator and the level.
 
@@ -220,7 +227,7 @@ def _step(template: str, do: Callable[..., Any], *values: Any) -> Step:
         drawn = tuple(one(rng, level) if callable(one) else rng.choice(one) for one in values)
         return drawn[0] if len(drawn) == 1 and type(drawn[0]) is tuple else drawn
 
-    return Step(phrasings(template), draw, do)
+    return Step(phrasings(re.sub("<([a-z]+)>", lambda name: f"[{SYNONYMS[name[1]]}]", template)), draw, do)
 
 
 def _string(low: int, high: int) -> Callable[[Random, int], str]:
@@ -232,14 +239,33 @@ def _distinct(pool: Sequence[Any], n: int) -> Callable[[Random, int], Values]:
 
 
 def _items(rng: Random, noun: str, n: int, tests: Sequence[Rule] = ()) -> str:
-    """Different words or numbers from 10 to 99; each test is met by about half of those drawn with it in mind."""
-    pool = WORDS if noun == "words" else [str(number) for number in range(10, 100)]
+    """Different words or numbers from 10 to 99; the first meets a test, of the others more than half are meant to."""
+    pool = WORDS if noun == "words" else NUMBERS
     items = rng.sample(pool, n)
     for place in range(n):
-        if tests and rng.random() < 0.6:
-            fitting = [item for item in rng.sample(pool, 24) if item not in items and rng.choice(tests)(item)]
-            items[place] = (fitting or [items[place]])[0]
+        if tests and (place == 0 or rng.random() < 0.5):
+            item = rng.choice(_meeting(noun, rng.choice(tests)))
+            items[place] = items[place] if item in items else item
+    rng.shuffle(items)
     return " ".join(items)
+
+
+@cache
+def _meeting(noun: str, test: Rule) -> list[str]:
+    return [item for item in (WORDS if noun == "words" else NUMBERS) if test(item)]
+
+
+def _tests(noun: str, n: int) -> Callable[[Random, int], Values]:
+    """n tests; the last two meet on some items, and each fails on some that the other takes, or leaves."""
+
+    def draw(rng: Random, level: int) -> Values:
+        while True:
+            *others, one, two = (TESTS[noun](rng, level) for _ in range(n))
+            a, b = set(_meeting(noun, one)), set(_meeting(noun, two))
+            if a & b and b - a and len(a | b) < len(WORDS if noun == "words" else NUMBERS):
+                return *others, one, two
+
+    return draw
 
 
 # Rewriting
@@ -280,7 +306,7 @@ def _rewriting(level: int, *steps: Step) -> Kind:
 
 def _sort(noun: str) -> Step:
     return _step(
-        f"[sort|order|arrange|rank] the {noun} by {{0}}, {{1}}",
+        f"<sort> {noun} by {{0}}, {{1}}",
         lambda items, order, way: sorted(items, key=order, reverse=way == "descending"),
         ORDERS[noun],
         ("ascending", "descending"),
@@ -289,7 +315,7 @@ def _sort(noun: str) -> Step:
 
 def _filter(noun: str) -> Step:
     return _step(
-        f"[keep|take|pick|give] [only|just] the {noun} that {{0}}",
+        f"<keep> {noun} that {{0}}",
         lambda items, test: [item for item in items if test(item)],
         TESTS[noun],
     )
@@ -306,13 +332,13 @@ def _without(items: list[str], ordinal: str) -> list[str]:
 
 
 TAKE = (
-    _step("[keep|give|return|take] the first {0}", lambda items, n: items[:n], (2, 3, 4)),
-    _step("[keep|give|return|take] the last {0}", lambda items, n: items[-n:], (2, 3, 4)),
-    _step("[drop|remove|delete|leave out] the {0}", _without, ORDINALS[:4]),
-    _step("[keep|give|return|take] only the {0}", _only, ORDINALS[:3]),
+    _step("<keep> the first {0}", lambda items, n: items[:n], (2, 3, 4)),
+    _step("<keep> the last {0}", lambda items, n: items[-n:], (2, 3, 4)),
+    _step("<drop> the {0}", _without, ORDINALS[:4]),
+    _step("<keep> only the {0}", _only, ORDINALS[:3]),
 )
 LETTER_SORT = _step(
-    "[sort|order|arrange|rank] the letters by the order {0}",
+    "<sort> the letters by the order {0}",
     lambda letters, order: sorted(letters, key=order.split().index),
     lambda rng, level: " ".join(rng.sample(LETTERS[:8], 4)),
 )
@@ -333,7 +359,7 @@ def _sortings(noun: str) -> list[Kind]:
     return [
         Kind((1,), ((_sort(noun),),), draw),
         Kind((2,), ((_sort(noun),), TAKE), draw),
-        Kind((3,), ((_filter(noun),), (_sort(noun),), TAKE[:2] + TAKE[3:]), draw),
+        Kind((3,), ((_filter(noun),), (_sort(noun),), TAKE[:2]), draw),
     ]
 
 
@@ -346,18 +372,18 @@ def _count(items: list[str], *tests: Callable[[str], bool]) -> list[str]:
 
 def _countings(noun: str) -> list[Kind]:
     test, draw = TESTS[noun], _listed(noun)
-    count = f"[how many {noun}|count the {noun} that|tell how many {noun}|give the number of {noun} that] {{0}}"
-    then = count + ", [then those that|and then those that|next those that] {1}"
+    count = f"[how many {noun}|count {noun} that|tell how many {noun}|say how many {noun}] {{0}}"
+    then = count + ", [then|next] how many {1}"
     one = _step(count, _count, test)
-    both = _step(count + " and {1}", lambda items, a, b: _count(items, lambda i: a(i) and b(i)), test, test)
-    either = _step(count + " or {1}", lambda items, a, b: _count(items, lambda i: a(i) or b(i)), test, test)
-    two = _step(then, _count, test, test)
-    three = _step(then + " but not {2}", lambda w, a, b, c: _count(w, a, lambda i: b(i) and not c(i)), test, test, test)
+    both = _step(count + " and {1}", lambda items, a, b: _count(items, lambda i: a(i) and b(i)), _tests(noun, 2))
+    either = _step(count + " or {1}", lambda items, a, b: _count(items, lambda i: a(i) or b(i)), _tests(noun, 2))
+    two = _step(then, _count, _tests(noun, 2))
+    three = _step(then + " and {2}", lambda w, a, b, c: _count(w, a, lambda i: b(i) and c(i)), _tests(noun, 3))
     return [Kind((1,), ((one,),), draw), Kind((2,), ((both, either),), draw), Kind((3,), ((two, three),), draw)]
 
 
 LETTER_COUNT = _step(
-    "[how many letters are|count the letters that are|tell how many letters are|find how many letters are] {0} or {1}",
+    "[how many letters are|count letters that are|tell how many letters are|find how many letters are] {0} or {1}",
     lambda letters, one, other: _count(letters, lambda letter: letter in (one, other)),
     _distinct(LETTERS, 2),
 )
@@ -376,7 +402,7 @@ OPERATIONS = (
     SUBTRACT,
     _step("[multiply by {0}|take it {0} times|make it {0} times as large]", lambda n, k: n * k, range(3, 10)),
     _step("[double it|take it twice|multiply by 2]", lambda n: 2 * n),
-    _step("[halve it|take half|divide by 2], rounding down", lambda n: n // 2),
+    _step("[halve it|take half], rounding down", lambda n: n // 2),
 )
 
 
@@ -414,7 +440,7 @@ def _days(what: str, after: Callable[[str, int], str]) -> Pool:
         _step(
             f"[which {what} is|what {what} is|give the {what}|find the {what}] {{0}} days {words}",
             lambda text, n, sign=sign: after(text, sign * n),
-            range(2, 200),
+            [n for n in range(2, 250) if n % 7],
         )
         for words, sign in LATER
     )
@@ -462,16 +488,16 @@ def _place(rng: Random, level: int) -> int:
 
 
 EDITS = (
-    _step("[delete|drop|remove|cut] word {0}", lambda w, k: _put(w, k), _place),
-    _step("[double|repeat|duplicate|copy] word {0}", lambda w, k: _put(w, k, w[k - 1], w[k - 1]), _place),
+    _step("<drop> word {0}", lambda w, k: _put(w, k), _place),
+    _step("<double> word {0}", lambda w, k: _put(w, k, w[k - 1], w[k - 1]), _place),
     _step("[swap|exchange|switch] [words|the words] {0} and {1}", _swap, _distinct(range(1, 5), 2)),
-    _step("[move|bring|shift|send] word {0} to the front", lambda w, k: [w[k - 1], *_put(w, k)], _place),
-    _step("[move|bring|shift|send] word {0} to the end", lambda w, k: [*_put(w, k), w[k - 1]], _place),
-    _step("[put|set|wrap|write] word {0} in brackets", lambda w, k: _put(w, k, f"({w[k - 1]})"), _place),
-    _step("[put|set|wrap|write] word {0} in quotes", lambda w, k: _put(w, k, f'"{w[k - 1]}"'), _place),
+    _step("<move> word {0} to the front", lambda w, k: [w[k - 1], *_put(w, k)], _place),
+    _step("<move> word {0} to the end", lambda w, k: [*_put(w, k), w[k - 1]], _place),
+    _step("<put> word {0} in brackets", lambda w, k: _put(w, k, f"({w[k - 1]})"), _place),
+    _step("<put> word {0} in quotes", lambda w, k: _put(w, k, f'"{w[k - 1]}"'), _place),
     _step("[replace|change|exchange] word {0} [by|for] {1}", _put, _place, WORDS),
-    _step("[insert|put|add|write] {1} before word {0}", lambda w, k, new: _put(w, k, new, w[k - 1]), _place, WORDS),
-    _step("[insert|put|add|write] {1} after word {0}", lambda w, k, new: _put(w, k, w[k - 1], new), _place, WORDS),
+    _step("<put> {1} before word {0}", lambda w, k, new: _put(w, k, new, w[k - 1]), _place, WORDS),
+    _step("<put> {1} after word {0}", lambda w, k, new: _put(w, k, w[k - 1], new), _place, WORDS),
     _step("[reverse|turn around] the [words|line]", lambda w: w[::-1]),
 )
 
@@ -559,6 +585,13 @@ QUESTIONS = (
         lambda people, new, verb, what: [(people[0], verb, what)],
     ),
     _question(
+        1,
+        "[does {0} {1} {2}|tell whether {0} {1}s {2}|say whether {0} {1}s {2}|find whether {0} {1}s {2}]",
+        lambda text, who, verb, what: "yes" if _what(text, who, verb) == what else "no",
+        "who verb what",
+        lambda people, new, who, verb, what: [(who, verb, what if ord(people[0][0]) % 2 else new(verb))],
+    ),
+    _question(
         2,
         "[what does the one who {0}s {1} {2}|find what the one who {0}s {1} {2}s|say what the one who {0}s {1} {2}s|"
         "tell what the one who {0}s {1} {2}s]",
@@ -625,7 +658,7 @@ def _comparisons(rng: Random, level: int, steps: list[Values]) -> str:
         chain = others[: 4 - len(names)]
         for name in names:
             chain.insert(rng.randint(min(1, 2 - len(names)) if level == 3 else 0, len(chain)), name)
-        pairs = list(zip(chain, chain[1:], strict=False))
+        pairs = list(pairwise(chain))
     rng.shuffle(pairs)
     said = [(a, adjective, b) if rng.random() < 0.5 else (b, OPPOSITES[adjective], a) for a, b in pairs]
     return ". ".join(f"{a} is {word} than {b}" for a, word, b in said) + "."
@@ -641,7 +674,7 @@ WHO_IS = _step(
     _compared(2),
 )
 WHETHER = _step(
-    "[is {1} {0} than {2}|tell whether {1} is {0} than {2}|find whether {1} is {0} than {2}|say whether {1} is {0} than {2}]",
+    "[is {1}|tell whether {1} is|find whether {1} is|say whether {1} is] {0} than {2}",
     lambda text, adjective, a, b, _: "yes" if (a, b) in _pairs(text, adjective) else "no",
     _compared(2),
 )
@@ -673,8 +706,8 @@ def _label(item: str, *rule: Any) -> str:
 
 def _labels_and_tests(noun: str, n_tests: int) -> Callable[[Random, int], Values]:
     def draw(rng: Random, level: int) -> Values:
-        tests = {TESTS[noun](rng, level) for _ in range(8)}
-        return *rng.sample(WORDS, n_tests + 1), *sorted(tests)[:n_tests]
+        tests = (TESTS[noun](rng, level),) if n_tests == 1 else _tests(noun, n_tests)(rng, level)
+        return *rng.sample(WORDS, n_tests + 1), *tests
 
     return draw
 
@@ -684,7 +717,7 @@ def _one(noun: str) -> Input:
 
     def draw(rng: Random, level: int, steps: list[Values]) -> str:
         label = rng.choice([value for value in steps[0] if not isinstance(value, Rule)])
-        items = _items(rng, noun, 24).split()
+        items = rng.sample(WORDS if noun == "words" else NUMBERS, 12)
         return next((item for item in items if _label(item, *steps[0]) == label), items[0])
 
     return draw
@@ -692,12 +725,12 @@ def _one(noun: str) -> Input:
 
 def _labelling(noun: str) -> list[Kind]:
     two = _step(
-        f"[answer|write|say|print] {{0}} for {noun} that {{2}}, [else|otherwise] {{1}}",
+        f"<answer> {{0}} for {noun} that {{2}}, [else|otherwise] {{1}}",
         _label,
         _labels_and_tests(noun, 1),
     )
     three = _step(
-        f"[answer|write|say|print] {{0}} for {noun} that {{3}}, {{1}} for others that {{4}}, [else|otherwise] {{2}}",
+        f"<answer> {{0}} for {noun} that {{3}}, {{1}} for others that {{4}}, [else|otherwise] {{2}}",
         _label,
         _labels_and_tests(noun, 2),
     )
@@ -710,7 +743,7 @@ def _two_categories(rng: Random, level: int) -> Values:
 
 
 BY_CATEGORY = _step(
-    "[answer|write|say|print] {0} for words that {2}, [and {1} for|{1} for] words that name {3}",
+    "<answer> {0} for words that {2}, [and {1} for|{1} for] words that name {3}",
     lambda item, label, other, test, _: label if test(item) else other,
     _two_categories,
 )
@@ -728,30 +761,28 @@ def _paired(words: list[str], inner: str, outer: str) -> list[str]:
     return [outer.join(f"{a}{inner}{b}" for a, b in zip(words[::2], words[1::2], strict=True))]
 
 
-JOIN = _step("[join|connect|link|glue] the words with {0}", lambda words, mark: [mark.join(words)], MARKS)
+JOIN = _step("<join> words with {0}", lambda words, mark: [mark.join(words)], MARKS)
 WRAP = _step(
-    "[put|write|set|add] {0} before and {1} after [every|each] word",
+    "[wrap|set|put|write] words between {0} and {1}",
     lambda words, before, after: [f"{before}{word}{after}" for word in words],
     _distinct(MARKS, 2),
 )
 NUMBERED = _step(
-    "[put|write|set|add] its number and {0} before [every|each] word",
+    "[mark|start|label|begin] words with numbers and {0}",
     lambda words, mark: [f"{n}{mark}{word}" for n, word in enumerate(words, 1)],
     MARKS,
 )
 PAIRS = _step(
-    "[join|connect|link|glue] pairs of words with {0} [and put|putting] {1} between the pairs",
+    "<join> pairs with {0}, these with {1}",
     _paired,
     _distinct(MARKS, 2),
 )
-FRAME = _step(
-    "[put|write|set|add] {0} at the start and {1} at the end", lambda words, a, b: [a, *words, b], _distinct(MARKS, 2)
-)
+FRAME = _step("<put> {0} at the start and {1} at the end", lambda words, a, b: [a, *words, b], _distinct(MARKS, 2))
 REORDER = (
-    _step("[sort|order|arrange|put] the words from a to z", sorted),
+    _step("<sort> words by alphabet", sorted),
     _step("[reverse|turn around] the [words|order]", lambda words: words[::-1]),
-    _step("[move|bring|shift|send] the last word to the front", lambda words: words[-1:] + words[:-1]),
-    _step("[delete|drop|remove|cut] the {0} word", _without, ORDINALS[:4]),
+    _step("<move> the last word first", lambda words: words[-1:] + words[:-1]),
+    _step("<drop> the {0} word", _without, ORDINALS[:4]),
 )
 
 
@@ -823,4 +854,4 @@ _ALL = (
         _formatting(3, REORDER[:3], (WRAP, NUMBERED), (JOIN, PAIRS)),
     ),
 )
-FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
+FAMILIES: dict[str, StepFamily] = {family.name: family for family in _ALL}

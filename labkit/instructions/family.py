@@ -12,6 +12,7 @@ Left open: two instructions with different keys may agree on some inputs; a fami
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
+from functools import cache
 from hashlib import sha256
 from random import Random
 from typing import Any, Literal, NamedTuple, get_args
@@ -144,6 +145,7 @@ def draw(
     return tasks
 
 
+@cache
 def phrasings(template: str) -> tuple[str, ...]:
     """Every wording of a template with alternatives in square brackets, in a fixed mixed order.
 

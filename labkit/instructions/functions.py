@@ -12,7 +12,7 @@ equal. `accepts` compares text: it is enough for being right, not needed; pass@1
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from random import Random
 from typing import Any, NamedTuple
@@ -65,14 +65,15 @@ class Bound(NamedTuple):
     entry: Entry
     n: Any
 
-    def __call__(self, *values: Any) -> Any:
-        return self.entry.do(*values, self.n)
+    @property
+    def do(self) -> Callable[..., Any]:
+        return partial(self.entry.do, n=self.n)
 
     def code(self, **names: str) -> str:
         return self.entry.code.format(n=self.n, **names)
 
     def texts(self, template: str = "{0}", **names: str) -> tuple[str, ...]:
-        return phrasings(template.replace("{0}", self.entry.text).format(n=self.n, **names))
+        return tuple(text.format(n=self.n, **names) for text in phrasings(template.replace("{0}", self.entry.text)))
 
 
 class Built(NamedTuple):
@@ -358,21 +359,21 @@ def _chain(source: Source, keep: Bound | None, change: Bound | None, end: Bound 
         texts.append(change.texts(o="each" if keep or source.text else f"each {source.domain[:-1]}"))
     item, condition = change.code() if change else "v", f" if {keep.code()}" if keep else ""
     bare = f"{item} for v in {source.code}{condition}" if keep or change else ""
-    return _ended(
-        source,
-        texts,
-        bare,
-        lambda x: [change(v) if change else v for v in source.do(x) if not keep or keep(v)],
-        end,
-    )
+    meets, changed = keep and keep.do, change and change.do
+
+    def items(x: Any) -> list[Any]:
+        kept = [v for v in source.do(x) if meets(v)] if meets else source.do(x)
+        return [changed(v) for v in kept] if changed else list(kept)
+
+    return _ended(source, texts, bare, items, end)
 
 
 def _split(source: Source, keep: Bound, one: Bound, other: Bound, end: Bound) -> Built:
     said = _said(one.texts(o=keep.texts(o=source.items)[0]), ("and",), other.texts(o="others"))
     bare = f"{one.code()} if {keep.code()} else {other.code()} for v in {source.code}"
-    return _ended(
-        source, [*source.texts, said], bare, lambda x: [one(v) if keep(v) else other(v) for v in source.do(x)], end
-    )
+    meets, first, second = keep.do, one.do, other.do
+    items = lambda x: [first(v) if meets(v) else second(v) for v in source.do(x)]  # noqa: E731
+    return _ended(source, [*source.texts, said], bare, items, end)
 
 
 def _ended(
@@ -386,25 +387,27 @@ def _ended(
     if end:
         texts = [*texts, end.texts("[return|give|output] {0}")]
 
+    finish = end and end.do
+
     def run(x: Any) -> Any:
         value: Any = items(x)
         if joined:
             value = str(glue).join(value)
-        return end(value) if end else value
+        return finish(value) if finish else value
 
     return Built(texts, f"    return {end.code(**names) if end else names['all']}", run)
 
 
 def _loop(source: Source, keep: Bound, one: Bound, other: Bound | None, start: Bound) -> Built:
+    meets, first, second = keep.do, one.do, other.do if other else lambda t, v: t
+
     def run(x: Any) -> Any:
-        t = start()
+        t = start.n
         for v in source.do(x):
-            update = one if keep(v) else other
-            if update:
-                new = update(t, v)
-                if new is None:
-                    break
-                t = new
+            new = (first if meets(v) else second)(t, v)
+            if new is None:
+                break
+            t = new
         return t
 
     said = [start.texts(), keep.texts("[at|for] {0}", o=source.items), one.texts()]
@@ -419,14 +422,14 @@ def _branch(source: Source, check: Bound, one: Bound, other: Bound) -> Built:
     sides = [_chain(source, None, None, end) for end in (one, other)]
     said = [check.texts("[if|when] x {0}"), sides[0].texts[0], other.texts("[otherwise|else] [return|give] {0}")]
     body = f"    if {check.code()}:\n    {sides[0].body}\n{sides[1].body}"
-    return Built([_said(*said)], body, lambda x: sides[0].run(x) if check(x) else sides[1].run(x))
+    return Built([_said(*said)], body, lambda x: sides[0].run(x) if check.do(x) else sides[1].run(x))
 
 
 def _countdown(source: Source, limit: Bound, shrink: Bound, tally: Bound) -> Built:
     def run(x: Any) -> Any:
         t = 0
-        while limit(x):
-            t, x = tally(t, x), shrink(x)
+        while x > limit.n:
+            t, x = tally.do(t, x), shrink.do(x)
         return t
 
     said = _said(limit.texts("[while|as long as] x {0}"), shrink.texts())
@@ -458,7 +461,9 @@ def _table(table: dict[str, Any], source: Source) -> dict[str, Entry]:
 
 def _input(rng: Random, takes: str) -> Any:
     if takes == "whole number":
-        return rng.choice((rng.randrange(20), rng.randrange(20, 60), rng.randrange(60, 130)))
+        return rng.choice(
+            (rng.randrange(12), rng.randrange(12), rng.randrange(40), rng.randrange(40), rng.randrange(100, 112))
+        )
     if takes == "text":
         return " ".join("".join(rng.choices("aabdeegilmoprst", k=rng.randint(1, 7))) for _ in range(rng.randint(1, 5)))
     low, high = rng.choice(((-9, 20), (0, 12), (0, 6)))
@@ -475,5 +480,5 @@ BATTERY = {
         "list of numbers", [], [0], [-3, -7], [7], [5, 5, 5], [*range(1, 10)], [*range(12, -4, -1)], [4, 2, 4, 6, 2]
     ),
     "text": _battery("text", "", "a", "go", "eee", "spam spam", "abdegilmoprst", "to be or not to be"),
-    "whole number": _battery("whole number", 0, 1, 2, 3, 7, 10, 11, 20, 99, 100, 101),
+    "whole number": _battery("whole number", *range(21), 99, 100, 101),
 }
