@@ -34,6 +34,7 @@ from labkit.learn import chat
 
 QUANTISATIONS = ("nf4", "int8", "none")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
+_TILE = (4096, 32_768)  # tokens and words of the vocabulary in TRL's tile of the head; allocated whole
 _LAST = 10  # the final loss is the mean over so many last steps
 
 
@@ -393,8 +394,8 @@ def merge(folder: Path, out: Path) -> Path:
 def estimate_memory(config: Any, settings: Finetuning) -> Memory:
     """What training would take, from the model's configuration alone: the model is built on the `meta` device.
 
-    Activations are those that autograd saves in a forward pass of the same shape, and the logits that TRL computes at
-    most at a time. 4-bit weights take half a byte and their share of the constants (QLoRA, sec. 3), adapters 4 bytes for
+    Activations are those that autograd saves in a forward pass of the same shape, and the tiles in which TRL computes
+    the head. 4-bit weights take half a byte and their share of the constants (QLoRA, sec. 3), adapters 4 bytes for
     the weight and 4 for its gradient, AdamW 8.
 
     Raises:
@@ -409,14 +410,17 @@ def estimate_memory(config: Any, settings: Finetuning) -> Memory:
     outer = sum(p.numel() for p in model.parameters() if not p.requires_grad) - inner
     constants = (1 + 4 / 256) / 64 if settings.double_quantisation else 4 / 64
     rate = {"nf4": 0.5 + constants, "int8": 1.0, "none": float(size)}[settings.quantisation]
-    tokens = settings.batch_size * settings.max_length
+    text, tokens = config.get_text_config(), settings.batch_size * settings.max_length
     saved = _saved_bytes(model, settings)
-    layers = config.get_text_config().num_hidden_layers
     if settings.gradient_checkpointing:
-        saved = saved // layers + layers * tokens * config.get_text_config().hidden_size * size
-    logits = min(tokens, 32_768) * config.get_text_config().vocab_size * (size + 8)
+        saved = saved // text.num_hidden_layers + text.num_hidden_layers * tokens * text.hidden_size * size
+    mask = tokens * settings.max_length * (1 + size)
+    tile = min(tokens, _TILE[0]) * (
+        _TILE[1] * size + (0 if torch.cuda.is_available() else 16 * min(text.vocab_size, _TILE[1]))
+    )
     largest = max(m.weight.numel() for m in linear) * size if settings.quantisation != "none" else 0
-    return Memory(round(inner * rate) + outer * size, 8 * trained, 8 * trained, saved + logits + largest)
+    working = mask + tile + tokens * text.hidden_size * (4 + size) + largest
+    return Memory(round(inner * rate) + outer * size, 8 * trained, 8 * trained, saved + working)
 
 
 def check_memory(config: Any, settings: Finetuning) -> Memory:
@@ -603,24 +607,28 @@ def _on_meta(config: Any, settings: Finetuning) -> Any:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=_dtype(), attn_implementation="sdpa")
         try:
-            return get_peft_model(model, _lora(settings))
+            return get_peft_model(model, _lora(settings), autocast_adapter_dtype=False)
         except ValueError as refusal:
             raise BadRequest(f"targets = '{settings.targets}' for '{settings.model}': {_first_line(refusal)}") from None
 
 
 def _saved_bytes(model: Any, settings: Finetuning) -> int:
-    """What autograd would keep for the backward pass of one batch, without checkpointing and without the head."""
+    """What autograd would keep for the backward pass of one batch, without checkpointing and without the head.
+
+    On `meta` attention takes the plain way, which keeps its scores; the kernels of CPU and GPU do not, and here neither.
+    """
+    rows, length = settings.batch_size, settings.max_length
+    scores = rows * model.config.get_text_config().num_attention_heads * length * length
     own = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
+        if storage._cdata not in own and not (tensor.shape[-2:] == (length, length) and tensor.numel() == scores):
             kept[storage._cdata] = storage
         return tensor
 
     model.train()
-    rows, length = settings.batch_size, settings.max_length
     ids = torch.zeros((rows, length), dtype=torch.int64, device="meta")
     mask = torch.ones((rows, 1, length, length), dtype=torch.bool, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
