@@ -42,7 +42,7 @@ _QUESTION = (
     r"'### Instruction:\n' + (message.instruction or message.content)"
     r" + ('\n\n### Input:\n' + message.input if message.input else '') + '\n\n### Response:\n'"
 )
-# By name: Alpaca's (Taori et al., 2023), the same without its preamble, Magicoder's (arXiv 2312.02120), and none at all.
+# By name: Alpaca's (Taori et al., 2023), the same without its preamble, Magicoder's (arXiv 2312.02120), and hardly any.
 TEMPLATES = {
     "alpaca": _template(
         "'Below is an instruction that describes a task' + (', paired with an input that provides further context' if "
@@ -64,14 +64,14 @@ class Encoded(NamedTuple):
         tokens: int32 [T], of all examples.
         lengths: int64 [N], tokens of each.
         prompts: int64 [N], how many of these are the prompt's and carry no loss; the rest are learned.
-        index: int64 [N], which of the given examples each is.
+        kept: int64 [N], which of the given examples each is.
         dropped: How many of the given did not fit.
     """
 
     tokens: npt.NDArray[np.int32]
     lengths: npt.NDArray[np.int64]
     prompts: npt.NDArray[np.int64]
-    index: npt.NDArray[np.int64]
+    kept: npt.NDArray[np.int64]
     dropped: int
 
     def row(self, number: int) -> npt.NDArray[np.int32]:
@@ -106,7 +106,7 @@ def prompt_tokens(tokenizer: Any, examples: Sequence[Example]) -> list[list[int]
     """The tokens of each example's prompt, up to where the answer begins."""
     conversations = [[_message(example)] for example in examples]
     spelled = any(mark in e.instruction or mark in e.input for mark in tokenizer.added_tokens_encoder for e in examples)
-    return tokenizer.apply_chat_template(  # type: ignore[no-any-return]
+    return tokenizer.apply_chat_template(
         conversations,
         add_generation_prompt=True,
         **({"sanitize_control_tokens": True} if spelled else {}),  # takes three times as long

@@ -178,7 +178,7 @@ class Finetuned:
     peak: int | None
 
 
-def settings(model: str, preset: str = "default", **changes: Any) -> Finetuning:
+def settings(model: str, preset: str = "default", /, **changes: Any) -> Finetuning:
     """A preset for a model, with changes; `steps` replaces a preset's `epochs`, and the other way round.
 
     Raises:
@@ -216,7 +216,8 @@ def finetune(
     """
     folder, done = Path(folder), Path(folder) / "finetuned.json"
     main = int(os.environ.get("RANK", 0)) == 0
-    _claim(folder, _fingerprint(examples, settings), write=main)
+    wanted = _fingerprint(examples, settings)
+    _check_folder(folder, wanted)
     if done.exists():
         found = json.loads(done.read_text("utf-8"))
         return Finetuned(**{name: found[name] for name in Finetuned.__annotations__} | {"adapter": folder / "adapter"})
@@ -241,6 +242,9 @@ def finetune(
     before = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     if settings.packing and not chat.isolates(trainer.model, len(tokenizer)):
         raise BadRequest(f"'{settings.model}' lets packed examples see one another: set packing to false")
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / "settings.json", wanted)
     output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     rows = output.global_step * settings.batch_size * settings.accumulation * trainer.args.world_size
     whole = trainer.state.num_train_epochs if settings.steps is None else None
@@ -353,7 +357,7 @@ def answer(
 
 
 def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16) -> list[bool]:
-    """For each example: would greedy decoding give exactly its output, and then stop? One forward pass, no generation."""
+    """For each example: would greedy decoding give exactly its output, then stop? One forward pass, no generation."""
     encoded = chat.encode(tokenizer, examples)
     rows = np.split(encoded.tokens, np.cumsum(encoded.lengths)[:-1])
     right = [False] * len(rows)
@@ -442,8 +446,8 @@ def check_memory(config: Any, settings: Finetuning) -> Memory:
     else:
         hint = "nothing smaller fits either: choose a smaller model"
     raise BadRequest(
-        f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
-        f"{hint}"
+        f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
+        f"free; {hint}"
     )
 
 
@@ -615,7 +619,7 @@ def _on_meta(config: Any, settings: Finetuning) -> Any:
 def _saved_bytes(model: Any, settings: Finetuning) -> int:
     """What autograd would keep for the backward pass of one batch, without checkpointing and without the head.
 
-    On `meta` attention takes the plain way, which keeps its scores; the kernels of CPU and GPU do not, and here neither.
+    On `meta` attention takes the plain way, which keeps its scores. The kernels of CPU and GPU do not; nor does this.
     """
     rows, length = settings.batch_size, settings.max_length
     scores = rows * model.config.get_text_config().num_attention_heads * length * length
@@ -669,8 +673,8 @@ def _fingerprint(examples: Sequence[Example], settings: Finetuning) -> dict[str,
     return {"settings": asdict(settings), "examples": len(examples), "sha256": digest.hexdigest()}
 
 
-def _claim(folder: Path, wanted: dict[str, Any], write: bool) -> None:
-    """Make the folder this run's, or find that it is already."""
+def _check_folder(folder: Path, wanted: dict[str, Any]) -> None:
+    """Refuse a folder that holds another run."""
     path = folder / "settings.json"
     if path.exists():
         found = json.loads(path.read_text("utf-8"))
@@ -679,9 +683,6 @@ def _claim(folder: Path, wanted: dict[str, Any], write: bool) -> None:
             differing.append("examples")
         if differing:
             raise BadRequest(f"{folder} holds a run that differs in {', '.join(differing)}: choose another folder")
-    elif write:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_json(path, wanted)
 
 
 def _keep(folder: Path, trainer: Any, tokenizer: Any, result: Finetuned) -> None:
