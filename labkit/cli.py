@@ -1,4 +1,4 @@
-"""The command line: `labkit studies | run | sweep | results | ask | markov | bench | doctor`.
+"""The command line: `labkit studies | run | sweep | results | ask | pretrain | markov | bench | doctor`.
 
 Exit codes: 0 done; 1 a run failed (says where); 2 a bad request (one sentence; nothing was started).
 """
@@ -248,6 +248,20 @@ def ask_model(
     folder = Path(where) if Path(where).is_dir() else Store.default().find(where)
     answer = learn.ask(learn.load(folder), Rule.parse(rule), text)
     print(f"model   {answer.answer}\noracle  {answer.oracle}\n{'right' if answer.correct else 'wrong'}")
+
+
+@app.command("pretrain")
+def pretrain_base(
+    out: Annotated[Path, typer.Option(help="folder of the Hugging Face model; done already: nothing happens")],
+    settings: Settings = None,
+) -> None:
+    """Pre-train the small base model of the fine-tuning studies on plain rewriting; print its card."""
+    from labkit import studies
+    from labkit.lab import Store
+    from labkit.studies.base_model import base_of, pretrain_into
+
+    given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
+    print(pretrain_into(base_of(given), out, Store.default()), end="")
 
 
 @app.command("markov")

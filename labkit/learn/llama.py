@@ -24,10 +24,10 @@ EXPANSION = 1
 ROPE_THETA = 100.0  # sequences are tens of tokens long, not thousands
 UNKNOWN = "<unk>"  # the token of every symbol outside the vocabulary, and the filling of batches
 FLEET = False  # transformers' model is one model
+QUESTION = "{{ message.instruction ~ sep ~ message.input if message.input is defined else message.content }}"
 TEMPLATE = (
-    "{% for message in messages %}{% if message.role == 'user' %}"
-    "{% if message.input is defined %}{{ message.instruction }}" + SEPARATOR + "{{ message.input }}"
-    "{% else %}{{ message.content }}{% endif %}" + ANSWER + "{% else %}{{ message.content }}" + PAD + "{% endif %}{% endfor %}"
+    f"{{% set sep = '{SEPARATOR}' %}}{{% for message in messages %}}{{% if message.role == 'user' %}}{QUESTION}{ANSWER}"
+    f"{{% else %}}{{{{ message.content }}}}{PAD}{{% endif %}}{{% endfor %}}"
 )
 
 
@@ -90,8 +90,8 @@ def export(model: Llama, vocabulary: str, folder: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     tokens = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate([*vocabulary, UNKNOWN])}, UNKNOWN))
-    tokens.pre_tokenizer = pre_tokenizers.Split(Regex("(?m:.)"), "isolated")  # type: ignore[assignment]
-    tokens.decoder = decoders.Fuse()  # type: ignore[assignment]
+    tokens.pre_tokenizer = pre_tokenizers.Split(Regex("(?m:.)"), "isolated")
+    tokens.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokens,
         unk_token=UNKNOWN,

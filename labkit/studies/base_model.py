@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Field, ValidationError, model_validator
 
 from labkit import learn
@@ -151,6 +150,7 @@ def pretrain(base: Base, record: Record) -> dict[str, Any]:
         "device": device,
         **exam.graded("unseen", exam.matches(model, device)),
     }
+    assert isinstance(model, llama.Llama)
     llama.export(model.cpu(), data.vocabulary, record.folder)
     write_text(record.folder / "README.md", _card(base, row))
     return row
@@ -185,9 +185,9 @@ library_name: transformers
 ---
 # A base model for string rewriting
 
-A Llama of {row["parameters"]:,} parameters, pre-trained by labkit on {row["tokens"]:,} tokens of plain string rewriting:
-`x|y|z=` is answered by z with its leftmost x replaced by y (z itself where x does not occur), then `{llama.PAD}`.
-It knows nothing else. Load it with `AutoModelForCausalLM` and `AutoTokenizer`.
+A Llama of {row["parameters"]:,} parameters, pre-trained by labkit on {row["tokens"]:,} tokens of plain string
+rewriting: `x|y|z=` is answered by z with its leftmost x replaced by y (z itself where x does not occur), and
+`{llama.PAD}` at the end. It knows nothing else. Load it with `AutoModelForCausalLM` and `AutoTokenizer`.
 
 Accuracy on {base.test_rules} rules never seen, whole answers, 95 % intervals over rules:
 {told("unseen")}; where x occurs {told("unseen_op")}, no-ops {told("unseen_noop")}.

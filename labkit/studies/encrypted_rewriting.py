@@ -2,13 +2,13 @@
 
 A model is fine-tuned by QLoRA on rewriting whose result is encrypted (`labkit.instructions.encrypted`), with a fixed
 number of training sequences spread over more or fewer rules, and graded on unseen rules: where the rule applies
-(`op`) and where it does not (`noop`), apart. At laptop scale the model is the lab's own, pre-trained on plain rewriting
-(`labkit.studies.base_model`): it can rewrite and has never seen the cipher, whose key is told nowhere. With `model`, any
-Hugging Face model; it is told rule and key in words.
+(`op`) and where it does not (`noop`), apart. At laptop scale the model is the lab's own, pre-trained on plain
+rewriting (`labkit.studies.base_model`): it can rewrite and has never seen the cipher, whose key is told nowhere. With
+`model`, any Hugging Face model; it is told rule and key in words.
 
-*Sub-sampling to half*, as read here: half of the training sequences, at equal optimiser steps. `even half`: every rule
-keeps half of its own. `uneven half`: the same number follows a power law over the rules, each keeping one at least
-(`labkit.design.long_tail`, exponent `exponent`). The paper does not say how uneven its own is.
+*Sub-sampling to half*, as read here: half as many training sequences of the same rules, at equal optimiser steps.
+`even half`: every rule has half as many. `uneven half`: the same number follows a power law over the rules, each with
+one at least (`labkit.design.long_tail`, exponent `exponent`). How uneven the paper's own is, is not known here.
 
 Rules of all seeds are picked from one pool, whose test rules share no x and no y with any training rule, of fine-tuning
 or of pre-training.
@@ -161,7 +161,9 @@ class Params(symbolic.SeedParams):
             if wanted > (there := min(POOL, task.capacity(split, RULES_SEED))):  # type: ignore[arg-type]
                 raise BadRequest(f"{name} = {wanted} is more than the {there} rules to choose from")
         if self.n_test < self.test_rules:
-            raise BadRequest(f"n_test = {self.n_test} is fewer than one example for each of {self.test_rules} test rules")
+            raise BadRequest(
+                f"n_test = {self.n_test} is fewer than one example a rule of test_rules = {self.test_rules}"
+            )
         for n, sampling in _sets(self):
             if n < 1:
                 raise BadRequest(f"n_instructions = {n}: at least 1 is needed")
@@ -205,7 +207,7 @@ class Exam(NamedTuple):
     """Examples with the rule each belongs to, [N] of `n_rules`, and which of them are no-ops, bool [N]."""
 
     examples: list[Example]
-    index: NDArray[np.int64]
+    rule: NDArray[np.int64]
     n_rules: int
     noop: NDArray[np.bool_]
 
@@ -252,10 +254,8 @@ def points(params: Params) -> list[Cell]:
 def exams(cell: Cell) -> tuple[Exam, Exam, Exam]:
     """The cell's training set, and its exams on seen and on unseen rules."""
     task = task_of(cell)
-    rules, unseen = (
-        _picked(task.rewriting, n, split, cell.seed)
-        for n, split in ((cell.n_instructions, "train"), (cell.test_rules, "test"))
-    )
+    rules = _picked(task.rewriting, cell.n_instructions, "train", cell.seed)
+    unseen = _picked(task.rewriting, cell.test_rules, "test", cell.seed)
     counts = _counts(cell.budget, cell.n_instructions, cell.sampling, cell.exponent)
     asked = np.arange(cell.n_instructions)
 
@@ -295,7 +295,7 @@ def measure(cell: Cell, record: Record) -> dict[str, Any]:
     """
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     store = Store(record.folder.parents[2])
     about: dict[str, Any] = {}
     model = cell.model
@@ -324,7 +324,7 @@ def measure(cell: Cell, record: Record) -> dict[str, Any]:
     for name, exam in zip(("seen", "unseen"), asked, strict=True):
         right = torch.tensor(qlora.teacher_forced(tuned, tokenizer, exam.examples))
         kinds = {"op": ~exam.noop, "noop": exam.noop}
-        row |= symbolic.graded(name, right, exam.index, exam.n_rules, kinds)
+        row |= symbolic.graded(name, right, exam.rule, exam.n_rules, kinds)
     return row | {"learned": row["accuracy_seen"] >= LEARNED}
 
 
@@ -336,8 +336,8 @@ def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
         n, sampling = dials
         found = symbolic.estimates(group, EXAMS)
         rows.append({"n_instructions": n, "sampling": sampling, "examples": int(group["examples"].iloc[0]), **found})
-    base = frame["base_accuracy"].dropna() if "base_accuracy" in frame else []
-    return {"cells": rows, "base_accuracy": float(base.iloc[0]) if len(base) else None}
+    base = frame["base_accuracy"].dropna().tolist() if "base_accuracy" in frame else [None]
+    return {"cells": rows, "base_accuracy": base[0]}
 
 
 def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
@@ -364,7 +364,9 @@ def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[s
     )
 
 
-def halves_chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
+def halves_chart(
+    frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]
+) -> "alt.TopLevelMixin":
     """Whole sets and halves: accuracy on unseen rules that apply."""
     from labkit import show
 
@@ -394,9 +396,9 @@ def finding(summary: dict[str, Any]) -> str:
 def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The published statements beside ours, by accuracy where the rule applies.
 
-    `more`: at the most rules it is higher than at the fewest, the intervals apart. `few`: at the fewest rules no-ops are
-    solved (.9) and the others are not (.1). Halves: harm is a loss of more than .05 against the whole set. A verdict
-    needs the whole interval on one side, and two seeds.
+    `more`: at the most rules it is higher than at the fewest, the intervals apart. `few`: at the fewest rules no-ops
+    are solved (.9) and the others are not (.1). Halves: harm is a loss of more than .05 against the whole set. A
+    verdict needs the whole interval on one side, and two seeds.
     """
     cells = {(row["n_instructions"], row["sampling"]): row for row in summary["cells"]}
     whole = [row for (_, sampling), row in cells.items() if sampling == "whole"]
