@@ -322,7 +322,7 @@ def measure(cell: Cell, record: Record) -> dict[str, Any]:
     }
     tuned, tokenizer = qlora.load(record.folder / "finetuning")
     for name, exam in zip(("seen", "unseen"), asked, strict=True):
-        right = torch.tensor(qlora.teacher_forced(tuned, tokenizer, exam.examples))
+        right = torch.tensor(qlora.teacher_forced(tuned, tokenizer, exam.examples, batch_size=cell.batch_size))
         kinds = {"op": ~exam.noop, "noop": exam.noop}
         row |= symbolic.graded(name, right, exam.rule, exam.n_rules, kinds)
     return row | {"learned": row["accuracy_seen"] >= LEARNED}
