@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from labkit import learn
 from labkit.design import allocate, allocate_long_tail
@@ -58,7 +58,7 @@ OWN: dict[str, Any] = {
     "gradient_checkpointing": False,
 }
 SMALL: dict[str, Any] = {
-    "n_instructions": [10, 30, 100, 300, 1000],
+    "n_instructions": [10, 100, 300, 1000],
     "halved": [100, 300],
     "exponent": 0.1,
     "seeds": [0, 1],
@@ -120,11 +120,9 @@ SCALES: dict[str, dict[str, Any]] = {
 }
 
 
-class Params(symbolic.SeedParams):
-    """What a person may set; see `SCALES` for the values each scale gives."""
+class Dials(BaseModel):
+    """What parameters and cells share; what begins with `base_` plays no part, and is None in a cell, for a `model`."""
 
-    n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I")
-    halved: list[int] = Field(description="numbers of rules at which the training set is also halved, in two ways")
     exponent: float = Field(gt=0, le=1000, description="of the power law of the uneven half; the smaller the less even")
     model: str | None = Field(
         default=None, description="a Hugging Face id or path; None: the lab's own base model, pre-trained here"
@@ -143,11 +141,18 @@ class Params(symbolic.SeedParams):
     shift: int = Field(ge=1, description="the key: places that every letter of the result moves on")
     test_rules: int = Field(ge=2, le=10000000, description="unseen rules to grade on")
     n_test: int = Field(ge=2, le=10000000, description="graded examples, for each exam")
-    base_layers: int = Field(description="blocks of the own base model")
-    base_width: int = Field(description="its width")
-    base_heads: int = Field(description="its attention heads")
-    base_rules: int = Field(description="rules of its pre-training")
-    base_steps: int = Field(description="steps of its pre-training")
+    base_layers: int | None = Field(description="blocks of the own base model")
+    base_width: int | None = Field(description="its width")
+    base_heads: int | None = Field(description="its attention heads")
+    base_rules: int | None = Field(description="rules of its pre-training")
+    base_steps: int | None = Field(description="steps of its pre-training")
+
+
+class Params(Dials, symbolic.SeedParams):
+    """What a person may set; see `SCALES` for the values each scale gives."""
+
+    n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I")
+    halved: list[int] = Field(description="numbers of rules at which the training set is also halved, in two ways")
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
@@ -171,8 +176,8 @@ class Params(symbolic.SeedParams):
         return self
 
 
-class Cell(Point):
-    """One fine-tuned model: everything its result depends on. What begins with `base_` is None for a given model."""
+class Cell(Dials, Point):
+    """One fine-tuned model: everything its result depends on."""
 
     study: Literal["encrypted_rewriting"] = "encrypted_rewriting"
     version: Literal[1] = 1
@@ -180,27 +185,6 @@ class Cell(Point):
     seed: int
     n_instructions: int
     sampling: Sampling
-    exponent: float
-    model: str | None
-    quantisation: str
-    rank: int
-    alpha: float
-    learning_rate: float
-    steps: int
-    batch_size: int
-    budget: int
-    noop_share: float
-    alphabet: str
-    pattern_length: int
-    input_length: int
-    shift: int
-    test_rules: int
-    n_test: int
-    base_layers: int | None
-    base_width: int | None
-    base_heads: int | None
-    base_rules: int | None
-    base_steps: int | None
 
 
 class Exam(NamedTuple):
