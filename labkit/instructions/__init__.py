@@ -7,10 +7,11 @@ Every source carries its oracle, so that answers are computed and not stored. No
     spaces      constrained spaces of rewriting rules: repeated, periodic, mirror
     markov      whole Markov algorithms, read from text files; a textbook of them comes along
     programs    random Markov programs of several rules, many run at once
+    encrypted   rewriting whose result is encrypted
     equations   equational rules inside expression trees, judged up to algebra
 """
 
-from labkit.instructions import equations, programs
+from labkit.instructions import encrypted, equations, programs
 from labkit.instructions.example import Example
 from labkit.instructions.rewriting import (
     Inputs,
@@ -43,6 +44,7 @@ __all__ = [
     "draw_rules",
     "draw_space_rules",
     "encode",
+    "encrypted",
     "equations",
     "examples",
     "mixture",

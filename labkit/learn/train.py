@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.errors import unknown
-from labkit.learn import fast, paper
+from labkit.learn import fast, llama, paper
 from labkit.learn.encoding import Encoded
 
-RECIPES = {"fast": fast, "paper": paper}
+RECIPES = {"fast": fast, "llama": llama, "paper": paper}
 NONE = -100  # no token: nothing is filled up
 PICKED = 50  # steps whose batches are chosen at once, so that a GPU gets one copy and not fifty
 

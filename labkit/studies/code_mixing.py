@@ -278,7 +278,7 @@ def _verdict(one: dict[str, Any]) -> str:
         return f"fewer than {FEWEST} shares, so no sweet spot was looked for"
     lo, hi = spot["peak_ci95"]
     where = f"{spot['peak']:.0%} [{lo:.0%}, {hi:.0%}]"
-    gain = f"{spot['gain']:+.3f} [{spot['gain_ci95'][0]:+.3f}, {spot['gain_ci95'][1]:+.3f}]"
+    gain = _signed(spot)
     if spot["verdict"] == "located":
         return f"the sweet spot lies at {where} general data, worth {gain} at the nearest share tried"
     if spot["verdict"] == "lowest is best":
@@ -288,6 +288,11 @@ def _verdict(one: dict[str, Any]) -> str:
     return f"no sweet spot is established: the fit's peak is {where}, where the nearest share tried gains {gain}"
 
 
+def _signed(row: dict[str, Any]) -> str:
+    lo, hi = row["gain_ci95"]
+    return f"{row['gain']:+.3f} [{lo:+.3f}, {hi:+.3f}]"
+
+
 def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The published sweet spot and decline beside ours."""
     told = [record for record in published if record["kind"] == "finding"]
@@ -295,10 +300,7 @@ def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[di
     for one in summary["sizes"]:
         spot = one["sweet_spot"]
         agrees = VERDICTS[spot["verdict"]] if spot else "not tested here"
-        ours = "; ".join(
-            f"{gain['general_share']:.0%}: {gain['gain']:+.3f} [{gain['gain_ci95'][0]:+.3f}, {gain['gain_ci95'][1]:+.3f}]"
-            for gain in one["gains"]
-        )
+        ours = "; ".join(f"{gain['general_share']:.0%}: {_signed(gain)}" for gain in one["gains"])
         for record in told:
             source = f"{record['source']}, {record['figure']}"
             rows.append(

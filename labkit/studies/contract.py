@@ -98,7 +98,7 @@ class Study:
         try:
             return self.Params(**{**self.scales[scale], **chosen})
         except ValidationError as error:
-            raise BadRequest(_sentence(error)) from None
+            raise BadRequest(sentence(error)) from None
 
     def notebook(self) -> Path:
         """The study's notebook: beside the package in a checkout, inside it when installed from a wheel."""
@@ -107,7 +107,7 @@ class Study:
         return next(path for path in (place / f"{self.name}.ipynb" for place in places) if path.exists())
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError) -> str:
     """Pydantic's first complaint, as one sentence that names the parameter, its value and what is allowed."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")

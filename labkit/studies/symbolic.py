@@ -38,12 +38,32 @@ PAPER_MODEL: dict[str, Any] = {
 }
 
 
-class ModelParams(StudyParams):
-    """What a person may set of the models of any such study; the study adds its own dials."""
+class SeedParams(StudyParams):
+    """What a person may set of any study that trains models; the study adds its own dials."""
 
     seeds: list[int] = Field(
         min_length=1, max_length=1000, description="each seed draws its own instructions, inputs and weights"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any, info: Any) -> Any:
+        wanted = str(cls.model_fields[info.field_name].annotation)
+        return [value] if wanted.startswith("list[") and not isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _lists_hold_together(self) -> "SeedParams":
+        for name, values in self:
+            if isinstance(values, list) and len({str(value) for value in values}) < len(values):
+                raise BadRequest(f"{name} = {values} names a value twice")
+        if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
+            raise BadRequest(f"seeds = {self.seeds}: a seed is 0 or more, and below {2**32}")
+        return self
+
+
+class ModelParams(SeedParams):
+    """What a person may set of the small transformers trained from scratch; the study adds its own dials."""
+
     recipe: Literal["fast", "paper"] = Field(description="fast: this lab's; paper: GPT-2 and AdamW")
     layers: int = Field(ge=1, le=48, description="transformer blocks")
     width: int = Field(ge=2, le=16384, description="length of a token's vector")
@@ -66,19 +86,8 @@ class ModelParams(StudyParams):
         own = {"expansion": recipe.EXPANSION, "learning_rate": recipe.LEARNING_RATE} if recipe else {}
         return own | {name: value for name, value in given.items() if value is not None}
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any, info: Any) -> Any:
-        wanted = str(cls.model_fields[info.field_name].annotation)
-        return [value] if wanted.startswith("list[") and not isinstance(value, list | tuple) else value
-
     @model_validator(mode="after")
     def _model_holds_together(self) -> "ModelParams":
-        for name, values in self:
-            if isinstance(values, list) and len({str(value) for value in values}) < len(values):
-                raise BadRequest(f"{name} = {values} names a value twice")
-        if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
-            raise BadRequest(f"seeds = {self.seeds}: a seed is 0 or more, and below {2**32}")
         if self.width % self.heads:
             raise BadRequest(f"heads = {self.heads} does not divide width = {self.width}")
         if self.recipe == "paper" and self.expansion == 0:
@@ -175,6 +184,10 @@ class Exam(NamedTuple):
                     answers[place] = layout.text(row)
         return self.judge(answers)
 
+    def graded(self, name: str, right: Tensor) -> dict[str, Any]:
+        """The columns of the exam for verdicts on its examples, bool [N]; see `graded`."""
+        return graded(name, right, self.instruction, self.n_instructions, self.kinds)
+
 
 class Lesson(NamedTuple):
     """What a cell's model learns from, and its exams by name; the first, `seen`, decides whether it has learned.
@@ -243,24 +256,30 @@ def measure_many(
         for name, exam in lesson.exams.items():
             matches = exam.matches(model, device)
             if exam.judge is None:
-                row |= _graded(name, exam, matches)
+                row |= exam.graded(name, matches)
                 continue
-            row |= _graded(f"{name}_string", exam, matches)
+            row |= exam.graded(f"{name}_string", matches)
             for verdict, right in exam.judged(model, layout, matches, device).items():
-                row |= _graded(f"{name}_{verdict}" if verdict else name, exam, torch.from_numpy(right))
+                row |= exam.graded(f"{name}_{verdict}" if verdict else name, torch.from_numpy(right))
         rows.append(row | {"learned": row["accuracy_seen"] >= LEARNED})
     return rows
 
 
-def _graded(name: str, exam: Exam, right: Tensor) -> dict[str, Any]:
-    """The columns of one exam: of all its examples, and of each kind that occurs."""
-    of = torch.from_numpy(exam.instruction)
-    kinds = {f"{name}_{kind}": torch.from_numpy(which) for kind, which in exam.kinds.items()}
+def graded(
+    name: str,
+    right: Tensor,
+    instruction: NDArray[np.int64],
+    n_instructions: int,
+    kinds: Mapping[str, NDArray[np.bool_]],
+) -> dict[str, Any]:
+    """The columns of one exam, from its verdicts: of all its examples, and of each kind that occurs; see `Exam`."""
+    of = torch.from_numpy(instruction)
+    kinds_of = {f"{name}_{kind}": torch.from_numpy(which) for kind, which in kinds.items()}
     row: dict[str, Any] = {}
-    for column, which in {name: torch.ones_like(right), **kinds}.items():
+    for column, which in {name: torch.ones_like(right), **kinds_of}.items():
         if not which.any():
             continue
-        counts = grade.per_rule_counts(right[which], of[which], exam.n_instructions)
+        counts = grade.per_rule_counts(right[which], of[which], n_instructions)
         estimate = grade.cluster_bootstrap(*counts)
         row |= {
             f"accuracy_{column}": estimate.mean,

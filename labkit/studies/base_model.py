@@ -1,0 +1,198 @@
+"""The lab's own base model: a small Llama pre-trained on plain rewriting, in minutes, kept in the store.
+
+It is a point like any other (`Base`), so that equal settings are trained once, whoever asks first, two processes wait
+for one another, and a killed run leaves nothing half-written (it starts again: minutes are lost, not hours). Its folder
+is a whole Hugging Face model with tokenizer and model card beside the store's own files.
+
+Every training example is new: rules with and without no-ops as `noop_share` says, x once in the input. Rules are drawn
+under `RULES_SEED`, as those of `labkit.studies.encrypted_rewriting` are, so that test rules of either share no x and no
+y with any rule that the base model was pre-trained on.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from labkit import learn
+from labkit.errors import BadRequest, unknown
+from labkit.instructions import Inputs, RewritingTask, Rules, draw_inputs, draw_rules
+from labkit.lab import Point, Record, Store, write_text
+from labkit.learn import llama
+from labkit.studies.contract import sentence
+from labkit.studies.rewriting import spread
+from labkit.studies.symbolic import Exam, interval
+
+RULES_SEED = 0
+LOOKS, QUICK = 8, 300  # points on the learning curve, and the graded examples of each
+
+
+class Base(Point):
+    """What a base model depends on."""
+
+    study: Literal["base_model"] = "base_model"
+    version: Literal[1] = 1
+    recipe_version: int = llama.VERSION
+    precision: str = Field(default_factory=lambda: learn.precision_name(learn.best_device()))
+    alphabet: str = "abcdefghijklmnopqrstuvwxyz"
+    pattern_length: int = Field(default=3, ge=1, le=10000)
+    input_length: int = Field(default=8, ge=1, le=10000)
+    noop_share: float = Field(default=0.4, ge=0, lt=1)
+    rules: int = Field(default=20_000, ge=1, le=10_000_000)
+    layers: int = Field(default=4, ge=1, le=48)
+    width: int = Field(default=64, ge=2, le=16384)
+    heads: int = Field(default=4, ge=1, le=1024)
+    expansion: int = Field(default=llama.EXPANSION, ge=1, le=64)
+    steps: int = Field(default=1200, ge=1, le=1_000_000_000)
+    batch_size: int = Field(default=64, ge=1, le=1_000_000)
+    learning_rate: float = Field(default=llama.LEARNING_RATE, gt=0, le=1000)
+    test_rules: int = Field(default=500, ge=2, le=10_000_000)
+    n_test: int = Field(default=1000, ge=2, le=10_000_000)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _together(self) -> "Base":
+        if self.width % (2 * self.heads):
+            raise BadRequest(f"width = {self.width} must be an even number of each of heads = {self.heads}")
+        learn.rewriting_layout(self.task)
+        for name, wanted, there in (
+            ("rules", self.rules, self.task.capacity("train", RULES_SEED)),
+            ("test_rules", self.test_rules, self.task.capacity("test", RULES_SEED)),
+        ):
+            if wanted > there:
+                raise BadRequest(f"{name} = {wanted}, but there are {there} such rules")
+        return self
+
+    @property
+    def task(self) -> RewritingTask:
+        return RewritingTask(self.pattern_length, self.input_length, 1, self.noop_share, self.alphabet)
+
+
+def base_of(given: dict[str, Any]) -> Base:
+    """The base model of some settings; the others keep their defaults.
+
+    Raises:
+        BadRequest: for an unknown setting, or a value out of range.
+    """
+    allowed = [name for name in Base.model_fields if name not in ("study", "version", "recipe_version", "precision")]
+    for name in given:
+        if name not in allowed:
+            raise unknown("setting of the base model", name, allowed)
+    try:
+        return Base(**given)
+    except ValidationError as error:
+        raise BadRequest(sentence(error)) from None
+
+
+def pretrained(base: Base, store: Store) -> Path:
+    """The folder of the base model in a store; pre-trained now if nobody has."""
+    store.measure(base, pretrain)
+    return store.folder(base)
+
+
+def pretrain_into(base: Base, out: Path, store: Store) -> str:
+    """A copy of the base model in `out`; returns its card. Where it lies there already, nothing is done.
+
+    Raises:
+        BadRequest: when `out` holds anything else.
+    """
+    if out.exists() and any(out.iterdir()):
+        try:
+            there = Base.model_validate_json((out / "point.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            there = None
+        if there != base:
+            raise BadRequest(f"{out} holds something other than this base model: name an empty folder")
+    else:
+        folder, partial = pretrained(base, store), out.with_name(f".tmp-{out.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(folder, partial)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    return (out / "README.md").read_text("utf-8")
+
+
+def pretrain(base: Base, record: Record) -> dict[str, Any]:
+    """Train the base model, leave it in the record's folder, and grade it on unseen rules."""
+    device, task = learn.best_device(), base.task
+    rules = draw_rules(task, base.rules, seed=RULES_SEED)
+    unseen = draw_rules(task, base.test_rules, seed=RULES_SEED, split="test")
+    data = _exam(task, rules, base.steps * base.batch_size, base.seed, 0).data
+    exam = _exam(task, unseen, base.n_test, base.seed, 1)
+    shape = learn.Shape(
+        len(data.vocabulary) + 1, data.tokens.shape[1], base.layers, base.width, base.heads, base.expansion
+    )
+    model = learn.build("llama", shape, base.seed).to(device)
+
+    def look(step: int, loss: float, seconds: float) -> None:
+        accuracy = float(exam.matches(model, device, QUICK).float().mean())
+        record.log(step=step, loss=round(loss, 4), seconds=round(seconds, 2), accuracy_unseen=accuracy)
+
+    done = learn.train(
+        model,
+        "llama",
+        data,
+        steps=base.steps,
+        batch_size=base.batch_size,
+        seed=base.seed,
+        learning_rate=base.learning_rate,
+        device=device,
+        every=max(1, base.steps // LOOKS),
+        on_step=look,
+    )
+    row = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "tokens": done.tokens,
+        "train_seconds": round(done.seconds, 2),
+        "device": device,
+        **exam.graded("unseen", exam.matches(model, device)),
+    }
+    assert isinstance(model, llama.Llama)
+    llama.export(model.cpu(), "".join(data.vocabulary), record.folder)
+    write_text(record.folder / "README.md", _card(base, row))
+    return row
+
+
+def _exam(task: RewritingTask, rules: Rules, n: int, seed: int, stream: int) -> Exam:
+    """So many examples of plain rewriting in the notation of the base model."""
+    index = spread(np.arange(len(rules)), n)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream,)))
+    inputs = draw_inputs(task, rules, index, seed=rng)
+    return Exam(encode_ended(task, rules, inputs), index, len(rules), {"op": ~inputs.noop, "noop": inputs.noop})
+
+
+def encode_ended(task: RewritingTask, rules: Rules, inputs: Inputs) -> learn.Encoded:
+    """`learn.encode_rewriting` with an end mark after each answer: uint8 [N, 2p + 2n + 4]."""
+    plain = learn.encode_rewriting(task, rules, inputs)
+    ends = np.full((len(plain.tokens), 1), len(plain.vocabulary), np.uint8)
+    return learn.Encoded(np.hstack([plain.tokens, ends]), plain.answer_length + 1, [*plain.vocabulary, llama.PAD])
+
+
+def _card(base: Base, row: dict[str, Any]) -> str:
+    """The model card."""
+
+    def told(exam: str) -> str:
+        name = f"accuracy_{exam}"
+        return interval(row[name], (row[f"{name}_lo"], row[f"{name}_hi"])) if name in row else "not asked"
+
+    settings = "\n".join(f"- {name}: {value}" for name, value in base.model_dump(mode="json").items())
+    return f"""---
+license: mit
+library_name: transformers
+---
+# A base model for string rewriting
+
+A Llama of {row["parameters"]:,} parameters, pre-trained by labkit on {row["tokens"]:,} tokens of plain string
+rewriting: `x|y|z=` is answered by z with its leftmost x replaced by y (z itself where x does not occur), and
+`{llama.PAD}` at the end. It knows nothing else. Load it with `AutoModelForCausalLM` and `AutoTokenizer`.
+
+Accuracy on {base.test_rules} rules never seen, whole answers, 95 % intervals over rules:
+{told("unseen")}; where x occurs {told("unseen_op")}, no-ops {told("unseen_noop")}.
+
+{settings}
+
+MIT licence, weights included.
+"""
