@@ -479,6 +479,6 @@ BATTERY = {
     "list of numbers": _battery(
         "list of numbers", [], [0], [-3, -7], [7], [5, 5, 5], [*range(1, 10)], [*range(12, -4, -1)], [4, 2, 4, 6, 2]
     ),
-    "text": _battery("text", "", "a", "go", "eee", "spam spam", "abdegilmoprst", "to be or not to be"),
+    "text": _battery("text", *("sailor me"[:length] for length in range(10)), "eee", "to be or not to be", "spam spam"),
     "whole number": _battery("whole number", *range(21), 99, 100, 101),
 }
