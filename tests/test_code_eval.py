@@ -217,6 +217,12 @@ def test_missing_files_are_one_sentence(tmp_path: Path) -> None:
         code_eval.load_problems(tmp_path / "p.jsonl.gz")
 
 
+def test_evalplus_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plus.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadRequest, match=r"pip install 'labkit\[code\]'"):
+        plus.find("mbpp")
+
+
 @pytest.mark.usefixtures("_bubblewrap")
 @pytest.mark.parametrize(
     ("name", "step", "count"),

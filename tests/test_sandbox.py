@@ -141,13 +141,13 @@ def test_an_error_of_the_solution_does_not_end_a_loop_of_the_test(verdicts: dict
 def test_built_ins_of_the_test_cannot_be_replaced_over_the_wire() -> None:
     """The reply to the first request is forged: it defines more than was asked for."""
     forged = (
-        "import sys\nframe = sys._getframe()\nwhile frame and 'socket' not in frame.f_locals: frame = frame.f_back\n"
-        "import json, os\nexport = frame.f_locals['export']\n"
-        "names = {n: {'object': export(lambda *a: 0)} for n in ('f', 'abs', 'len', '__builtins__', 'AssertionError')}\n"
-        "frame.f_locals['socket'].send_bytes(json.dumps(['value', {'dict': list(names.items())}, []]).encode())\n"
-        "def f(x): return 0\n"
+        "import sys, json\nframe = sys._getframe()\nwhile 'socket' not in frame.f_locals: frame = frame.f_back\n"
+        "socket = frame.f_locals['socket']\n"
+        "pairs = [['f', {'object': 0}], ['abs', {'object': 0}], ['__builtins__', {'dict': [['abs', {'object': 0}]]}]]\n"
+        "socket.send_bytes(json.dumps(['value', {'dict': pairs}, []]).encode())\n"
+        "while True:\n  socket.recv_bytes()\n  socket.send_bytes(b'[\"value\", 0, []]')\n"
     )
-    assert graded(forged, "assert abs(f(1) - 2) < 1\n").outcome in ("failed", "crash")
+    assert graded(forged, "assert abs(f(1) - 2) < 1\n").detail == "AssertionError: assert abs(f(1) - 2) < 1"
 
 
 def test_the_solution_never_holds_the_test() -> None:

@@ -12,9 +12,10 @@ the test: it cannot read the answers expected, and its own equality, built-ins, 
 to any descriptor and signals reach no verdict but its own "not passed". Programs of one sandbox run one after another;
 the next starts when every process of the last is dead.
 
-Not covered: bugs of the kernel, of Python's `json` and of bubblewrap; side channels (time, load); System V IPC and
-kernel keys left by an earlier program of the same sandbox (`per_sandbox=1` excludes that); memory of all processes
-together (up to processes x memory_bytes); a solution started by a plain user can end its own judge (a "crash"). The
+Not covered: bugs of the kernel (system calls are not filtered, and a program may make user namespaces of its own), of
+Python's `json` and of bubblewrap; side channels (time, load); System V IPC left by an earlier program of the same
+sandbox (`per_sandbox=1` excludes that) and the key rings of the user who started it; the memory of all processes of a
+program together (up to processes x memory_bytes); a plain user's solution can end its own judge (a "crash"). The
 test sees answers only: a solution may answer by a table, and an object of the solution's own classes may say of its
 attributes and items what it likes. Differences from running test and solution in one process: only the standard
 library can be imported; arguments and results are copies of plain data (lists, dictionaries and sets among the
@@ -100,8 +101,9 @@ def stream(
 ) -> Iterator[tuple[int, Verdict]]:
     """(index, verdict) of every program as it is finished.
 
-    `workers` sandboxes at a time (one a core), each for `per_sandbox` programs, one after another; 1 gives every
-    program a sandbox of its own. `unsafe` runs without bubblewrap where that is missing.
+    `workers` sandboxes at a time (one a core), each for `per_sandbox` programs, one after another. The default suits
+    what a model writes; 1 gives every program a sandbox of its own, for programs that may act together, and takes
+    about ten times as long. `unsafe` runs without bubblewrap where that is missing.
 
     Raises `BadRequest` where there is no bubblewrap, or it cannot start, and `unsafe` is not set.
     """
