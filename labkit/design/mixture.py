@@ -181,7 +181,7 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
             {
                 "source": reader.name,
                 "file": source.path,
-                "sha256": _digest(reader.path) if reader.path else None,
+                "sha256": digest(reader.path) if reader.path else None,
                 "hub": corpus.hub if corpus and not reader.path else None,
                 "revision": reader.revision if not reader.path else None,
                 "licence": corpus.licence if corpus else None,
@@ -211,7 +211,7 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
         "examples": len(examples),
         "tokens": sum(row["tokens"] for row in rows),
         "sources": rows,
-        "tests": {file: _digest(base / file) for file in mixture.decontaminate or ()},
+        "tests": {file: digest(base / file) for file in mixture.decontaminate or ()},
         "tests_too_short": guard.short if guard else 0,
         "contaminated": {"pairs": len(contaminated), "first": contaminated[:_LISTED]},
         "fingerprint": seal.hexdigest(),
@@ -395,10 +395,10 @@ def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of a file; of a folder, of its files' names and digests."""
+def digest(path: Path) -> str:
+    """The SHA-256 of a file; of a folder, of its files' names and digests."""
     if path.is_dir():
         inside = sorted(file for file in path.rglob("*") if file.is_file())
-        return sha256("".join(f"{file.relative_to(path)} {_digest(file)}\n" for file in inside).encode()).hexdigest()
+        return sha256("".join(f"{file.relative_to(path)} {digest(file)}\n" for file in inside).encode()).hexdigest()
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()

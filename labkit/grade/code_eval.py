@@ -33,13 +33,17 @@ from labkit.grade.sandbox import OUTCOMES, Limits, Program, Verdict
 
 
 class Problem(NamedTuple):
-    """`prompt` is what a completion continues, `test` runs on `candidate`; `reference` is a program that passes."""
+    """`prompt` is what a completion continues, `test` runs on `candidate`; `reference` is a program that passes.
+
+    `request` is the problem in words, where the prompt does not say it all.
+    """
 
     task_id: str
     prompt: str
     entry_point: str
     test: str
     reference: str
+    request: str = ""
 
 
 class Sample(NamedTuple):
@@ -214,11 +218,13 @@ def _mbpp(where: str, record: dict[str, Any]) -> Problem:
     task = _task_id(field(where, record, "task_id", str | int))
     tests, code = field(where, record, "test_list", list), field(where, record, "code", str)
     test = "\n".join([*record.get("test_imports", []), record.get("test_setup_code", ""), *map(str, tests)])
+    asked = record.get("text") or record.get("prompt") or ""
+    request = f"{asked}\nThe program must pass this test: {tests[0]}" if asked and tests else ""
     called = re.findall(r"\b([A-Za-z_]\w*)\s*\(", "\n".join(map(str, tests)))
     defined = [name for name in called if re.search(rf"^def {name}\b", code, re.MULTILINE)]
     if not defined:
         raise BadRequest(f"{where}: the tests call no function that 'code' defines")
-    return _checked(where, Problem(task, "", defined[0], test, code))
+    return _checked(where, Problem(task, "", defined[0], test, code, request))
 
 
 def _checked(where: str, problem: Problem) -> Problem:

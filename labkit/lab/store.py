@@ -62,8 +62,8 @@ class Point(BaseModel):
 class Record:
     """Where one measurement leaves its traces: a folder for artefacts and `log.jsonl`, one JSON object a line.
 
-    `lasting` is a folder for what is to survive a kill, such as checkpoints: the next attempt at the same point finds it
-    as it was left. When the point is finished it is removed.
+    `lasting` is a folder for what is to survive a kill, such as checkpoints: the next attempt at the same point finds
+    it as it was left. When the point is finished it is removed.
     """
 
     def __init__(self, folder: Path, lasting: Path | None = None) -> None:

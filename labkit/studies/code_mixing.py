@@ -9,34 +9,48 @@ neither their wording nor their behaviour with any training function (`labkit.in
 other families in equal parts. All arms of a seed share the beginning of their code data and sit the same exams, so
 they are compared in pairs.
 
+Fine-tuned models (`model`, a Hugging Face id or folder; `qlora` scale): code, general and chain-of-thought examples in
+the paper's numbers, of three corpora or of files in their place, decontaminated against the problems; QLoRA; programs
+written greedily for HumanEval and MBPP, by EvalPlus (`plus`) or in our own sandbox (`problems`). A share is one of
+examples there, and the arms draw their problems alike.
+
 Source of the question: Zhang, Wang, Charton, arXiv 2410.04717, section 4, Tables 1 and 2, where pre-trained code models
 are fine-tuned on OSS-Instruct with Alpaca and CoT-Collection mixed in. A model from scratch has no general ability that
 such data could keep alive: what it can show is whether practice in following other instructions helps to follow new
 ones for code.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from labkit import grade
-from labkit.errors import unknown
-from labkit.grade import sandbox
-from labkit.instructions import functions
+from labkit import grade, learn
+from labkit.design.mixture import Mixture, compose, digest
+from labkit.errors import BadRequest, unknown
+from labkit.grade import code_eval, plus, sandbox
+from labkit.instructions import Example, functions
+from labkit.instructions.corpora import CORPORA
 from labkit.instructions.families import FAMILIES
 from labkit.instructions.family import Task
-from labkit.lab import Record
+from labkit.lab import Point, Record, write_json
+from labkit.learn import qlora
 from labkit.studies import language, symbolic
 from labkit.studies.contract import Study
 from labkit.studies.symbolic import Lesson, interval
+from labkit.studies.tuned import Tuned, tune
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+REQUEST = "Write a Python function that solves this problem. Answer with the whole code."
 CODE = functions.FUNCTIONS.name
 FEWEST = 4  # shares of general data, to look for a sweet spot
 BENCHMARKS = ("humaneval", "humaneval_plus", "mbpp", "mbpp_plus")
@@ -80,8 +94,31 @@ SCALES: dict[str, dict[str, Any]] = {
         "batch_size": 32,
         "n_test": 20,
     },
-    "laptop": {**SMALL, "general_shares": [0, 0.1, 0.25, 0.5, 0.75], "seeds": [0, 1, 2], "n_test": 300},
+    "laptop": {**SMALL, "general_shares": [0, 0.05, 0.1, 0.25, 0.5, 0.75], "seeds": [0, 1, 2], "n_test": 300},
+    "qlora": {
+        **SMALL,
+        "general_shares": [0],
+        "seeds": [0],
+        "n_test": 300,
+        "model": "deepseek-ai/deepseek-coder-6.7b-base",
+        "mixes": [
+            *([20, 0, 0], [19, 1, 0], [18, 2, 0], [17, 3, 0], [16, 4, 0], [15, 5, 0], [18, 1, 1], [16, 2, 2]),
+            *([75, 0, 0], [74, 1, 0], [72.5, 2.5, 0], [67.5, 7.5, 0], [60, 15, 0]),
+            *([74, 0.5, 0.5], [72.5, 1.25, 1.25], [67.5, 3.25, 3.25], [60, 7.5, 7.5]),
+        ],
+        "plus": ["humaneval", "mbpp"],
+    },
 }
+QLORA: dict[str, Any] = {  # what a model that is fine-tuned starts from, at any scale
+    "model": None,
+    "mixes": [],
+    "corpora": ["oss_instruct", "alpaca", "cot_collection"],
+    "tuning": {},
+    "plus": [],
+    "problems": [],
+    "new_tokens": 512,
+}
+SCALES = {scale: {**QLORA, **values} for scale, values in SCALES.items()}
 
 
 class Params(language.LanguageParams):
@@ -94,12 +131,27 @@ class Params(language.LanguageParams):
     general_shares: list[Share] = Field(min_length=1, description="shares of the training tokens that are general")
     families: list[str] = Field(min_length=1, description="the general families, in equal parts")
     confirm_unsafe: bool = Field(default=False, description="run the models' programs even without bubblewrap")
+    model: str | None = Field(description="a Hugging Face id or folder to fine-tune; None: small models from scratch")
+    mixes: list[tuple[float, float, float]] = Field(description="thousands of code, general and reasoning examples")
+    corpora: tuple[str, str, str] = Field(description="what these come from: corpora, files, or corpus=file")
+    tuning: dict[str, Any] = Field(description="settings of `learn.qlora.Finetuning` over the preset code_mixing")
+    plus: list[Literal["humaneval", "mbpp"]] = Field(description="sets that EvalPlus grades, with its added tests")
+    problems: list[str] = Field(description="files of HumanEval- or MBPP-shaped problems to grade in the sandbox")
+    new_tokens: int = Field(ge=1, le=100000, description="the longest program a fine-tuned model may write, in tokens")
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
         for name in self.families:
             if name not in FAMILIES:
                 raise unknown("general family", name, FAMILIES)
+        if self.model is None:
+            return self
+        if not self.mixes or not (self.plus or self.problems):
+            raise BadRequest(f"model = {self.model!r} needs mixes to train on, and plus or problems to be graded on")
+        for mix in self.mixes:
+            if min(mix) < 0 or mix[0] <= 0 or any(1000 * part % 1 for part in mix):
+                raise BadRequest(f"the mix {list(mix)} is not of whole examples, 0 or more and some of code")
+        qlora.settings(self.model, "code_mixing", **self.tuning)
         return self
 
 
@@ -114,9 +166,28 @@ class Cell(language.LanguageCell):
     confirm_unsafe: bool
 
 
-def points(params: Params) -> list[Cell]:
-    """A cell for each share and seed; seeds outermost."""
+class TunedCell(Point):
+    """One fine-tuned model: everything its result depends on; files by name and content."""
+
+    study: Literal["code_mixing"] = "code_mixing"
+    version: Literal[1] = 1
+    precision: str
+    seed: int
+    parts: tuple[int, int, int]
+    corpora: tuple[str, str, str]
+    settings: dict[str, Any]
+    plus: tuple[str, ...]
+    problems: tuple[str, ...]
+    digests: tuple[str, ...]
+    new_tokens: int
+    confirm_unsafe: bool
+
+
+def points(params: Params) -> Sequence[Cell | TunedCell]:
+    """A cell for each training set and seed; seeds outermost."""
     sandbox.available(params.confirm_unsafe)
+    if params.model is not None:
+        return _tuned_points(params, params.model)
     dials = [
         {"budget": budget, "general_share": share, "seed": seed, "vocabulary": language.vocabulary_digest()}
         for seed in params.seeds
@@ -124,6 +195,106 @@ def points(params: Params) -> list[Cell]:
         for share in sorted(params.general_shares)
     ]
     return symbolic.cells(Cell, params, dials)
+
+
+def _tuned_points(params: Params, model: str) -> list[TunedCell]:
+    files = [path for entry in params.corpora if (path := _source(entry).get("path"))] + params.problems
+    if missing := [name for name in files if not Path(name).exists()]:
+        raise BadRequest(f"{missing[0]} is neither a corpus ({', '.join(CORPORA)}) nor a file")
+    for problems in params.problems:
+        code_eval.load_problems(Path(problems))
+    shared = params.model_dump(include={"corpora", "plus", "problems", "new_tokens", "confirm_unsafe"})
+    shared |= {
+        "precision": learn.precision_name(learn.best_device()),
+        "digests": [digest(Path(name)) for name in files],
+    }
+    return [
+        TunedCell.model_validate(
+            {
+                **shared,
+                "seed": seed,
+                "parts": [round(1000 * part) for part in mix],
+                "settings": asdict(qlora.settings(model, "code_mixing", **{**params.tuning, "seed": seed})),
+            }
+        )
+        for seed in params.seeds
+        for mix in params.mixes
+    ]
+
+
+def _source(entry: str) -> dict[str, str]:
+    """A corpus of the hub, a file, or `corpus=file`, its local copy."""
+    corpus, equals, path = entry.partition("=")
+    where = {"path": str(Path(path if equals else entry).resolve())}
+    return {"corpus": entry} if entry in CORPORA else {"corpus": corpus, **where} if equals else where
+
+
+def mixture_of(cell: TunedCell) -> Mixture:
+    """The training set of a fine-tuned model: exact numbers of examples, nothing of the problems in it."""
+    files = [*(plus.find(name) for name in cell.plus), *map(Path, cell.problems)]
+    sources = [
+        _source(entry) | {"weight": part / sum(cell.parts), "on_bad": "skip"}
+        for entry, part in zip(cell.corpora, cell.parts, strict=True)
+        if part
+    ]
+    spec = {"sources": sources, "examples": sum(cell.parts), "normalise": True, "seed": cell.seed}
+    return Mixture.model_validate(spec | {"decontaminate": [str(file.resolve()) for file in files]})
+
+
+def measure_tuned(cell: TunedCell, record: Record) -> dict[str, Any]:
+    """Fine-tune one model on its mixture, let it write a program for each problem, and run these."""
+    mixed = compose(mixture_of(cell))
+    write_json(record.folder / "manifest.json", mixed.manifest)
+    tuned = tune(mixed.examples, qlora.Finetuning(**cell.settings), record)
+    general = sum(cell.parts[1:])
+    row = tuned.about | {
+        "size": f"{sum(cell.parts):,} examples",
+        "mix": "+".join(f"{part / 1000:g}" for part in cell.parts),
+        "two_way": not cell.parts[2],
+        "general_share": general / sum(cell.parts),
+        "contaminated": mixed.manifest["contaminated"]["pairs"],
+        "learned": tuned.about["loss"] is not None,
+    }
+    for name in cell.plus:
+        path = plus.find(name)
+        problems = plus.load_problems(path)
+        found = plus.evaluate(name, _written(problems, tuned, cell, record), path, unsafe=cell.confirm_unsafe)
+        verdicts = [
+            [all(v == "pass" for v in one[kind]) for one in found["problems"].values()] for kind in ("base", "plus")
+        ]
+        both = [base and more for base, more in zip(*verdicts, strict=True)]
+        row |= _solved(name, verdicts[0]) | _solved(f"{name}_plus", both)
+    for file in cell.problems:
+        problems = code_eval.load_problems(Path(file))
+        found = code_eval.evaluate(
+            problems, _written(problems, tuned, cell, record), unsafe=cell.confirm_unsafe, workers=1
+        )
+        name = "mbpp" if any(problem.request for problem in problems.values()) else "humaneval"
+        row |= _solved(name, [all(v["outcome"] == "passed" for v in one) for one in found["problems"].values()])
+        row |= {f"{name}_outcome_{kind}": count for kind, count in found["outcomes"].items()}
+    return row
+
+
+def _written(
+    problems: Mapping[str, code_eval.Problem], tuned: Tuned, cell: TunedCell, record: Record
+) -> list[code_eval.Sample]:
+    """A program for each problem, as the model writes it greedily; its answers stay beside the result."""
+    asked = [Example(f"{REQUEST}\n\n{p.request or p.prompt}", "", "", "problems", task) for task, p in problems.items()]
+    answers = qlora.answer(tuned.model, tuned.tokenizer, asked, max_new_tokens=cell.new_tokens)
+    samples = []
+    for (task, problem), answer in zip(problems.items(), answers, strict=True):
+        program = code_eval.extract_code(answer, problem.entry_point)
+        whole = f"def {problem.entry_point}" in program
+        samples.append(code_eval.Sample(task, program if whole else problem.prompt + program))
+    lines = (json.dumps(sample._asdict()) + "\n" for sample in samples)
+    with (record.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(lines)
+    return samples
+
+
+def _solved(exam: str, passed: Sequence[bool]) -> dict[str, Any]:
+    """The columns of one set of problems, a program each."""
+    return symbolic.graded(exam, torch.tensor(passed), np.arange(len(passed)), len(passed), {})
 
 
 def lesson_of(cell: Cell) -> Lesson:
@@ -179,13 +350,15 @@ def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[s
     return judge
 
 
-def measure(cell: Cell, record: Record) -> dict[str, Any]:
-    """Train one model and grade it on its three exams; see `symbolic.measure_many`."""
+def measure(cell: Cell | TunedCell, record: Record) -> dict[str, Any]:
+    """Train or fine-tune one model and grade it; see `symbolic.measure_many` and `measure_tuned`."""
+    if isinstance(cell, TunedCell):
+        return measure_tuned(cell, record)
     return symbolic.measure(cell, record, lesson_of)
 
 
-def measure_many(cells: Sequence[Cell], records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The same for a fleet."""
+def measure_many(cells: Sequence[Any], records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The same for a fleet of small models; fine-tuned ones never share one."""
     return symbolic.measure_many(cells, records, lesson_of)
 
 
@@ -359,7 +532,11 @@ STUDY = Study(
     name="code_mixing",
     question="How much general instruction data does a code model want?",
     paper="Zhang, Wang and Charton 2024: arXiv 2410.04717 (section 4, Tables 1 and 2)",
-    minutes={"smoke": "under 1 minute", "laptop": "8 to 12 minutes on two cores (estimated)"},
+    minutes={
+        "smoke": "under 1 minute",
+        "laptop": "8 to 12 minutes on two cores (estimated)",
+        "qlora": "days of a GPU (estimated, not run)",
+    },
     scales=SCALES,
     Params=Params,
     points=points,

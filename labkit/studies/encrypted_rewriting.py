@@ -29,13 +29,14 @@ from labkit.errors import BadRequest
 from labkit.instructions import Example, RewritingTask, Rules, draw_rules
 from labkit.instructions.encrypted import EncryptedTask, draw_encrypted, encrypted_examples
 from labkit.instructions.rewriting import Split
-from labkit.lab import Point, Record, Store, write_text
+from labkit.lab import Point, Record, Store
 from labkit.learn import qlora
 from labkit.studies import symbolic
 from labkit.studies.base_model import RULES_SEED, Base, base_of, pretrained
 from labkit.studies.contract import Study
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, spread
 from labkit.studies.symbolic import interval
+from labkit.studies.tuned import tune
 
 if TYPE_CHECKING:
     import altair as alt
@@ -277,9 +278,6 @@ def measure(cell: Cell, record: Record) -> dict[str, Any]:
 
     The own base model is taken from, or pre-trained into, the store that the record belongs to.
     """
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     store = Store(record.folder.parents[2])
     about: dict[str, Any] = {}
     model = cell.model
@@ -287,28 +285,14 @@ def measure(cell: Cell, record: Record) -> dict[str, Any]:
         model = str(pretrained(base_for(cell), store).resolve())
         about = {"base_accuracy": (store.result(base_for(cell)) or {})["accuracy_unseen"]}
     training, *asked = exams(cell)
-    said: list[str] = []
-    done = qlora.finetune(
-        training.examples,
-        finetuning(cell, model),
-        record.folder / "finetuning",
-        on_log=lambda line: record.log(step=line["step"], loss=line["loss"]),
-        say=said.append,
-    )
-    write_text(record.folder / "finetuning.txt", "\n".join(said) + "\n")
-    row = about | {
-        "examples": len(training.examples),
-        "trainable": done.trainable,
-        "tokens": done.tokens,
-        "epochs": done.steps * cell.batch_size / len(training.examples),
-        "train_seconds": round(done.seconds, 2),
-        "loss": done.loss if np.isfinite(done.loss) else None,
-    }
-    tuned, tokenizer = qlora.load(record.folder / "finetuning")
+    tuned = tune(training.examples, finetuning(cell, model), record)
+    row = about | tuned.about | {"epochs": cell.steps * cell.batch_size / len(training.examples)}
     for name, exam in zip(("seen", "unseen"), asked, strict=True):
-        right = torch.tensor(qlora.teacher_forced(tuned, tokenizer, exam.examples, batch_size=cell.batch_size))
+        right = torch.tensor(
+            qlora.teacher_forced(tuned.model, tuned.tokenizer, exam.examples, batch_size=cell.batch_size)
+        )
         kinds = {"op": ~exam.noop, "noop": exam.noop}
-        row |= symbolic.graded(name, right, exam.rule, exam.n_rules, kinds)
+        row |= symbolic.graded(name, torch.tensor(right), exam.rule, exam.n_rules, kinds)
     return row | {"learned": row["accuracy_seen"] >= LEARNED}
 
 
