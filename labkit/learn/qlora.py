@@ -3,7 +3,7 @@
 Guaranteed:
 - Equal settings, examples and seed give equal adapters on one machine with one process (CPU: with one thread).
 - A run that was killed goes on from its last whole checkpoint and ends with the same adapter; a finished folder is
-  returned as it is; a folder of other settings or examples is refused.
+  returned as it is; a folder of other settings or examples is refused (the base model goes by its name).
 - What would not fit into the device's free memory is refused before any weight is loaded.
 - `adapter/` is plain PEFT, and its tokenizer carries the prompt's template.
 Left open: several GPUs each hold the whole base model (data parallelism: `accelerate launch -m labkit finetune ...`).
@@ -14,6 +14,7 @@ papers' learning rate, 1e-5, is lost on most weights; see `_trainer`.
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,10 @@ from labkit.instructions import Example
 from labkit.learn import chat
 
 QUANTISATIONS = ("nf4", "int8", "none")
+_SHARES = ("dropout", "warmup_ratio")
+_MAY_BE_ZERO = (*_SHARES, "weight_decay", "seed")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
+_TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # same name there
 _TILE = (4096, 32_768)  # tokens and words of the vocabulary in TRL's tile of the head; allocated whole
 _LAST = 10  # the final loss is the mean over so many last steps
 
@@ -101,21 +105,16 @@ class Finetuning:
         if self.template is not None and self.template not in chat.TEMPLATES:
             raise unknown("template", str(self.template), chat.TEMPLATES)
         for name, kind in self.__annotations__.items():
-            value = getattr(self, name)
-            if value is None and "None" in str(kind):
-                continue
+            value, zero, share = getattr(self, name), name in _MAY_BE_ZERO, name in _SHARES
             if kind is bool and not isinstance(value, bool):
                 raise BadRequest(f"{name} = {value!r} is neither true nor false")
             whole = kind in (int, int | None)
-            if not (whole or kind in (float, float | None)):
+            if not (whole or kind in (float, float | None)) or (value is None and kind not in (int, float)):
                 continue
-            low = 0 if name in ("dropout", "warmup_ratio", "weight_decay", "seed") else None
-            high = 1 if name in ("dropout", "warmup_ratio") else float("inf")
-            numeric = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-            if not numeric or not (value >= 0 if low == 0 else value > 0) or not value < high:
-                sort = "whole number" if whole else "number"
-                limit = ("of at least 0" if low == 0 else "above 0") + (" and below 1" if high == 1 else "")
-                raise BadRequest(f"{name} = {value!r} is not a {sort} {limit}")
+            fits = type(value) in ((int,) if whole else (int, float)) and math.isfinite(value)
+            if not fits or value < 0 or (value == 0 and not zero) or (value >= 1 and share):
+                limit = ("of at least 0" if zero else "above 0") + " and below 1" * share
+                raise BadRequest(f"{name} = {value!r} is not a {'whole ' * whole}number {limit}")
 
 
 # Hyper-parameters by name. What a paper does not state stays at the default above.
@@ -222,6 +221,11 @@ def finetune(
         found = json.loads(done.read_text("utf-8"))
         return Finetuned(**{name: found[name] for name in Finetuned.__annotations__} | {"adapter": folder / "adapter"})
     _import("trl", "peft", "datasets", "accelerate")
+    if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
+        raise BadRequest(
+            f"{torch.cuda.device_count()} GPUs are visible: start with `accelerate launch -m labkit finetune ...` to "
+            "use all, or name one in CUDA_VISIBLE_DEVICES"
+        )
     config = load_config(settings.model, settings.revision)
     tokenizer = load_tokenizer(settings.model, settings.revision)
     chat.set_template(tokenizer, settings.template)
@@ -246,23 +250,19 @@ def finetune(
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / "settings.json", wanted)
     output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    rows = output.global_step * settings.batch_size * settings.accumulation * trainer.args.world_size
-    whole = trainer.state.num_train_epochs if settings.steps is None else None
-    seen = float(whole * len(data)) if whole is not None else rows
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    on_gpu = torch.cuda.is_available()
     result = Finetuned(
         adapter=folder / "adapter",
         loss=float(np.mean(losses[-_LAST:])),
         steps=output.global_step,
         examples=len(encoded.lengths),
         dropped=encoded.dropped,
-        tokens=round(len(encoded.tokens) / len(data) * seen),
+        tokens=round(len(encoded.tokens) * trainer.state.epoch),
         seconds=output.metrics["train_runtime"],
         seconds_steps=output.global_step - before,
         trainable=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         estimated=memory.total,
-        peak=torch.cuda.max_memory_allocated() if on_gpu else None,
+        peak=torch.cuda.max_memory_allocated(_device()) if torch.cuda.is_available() else None,
     )
     if main:
         _keep(folder, trainer, tokenizer, result)
@@ -287,6 +287,8 @@ def load(
     Raises:
         BadRequest: when something is missing, damaged, or not a causal language model.
     """
+    if quantisation not in (None, *QUANTISATIONS):
+        raise unknown("quantisation", str(quantisation), QUANTISATIONS)
     run = Path(model) / "settings.json"
     if run.exists():
         if not (Path(model) / "finetuned.json").exists():
@@ -459,7 +461,8 @@ def describe(memory: Memory) -> str:
 
 def free_memory() -> int:
     """Bytes free on the device that training would use."""
-    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else int(psutil.virtual_memory().available)
+    device = _device()
+    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
 
 
 def load_config(model: str, revision: str | None = None) -> Any:
@@ -513,12 +516,9 @@ def _trainer(
         gradient_accumulation_steps=settings.accumulation,
         num_train_epochs=settings.epochs or 1,
         max_steps=settings.steps or -1,
-        learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup_ratio,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        **{name: getattr(settings, name) for name in _TRAINERS},
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         bf16=on_gpu and _dtype() == torch.bfloat16,
         fp16=on_gpu and _dtype() == torch.float16,
@@ -526,7 +526,6 @@ def _trainer(
         logging_steps=1,
         save_steps=settings.save_every,
         save_total_limit=2,
-        seed=settings.seed,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         report_to="none",
@@ -555,24 +554,17 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
 
     if quantisation != "none":
         _import("bitsandbytes", "accelerate")
-    config = {
-        "nf4": lambda: BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=double,
-            bnb_4bit_compute_dtype=_dtype(),
-        ),
-        "int8": lambda: BitsAndBytesConfig(load_in_8bit=True),
-        "none": lambda: None,
-    }[quantisation]()
-    device = int(os.environ.get("LOCAL_RANK", 0)) if torch.cuda.is_available() else "cpu"
+    nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": double, "bnb_4bit_compute_dtype": _dtype()}
+    how: dict[str, Any] = {"nf4": {"load_in_4bit": True, **nf4}, "int8": {"load_in_8bit": True}, "none": {}}[
+        quantisation
+    ]
     with _refusals(model):
         found = AutoModelForCausalLM.from_pretrained(
             model,
             revision=revision,
             dtype=_dtype(),
-            quantization_config=config,
-            device_map={"": device},
+            quantization_config=BitsAndBytesConfig(**how) if how else None,
+            device_map={"": _device()},
             attn_implementation="sdpa",  # flash attention reads restarting positions in batches of one row only
         )
     for (
@@ -586,13 +578,19 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
 def _lora(settings: Finetuning) -> Any:
     from peft import LoraConfig
 
-    names = settings.targets.split(",")
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=settings.targets if settings.targets == "all-linear" else names,
+        target_modules=settings.targets if settings.targets == "all-linear" else settings.targets.split(","),
+    )
+
+
+def _device() -> torch.device:
+    """This process's own GPU, or the CPU."""
+    return (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
     )
 
 
