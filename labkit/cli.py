@@ -1,4 +1,4 @@
-"""The command line: `labkit studies | run | sweep | results | ask | pretrain | markov | bench | doctor`.
+"""The command line: `labkit studies | run | sweep | results | ask | finetune | pretrain | markov | bench | doctor`.
 
 Exit codes: 0 done; 1 a run failed (says where); 2 a bad request (one sentence; nothing was started).
 """
@@ -16,6 +16,7 @@ import typer
 from labkit.errors import BadRequest, unknown
 
 if TYPE_CHECKING:
+    from labkit.instructions import Example
     from labkit.studies import Study
 
 app = typer.Typer(
@@ -262,6 +263,44 @@ def pretrain_base(
 
     given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
     print(pretrain_into(base_of(given), out, Store.default()), end="")
+
+
+@app.command("finetune")
+def finetune_model(
+    data: Annotated[Path, typer.Option(help="JSONL of records with instruction, input and output")],
+    model: Annotated[str, typer.Option(help="a Hugging Face id, or the path of a model's folder")],
+    out: Annotated[Path, typer.Option(help="folder of the run; the same command goes on where a killed run stopped")],
+    preset: Annotated[str, typer.Option(help="default, code_mixing or encrypted_rewriting")] = "default",
+    settings: Settings = None,
+) -> None:
+    """Fine-tune a language model by LoRA on a base in 4 bits (QLoRA), 8 or 16."""
+    from labkit import studies
+    from labkit.learn import qlora
+
+    given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
+    if "model" in given:
+        raise BadRequest("the model is set by --model, not by --set")
+    done = qlora.finetune(read_examples(data), qlora.settings(model, preset, **given), out)
+    print(f"{done.steps} steps in {done.seconds:.0f} s, final loss {done.loss:.4f}\nadapter {done.adapter}")
+
+
+def read_examples(path: Path) -> list["Example"]:
+    """The examples of a JSONL file."""
+    from labkit.instructions import Example
+
+    if not path.is_file():
+        raise BadRequest(f"no file {path}")
+    found = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        try:
+            record = json.loads(line)
+            fields = record["instruction"], record.get("input") or "", record["output"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise BadRequest(f"line {number} of {path} is not a record with instruction, input and output") from None
+        if not all(isinstance(field, str) for field in fields):
+            raise BadRequest(f"line {number} of {path}: instruction, input and output must be texts")
+        found.append(Example(*fields, source=record.get("source") or path.stem, instruction_id=fields[0]))
+    return found
 
 
 @app.command("markov")

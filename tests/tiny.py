@@ -60,6 +60,7 @@ def tiny_llama(
         num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=512,
+        initializer_range=0.1,  # wide enough for a frozen random head to be sure of a word
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=2,

@@ -27,32 +27,33 @@ if TYPE_CHECKING:
 IGNORED = -100  # the label of a token without loss, by PyTorch's convention
 _CHUNK = 1_000  # examples tokenised at a time: bounds the memory that Python lists take
 
-_QUESTION = "{% if message.input %}\n\n### Input:\n{{ message.input }}{% endif %}"
-_ALPACA = (
-    "Below is an instruction that describes a task{% if message.input %}, paired with an input that provides further "
-    "context{% endif %}. Write a response that appropriately completes the request.\n\n"
-)
-
 
 def _template(question: str) -> str:
-    """A chat template (Jinja) of one question and one answer; `message.input` is there when labkit fills it in."""
+    """A chat template (Jinja) of one question and one answer. Line breaks at its joints stand in expressions: Jinja
+    swallows one after a block. `instruction` and `input` are there when labkit asks, else all is `content`."""
     return (
-        "{% for message in messages %}{% if message.role == 'user' %}"
+        "{% for message in messages %}{% if message.role == 'user' %}{{ "
         + question
-        + "{% else %}{{ message.content }}{{ eos_token }}{% endif %}{% endfor %}"
+        + " }}{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
     )
 
 
-_INSTRUCTION = "{{ message.instruction if message.instruction is defined else message.content }}"
-# By name: Alpaca's (Taori et al., 2023), the same without its preamble, Magicoder's (arXiv 2312.02120), and none at all.
+_QUESTION = (
+    r"'### Instruction:\n' + (message.instruction or message.content)"
+    r" + ('\n\n### Input:\n' + message.input if message.input else '') + '\n\n### Response:\n'"
+)
+# By name: Alpaca's (Taori et al., 2023), the same without its preamble, Magicoder's (arXiv 2312.02120), and hardly any.
 TEMPLATES = {
-    "alpaca": _template(f"{_ALPACA}### Instruction:\n{_INSTRUCTION}{_QUESTION}\n\n### Response:\n"),
-    "plain": _template(f"### Instruction:\n{_INSTRUCTION}{_QUESTION}\n\n### Response:\n"),
-    "magicoder": _template(
-        "You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable "
-        "responses to user instructions.\n\n@@ Instruction\n{{ message.content }}\n\n@@ Response\n"
+    "alpaca": _template(
+        "'Below is an instruction that describes a task' + (', paired with an input that provides further context' if "
+        "message.input else '') + '. Write a response that appropriately completes the request.\\n\\n' + " + _QUESTION
     ),
-    "bare": _template("{{ message.content }}\n"),
+    "plain": _template(_QUESTION),
+    "magicoder": _template(
+        "'You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable "
+        r"responses to user instructions.\n\n@@ Instruction\n' + message.content + '\n\n@@ Response\n'"
+    ),
+    "bare": _template(r"message.content + '\n'"),
 }
 
 
@@ -63,14 +64,14 @@ class Encoded(NamedTuple):
         tokens: int32 [T], of all examples.
         lengths: int64 [N], tokens of each.
         prompts: int64 [N], how many of these are the prompt's and carry no loss; the rest are learned.
-        index: int64 [N], which of the given examples each is.
+        kept: int64 [N], which of the given examples each is.
         dropped: How many of the given did not fit.
     """
 
     tokens: npt.NDArray[np.int32]
     lengths: npt.NDArray[np.int64]
     prompts: npt.NDArray[np.int64]
-    index: npt.NDArray[np.int64]
+    kept: npt.NDArray[np.int64]
     dropped: int
 
     def row(self, number: int) -> npt.NDArray[np.int32]:
@@ -105,7 +106,7 @@ def prompt_tokens(tokenizer: Any, examples: Sequence[Example]) -> list[list[int]
     """The tokens of each example's prompt, up to where the answer begins."""
     conversations = [[_message(example)] for example in examples]
     spelled = any(mark in e.instruction or mark in e.input for mark in tokenizer.added_tokens_encoder for e in examples)
-    return tokenizer.apply_chat_template(  # type: ignore[no-any-return]
+    return tokenizer.apply_chat_template(
         conversations,
         add_generation_prompt=True,
         **({"sanitize_control_tokens": True} if spelled else {}),  # takes three times as long

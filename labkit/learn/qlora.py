@@ -34,6 +34,7 @@ from labkit.learn import chat
 
 QUANTISATIONS = ("nf4", "int8", "none")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
+_TILE = (4096, 32_768)  # tokens and words of the vocabulary in TRL's tile of the head; allocated whole
 _LAST = 10  # the final loss is the mean over so many last steps
 
 
@@ -177,7 +178,7 @@ class Finetuned:
     peak: int | None
 
 
-def settings(model: str, preset: str = "default", **changes: Any) -> Finetuning:
+def settings(model: str, preset: str = "default", /, **changes: Any) -> Finetuning:
     """A preset for a model, with changes; `steps` replaces a preset's `epochs`, and the other way round.
 
     Raises:
@@ -215,7 +216,8 @@ def finetune(
     """
     folder, done = Path(folder), Path(folder) / "finetuned.json"
     main = int(os.environ.get("RANK", 0)) == 0
-    _claim(folder, _fingerprint(examples, settings), write=main)
+    wanted = _fingerprint(examples, settings)
+    _check_folder(folder, wanted)
     if done.exists():
         found = json.loads(done.read_text("utf-8"))
         return Finetuned(**{name: found[name] for name in Finetuned.__annotations__} | {"adapter": folder / "adapter"})
@@ -240,6 +242,9 @@ def finetune(
     before = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     if settings.packing and not chat.isolates(trainer.model, len(tokenizer)):
         raise BadRequest(f"'{settings.model}' lets packed examples see one another: set packing to false")
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / "settings.json", wanted)
     output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     rows = output.global_step * settings.batch_size * settings.accumulation * trainer.args.world_size
     whole = trainer.state.num_train_epochs if settings.steps is None else None
@@ -352,7 +357,7 @@ def answer(
 
 
 def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16) -> list[bool]:
-    """For each example: would greedy decoding give exactly its output, and then stop? One forward pass, no generation."""
+    """For each example: would greedy decoding give exactly its output, then stop? One forward pass, no generation."""
     encoded = chat.encode(tokenizer, examples)
     rows = np.split(encoded.tokens, np.cumsum(encoded.lengths)[:-1])
     right = [False] * len(rows)
@@ -393,8 +398,8 @@ def merge(folder: Path, out: Path) -> Path:
 def estimate_memory(config: Any, settings: Finetuning) -> Memory:
     """What training would take, from the model's configuration alone: the model is built on the `meta` device.
 
-    Activations are those that autograd saves in a forward pass of the same shape, and the logits that TRL computes at
-    most at a time. 4-bit weights take half a byte and their share of the constants (QLoRA, sec. 3), adapters 4 bytes for
+    Activations are those that autograd saves in a forward pass of the same shape, and the tiles in which TRL computes
+    the head. 4-bit weights take half a byte and their share of the constants (QLoRA, sec. 3), adapters 4 bytes for
     the weight and 4 for its gradient, AdamW 8.
 
     Raises:
@@ -409,14 +414,17 @@ def estimate_memory(config: Any, settings: Finetuning) -> Memory:
     outer = sum(p.numel() for p in model.parameters() if not p.requires_grad) - inner
     constants = (1 + 4 / 256) / 64 if settings.double_quantisation else 4 / 64
     rate = {"nf4": 0.5 + constants, "int8": 1.0, "none": float(size)}[settings.quantisation]
-    tokens = settings.batch_size * settings.max_length
+    text, tokens = config.get_text_config(), settings.batch_size * settings.max_length
     saved = _saved_bytes(model, settings)
-    layers = config.get_text_config().num_hidden_layers
     if settings.gradient_checkpointing:
-        saved = saved // layers + layers * tokens * config.get_text_config().hidden_size * size
-    logits = min(tokens, 32_768) * config.get_text_config().vocab_size * (size + 8)
+        saved = saved // text.num_hidden_layers + text.num_hidden_layers * tokens * text.hidden_size * size
+    mask = tokens * settings.max_length * (1 + size)
+    tile = min(tokens, _TILE[0]) * (
+        _TILE[1] * size + (0 if torch.cuda.is_available() else 16 * min(text.vocab_size, _TILE[1]))
+    )
     largest = max(m.weight.numel() for m in linear) * size if settings.quantisation != "none" else 0
-    return Memory(round(inner * rate) + outer * size, 8 * trained, 8 * trained, saved + logits + largest)
+    working = mask + tile + tokens * text.hidden_size * (4 + size) + largest
+    return Memory(round(inner * rate) + outer * size, 8 * trained, 8 * trained, saved + working)
 
 
 def check_memory(config: Any, settings: Finetuning) -> Memory:
@@ -438,8 +446,8 @@ def check_memory(config: Any, settings: Finetuning) -> Memory:
     else:
         hint = "nothing smaller fits either: choose a smaller model"
     raise BadRequest(
-        f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
-        f"{hint}"
+        f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
+        f"free; {hint}"
     )
 
 
@@ -603,24 +611,28 @@ def _on_meta(config: Any, settings: Finetuning) -> Any:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=_dtype(), attn_implementation="sdpa")
         try:
-            return get_peft_model(model, _lora(settings))
+            return get_peft_model(model, _lora(settings), autocast_adapter_dtype=False)
         except ValueError as refusal:
             raise BadRequest(f"targets = '{settings.targets}' for '{settings.model}': {_first_line(refusal)}") from None
 
 
 def _saved_bytes(model: Any, settings: Finetuning) -> int:
-    """What autograd would keep for the backward pass of one batch, without checkpointing and without the head."""
+    """What autograd would keep for the backward pass of one batch, without checkpointing and without the head.
+
+    On `meta` attention takes the plain way, which keeps its scores. The kernels of CPU and GPU do not; nor does this.
+    """
+    rows, length = settings.batch_size, settings.max_length
+    scores = rows * model.config.get_text_config().num_attention_heads * length * length
     own = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
+        if storage._cdata not in own and not (tensor.shape[-2:] == (length, length) and tensor.numel() == scores):
             kept[storage._cdata] = storage
         return tensor
 
     model.train()
-    rows, length = settings.batch_size, settings.max_length
     ids = torch.zeros((rows, length), dtype=torch.int64, device="meta")
     mask = torch.ones((rows, 1, length, length), dtype=torch.bool, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -661,8 +673,8 @@ def _fingerprint(examples: Sequence[Example], settings: Finetuning) -> dict[str,
     return {"settings": asdict(settings), "examples": len(examples), "sha256": digest.hexdigest()}
 
 
-def _claim(folder: Path, wanted: dict[str, Any], write: bool) -> None:
-    """Make the folder this run's, or find that it is already."""
+def _check_folder(folder: Path, wanted: dict[str, Any]) -> None:
+    """Refuse a folder that holds another run."""
     path = folder / "settings.json"
     if path.exists():
         found = json.loads(path.read_text("utf-8"))
@@ -671,9 +683,6 @@ def _claim(folder: Path, wanted: dict[str, Any], write: bool) -> None:
             differing.append("examples")
         if differing:
             raise BadRequest(f"{folder} holds a run that differs in {', '.join(differing)}: choose another folder")
-    elif write:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_json(path, wanted)
 
 
 def _keep(folder: Path, trainer: Any, tokenizer: Any, result: Finetuned) -> None:
