@@ -1,6 +1,22 @@
-"""How a set of examples is composed: exact budgets and long tails; mixtures and curricula as the studies need them."""
+"""How a set of examples is composed: exact budgets, long tails, mixtures of sources, nothing of the tests among them.
+
+`budget` and `long_tail` share a budget out; `mixture` composes a training set of real sources; `decontamination` keeps
+it apart from test sets.
+"""
 
 from labkit.design.budget import allocate
+from labkit.design.decontamination import Decontaminator
 from labkit.design.long_tail import allocate_long_tail, hill_number, shares
+from labkit.design.mixture import Mixed, Mixture, compose, match_tokens
 
-__all__ = ["allocate", "allocate_long_tail", "hill_number", "shares"]
+__all__ = [
+    "Decontaminator",
+    "Mixed",
+    "Mixture",
+    "allocate",
+    "allocate_long_tail",
+    "compose",
+    "hill_number",
+    "match_tokens",
+    "shares",
+]

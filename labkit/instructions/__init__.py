@@ -9,10 +9,18 @@ Every source carries its oracle, so that answers are computed and not stored. No
     programs    random Markov programs of several rules, many run at once
     encrypted   rewriting whose result is encrypted
     equations   equational rules inside expression trees, judged up to algebra
+    family      instruction families: what one is, and how tasks are drawn from it
+    families    ten general families, from sorting to deduction
+    functions   small Python functions, told apart by what they return
+    corpora     real instruction data: named corpora and local files, as a stream
 """
 
 from labkit.instructions import encrypted, equations, programs
+from labkit.instructions.corpora import CORPORA, read
 from labkit.instructions.example import Example
+from labkit.instructions.families import FAMILIES
+from labkit.instructions.family import Family, Task, draw, draw_instructions
+from labkit.instructions.functions import FUNCTIONS
 from labkit.instructions.rewriting import (
     Inputs,
     RewritingTask,
@@ -28,19 +36,26 @@ from labkit.instructions.rewriting import (
 from labkit.instructions.spaces import KINDS, UNCONSTRAINED, Space, belongs_plain, divisors, draw_space_rules, mixture
 
 __all__ = [
+    "CORPORA",
+    "FAMILIES",
+    "FUNCTIONS",
     "KINDS",
     "UNCONSTRAINED",
     "Example",
+    "Family",
     "Inputs",
     "RewritingTask",
     "Rule",
     "Rules",
     "Space",
+    "Task",
     "belongs_plain",
     "decode",
     "divisors",
+    "draw",
     "draw_example_plain",
     "draw_inputs",
+    "draw_instructions",
     "draw_rules",
     "draw_space_rules",
     "encode",
@@ -49,4 +64,5 @@ __all__ = [
     "examples",
     "mixture",
     "programs",
+    "read",
 ]

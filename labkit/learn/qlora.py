@@ -555,9 +555,8 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
     if quantisation != "none":
         _import("bitsandbytes", "accelerate")
     nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": double, "bnb_4bit_compute_dtype": _dtype()}
-    how: dict[str, Any] = {"nf4": {"load_in_4bit": True, **nf4}, "int8": {"load_in_8bit": True}, "none": {}}[
-        quantisation
-    ]
+    ways: dict[str, dict[str, Any]] = {"nf4": {"load_in_4bit": True, **nf4}, "int8": {"load_in_8bit": True}}
+    how = ways.get(quantisation)
     with _refusals(model):
         found = AutoModelForCausalLM.from_pretrained(
             model,
@@ -567,9 +566,8 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
             device_map={"": _device()},
             attn_implementation="sdpa",  # flash attention reads restarting positions in batches of one row only
         )
-    for (
-        module
-    ) in found.modules():  # on some CPUs 4-bit layers would repack themselves for inference, with other numbers
+    # on some CPUs 4-bit layers would repack themselves for inference, with other numbers
+    for module in found.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return found

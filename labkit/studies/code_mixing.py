@@ -130,7 +130,9 @@ class Params(language.LanguageParams):
     general_shares: list[Share] = Field(min_length=1, description="shares of the training tokens that are general")
     families: list[str] = Field(min_length=1, description="the general families, in equal parts")
     confirm_unsafe: bool = Field(default=False, description="run the models' programs even without bubblewrap")
-    model: str | None = Field(default=None, description="a Hugging Face id or folder to fine-tune; None: small models from scratch")
+    model: str | None = Field(
+        default=None, description="a Hugging Face id or folder to fine-tune; None: small models from scratch"
+    )
     mixes: list[tuple[float, float, float]] = Field(description="thousands of code, general and reasoning examples")
     corpora: tuple[str, str, str] = Field(description="what these come from: corpora, files, or corpus=file")
     tuning: dict[str, Any] = Field(description="settings of `learn.qlora.Finetuning` over the preset code_mixing")
