@@ -2,6 +2,8 @@
 
 Each file is meant to be read as teaching material: `transformer` (the model), `fast` and `paper` (the recipes),
 `encoding` (from examples to tokens), `train` (the loop), `checkpoint` (saved, reloaded and asked).
+
+Hugging Face models, by `from labkit.learn import chat, qlora`: `chat` (templates, label masks, packing), `qlora`.
 """
 
 from labkit.learn.checkpoint import Answer, Learner, ask, build, load, save
