@@ -127,6 +127,23 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(settings: Settings, tmp_path:
         qlora.finetune(EXAMPLES[1:], chosen, tmp_path / "killed")
 
 
+def test_a_run_killed_after_its_last_step_is_not_lost(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    chosen = settings(steps=3, quantisation="none")
+    losses, whole = train(chosen, tmp_path / "whole")
+    keep = qlora._keep
+    monkeypatch.setattr(qlora, "_keep", die)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, tmp_path / "cut")
+    monkeypatch.setattr(qlora, "_keep", keep)
+    assert train(chosen, tmp_path / "cut")[0] == losses
+    assert same(adapter(tmp_path / "cut"), whole)
+
+
 def test_one_batch_of_eight_is_eight_of_one(settings: Settings, tmp_path: Path) -> None:
     plain = {"quantisation": "none", "dropout": 0.0, "steps": 3}
     whole, big = train(settings(**plain, batch_size=8, accumulation=1), tmp_path / "8x1")

@@ -1,8 +1,10 @@
 """What learns: the small transformer and its two recipes, and the one training loop they share, for one model or many.
 
-Each file is meant to be read as teaching material: `transformer` (the model), `fast` and `paper` (the recipes),
-`encoding` and `text` (from examples to
-tokens), `train` (the loop), `checkpoint` (saved, reloaded and asked).
+Each file is meant to be read as teaching material: `transformer` (the model), `fast` and `paper` (the recipes;
+`llama` is a third, whose models are Hugging Face models), `encoding` and `text` (from examples to tokens), `train` (the
+loop), `checkpoint` (saved, reloaded and asked).
+
+Hugging Face models, by `from labkit.learn import chat, qlora`: `chat` (templates, label masks, packing), `qlora`.
 """
 
 from labkit.learn.checkpoint import Answer, Learner, ask, build, load, save

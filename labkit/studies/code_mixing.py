@@ -335,6 +335,13 @@ def lesson_of(cell: Cell) -> Lesson:
     return Lesson(language.encode(tasks, layout), exams, about, round(cell.passes * len(tasks) / cell.batch_size) or 1)
 
 
+def arms(cells: Sequence[Cell | TunedCell]) -> list[dict[str, Any]]:
+    """What the training sets of the first seed hold, before anything is trained."""
+    first = [cell for cell in cells if cell.seed == cells[0].seed]
+    rows = [lesson_of(cell).about if isinstance(cell, Cell) else {"examples": cell.parts} for cell in first]
+    return [{name: value for name, value in row.items() if name != "two_way"} for row in rows]
+
+
 def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
     """A judge that runs each answer against its function's unit tests; the reference's own text passes unrun."""
 
@@ -368,15 +375,23 @@ def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
     exams = [exam for exam in EXAMS if f"accuracy_{exam}" in frame]
     main = next(exam for exam in exams if exam in MAIN)
     by_arm = ["size", "general_share", "mix"]
-    arms = [
-        dict(zip(by_arm, arm, strict=True)) | symbolic.estimates(group, [e for e in exams if f"{e}_right" in group])
-        for arm, group in frame.groupby(by_arm, sort=True)
-    ]
+    arms = []
+    for arm, group in frame.groupby(by_arm, sort=True):
+        found = {kind: symbolic.estimate(group, kind) for kind in _kinds(frame)}
+        kinds = {kind: (one.mean, (one.lo, one.hi)) for kind, one in found.items()}
+        arms.append(dict(zip(by_arm, arm, strict=True)) | symbolic.estimates(group, exams) | {"kinds": kinds})
     sizes = []
     for size, of_size in frame.groupby("size"):
         dial = of_size[of_size["two_way"]]
         sizes.append({"size": size, **_optimum(sorted(dial["general_share"].unique()), _scores(dial, main))})
     return {"arms": arms, "exams": exams, "main": main, "sizes": sizes}
+
+
+def _kinds(frame: "pd.DataFrame") -> list[str]:
+    """The kinds of tasks within the exams on unseen code and general instructions."""
+    found = [str(name).removesuffix("_right") for name in frame if str(name).endswith("_right")]
+    levels = [name for name in found if name.startswith("code_level")]
+    return levels + [name for name in found if name.removeprefix("general_") in FAMILIES]
 
 
 def _scores(frame: "pd.DataFrame", exam: str) -> list[NDArray[np.float64]]:
@@ -503,6 +518,34 @@ def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each share of general data gains over the smallest, in pairs."""
+    return [
+        {
+            "training set": one["size"],
+            "general data": f"{row['general_share']:.1%}",
+            f"gain over {one['lowest']:.0%}, {EXAMS[summary['main']]} [95 %]": _signed(row),
+        }
+        for one in summary["sizes"]
+        for row in one["gains"]
+    ]
+
+
+def by_kind(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row a kind of unseen task, code by level and general by family, a column an arm."""
+    kinds = dict.fromkeys(kind for arm in summary["arms"] for kind in arm["kinds"])
+    several = len(summary["sizes"]) > 1
+    return [
+        {"unseen tasks": kind.replace("_", ", ")}
+        | {
+            f"{arm['size']}: {arm['mix']}" if several else arm["mix"]: interval(*arm["kinds"][kind])
+            for arm in summary["arms"]
+            if kind in arm["kinds"]
+        }
+        for kind in kinds
+    ]
+
+
 def published_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """The paper's Tables 1 and 2, in per cent."""
     from labkit import show
@@ -551,5 +594,9 @@ STUDY = Study(
     notes=notes,
     measure_many=measure_many,
     figures={"Beside the published scores of fine-tuned 7B models.": published_chart},
-    tables={"The paper's Tables 1 and 2": published_table},
+    tables={
+        "What general data gains": gains,
+        "Code by difficulty, general instructions by family": by_kind,
+        "The paper's Tables 1 and 2": published_table,
+    },
 )
