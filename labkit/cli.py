@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name from `labkit studies`")]
-Scale = Annotated[str, typer.Option(help="smoke, laptop or paper")]
+Scale = Annotated[str, typer.Option(help="smoke, laptop, paper or qlora")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="set a parameter (repeatable)")]
 Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one a core, 0 none")]
 Fleet = Annotated[int | None, typer.Option(min=1, help="models trained as one; default 1 on a CPU, up to 32 on a GPU")]
@@ -117,9 +117,9 @@ def run_study(
     lab.checked_executor(executor)
     folder = out or lab.run_folder(store, study.name, chosen)
     print(f"{study.name} at {scale} scale, expected: {study.minutes[scale]}", flush=True)
-    if scale == "paper" and learn.best_device() == "cpu":
+    if scale in ("paper", "qlora") and learn.best_device() == "cpu":
         print(
-            "note: no GPU was found; at paper scale this may take days (Ctrl-C loses only the points in flight)",
+            f"note: no GPU was found; at {scale} scale this may take days (Ctrl-C loses only the points in flight)",
             flush=True,
         )
     try:
