@@ -20,37 +20,30 @@ such data could keep alive: what it can show is whether practice in following ot
 ones for code.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from labkit import grade, learn
-from labkit.design.mixture import Mixture, compose, digest
+from labkit import grade
 from labkit.errors import BadRequest, unknown
-from labkit.grade import code_eval, plus, sandbox
-from labkit.instructions import Example, functions
-from labkit.instructions.corpora import CORPORA
+from labkit.grade import sandbox
+from labkit.instructions import functions
 from labkit.instructions.families import FAMILIES
 from labkit.instructions.family import Task
-from labkit.lab import Point, Record, write_json
+from labkit.lab import Record
 from labkit.learn import qlora
-from labkit.studies import language, symbolic
+from labkit.studies import language, symbolic, tuned_code
 from labkit.studies.contract import Study
 from labkit.studies.symbolic import Lesson, interval
-from labkit.studies.tuned import Tuned, tune
+from labkit.studies.tuned_code import TunedCell
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-REQUEST = "Write a Python function that solves this problem. Answer with the whole code."
 CODE = functions.FUNCTIONS.name
 FEWEST = 4  # shares of general data, to look for a sweet spot
 BENCHMARKS = ("humaneval", "humaneval_plus", "mbpp", "mbpp_plus")
@@ -167,28 +160,11 @@ class Cell(language.LanguageCell):
     confirm_unsafe: bool
 
 
-class TunedCell(Point):
-    """One fine-tuned model: everything its result depends on; files by name and content."""
-
-    study: Literal["code_mixing"] = "code_mixing"
-    version: Literal[1] = 1
-    precision: str
-    seed: int
-    parts: tuple[int, int, int]
-    corpora: tuple[str, str, str]
-    settings: dict[str, Any]
-    plus: tuple[str, ...]
-    problems: tuple[str, ...]
-    digests: tuple[str, ...]
-    new_tokens: int
-    confirm_unsafe: bool
-
-
 def points(params: Params) -> Sequence[Cell | TunedCell]:
     """A cell for each training set and seed; seeds outermost."""
     sandbox.available(params.confirm_unsafe)
     if params.model is not None:
-        return _tuned_points(params, params.model)
+        return tuned_code.points(params, params.model)
     dials = [
         {"budget": budget, "general_share": share, "seed": seed, "vocabulary": language.vocabulary_digest()}
         for seed in params.seeds
@@ -196,106 +172,6 @@ def points(params: Params) -> Sequence[Cell | TunedCell]:
         for share in sorted(params.general_shares)
     ]
     return symbolic.cells(Cell, params, dials)
-
-
-def _tuned_points(params: Params, model: str) -> list[TunedCell]:
-    files = [path for entry in params.corpora if (path := _source(entry).get("path"))] + params.problems
-    if missing := [name for name in files if not Path(name).exists()]:
-        raise BadRequest(f"{missing[0]} is neither a corpus ({', '.join(CORPORA)}) nor a file")
-    for problems in params.problems:
-        code_eval.load_problems(Path(problems))
-    shared = params.model_dump(include={"corpora", "plus", "problems", "new_tokens", "confirm_unsafe"})
-    shared |= {
-        "precision": learn.precision_name(learn.best_device()),
-        "digests": [digest(Path(name)) for name in files],
-    }
-    return [
-        TunedCell.model_validate(
-            {
-                **shared,
-                "seed": seed,
-                "parts": [round(1000 * part) for part in mix],
-                "settings": asdict(qlora.settings(model, "code_mixing", **{**params.tuning, "seed": seed})),
-            }
-        )
-        for seed in params.seeds
-        for mix in params.mixes
-    ]
-
-
-def _source(entry: str) -> dict[str, str]:
-    """A corpus of the hub, a file, or `corpus=file`, its local copy."""
-    corpus, equals, path = entry.partition("=")
-    where = {"path": str(Path(path if equals else entry).resolve())}
-    return {"corpus": entry} if entry in CORPORA else {"corpus": corpus, **where} if equals else where
-
-
-def mixture_of(cell: TunedCell) -> Mixture:
-    """The training set of a fine-tuned model: exact numbers of examples, nothing of the problems in it."""
-    files = [*(plus.find(name) for name in cell.plus), *map(Path, cell.problems)]
-    sources = [
-        _source(entry) | {"weight": part / sum(cell.parts), "on_bad": "skip"}
-        for entry, part in zip(cell.corpora, cell.parts, strict=True)
-        if part
-    ]
-    spec = {"sources": sources, "examples": sum(cell.parts), "normalise": True, "seed": cell.seed}
-    return Mixture.model_validate(spec | {"decontaminate": [str(file.resolve()) for file in files]})
-
-
-def measure_tuned(cell: TunedCell, record: Record) -> dict[str, Any]:
-    """Fine-tune one model on its mixture, let it write a program for each problem, and run these."""
-    mixed = compose(mixture_of(cell))
-    write_json(record.folder / "manifest.json", mixed.manifest)
-    tuned = tune(mixed.examples, qlora.Finetuning(**cell.settings), record)
-    general = sum(cell.parts[1:])
-    row = tuned.about | {
-        "size": f"{sum(cell.parts):,} examples",
-        "mix": "+".join(f"{part / 1000:g}" for part in cell.parts),
-        "two_way": not cell.parts[2],
-        "general_share": general / sum(cell.parts),
-        "contaminated": mixed.manifest["contaminated"]["pairs"],
-        "learned": tuned.about["loss"] is not None,
-    }
-    for name in cell.plus:
-        path = plus.find(name)
-        problems = plus.load_problems(path)
-        found = plus.evaluate(name, _written(problems, tuned, cell, record), path, unsafe=cell.confirm_unsafe)
-        verdicts = [
-            [all(v == "pass" for v in one[kind]) for one in found["problems"].values()] for kind in ("base", "plus")
-        ]
-        both = [base and more for base, more in zip(*verdicts, strict=True)]
-        row |= _solved(name, verdicts[0]) | _solved(f"{name}_plus", both)
-    for file in cell.problems:
-        problems = code_eval.load_problems(Path(file))
-        found = code_eval.evaluate(
-            problems, _written(problems, tuned, cell, record), unsafe=cell.confirm_unsafe, workers=1
-        )
-        name = "mbpp" if any(problem.request for problem in problems.values()) else "humaneval"
-        row |= _solved(name, [all(v["outcome"] == "passed" for v in one) for one in found["problems"].values()])
-        row |= {f"{name}_outcome_{kind}": count for kind, count in found["outcomes"].items()}
-    return row
-
-
-def _written(
-    problems: Mapping[str, code_eval.Problem], tuned: Tuned, cell: TunedCell, record: Record
-) -> list[code_eval.Sample]:
-    """A program for each problem, as the model writes it greedily; its answers stay beside the result."""
-    asked = [Example(f"{REQUEST}\n\n{p.request or p.prompt}", "", "", "problems", task) for task, p in problems.items()]
-    answers = qlora.answer(tuned.model, tuned.tokenizer, asked, max_new_tokens=cell.new_tokens)
-    samples = []
-    for (task, problem), answer in zip(problems.items(), answers, strict=True):
-        program = code_eval.extract_code(answer, problem.entry_point)
-        whole = f"def {problem.entry_point}" in program
-        samples.append(code_eval.Sample(task, program if whole else problem.prompt + program))
-    lines = (json.dumps(sample._asdict()) + "\n" for sample in samples)
-    with (record.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
-        file.writelines(lines)
-    return samples
-
-
-def _solved(exam: str, passed: Sequence[bool]) -> dict[str, Any]:
-    """The columns of one set of problems, a program each."""
-    return symbolic.graded(exam, torch.tensor(passed), np.arange(len(passed)), len(passed), {})
 
 
 def lesson_of(cell: Cell) -> Lesson:
@@ -359,9 +235,9 @@ def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[s
 
 
 def measure(cell: Cell | TunedCell, record: Record) -> dict[str, Any]:
-    """Train or fine-tune one model and grade it; see `symbolic.measure_many` and `measure_tuned`."""
+    """Train or fine-tune one model and grade it; see `symbolic.measure_many` and `tuned_code`."""
     if isinstance(cell, TunedCell):
-        return measure_tuned(cell, record)
+        return tuned_code.measure(cell, record)
     return symbolic.measure(cell, record, lesson_of)
 
 
