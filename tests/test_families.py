@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.errors import BadRequest
-from labkit.instructions.families import CONSONANTS, FAMILIES, PIECE, WORDS, Rule
+from labkit.instructions.families import FAMILIES
 from labkit.instructions.family import LEVELS, TASK_TYPES, Family, Instruction, Task, draw, draw_instructions, split_of
 from labkit.instructions.functions import (
     BATTERY,
@@ -24,6 +24,7 @@ from labkit.instructions.functions import (
     problem,
 )
 from labkit.instructions.functions import tests as unit_tests
+from labkit.instructions.steps import CONSONANTS, PIECE, WORDS, Rule
 
 ALL: dict[str, Any] = {**FAMILIES, FUNCTIONS.name: FUNCTIONS}
 FRESH = {  # inputs that no battery holds
