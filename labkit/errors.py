@@ -22,3 +22,8 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadRequest:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f": did you mean '{near[0]}'?" if near else ""
     return BadRequest(f"unknown {kind} '{name}'{hint} (allowed: {', '.join(names)})")
+
+
+def first_line(error: Exception) -> str:
+    """What another package complained of, as the end of a sentence of ours."""
+    return str(error).strip().split("\n")[0].rstrip(".")

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_iter
 
 from labkit import BadRequest
 from labkit.cli import main
-from labkit.learn import chat, qlora
+from labkit.learn import chat, memory, qlora
 
 for package in ("trl", "peft", "bitsandbytes"):
     pytest.importorskip(package, reason="needs labkit[qlora]")
@@ -288,11 +288,11 @@ def test_what_does_not_fit_is_refused_with_what_would(
     config = qlora.load_config(str(base))
     wish = settings(batch_size=16, quantisation="int8", max_length=512)
     smaller = settings(batch_size=4, accumulation=4, quantisation="int8", max_length=512)
-    monkeypatch.setattr(qlora, "free_memory", lambda: qlora.estimate_memory(config, smaller).total)
+    monkeypatch.setattr(memory, "free_memory", lambda: qlora.estimate_memory(config, smaller).total)
     assert qlora.check_memory(config, smaller) == qlora.estimate_memory(config, smaller)
     with pytest.raises(BadRequest, match=r"GiB are free; would fit: batch_size = 4, accumulation = 4$"):
         qlora.finetune(EXAMPLES, wish, tmp_path / "big")
-    monkeypatch.setattr(qlora, "free_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
     with pytest.raises(BadRequest, match="nothing smaller fits either: choose a smaller model"):
         qlora.finetune(EXAMPLES, wish, tmp_path / "big")
 
@@ -447,6 +447,6 @@ def test_the_command_line(
     about = json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]
     assert (about["quantisation"], about["learning_rate"], about["steps"]) == ("int8", 1e-5, 2)
     records.write_text('{"instruction": "a"}\n')
-    for extra, complaint in (([], "line 1 of"), (["--data", "nowhere.jsonl"], "no file nowhere.jsonl")):
+    for extra, complaint in (([], "train.jsonl"), (["--data", "nowhere.jsonl"], "nowhere.jsonl does not exist")):
         assert cli(*wanted, *extra) == 2
         assert complaint in capsys.readouterr().err

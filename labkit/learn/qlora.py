@@ -14,138 +14,53 @@ papers' learning rate, 1e-5, is lost on three of four weights of the matrix A be
 """
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
-import psutil
 import torch
-from torch import nn
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
 from labkit.learn import chat
+from labkit.learn.finetuning import PRESETS, QUANTISATIONS, Finetuning, settings
+from labkit.learn.memory import (
+    Memory,
+    check_memory,
+    describe,
+    estimate_memory,
+    free_memory,
+    lora_config,
+    training_device,
+    training_dtype,
+)
 
-QUANTISATIONS = ("nf4", "int8", "none")
-_SHARES = ("dropout", "warmup_ratio")
-_MAY_BE_ZERO = (*_SHARES, "weight_decay", "seed")
-SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
 _TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # same name there
-_TILE = (4096, 32_768)  # tokens and words of the vocabulary in TRL's tile of the head; allocated whole
+__all__ = [
+    "PRESETS",
+    "Finetuned",
+    "Finetuning",
+    "Memory",
+    "answer",
+    "check_memory",
+    "describe",
+    "estimate_memory",
+    "finetune",
+    "free_memory",
+    "load",
+    "load_config",
+    "load_tokenizer",
+    "merge",
+    "settings",
+    "teacher_forced",
+]
 _LAST = 10  # the final loss is the mean over so many last steps
-
-
-@dataclass(frozen=True)
-class Finetuning:
-    """What a fine-tuning run depends on, besides its examples. Defaults: QLoRA's for 7B models (Table 9).
-
-    Attributes:
-        model: A Hugging Face id, or the path of a folder that `save_pretrained` wrote.
-        revision: The commit of a hub model.
-        quantisation: `nf4` (4 bits), `int8`, or `none` (16 bits on a GPU, 32 on a CPU).
-        double_quantisation: With `nf4`: the quantisation constants are quantised, too.
-        rank, alpha, dropout, targets: LoRA's; `targets` is `all-linear` or module names, comma-separated.
-        learning_rate, schedule, warmup_ratio, weight_decay, max_grad_norm: AdamW's.
-        batch_size: Rows in one pass on one device; a row is an example, or several when packing.
-        accumulation: Passes in one step.
-        epochs, steps: How long; exactly one of them.
-        max_length: Tokens of the longest row.
-        overlong: Whether longer examples are refused or dropped.
-        packing: Several examples in a row; they do not see one another.
-        gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
-        template: One of `chat.TEMPLATES`; None: the tokenizer's own, else `alpaca`.
-        save_every: Steps between checkpoints.
-
-    Raises:
-        BadRequest: for a value out of range.
-    """
-
-    model: str
-    revision: str | None = None
-    quantisation: Literal["nf4", "int8", "none"] = "nf4"
-    double_quantisation: bool = True
-    rank: int = 64
-    alpha: float = 16
-    dropout: float = 0.1
-    targets: str = "all-linear"
-    learning_rate: float = 2e-4
-    schedule: str = "constant"
-    warmup_ratio: float = 0.0
-    weight_decay: float = 0.0
-    max_grad_norm: float = 0.3
-    batch_size: int = 16
-    accumulation: int = 1
-    epochs: float | None = None
-    steps: int | None = None
-    max_length: int = 512
-    overlong: Literal["refuse", "drop"] = "refuse"
-    packing: bool = False
-    gradient_checkpointing: bool = True
-    template: str | None = None
-    save_every: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("quantisation", QUANTISATIONS),
-            ("schedule", SCHEDULES),
-            ("overlong", ("refuse", "drop")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise unknown(name, str(getattr(self, name)), allowed)
-        if (self.epochs is None) == (self.steps is None):
-            raise BadRequest(f"epochs = {self.epochs} and steps = {self.steps}: give exactly one of the two")
-        if self.template is not None and self.template not in chat.TEMPLATES:
-            raise unknown("template", str(self.template), chat.TEMPLATES)
-        for name, kind in self.__annotations__.items():
-            value, zero, share = getattr(self, name), name in _MAY_BE_ZERO, name in _SHARES
-            if kind is bool and not isinstance(value, bool):
-                raise BadRequest(f"{name} = {value!r} is neither true nor false")
-            whole = kind in (int, int | None)
-            if not (whole or kind in (float, float | None)) or (value is None and kind not in (int, float)):
-                continue
-            fits = type(value) in ((int,) if whole else (int, float)) and math.isfinite(value)
-            if not fits or value < 0 or (value == 0 and not zero) or (value >= 1 and share):
-                limit = ("of at least 0" if zero else "above 0") + " and below 1" * share
-                raise BadRequest(f"{name} = {value!r} is not a {'whole ' * whole}number {limit}")
-
-
-# Hyper-parameters by name. What a paper does not state stays at the default above.
-PRESETS: dict[str, dict[str, Any]] = {
-    # QLoRA, arXiv 2305.14314, Table 9, 7B on Alpaca-sized sets
-    "default": {"epochs": 1},
-    # Code mixing, arXiv 2410.04717, Tables 1 and 2
-    "code_mixing": {"learning_rate": 1e-5, "batch_size": 4, "epochs": 3, "quantisation": "int8", "max_length": 768},
-    # Encrypted rewriting, arXiv 2402.10891, Fig. 5
-    "encrypted_rewriting": {
-        "rank": 512,
-        "alpha": 1024,
-        "learning_rate": 1e-5,
-        "batch_size": 64,
-        "quantisation": "int8",
-        "steps": 2000,
-    },
-}
-
-
-class Memory(NamedTuple):
-    """Bytes that training needs, by use; what the GPU's libraries take themselves is not in it."""
-
-    weights: int
-    adapters: int
-    optimiser: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        return sum(self)
 
 
 @dataclass(frozen=True)
@@ -175,24 +90,6 @@ class Finetuned:
     trainable: int
     estimated: int
     peak: int | None
-
-
-def settings(model: str, preset: str = "default", /, **changes: Any) -> Finetuning:
-    """A preset for a model, with changes; `steps` replaces a preset's `epochs`, and the other way round.
-
-    Raises:
-        BadRequest: for an unknown preset or setting, or a value out of range.
-    """
-    if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
-    names = [field.name for field in fields(Finetuning)]
-    for name in changes:
-        if name not in names:
-            raise unknown("setting", name, names)
-    values = dict(PRESETS[preset])
-    if {"steps", "epochs"} & set(changes):
-        values = {name: value for name, value in values.items() if name not in ("steps", "epochs")}
-    return Finetuning(**{"model": model, **values, **changes})
 
 
 def finetune(
@@ -262,7 +159,7 @@ def finetune(
         seconds_steps=trainer.state.global_step - before,
         trainable=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         estimated=memory.total,
-        peak=torch.cuda.max_memory_allocated(_device()) if torch.cuda.is_available() else None,
+        peak=torch.cuda.max_memory_allocated(training_device()) if torch.cuda.is_available() else None,
     )
     if main:
         _keep(folder, trainer, tokenizer, result)
@@ -313,7 +210,7 @@ def load(
         try:
             found = PeftModel.from_pretrained(found, str(adapter))
         except (OSError, ValueError, RuntimeError) as damage:
-            raise BadRequest(f"no adapter for '{name}' can be read from {adapter}: {_first_line(damage)}") from None
+            raise BadRequest(f"no adapter for '{name}' can be read from {adapter}: {first_line(damage)}") from None
     return found.eval(), tokenizer
 
 
@@ -397,74 +294,6 @@ def merge(folder: Path, out: Path) -> Path:
     return out
 
 
-def estimate_memory(config: Any, settings: Finetuning) -> Memory:
-    """What training would take, from the model's configuration alone: the model is built on the `meta` device.
-
-    Activations are those that autograd saves in a forward pass of the same shape, and the tiles in which TRL computes
-    the head. 4-bit weights take half a byte and their share of the constants (QLoRA, sec. 3), adapters 4 bytes for
-    the weight and 4 for its gradient, AdamW 8.
-
-    Raises:
-        BadRequest: for targets that the model does not have.
-    """
-    size = _dtype().itemsize
-    model = _on_meta(config, settings)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head and not m.weight.requires_grad]
-    inner = sum(m.weight.numel() for m in linear)
-    outer = sum(p.numel() for p in model.parameters() if not p.requires_grad) - inner
-    constants = (1 + 4 / 256) / 64 if settings.double_quantisation else 4 / 64
-    rate = {"nf4": 0.5 + constants, "int8": 1.0, "none": float(size)}[settings.quantisation]
-    text, tokens = config.get_text_config(), settings.batch_size * settings.max_length
-    saved = _saved_bytes(model, settings)
-    if settings.gradient_checkpointing:
-        saved = saved // text.num_hidden_layers + text.num_hidden_layers * tokens * text.hidden_size * size
-    mask = tokens * settings.max_length * (1 + size)
-    tile = min(tokens, _TILE[0]) * (
-        _TILE[1] * size + (0 if torch.cuda.is_available() else 16 * min(text.vocab_size, _TILE[1]))
-    )
-    largest = max(m.weight.numel() for m in linear) * size if settings.quantisation != "none" else 0
-    working = mask + tile + tokens * text.hidden_size * (4 + size) + largest
-    return Memory(round(inner * rate) + outer * size, 8 * trained, 8 * trained, saved + working)
-
-
-def check_memory(config: Any, settings: Finetuning) -> Memory:
-    """`estimate_memory`, refused when the device has less free.
-
-    Raises:
-        BadRequest: says what would fit.
-    """
-    needed, free = estimate_memory(config, settings), free_memory()
-    if needed.total <= free:
-        return needed
-    tried, changes = settings, dict[str, Any]()
-    for change in _savings(settings):
-        changes |= change
-        tried = replace(settings, **changes)
-        if estimate_memory(config, tried).total <= free:
-            hint = "would fit: " + ", ".join(f"{name} = {value}" for name, value in changes.items())
-            break
-    else:
-        hint = "nothing smaller fits either: choose a smaller model"
-    raise BadRequest(
-        f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
-        f"free; {hint}"
-    )
-
-
-def describe(memory: Memory) -> str:
-    """An estimate in words, in MiB."""
-    parts = ", ".join(f"{name} {value / 2**20:.0f}" for name, value in memory._asdict().items())
-    return f"about {memory.total / 2**20:.0f} MiB ({parts}); free {free_memory() / 2**20:.0f} MiB"
-
-
-def free_memory() -> int:
-    """Bytes free on the device that training would use."""
-    device = _device()
-    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
-
-
 def load_config(model: str, revision: str | None = None) -> Any:
     """A model's configuration.
 
@@ -520,8 +349,8 @@ def _trainer(
         warmup_steps=settings.warmup_ratio,
         **{name: getattr(settings, name) for name in _TRAINERS},
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
-        bf16=on_gpu and _dtype() == torch.bfloat16,
-        fp16=on_gpu and _dtype() == torch.float16,
+        bf16=on_gpu and training_dtype() == torch.bfloat16,
+        fp16=on_gpu and training_dtype() == torch.float16,
         use_cpu=not on_gpu,
         logging_steps=1,
         save_steps=settings.save_every,
@@ -539,7 +368,7 @@ def _trainer(
         train_dataset=data,
         processing_class=tokenizer,
         callbacks=[Log()],
-        peft_config=_lora(settings),
+        peft_config=lora_config(settings),
     )
     trainer.remove_callback(PrinterCallback)
     for parameter in trainer.model.parameters():  # undoes TRL's rounding to bfloat16; the optimiser is built later
@@ -570,14 +399,14 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
     how: dict[str, Any] = {"load_in_8bit": True}
     if quantisation == "nf4":
         how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": double}
-        how["bnb_4bit_compute_dtype"] = _dtype()
+        how["bnb_4bit_compute_dtype"] = training_dtype()
     with _refusals(model):
         found = AutoModelForCausalLM.from_pretrained(
             model,
             revision=revision,
-            dtype=_dtype(),
+            dtype=training_dtype(),
             quantization_config=BitsAndBytesConfig(**how) if quantisation != "none" else None,
-            device_map={"": _device()},
+            device_map={"": training_device()},
             attn_implementation="sdpa",  # flash attention reads restarting positions in batches of one row only
         )
     # On some CPUs 4-bit layers would repack themselves for inference, for good, and round their constants to bfloat16.
@@ -585,86 +414,6 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return found
-
-
-def _lora(settings: Finetuning) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=settings.targets if settings.targets == "all-linear" else settings.targets.split(","),
-    )
-
-
-def _device() -> torch.device:
-    """This process's own GPU, or the CPU."""
-    return (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
-    )
-
-
-def _dtype() -> torch.dtype:
-    """16 bits on a GPU (bfloat16 where it can), 32 on a CPU."""
-    if not torch.cuda.is_available():
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def _on_meta(config: Any, settings: Finetuning) -> Any:
-    """The model with its adapters, without any weights."""
-    from peft import get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=_dtype(), attn_implementation="sdpa")
-        try:
-            return get_peft_model(model, _lora(settings), autocast_adapter_dtype=False)
-        except ValueError as refusal:
-            raise BadRequest(f"targets = '{settings.targets}' for '{settings.model}': {_first_line(refusal)}") from None
-
-
-def _saved_bytes(model: Any, settings: Finetuning) -> int:
-    """What autograd would keep for the backward pass of one batch, without checkpointing and without the head.
-
-    On `meta` attention takes the plain way, which keeps its scores. The kernels of CPU and GPU do not; nor does this.
-    """
-    rows, length = settings.batch_size, settings.max_length
-    scores = rows * model.config.get_text_config().num_attention_heads * length * length
-    own = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own and not (tensor.shape[-2:] == (length, length) and tensor.numel() == scores):
-            kept[storage._cdata] = storage
-        return tensor
-
-    model.train()
-    ids = torch.zeros((rows, length), dtype=torch.int64, device="meta")
-    mask = torch.ones((rows, 1, length, length), dtype=torch.bool, device="meta")
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        states = model.get_base_model().base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-    del states
-    return sum(storage.nbytes() for storage in kept.values())
-
-
-def _savings(settings: Finetuning) -> Iterator[dict[str, Any]]:
-    """Changes that save memory, the harmless first."""
-    if not settings.gradient_checkpointing:
-        yield {"gradient_checkpointing": True}
-    batch, accumulation = settings.batch_size, settings.accumulation
-    while batch > 1 and batch % 2 == 0:
-        batch, accumulation = batch // 2, accumulation * 2
-        yield {"batch_size": batch, "accumulation": accumulation}
-    if settings.quantisation != "nf4":
-        yield {"quantisation": "nf4"}
-    length = settings.max_length
-    while length > 128:
-        length //= 2
-        yield {"max_length": length}
 
 
 def _left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -737,13 +486,9 @@ def _refusals(model: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         if Path(model).is_dir():
-            raise BadRequest(f"the folder {model} holds no whole model: {_first_line(error)}") from None
+            raise BadRequest(f"the folder {model} holds no whole model: {first_line(error)}") from None
         raise BadRequest(
-            f"'{model}' is no folder here and could not be had from the Hugging Face hub ({_first_line(error)}): give "
+            f"'{model}' is no folder here and could not be had from the Hugging Face hub ({first_line(error)}): give "
             f"the path of a folder that save_pretrained wrote, or run `hf download {model}` where there is hub access "
             "and copy its cache (HF_HOME)"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")

@@ -1,0 +1,130 @@
+"""How a language model is fine-tuned: the settings, and those of the papers by name."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from labkit.errors import BadRequest, unknown
+from labkit.learn import chat
+
+QUANTISATIONS = ("nf4", "int8", "none")
+
+
+_SHARES = ("dropout", "warmup_ratio")
+
+
+_MAY_BE_ZERO = (*_SHARES, "weight_decay", "seed")
+
+
+SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What a fine-tuning run depends on, besides its examples. Defaults: QLoRA's for 7B models (Table 9).
+
+    Attributes:
+        model: A Hugging Face id, or the path of a folder that `save_pretrained` wrote.
+        revision: The commit of a hub model.
+        quantisation: `nf4` (4 bits), `int8`, or `none` (16 bits on a GPU, 32 on a CPU).
+        double_quantisation: With `nf4`: the quantisation constants are quantised, too.
+        rank, alpha, dropout, targets: LoRA's; `targets` is `all-linear` or module names, comma-separated.
+        learning_rate, schedule, warmup_ratio, weight_decay, max_grad_norm: AdamW's.
+        batch_size: Rows in one pass on one device; a row is an example, or several when packing.
+        accumulation: Passes in one step.
+        epochs, steps: How long; exactly one of them.
+        max_length: Tokens of the longest row.
+        overlong: Whether longer examples are refused or dropped.
+        packing: Several examples in a row; they do not see one another.
+        gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+        template: One of `chat.TEMPLATES`; None: the tokenizer's own, else `alpaca`.
+        save_every: Steps between checkpoints.
+
+    Raises:
+        BadRequest: for a value out of range.
+    """
+
+    model: str
+    revision: str | None = None
+    quantisation: Literal["nf4", "int8", "none"] = "nf4"
+    double_quantisation: bool = True
+    rank: int = 64
+    alpha: float = 16
+    dropout: float = 0.1
+    targets: str = "all-linear"
+    learning_rate: float = 2e-4
+    schedule: str = "constant"
+    warmup_ratio: float = 0.0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 0.3
+    batch_size: int = 16
+    accumulation: int = 1
+    epochs: float | None = None
+    steps: int | None = None
+    max_length: int = 512
+    overlong: Literal["refuse", "drop"] = "refuse"
+    packing: bool = False
+    gradient_checkpointing: bool = True
+    template: str | None = None
+    save_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("quantisation", QUANTISATIONS),
+            ("schedule", SCHEDULES),
+            ("overlong", ("refuse", "drop")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise unknown(name, str(getattr(self, name)), allowed)
+        if (self.epochs is None) == (self.steps is None):
+            raise BadRequest(f"epochs = {self.epochs} and steps = {self.steps}: give exactly one of the two")
+        if self.template is not None and self.template not in chat.TEMPLATES:
+            raise unknown("template", str(self.template), chat.TEMPLATES)
+        for name, kind in self.__annotations__.items():
+            value, zero, share = getattr(self, name), name in _MAY_BE_ZERO, name in _SHARES
+            if kind is bool and not isinstance(value, bool):
+                raise BadRequest(f"{name} = {value!r} is neither true nor false")
+            whole = kind in (int, int | None)
+            if not (whole or kind in (float, float | None)) or (value is None and kind not in (int, float)):
+                continue
+            fits = type(value) in ((int,) if whole else (int, float)) and math.isfinite(value)
+            if not fits or value < 0 or (value == 0 and not zero) or (value >= 1 and share):
+                limit = ("of at least 0" if zero else "above 0") + " and below 1" * share
+                raise BadRequest(f"{name} = {value!r} is not a {'whole ' * whole}number {limit}")
+
+
+# Hyper-parameters by name. What a paper does not state stays at the default above.
+PRESETS: dict[str, dict[str, Any]] = {
+    # QLoRA, arXiv 2305.14314, Table 9, 7B on Alpaca-sized sets
+    "default": {"epochs": 1},
+    # Code mixing, arXiv 2410.04717, Tables 1 and 2
+    "code_mixing": {"learning_rate": 1e-5, "batch_size": 4, "epochs": 3, "quantisation": "int8", "max_length": 768},
+    # Encrypted rewriting, arXiv 2402.10891, Fig. 5
+    "encrypted_rewriting": {
+        "rank": 512,
+        "alpha": 1024,
+        "learning_rate": 1e-5,
+        "batch_size": 64,
+        "quantisation": "int8",
+        "steps": 2000,
+    },
+}
+
+
+def settings(model: str, preset: str = "default", /, **changes: Any) -> Finetuning:
+    """A preset for a model, with changes; `steps` replaces a preset's `epochs`, and the other way round.
+
+    Raises:
+        BadRequest: for an unknown preset or setting, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    names = [field.name for field in fields(Finetuning)]
+    for name in changes:
+        if name not in names:
+            raise unknown("setting", name, names)
+    values = dict(PRESETS[preset])
+    if {"steps", "epochs"} & set(changes):
+        values = {name: value for name, value in values.items() if name not in ("steps", "epochs")}
+    return Finetuning(**{"model": model, **values, **changes})
