@@ -49,8 +49,8 @@ EXAMS = ("unseen", "unseen_op", "unseen_noop", "seen")
 
 Sampling = Literal["whole", "even half", "uneven half"]
 
-# The lab's own base is small: LoRA's usual regularisation, made for models a hundred thousand times its size, is off. At
-# twice the learning rate and above, some seeds forget rewriting and have not found it again when training ends.
+# The lab's own base is small: LoRA's usual regularisation, made for models of another size, is off. At twice the
+# learning rate and above, some seeds forget rewriting and have not found it again when training ends.
 OWN: dict[str, Any] = {
     "dropout": 0.0,
     "schedule": "linear",
