@@ -1,10 +1,10 @@
 """Encrypted rewriting: apply a rule x -> y, then encrypt the result; a rewriting task no pre-trained model knows.
 
 The task with which arXiv 2402.10891 (Fig. 5; also 2405.19787) fine-tunes a pre-trained model: the rule is rewriting's
-own (`labkit.instructions.rewriting`), the answer is the *encrypted* result. The papers' summary names no cipher. The
-reading here is the plainest: Caesar's, every letter of the whole result moved `shift` places on in the alphabet, round
-its end; one key for a whole study, so that rules vary and the cipher does not. A no-op is encrypted as well: its result
-is z. Alternatives are a key that each instruction names, and encrypting y alone; neither is offered.
+own (`labkit.instructions.rewriting`), the answer is the *encrypted* result. Which cipher the paper uses is not known
+here. The reading is the plainest: Caesar's, every letter of the whole result moved `shift` places on in the alphabet,
+round its end; one key for a whole study, so that rules vary and the cipher does not. A no-op is encrypted as well: its
+result is z. Alternatives are a key that each instruction names, and encrypting y alone; neither is offered.
 
 Guaranteed: all that `draw_rules` and `draw_inputs` guarantee; answers come from the rewritten input. `encrypt_plain`
 after `Rule.apply` says the same in plain Python; it is the oracle of the fast path.
@@ -49,7 +49,7 @@ def encrypt_plain(text: str, shift: int, alphabet: str) -> str:
 
 
 def encrypted_examples(task: EncryptedTask, rules: Rules, inputs: Inputs, *, words: bool = True) -> Iterator[Example]:
-    """The inputs as examples in order: in words, or in the base model's notation `x|y` (`labkit.learn.base`).
+    """The inputs as examples in order: in words, or in the base model's notation `x|y` (`labkit.studies.base_model`).
 
     In that notation the key is told nowhere: the model has to learn it from the examples.
     """
