@@ -36,10 +36,49 @@ def test_a_decline_has_no_sweet_spot_above_nothing() -> None:
     assert np.mean([spot.verdict == "lowest is best" for spot in found]) > 0.3
 
 
-@pytest.mark.parametrize("curve", [lambda x: 0.5, lambda x: 0.6 - 0.5 * max(0.0, x - 0.25)])
-def test_flat_arms_and_a_late_fall_are_no_sweet_spot(curve) -> None:
-    """The second is what a parabola alone would take for one."""
-    assert np.mean([spot.verdict == "located" for spot in verdicts(curve)]) <= 0.1
+def steps(*levels: float):
+    return lambda x: levels[DIAL.index(x)]
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        lambda x: 0.5,
+        lambda x: 0.6 - 0.5 * max(0.0, x - 0.25),
+        steps(0.3, 0.5, 0.6, 0.6, 0.6, 0.6),
+        steps(0.3, 0.36, 0.42, 0.6, 0.6, 0.6),
+    ],
+)
+def test_flat_arms_a_late_fall_and_a_plateau_are_no_sweet_spot(curve) -> None:
+    """All but the first are what a parabola alone would take for one."""
+    assert np.mean([spot.verdict == "located" for spot in verdicts(curve)]) <= 0.15
+
+
+def test_an_end_is_not_best_where_an_arm_beats_it() -> None:
+    for levels in ((0.60, 0.66, 0.62, 0.55, 0.43, 0.30), (0.30, 0.43, 0.55, 0.62, 0.66, 0.60)):
+        assert np.mean([spot.verdict.endswith("is best") for spot in verdicts(steps(*levels))]) < 0.05
+
+
+def test_one_seed_decides_nothing() -> None:
+    rng = np.random.default_rng(0)
+    assert sweet_spot(DIAL, draw(lambda x: 0.7 - 0.8 * (x - 0.3) ** 2, rng, seeds=1)).verdict == "not decided"
+
+
+def test_problems_that_all_seeds_share_are_resampled_once() -> None:
+    """Where all seeds answer alike, three of them know no more of the problems than one does."""
+    rng = np.random.default_rng(0)
+    (table,) = draw(lambda x: 0.7 - 0.4 * x, rng, seeds=1, problems=100)
+    table = np.where(rng.uniform(size=table.shape) < 0.3, 1 - table, table)
+    spans = []
+    for scores, same in (([table], False), ([table] * 3, True), ([table] * 3, False)):
+        _, lo, hi = paired_difference(scores, 5, 0, same_problems=same)
+        spans.append(hi - lo)
+    assert spans[1] == pytest.approx(spans[0], rel=0.1)
+    assert spans[2] < 0.85 * spans[0]
+
+
+def test_no_interval_has_zero_width() -> None:
+    assert paired_difference([np.ones((2, 50))] * 3, 1, 0)[1] < 0
 
 
 def test_where_nothing_is_learned_nothing_is_decided() -> None:

@@ -242,7 +242,9 @@ def generate(model: nn.Module, prompt: Tensor, answer_length: int, end: int | No
     answers = prompt.new_full((len(prompt), answer_length), -1 if end is None else end)
     sequence, going = prompt, torch.arange(len(prompt), device=prompt.device)
     for place in range(answer_length):
-        sequence = torch.cat([sequence, model(sequence[None], 1)[0].argmax(-1)], dim=1)
+        with precision(prompt.device.type):
+            logits = model(sequence[None], 1)[0]
+        sequence = torch.cat([sequence, logits.argmax(-1)], dim=1)
         answers[going, place] = sequence[:, -1]
         if end is not None:
             stay = sequence[:, -1] != end

@@ -6,8 +6,10 @@ seen.
 
 Small models, trained from scratch (`model = None`): code is small Python functions, whose unseen compositions share
 neither their wording nor their behaviour with any training function (`labkit.instructions.functions`); general is the
-other families in equal parts. All arms of a seed share the beginning of their code data and sit the same exams, so
-they are compared in pairs.
+other families in equal parts. All arms of a seed share the beginning of their code data and sit the same exams on
+unseen instructions, so they are compared in pairs. Every token is seen equally often (`passes`); general examples are
+shorter, so that an arm with more of them takes more optimiser steps and learns fewer answer tokens: both are in its
+row, and `steps` sets equal steps instead. At level 1 functions are few, and seeds share many of their unseen ones.
 
 Fine-tuned models (`model`, a Hugging Face id or folder; `qlora` scale): code, general and chain-of-thought examples in
 the paper's numbers, of three corpora or of files in their place, decontaminated against the problems; QLoRA; programs
@@ -20,7 +22,9 @@ such data could keep alive: what it can show is whether practice in following ot
 ones for code.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -51,12 +55,13 @@ EXAMS = {
     "code": "pass@1 on unseen compositions",
     "general": "accuracy on unseen general instructions",
     "seen": "accuracy on training code",
+    "own": "pass@1 on own problems",
     "humaneval": "HumanEval pass@1",
     "humaneval_plus": "HumanEval+ pass@1",
     "mbpp": "MBPP pass@1",
     "mbpp_plus": "MBPP+ pass@1",
 }
-MAIN = ("code", "humaneval", "mbpp")  # the first of them that was sat is what the sweet spot is of
+MAIN = ("code", "humaneval", "mbpp", "own")  # the first of them that was sat is what the sweet spot is of
 VERDICTS = {"located": "yes", "lowest is best": "no", "highest is best": "no", "not decided": "not decided"}
 LIMITS = sandbox.Limits(cpu_seconds=2, wall_seconds=5)
 AXES: dict[str, Any] = {
@@ -100,6 +105,7 @@ SCALES: dict[str, dict[str, Any]] = {
             *([74, 0.5, 0.5], [72.5, 1.25, 1.25], [67.5, 3.25, 3.25], [60, 7.5, 7.5]),
         ],
         "plus": ["humaneval", "mbpp"],
+        "tuning": {"overlong": "drop"},
     },
 }
 QLORA: dict[str, Any] = {  # what a model that is fine-tuned starts from, at any scale
@@ -119,7 +125,9 @@ class Params(language.LanguageParams):
     budget: list[Annotated[int, Field(ge=1, le=10**10)]] = Field(
         min_length=1, description="sizes of training sets, in tokens of questions and answers"
     )
-    general_levels: list[int] = Field(min_length=1, description="difficulties of the general families, 1 to 3")
+    general_levels: list[Literal[1, 2, 3]] = Field(
+        min_length=1, description="difficulties of the general families, 1 to 3"
+    )
     general_shares: list[Share] = Field(min_length=1, description="shares of the training tokens that are general")
     families: list[str] = Field(min_length=1, description="the general families, in equal parts")
     confirm_unsafe: bool = Field(default=False, description="run the models' programs even without bubblewrap")
@@ -143,8 +151,13 @@ class Params(language.LanguageParams):
         if not self.mixes or not (self.plus or self.problems):
             raise BadRequest(f"model = {self.model!r} needs mixes to train on, and plus or problems to be graded on")
         for mix in self.mixes:
-            if min(mix) < 0 or mix[0] <= 0 or any(1000 * part % 1 for part in mix):
+            if (
+                not all(0 <= part < math.inf and abs(1000 * part - round(1000 * part)) < 1e-6 for part in mix)
+                or not mix[0]
+            ):
                 raise BadRequest(f"the mix {list(mix)} is not of whole examples, 0 or more and some of code")
+        if own := {"model", "seed"} & set(self.tuning):
+            raise BadRequest(f"tuning sets '{min(own)}', which is a parameter of its own")
         qlora.settings(self.model, "code_mixing", **self.tuning)
         return self
 
@@ -199,23 +212,28 @@ def lesson_of(cell: Cell) -> Lesson:
         "code": language.exam(unseen, layout, runs(unseen, cell.confirm_unsafe)),
         "general": language.exam(general, layout)._replace(kinds={name: sources == name for name in cell.families}),
     }
+    data = language.encode(tasks, layout)
+    steps = cell.steps or round(cell.passes * len(tasks) / cell.batch_size) or 1
     about = {
         "size": f"{cell.budget:,} tokens",
-        "mix": f"{1 - cell.general_share:.0%} code, {cell.general_share:.0%} general",
+        "mix": f"{100 * (1 - cell.general_share):.4g}% code, {100 * cell.general_share:.4g}% general",
         "two_way": True,
+        "steps_taken": steps,
+        "answer_tokens": int((data.tokens[:, data.prompt_length :] != data.filling).sum()),
+        "sandbox": sandbox.described(sandbox.available(cell.confirm_unsafe)),
         "training_tokens": tokens,
         "training_examples": len(tasks),
         "code_examples": len(code.tasks),
         "code_instructions": len({task.instruction.key for task in code.tasks}),
     }
-    return Lesson(language.encode(tasks, layout), exams, about, round(cell.passes * len(tasks) / cell.batch_size) or 1)
+    return Lesson(data, exams, about, steps)
 
 
 def arms(cells: Sequence[Cell | TunedCell]) -> list[dict[str, Any]]:
     """What the training sets of the first seed hold, before anything is trained."""
     first = [cell for cell in cells if cell.seed == cells[0].seed]
     rows = [lesson_of(cell).about if isinstance(cell, Cell) else {"examples": cell.parts} for cell in first]
-    return [{name: value for name, value in row.items() if name != "two_way"} for row in rows]
+    return [{name: value for name, value in row.items() if name not in ("two_way", "sandbox")} for row in rows]
 
 
 def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
@@ -250,17 +268,34 @@ def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
     """Each arm's scores on every exam and, for each size of training set, where on the dial code is written best."""
     exams = [exam for exam in EXAMS if f"accuracy_{exam}" in frame]
     main = next(exam for exam in exams if exam in MAIN)
+    same = "parts" in frame  # fine-tuned models of all seeds sit the same problems
     by_arm = ["size", "general_share", "mix"]
     arms = []
     for arm, group in frame.groupby(by_arm, sort=True):
         found = {kind: symbolic.estimate(group, kind) for kind in _kinds(frame)}
         kinds = {kind: (one.mean, (one.lo, one.hi)) for kind, one in found.items()}
-        arms.append(dict(zip(by_arm, arm, strict=True)) | symbolic.estimates(group, exams) | {"kinds": kinds})
+        own = symbolic.estimates(group, exams, same)
+        arms.append(
+            dict(zip(by_arm, arm, strict=True)) | own | {"two_way": bool(group["two_way"].all()), "kinds": kinds}
+        )
     sizes = []
-    for size, of_size in frame.groupby("size"):
-        dial = of_size[of_size["two_way"]]
-        sizes.append({"size": size, **_optimum(sorted(dial["general_share"].unique()), _scores(dial, main))})
+    for size in sorted(frame["size"].unique(), key=_number):
+        dial = frame[frame["two_way"] & (frame["size"] == size)]
+        sizes.append({"size": size, **_optimum(sorted(dial["general_share"].unique()), _scores(dial, main), same)})
     return {"arms": arms, "exams": exams, "main": main, "sizes": sizes}
+
+
+def _number(size: str) -> int:
+    return int(size.split()[0].replace(",", ""))
+
+
+def _widest(summary: dict[str, Any]) -> str:
+    """The size of training set with the most arms; of several the largest."""
+    return str(max(summary["sizes"], key=lambda one: (len(one["gains"]), _number(one["size"])))["size"])
+
+
+def _curve(summary: dict[str, Any], size: str) -> list[dict[str, Any]]:
+    return [arm for arm in summary["arms"] if arm["size"] == size and arm["two_way"]]
 
 
 def _kinds(frame: "pd.DataFrame") -> list[str]:
@@ -279,78 +314,90 @@ def _scores(frame: "pd.DataFrame", exam: str) -> list[NDArray[np.float64]]:
     return tables
 
 
-def _optimum(shares: Sequence[float], scores: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
+def _optimum(shares: Sequence[float], scores: Sequence[NDArray[np.float64]], same: bool) -> dict[str, Any]:
     """The sweet spot, where there are arms enough to look for one, and what each share gains over the lowest."""
+    if not scores:  # no seed has every arm, or no arm is of two sources
+        return {"lowest": None, "gains": [], "sweet_spot": None, "paired_seeds": 0}
     gains = []
     for place in range(1, len(shares)):
-        mean, lo, hi = grade.paired_difference(scores, place, 0)
+        mean, lo, hi = grade.paired_difference(scores, place, 0, same_problems=same)
         gains.append({"general_share": shares[place], "gain": mean, "gain_ci95": [lo, hi]})
-    spot = grade.sweet_spot(shares, scores).as_dict() if len(shares) >= FEWEST else None
-    return {"lowest": shares[0], "gains": gains, "sweet_spot": spot}
+    enough = len(shares) >= FEWEST
+    spot = grade.sweet_spot(shares, scores, same_problems=same).as_dict() if enough else None
+    return {"lowest": shares[0], "gains": gains, "sweet_spot": spot, "paired_seeds": len(scores)}
 
 
 def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
     """Every exam's score against the share of general data, the largest training set."""
     from labkit import show
 
-    size = max(summary["sizes"], key=lambda one: len(one["gains"]))["size"]
-    rows = frame[frame["two_way"] & (frame["size"] == size)]
-    curve = [arm for arm in summary["arms"] if arm["size"] == size and arm["mix"] in set(rows["mix"])]
+    size = _widest(summary)
     series = [show.Series(EXAMS[e], f"accuracy_{e}", e, f"{e}_ci95") for e in summary["exams"] if e != "seen"]
     return show.growth_chart(
-        rows, curve, None, series=series, title=finding(summary), subtitle=f"Training sets of {size}", **AXES
+        frame[frame["two_way"] & (frame["size"] == size)],
+        _curve(summary, size),
+        series=series,
+        title=finding(summary),
+        subtitle=f"Training sets of {size}",
+        **AXES,
     )
 
 
 def published_chart(
     frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]
 ) -> "alt.TopLevelMixin":
-    """The paper's HumanEval scores over the same dial, beside ours."""
+    """The paper's scores of mixes of two sources over the same dial, beside ours."""
     from labkit import show
 
-    main = summary["main"]
-    theirs = [
-        record | {f"accuracy_{main}": record["humaneval"] / 100} for record in published if record["kind"] == "value"
-    ]
-    series = [show.Series(EXAMS[main], f"accuracy_{main}", main, f"{main}_ci95")]
-    title = "Ours beside the published HumanEval pass@1 of fine-tuned 7B models (diamonds)"
-    return show.growth_chart(frame, _two_way(summary, frame), None, theirs, series=series, title=title, **AXES)
-
-
-def _two_way(summary: dict[str, Any], frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    mixes = set(frame[frame["two_way"]]["mix"])
-    return [arm for arm in summary["arms"] if arm["mix"] in mixes]
+    main, size = summary["main"], _widest(summary)
+    column = main if main in BENCHMARKS else "humaneval"
+    values = [record for record in published if record["kind"] == "value" and not record["cot_k"]]
+    theirs = [record | {f"accuracy_{main}": record[column] / 100} for record in values]
+    return show.growth_chart(
+        frame[frame["two_way"] & (frame["size"] == size)],
+        _curve(summary, size),
+        None,
+        theirs,
+        series=[show.Series(EXAMS[main], f"accuracy_{main}", main, f"{main}_ci95")],
+        title=f"Ours beside the published {EXAMS[column]} of fine-tuned 7B models (diamonds)",
+        subtitle="Theirs: two models and two sizes, a share of examples"
+        + (". Ours: small models from scratch, a share of tokens" if main == "code" else ""),
+        **AXES,
+    )
 
 
 def finding(summary: dict[str, Any]) -> str:
     """What the study shows, in one sentence a size of training set, with its intervals."""
     told = []
     for one in summary["sizes"]:
-        arms = [arm for arm in summary["arms"] if arm["size"] == one["size"]]
-        none, main = min(arms, key=lambda arm: arm["general_share"]), summary["main"]
+        arms, main = _curve(summary, one["size"]), summary["main"]
+        if not arms:
+            continue
+        none = min(arms, key=lambda arm: arm["general_share"])
         begins = (
             f"{one['size']}: with {none['general_share']:.0%} general data {EXAMS[main]} is "
             f"{interval(none[main], none[f'{main}_ci95'])}"
         )
         told.append(f"{begins}; {_verdict(one)}")
-    return ". ".join(told)
+    return ". ".join(told) or "No training set is a mix of two sources, so no share of general data can be told"
 
 
 def _verdict(one: dict[str, Any]) -> str:
     """Whether there is a sweet spot, in words."""
     spot = one["sweet_spot"]
     if spot is None:
-        return f"fewer than {FEWEST} shares, so no sweet spot was looked for"
+        return f"fewer than {FEWEST} shares in every seed, so no sweet spot was looked for"
     lo, hi = spot["peak_ci95"]
     where = f"{spot['peak']:.0%} [{lo:.0%}, {hi:.0%}]"
-    gain = _signed(spot)
     if spot["verdict"] == "located":
-        return f"the sweet spot lies at {where} general data, worth {gain} at the nearest share tried"
+        return f"the sweet spot lies at {where} general data, worth {_signed(spot)} at the nearest share tried"
     if spot["verdict"] == "lowest is best":
         return f"there is no sweet spot: the smallest share of general data is best, the fit's peak is {where}"
     if spot["verdict"] == "highest is best":
         return f"there is no sweet spot within the range: the largest share is best, the fit's peak is {where}"
-    return f"no sweet spot is established: the fit's peak is {where}, where the nearest share tried gains {gain}"
+    why = " (from one seed, training noise is not known)" if spot["seeds"] == 1 else ""
+    worth = f", where the nearest share tried gains {_signed(spot)}" if spot["nearest"] > one["lowest"] else ""
+    return f"no sweet spot is established{why}: the fit's peak is {where}{worth}"
 
 
 def _signed(row: dict[str, Any]) -> str:
@@ -371,7 +418,7 @@ def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[di
             rows.append(
                 {
                     "published": record["statement"],
-                    "ours": f"{one['size']}, against {one['lowest']:.0%} general data: {ours}",
+                    "ours": f"{one['size']}, gains over the smallest share: {ours or 'none'}",
                     "agrees": agrees,
                     "source": source,
                 }
@@ -399,7 +446,7 @@ def gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "training set": one["size"],
-            "general data": f"{row['general_share']:.1%}",
+            "general data": f"{100 * row['general_share']:.4g}%",
             f"gain over {one['lowest']:.0%}, {EXAMS[summary['main']]} [95 %]": _signed(row),
         }
         for one in summary["sizes"]
@@ -445,7 +492,12 @@ def describe(row: dict[str, Any]) -> str:
 
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
-    return []
+    unsafe = params.confirm_unsafe and not sandbox.available(unsafe=True)
+    pinned = params.model is None or Path(params.model).is_dir() or "revision" in params.tuning
+    return [
+        *(["programs are run without bubblewrap: what they may touch is not contained"] * unsafe),
+        *([f"'{params.model}' is not pinned: tuning = {{'revision': COMMIT}} pins it"] * (not pinned)),
+    ]
 
 
 STUDY = Study(

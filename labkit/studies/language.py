@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class LanguageParams(ModelParams):
 
     passes: float = Field(gt=0, le=10_000, description="how often a model sees its training set")
     steps: int = Field(ge=0, le=1000000000, description="optimiser steps of a model; 0: as many as the passes take")
-    levels: list[int] = Field(min_length=1, description="difficulties 1 to 3, in equal parts")
+    levels: list[Literal[1, 2, 3]] = Field(min_length=1, description="difficulties 1 to 3, in equal parts")
     question: int = Field(ge=8, le=4096, description="the most pieces of a question; longer ones are drawn anew")
     answer: int = Field(ge=8, le=4096, description="the most pieces of an answer; longer ones are drawn anew")
 

@@ -297,19 +297,21 @@ def counts(group: "pd.DataFrame", exam: str) -> list[grade.Counts]:
     return [grade.Counts(np.array(right), np.array(asked)) for right, asked in zip(*columns, strict=True)]
 
 
-def estimate(group: "pd.DataFrame", exam: str) -> grade.Estimate:
+def estimate(group: "pd.DataFrame", exam: str, same_rules: bool = False) -> grade.Estimate:
     """The mean accuracy of some models that differ by seed, with its 95 % interval.
 
     Seeds are resampled and, within a seed, instructions; see `labkit.grade.seed_cluster_bootstrap` for what it assumes.
     """
-    return grade.seed_cluster_bootstrap(counts(group, exam))
+    return grade.seed_cluster_bootstrap(counts(group, exam), same_rules=same_rules)
 
 
-def estimates(group: "pd.DataFrame", exams: Sequence[str] = ("unseen", "seen")) -> dict[str, Any]:
+def estimates(
+    group: "pd.DataFrame", exams: Sequence[str] = ("unseen", "seen"), same_rules: bool = False
+) -> dict[str, Any]:
     """What a table says of some models that differ by seed: for each exam `<exam>` (mean) and `<exam>_ci95`."""
     row: dict[str, Any] = {}
     for exam in exams:
-        found = estimate(group, exam)
+        found = estimate(group, exam, same_rules)
         row |= {exam: found.mean, f"{exam}_ci95": [found.lo, found.hi], "interval_over": found.over}
     return row | {"seeds": len(group), "not_learned": int((~group["learned"]).sum())}
 

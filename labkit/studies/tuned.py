@@ -1,9 +1,12 @@
 """What the studies share that fine-tune a Hugging Face model: one run, resumed where a killed one stopped, and kept."""
 
+import gc
 import math
 import shutil
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import torch
 
 from labkit.instructions import Example
 from labkit.lab import Record, write_text
@@ -48,6 +51,9 @@ def tune(examples: Sequence[Example], settings: qlora.Finetuning, record: Record
         "peak_bytes": done.peak,
         "loss": done.loss if math.isfinite(done.loss) else None,
     }
+    gc.collect()  # the trainer and its model are gone before the next one comes
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     tuned = Tuned(*qlora.load(record.lasting), about)
     shutil.copytree(record.lasting / "adapter", record.folder / "adapter")
     return tuned

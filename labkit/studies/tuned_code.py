@@ -1,12 +1,15 @@
 """Code mixing of fine-tuned models: a mixture of real data, QLoRA, and programs for HumanEval and MBPP.
 
 The other half of `labkit.studies.code_mixing`, which says what is studied. A cell's training set is decontaminated
-against its own problems; its programs are written greedily, one a problem.
+against its own problems; its programs are written greedily, one a problem. A source that cannot give what a mix asks of
+it is refused, so that arms of one size are of one size; examples longer than `max_length` are dropped where `overlong`
+says so, and counted (`dropped`). The hub's model is the commit that `tuning` names as `revision`, else its newest.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,8 +18,8 @@ import torch
 
 from labkit import learn
 from labkit.design.mixture import Mixture, compose, digest
-from labkit.errors import BadRequest
-from labkit.grade import code_eval, plus
+from labkit.errors import BadRequest, unknown
+from labkit.grade import code_eval, plus, sandbox
 from labkit.instructions import CORPORA, Example
 from labkit.lab import Point, Record, write_json
 from labkit.learn import qlora
@@ -36,27 +39,35 @@ class TunedCell(Point):
     version: Literal[1] = 1
     precision: str
     seed: int
+    evalplus: str
     parts: tuple[int, int, int]
     corpora: tuple[str, str, str]
     settings: dict[str, Any]
     plus: tuple[str, ...]
     problems: tuple[str, ...]
-    digests: tuple[str, ...]
+    digests: dict[str, str]
     new_tokens: int
     confirm_unsafe: bool
 
 
 def points(params: "Params", model: str) -> list[TunedCell]:
     """A cell for each mix and seed; seeds outermost."""
-    files = [path for entry in params.corpora if (path := _source(entry).get("path"))] + params.problems
+    sources = [_source(entry) for entry in params.corpora]
+    files = [source["path"] for source in sources if "path" in source] + params.problems
     if missing := [name for name in files if not Path(name).exists()]:
         raise BadRequest(f"{missing[0]} is neither a corpus ({', '.join(CORPORA)}) nor a file")
-    for problems in params.problems:
-        code_eval.load_problems(Path(problems))
+    sets = [*params.plus, *(_exam(code_eval.load_problems(Path(problems))) for problems in params.problems)]
+    if twice := [name for name in sets if sets.count(name) > 1]:
+        raise BadRequest(f"plus and problems hold '{twice[0]}' twice: each set of problems is graded once")
+    files += [str(plus.find(name)) for name in params.plus]
+    qlora.load_config(model, params.tuning.get("revision"))
+    digests = {name: digest(Path(name)) for name in [*files, *([model] if Path(model).is_dir() else [])]}
+    digests |= {c: CORPORA[c].revision for source in sources if (c := source.get("corpus")) and "path" not in source}
     shared = params.model_dump(include={"corpora", "plus", "problems", "new_tokens", "confirm_unsafe"})
     shared |= {
         "precision": learn.precision_name(learn.best_device()),
-        "digests": [digest(Path(name)) for name in files],
+        "digests": digests,
+        "evalplus": version("evalplus") if params.plus else "",
     }
     return [
         TunedCell.model_validate(
@@ -75,6 +86,8 @@ def points(params: "Params", model: str) -> list[TunedCell]:
 def _source(entry: str) -> dict[str, str]:
     """A corpus of the hub, a file, or `corpus=file`, its local copy."""
     corpus, equals, path = entry.partition("=")
+    if equals and corpus not in CORPORA:
+        raise unknown("corpus", corpus, CORPORA)
     where = {"path": str(Path(path if equals else entry).resolve())}
     return {"corpus": entry} if entry in CORPORA else {"corpus": corpus, **where} if equals else where
 
@@ -95,6 +108,9 @@ def measure(cell: TunedCell, record: Record) -> dict[str, Any]:
     """Fine-tune one model on its mixture, let it write a program for each problem, and run these."""
     mixed = compose(mixture_of(cell))
     write_json(record.folder / "manifest.json", mixed.manifest)
+    for source in mixed.manifest["sources"]:
+        if source["examples"] < source["asked"]:
+            raise BadRequest(f"'{source['source']}' has {source['examples']} examples to give, not {source['asked']}")
     tuned = tune(mixed.examples, qlora.Finetuning(**cell.settings), record)
     general = sum(cell.parts[1:])
     row = tuned.about | {
@@ -104,6 +120,7 @@ def measure(cell: TunedCell, record: Record) -> dict[str, Any]:
         "general_share": general / sum(cell.parts),
         "contaminated": mixed.manifest["contaminated"]["pairs"],
         "learned": tuned.about["loss"] is not None,
+        "sandbox": sandbox.described(sandbox.available(cell.confirm_unsafe)),
     }
     for name in cell.plus:
         path = plus.find(name)
@@ -119,10 +136,15 @@ def measure(cell: TunedCell, record: Record) -> dict[str, Any]:
         found = code_eval.evaluate(
             problems, _written(problems, tuned, cell, record), unsafe=cell.confirm_unsafe, workers=1
         )
-        name = "mbpp" if any(problem.request for problem in problems.values()) else "humaneval"
+        name = _exam(problems)
         row |= _solved(name, [all(v["outcome"] == "passed" for v in one) for one in found["problems"].values()])
         row |= {f"{name}_outcome_{kind}": count for kind, count in found["outcomes"].items()}
     return row
+
+
+def _exam(problems: Mapping[str, code_eval.Problem]) -> str:
+    """Which exam a file of problems is, by their ids: `humaneval`, `mbpp`, or somebody's `own`."""
+    return {"HumanEval": "humaneval", "Mbpp": "mbpp"}.get(next(iter(problems)).partition("/")[0], "own")
 
 
 def _written(
