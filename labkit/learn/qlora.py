@@ -16,6 +16,7 @@ papers' learning rate, 1e-5, is lost on three of four weights of the matrix A be
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -92,6 +93,15 @@ class Finetuned:
     peak: int | None
 
 
+@contextmanager
+def _without_future_warnings() -> Iterator[None]:
+    """transformers warns of names that its version 6 will drop; older ones know no others."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+@_without_future_warnings()
 def finetune(
     examples: Sequence[Example],
     settings: Finetuning,
