@@ -506,7 +506,7 @@ STUDY = Study(
     paper="Zhang, Wang and Charton 2024: arXiv 2410.04717 (section 4, Tables 1 and 2)",
     minutes={
         "smoke": "under 1 minute",
-        "laptop": "8 to 12 minutes on two cores (estimated)",
+        "laptop": "10 to 12 minutes on two cores",
         "qlora": "days of a GPU (estimated, not run)",
     },
     scales=SCALES,
