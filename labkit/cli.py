@@ -237,16 +237,22 @@ def show_results(
 @app.command("ask")
 def ask_model(
     where: Annotated[str, typer.Argument(metavar="POINT_OR_DIR", help="a point's address, or a folder with a model")],
-    rule: Annotated[str, typer.Option(help="'x -> y'")],
-    text: Annotated[str, typer.Option("--input", help="the input z")],
+    rule: Annotated[str | None, typer.Option(help="'x -> y', to a model of rewriting")] = None,
+    text: Annotated[str, typer.Option("--input", help="the input z, or what the instruction is about")] = "",
+    instruction: Annotated[str | None, typer.Option(help="in words, to a model that reads text")] = None,
 ) -> None:
-    """What a trained model answers, beside the oracle."""
+    """What a trained model answers, beside the oracle where it is asked a rule."""
     from labkit import learn
     from labkit.instructions import Rule
     from labkit.lab import Store
 
     folder = Path(where) if Path(where).is_dir() else Store.default().find(where)
-    answer = learn.ask(learn.load(folder), Rule.parse(rule), text)
+    if (rule is None) == (instruction is None):
+        raise BadRequest("ask a model of rewriting with --rule and --input, a model that reads text with --instruction")
+    if instruction is not None:
+        print(learn.load(folder).answer((f"{instruction}\n{text}" if text else instruction,)))
+        return
+    answer = learn.ask(learn.load(folder), Rule.parse(rule or ""), text)
     print(f"model   {answer.answer}\noracle  {answer.oracle}\n{'right' if answer.correct else 'wrong'}")
 
 

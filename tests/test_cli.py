@@ -131,6 +131,8 @@ def test_a_trained_model_can_be_asked(run: tuple[Path, Path, subprocess.Complete
     for rule, text in (("abc", "aaabcaaa"), ("abc -> xyz", "AAAAAAAA"), ("abcd -> xyz", "aaabcaaa")):
         assert labkit("ask", folder.name, "--rule", rule, "--input", text, **store).returncode == 2
     assert labkit("ask", "nowhere", "--rule", "abc -> xyz", "--input", "aaabcaaa", **store).returncode == 2
+    assert labkit("ask", folder.name, **store).returncode == 2
+    assert "a question of 1 parts" in labkit("ask", folder.name, "--instruction", "sort it", **store).stderr
 
 
 @pytest.mark.slow

@@ -53,6 +53,8 @@ def test_a_small_model_learns_answers_of_different_lengths_and_says_where_they_e
     learner = learn.Learner(model, "fast", model.shape, LAYOUT)
     learn.save(tmp_path, learner)
     assert [learn.load(tmp_path).answer((question,)) for question in QUESTIONS] == ANSWERS
+    with pytest.raises(BadRequest, match="reads one text"):
+        learn.load(tmp_path).answer(("ab", "cd", "abab"))
 
 
 def test_the_filling_is_not_learned() -> None:

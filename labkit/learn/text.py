@@ -108,8 +108,9 @@ class TextLayout:
 
     def prompt(self, question: Sequence[str]) -> Tokens:
         """The tokens before the answer of one question (a single part), int16 [1, T - answer]; raises as `encode`."""
-        (text,) = question
-        return self._prompt(text)[None]
+        if len(question) != 1:
+            raise BadRequest(f"a question of {len(question)} parts; this model reads one text")
+        return self._prompt(question[0])[None]
 
     def text(self, tokens: Sequence[int]) -> str:
         """What some answer tokens spell, up to the end mark."""
