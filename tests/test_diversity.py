@@ -81,7 +81,7 @@ def test_scale_is_no_part_of_a_point() -> None:
 
 def test_exams_share_nothing_with_training() -> None:
     cell = STUDY.points(STUDY.resolve({"n_instructions": [500], "seeds": [3]}))[0]
-    data, exams, _ = lesson_of(cell)
+    data, exams, *_ = lesson_of(cell)
     p = cell.pattern_length
     halves = lambda tokens: {bytes(row) for row in np.concatenate([tokens[:, :p], tokens[:, p + 1 : 2 * p + 1]])}  # noqa: E731
     assert not halves(data.tokens) & halves(exams["unseen"].data.tokens)

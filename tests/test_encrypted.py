@@ -208,7 +208,7 @@ def test_the_study_runs_end_to_end_and_goes_on_where_it_was(own_store: Path) -> 
         assert sum(row["unseen_op_asked"]) + sum(row["unseen_noop_asked"]) == sum(row["unseen_asked"]) == row["n_test"]
         assert [log["step"] for log in store.log(STUDY.name, row["address"])] == list(range(1, row["steps"] + 1))
         folder = store.points_folder(STUDY.name) / row["address"]
-        assert (folder / "finetuning" / "adapter" / "adapter_config.json").exists()
+        assert (folder / "adapter" / "adapter_config.json").exists()
         assert "=⟦" in (folder / "finetuning.txt").read_text()
     summary = STUDY.summarise(frame)
     published = show.published(STUDY.name)

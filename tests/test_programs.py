@@ -198,7 +198,7 @@ def test_three_dials_meet_in_a_centre() -> None:
 
 def test_exams_share_nothing_with_training_and_answers_are_right() -> None:
     for cell in STUDY.points(STUDY.resolve(QUICK)):
-        data, exams, _ = lesson(cell)
+        data, exams, *_ = lesson(cell)
         assert len(data.tokens) == cell.budget
         width, p = 2 * cell.pattern_length * cell.rules, cell.pattern_length
         sides = [{bytes(side) for side in of.tokens[:, :width].reshape(-1, p)} for of in (data, exams["unseen"].data)]
