@@ -109,6 +109,7 @@ def run_study(
 
     study = studies.find(name)
     params = resolve(study, scale, settings)
+    study.points(params)  # what it refuses is refused before a notebook starts
     store = lab.Store.default()
     store.check(study.name)
     chosen = params.model_dump(mode="json")
@@ -267,11 +268,13 @@ def finetune_model(
     """Fine-tune a language model by LoRA on a base in 4 bits (QLoRA), 8 or 16."""
     from labkit import studies
     from labkit.instructions.corpora import read
+    from labkit.lab import ensure_writable
     from labkit.learn import qlora
 
     given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
     if "model" in given:
         raise BadRequest("the model is set by --model, not by --set")
+    ensure_writable(out)
     done = qlora.finetune(list(read(data)), qlora.settings(model, preset, **given), out)
     print(f"{done.steps} steps in {done.seconds:.0f} s, final loss {done.loss:.4f}\nadapter {done.adapter}")
 
@@ -283,10 +286,11 @@ def pretrain_base(
 ) -> None:
     """Pre-train the small base model of the fine-tuning studies on plain rewriting; print its card."""
     from labkit import studies
-    from labkit.lab import Store
+    from labkit.lab import Store, ensure_writable
     from labkit.studies.base_model import base_of, pretrain_into
 
     given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
+    ensure_writable(out.parent)
     print(pretrain_into(base_of(given), out, Store.default()), end="")
 
 
@@ -319,7 +323,11 @@ def mix_sources(
 ) -> None:
     """Compose a training set from real instruction data, under an exact budget."""
     from labkit.design import mixture
+    from labkit.lab import ensure_writable
 
+    mixture.Mixture.load(spec)
+    if not out.is_file():
+        ensure_writable(out)
     manifest = mixture.mix(spec, out)
     columns = ("source", "asked", "examples", "tokens", "epochs", "bad", "contaminated", "duplicates")
     print_table([{c: row[c] for c in columns} | {"bad": sum(row["bad"].values())} for row in manifest["sources"]])
@@ -348,11 +356,17 @@ def evaluate_code(
     """Run a model's programs against their tests in a sandbox: pass@k and every outcome."""
     from labkit.grade import code_eval
     from labkit.grade import plus as evalplus
+    from labkit.lab import ensure_writable
 
     sizes = [int(text) if text.strip().isdigit() else 0 for text in k.split(",")]
     if 0 in sizes:
         raise BadRequest(f"--k takes whole numbers from 1, separated by commas, not '{k}'")
+    if not samples.is_file():
+        raise BadRequest(f"no file {samples}")
     out = out or samples.with_suffix(".results.json")
+    if out.is_dir() or out.resolve() in {path.resolve() for path in (samples, problems) if path}:
+        raise BadRequest(f"--out {out} is a folder or one of the files given: name another file")
+    ensure_writable(out.parent)
     partial = out.with_name(out.name + ".partial")
     try:
         if plus:

@@ -338,13 +338,13 @@ ONE = {"path": "a.jsonl", "weight": 1.0}
         ({"sources": [ONE, ONE], "examples": 5}, "the weights sum to 2, not to 1"),
         ({"sources": [ONE | {"weight": -1}], "examples": 5}, r"sources\.0\.weight = -1"),
         ({"sources": [ONE], "examples": True}, "examples = True"),
-        ({"sources": [ONE], "examples": 5, "shuffle": 1}, "shuffle = 1: Extra inputs"),
+        ({"sources": [ONE], "examples": 5, "shuffle": 1}, "unknown field of the mixture"),
         ({"sources": [{"weight": 1}], "examples": 5}, "a source needs a corpus or a path"),
         ({"sources": [{"weight": 1, "corpus": "code_alpaca"}], "examples": 5}, "`decontaminate` must name the test"),
         ({"sources": [ONE], "examples": 5, "decontaminate": ["none.jsonl"]}, "none.jsonl does not exist"),
         ({"sources": [ONE | {"corpus": "alpacca"}], "examples": 5}, "did you mean 'alpaca'"),
         ({"sources": [ONE], "tokens": 3}, "holds no example"),
-        ([], "valid dictionary"),
+        ([], "is no mapping"),
     ],
 )
 def test_bad_specs_are_one_sentence_and_write_nothing(plan: Any, says: str, tmp_path: Path) -> None:

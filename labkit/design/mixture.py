@@ -33,7 +33,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labkit.design.decontamination import DEFAULT_N, Decontaminator
-from labkit.errors import BadRequest
+from labkit.errors import BadRequest, unknown
 from labkit.instructions import Example
 from labkit.instructions.corpora import CORPORA, OnBad, Reader, read
 
@@ -109,7 +109,12 @@ class Mixture(BaseModel):
             BadRequest: for a missing or broken file, an unknown key, or a value that does not fit.
         """
         try:
-            return cls.model_validate(yaml.safe_load(Path(path).read_text("utf-8")))
+            spec = yaml.safe_load(Path(path).read_text("utf-8"))
+            if not isinstance(spec, dict):
+                raise BadRequest(f"{path} is no mapping: a mixture names {', '.join(cls.model_fields)}")
+            if odd := [name for name in spec if name not in cls.model_fields]:
+                raise unknown(f"field of the mixture {path}", str(odd[0]), cls.model_fields)
+            return cls.model_validate(spec)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise BadRequest(f"{path} cannot be read: {' '.join(str(error).split())}") from None
         except ValidationError as error:

@@ -3,7 +3,7 @@
 from labkit.lab.execute import RUN_FILES, RunFailed, check_out, execute, run_folder
 from labkit.lab.progress import Progress
 from labkit.lab.provenance import provenance
-from labkit.lab.store import Measure, MeasureMany, Point, Record, Row, Store, write_json, write_text
+from labkit.lab.store import Measure, MeasureMany, Point, Record, Row, Store, ensure_writable, write_json, write_text
 from labkit.lab.sweep import (
     Outcome,
     SweepFailed,
@@ -33,6 +33,7 @@ __all__ = [
     "cores",
     "default_fleet",
     "default_jobs",
+    "ensure_writable",
     "execute",
     "fleets",
     "provenance",

@@ -445,8 +445,13 @@ def _fingerprint(examples: Sequence[Example], settings: Finetuning) -> dict[str,
 def _check_folder(folder: Path, wanted: dict[str, Any]) -> None:
     """Refuse a folder that holds another run."""
     path = folder / "settings.json"
+    if not path.exists() and folder.exists() and any(folder.iterdir()):
+        raise BadRequest(f"{folder} holds something other than a fine-tuning run: name a new folder")
     if path.exists():
-        found = json.loads(path.read_text("utf-8"))
+        try:
+            found = {"settings": {}, "sha256": ""} | json.loads(path.read_text("utf-8"))
+        except (ValueError, TypeError):
+            raise BadRequest(f"{path} is damaged, or not of a fine-tuning run: name a new folder") from None
         differing = [name for name in wanted["settings"] if found["settings"].get(name) != wanted["settings"][name]]
         if found["sha256"] != wanted["sha256"]:
             differing.append("examples")

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from labkit import grade
 from labkit.errors import BadRequest, unknown
@@ -140,6 +140,17 @@ class Params(language.LanguageParams):
     plus: list[Literal["humaneval", "mbpp"]] = Field(description="sets that EvalPlus grades, with its added tests")
     problems: list[str] = Field(description="files of HumanEval- or MBPP-shaped problems to grade in the sandbox")
     new_tokens: int = Field(ge=1, le=100000, description="the longest program a fine-tuned model may write, in tokens")
+
+    @field_validator("model", "problems", "corpora", mode="after")
+    @classmethod
+    def _files_by_their_whole_path(cls, value: Any) -> Any:
+        """A notebook runs in another folder than the command that names a file."""
+        whole = lambda one: str(Path(one).resolve()) if Path(one).exists() else one  # noqa: E731
+        if isinstance(value, str):
+            return whole(value)
+        parts = [one.rpartition("=") for one in value or ()]
+        found = [f"{corpus}{equals}{whole(path)}" for corpus, equals, path in parts]
+        return type(value)(found) if value is not None else None
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
@@ -387,6 +398,8 @@ def _verdict(one: dict[str, Any]) -> str:
     spot = one["sweet_spot"]
     if spot is None:
         return f"fewer than {FEWEST} shares in every seed, so no sweet spot was looked for"
+    if spot["nearest"] == one["lowest"] and all(gain["gain"] == 0 for gain in one["gains"]):
+        return "no sweet spot is established: all arms score alike"
     lo, hi = spot["peak_ci95"]
     where = f"{spot['peak']:.0%} [{lo:.0%}, {hi:.0%}]"
     if spot["verdict"] == "located":
