@@ -17,10 +17,8 @@ SHRUNK: dict[str, dict[str, Any]] = {  # what is cut is the number of examples a
     "markov_programs": {"n_programs": [100], "n_beside": [100], "budget": 2000, "test_programs": 20, "n_test": 20},
     "input_variety": {**RULES, "n_instructions": [200], "variety": [[1, 5, 10, 15, 20]]},
 }
-HUB = {"code_mixing", "encrypted_rewriting"}  # they fine-tune a model of the hub: their own tests take a local one
-    "code_mixing",
-    "encrypted_rewriting",
-}  # starts from a model of the hub: tests/test_encrypted.py takes a local one in its place
+# They start from a model of the hub; tests of their own take a local one in its place.
+HUB = {"code_mixing", "encrypted_rewriting"}
 
 
 def test_no_study_is_left_out() -> None:
