@@ -190,7 +190,7 @@ def points(params: Params) -> Sequence[Cell | TunedCell]:
     if params.model is not None:
         return tuned_code.points(params, params.model)
     dials = [
-        {"budget": budget, "general_share": share, "seed": seed, "vocabulary": language.vocabulary_digest()}
+        {"budget": budget, "general_share": share, "seed": seed, **language.reading()}
         for seed in params.seeds
         for budget in params.budget
         for share in sorted(params.general_shares)

@@ -24,9 +24,10 @@ from labkit.instructions.functions import FUNCTIONS
 from labkit.studies.symbolic import MODEL, Exam, ModelCell, ModelParams
 
 FAMILIES: dict[str, Family] = {**GENERAL, FUNCTIONS.name: FUNCTIONS}
+QUESTION, ANSWER = 40, 48  # the most pieces of each; longer tasks are passed over
 SAMPLE, AT_LEAST = 150, 8  # tasks of each family and level that the vocabulary is made from; a piece's fewest texts
 
-SMALL: dict[str, Any] = {**MODEL, "question": 40, "answer": 48, "levels": [1, 2, 3], "steps": 0}
+SMALL: dict[str, Any] = {**MODEL, "levels": [1, 2, 3], "steps": 0}
 
 
 class LanguageParams(ModelParams):
@@ -35,8 +36,6 @@ class LanguageParams(ModelParams):
     passes: float = Field(gt=0, le=10_000, description="how often a model sees its training set")
     steps: int = Field(ge=0, le=1000000000, description="optimiser steps of a model; 0: as many as the passes take")
     levels: list[Literal[1, 2, 3]] = Field(min_length=1, description="difficulties 1 to 3, in equal parts")
-    question: int = Field(ge=8, le=4096, description="the most pieces of a question; longer ones are drawn anew")
-    answer: int = Field(ge=8, le=4096, description="the most pieces of an answer; longer ones are drawn anew")
 
 
 class LanguageCell(ModelCell):
@@ -61,9 +60,10 @@ def vocabulary() -> tuple[str, ...]:
     return learn.pieces((text for task in tasks for text in (question_of(task), task.example.output)), AT_LEAST)
 
 
-def vocabulary_digest() -> str:
-    """A name for the vocabulary that changes with it."""
-    return sha256("\0".join(vocabulary()).encode()).hexdigest()[:12]
+def reading() -> dict[str, Any]:
+    """How a cell's model reads: the most pieces of questions and answers, and a name of the vocabulary."""
+    digest = sha256("\0".join(vocabulary()).encode()).hexdigest()[:12]
+    return {"question": QUESTION, "answer": ANSWER, "vocabulary": digest}
 
 
 def question_of(task: Task) -> str:
