@@ -10,7 +10,7 @@ Every source carries its oracle, so that answers are computed and not stored. No
     encrypted   rewriting whose result is encrypted
     equations   equational rules inside expression trees, judged up to algebra
     family      instruction families: what one is, and how tasks are drawn from it
-    families    ten general families, from sorting to deduction
+    families    ten general families: `list_families` work on what is given, `fact_families` draw a conclusion
     functions   small Python functions, told apart by what they return
     corpora     real instruction data: named corpora and local files, as a stream
 """

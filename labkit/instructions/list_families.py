@@ -1,0 +1,263 @@
+"""Families that work on what is given: strings and lists are rewritten, sorted, counted, edited, formatted.
+
+See `labkit.instructions.families` for what they guarantee.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from labkit.instructions.steps import (
+    CONSONANTS,
+    LETTERS,
+    MARKS,
+    ORDERS,
+    ORDINALS,
+    TEST_NAMES,
+    TESTS,
+    WORDS,
+    Input,
+    Kind,
+    Pool,
+    Rule,
+    Step,
+    StepFamily,
+    Values,
+    draw_distinct,
+    draw_items,
+    draw_string,
+    draw_tests,
+    step_of,
+)
+
+# Rewriting
+
+
+def _replace(text: str, which: str, x: str, y: str) -> str:
+    if which == "every":
+        return text.replace(x, y)
+    before, found, after = text.partition(x) if which == "first" else text.rpartition(x)
+    return before + (y if found else "") + after
+
+
+def _rewrite(low: int, high: int) -> Step:
+    return step_of(
+        '[replace the {0} "{1}" by "{2}"|change the {0} "{1}" to "{2}"|turn the {0} "{1}" into "{2}"|'
+        'put "{2}" in place of the {0} "{1}"|write "{2}" for the {0} "{1}"]',
+        _replace,
+        ("first", "last", "every"),
+        draw_string(low, high),
+        draw_string(high, high + 1),
+    )
+
+
+def _planted(rng: Random, level: int, steps: list[Values]) -> str:
+    """Random letters that hold the left side of each rule, mostly twice."""
+    parts = [x for _, x, _ in steps for _ in range(rng.choice((1, 2, 2)))]
+    parts += rng.choices(CONSONANTS, k=max(2, (7, 10, 13)[level - 1] - len("".join(parts))))
+    rng.shuffle(parts)
+    return "".join(parts)
+
+
+def _rewriting(level: int, *steps: Step) -> Kind:
+    return Kind((level,), tuple((step,) for step in steps), _planted, str, str)
+
+
+# Sorting
+
+
+def _sort(noun: str) -> Step:
+    return step_of(
+        f"<sort> {noun} by {{0}}, {{1}}",
+        lambda items, order, way: sorted(items, key=order, reverse=way == "descending"),
+        ORDERS[noun],
+        ("ascending", "descending"),
+    )
+
+
+def _filter(noun: str) -> Step:
+    return step_of(
+        f"<keep> {noun} that {{0}}",
+        lambda items, test: [item for item in items if test(item)],
+        TESTS[noun],
+    )
+
+
+def _only(items: list[str], ordinal: str) -> list[str]:
+    place = ORDINALS.index(ordinal)
+    return items[place : place + 1]
+
+
+def _without(items: list[str], ordinal: str) -> list[str]:
+    place = ORDINALS.index(ordinal)
+    return items[:place] + items[place + 1 :]
+
+
+TAKE = (
+    step_of("<keep> the first {0}", lambda items, n: items[:n], (2, 3, 4)),
+    step_of("<keep> the last {0}", lambda items, n: items[-n:], (2, 3, 4)),
+    step_of("<drop> the {0}", _without, ORDINALS[:4]),
+    step_of("<keep> only the {0}", _only, ORDINALS[:3]),
+)
+LETTER_SORT = step_of(
+    "<sort> the letters by the order {0}",
+    lambda letters, order: sorted(letters, key=order.split().index),
+    lambda rng, level: " ".join(rng.sample(LETTERS[:8], 4)),
+)
+
+
+def _listed(noun: str) -> Input:
+    """Items, more at higher levels, of which about half meet the tests."""
+
+    def draw(rng: Random, level: int, steps: list[Values]) -> str:
+        tests = [value for values in steps for value in values if isinstance(value, Rule) and value.name in TEST_NAMES]
+        return draw_items(rng, noun, 2 * level + rng.choice((2, 3)), tests)
+
+    return draw
+
+
+def _sortings(noun: str) -> list[Kind]:
+    draw = _listed(noun)
+    return [
+        Kind((1,), ((_sort(noun),),), draw),
+        Kind((2,), ((_sort(noun),), TAKE), draw),
+        Kind((3,), ((_filter(noun),), (_sort(noun),), TAKE[:2]), draw),
+    ]
+
+
+# Counting
+
+
+def _count(items: list[str], *tests: Callable[[str], bool]) -> list[str]:
+    return [str(sum(map(test, items))) for test in tests]
+
+
+def _countings(noun: str) -> list[Kind]:
+    test, draw = TESTS[noun], _listed(noun)
+    count = f"[how many {noun}|count {noun} that|tell how many {noun}|say how many {noun}] {{0}}"
+    then = count + ", [then|next] how many {1}"
+    one = step_of(count, _count, test)
+    both = step_of(count + " and {1}", lambda items, a, b: _count(items, lambda i: a(i) and b(i)), draw_tests(noun, 2))
+    either = step_of(count + " or {1}", lambda items, a, b: _count(items, lambda i: a(i) or b(i)), draw_tests(noun, 2))
+    two = step_of(then, _count, draw_tests(noun, 2))
+    three = step_of(then + " and {2}", lambda w, a, b, c: _count(w, a, lambda i: b(i) and c(i)), draw_tests(noun, 3))
+    return [Kind((1,), ((one,),), draw), Kind((2,), ((both, either),), draw), Kind((3,), ((two, three),), draw)]
+
+
+LETTER_COUNT = step_of(
+    "[how many letters are|count letters that are|tell how many letters are|find how many letters are] {0} or {1}",
+    lambda letters, one, other: _count(letters, lambda letter: letter in (one, other)),
+    draw_distinct(LETTERS, 2),
+)
+
+
+def _letters(rng: Random, level: int, steps: list[Values]) -> str:
+    return " ".join(rng.choice(rng.choice((steps[0], LETTERS))) for _ in range(6))
+
+
+# Editing
+
+
+def _put(words: list[str], place: int, *new: str) -> list[str]:
+    return words[: place - 1] + list(new) + words[place:]
+
+
+def _swap(words: list[str], one: int, other: int) -> list[str]:
+    return _put(_put(words, one, words[other - 1]), other, words[one - 1])
+
+
+def _place(rng: Random, level: int) -> int:
+    return rng.randint(1, 5 if level == 1 else 4)  # two steps may drop two of six words before the third
+
+
+EDITS = (
+    step_of("<drop> word {0}", lambda w, k: _put(w, k), _place),
+    step_of("<double> word {0}", lambda w, k: _put(w, k, w[k - 1], w[k - 1]), _place),
+    step_of("[swap|exchange|switch] [words|the words] {0} and {1}", _swap, draw_distinct(range(1, 5), 2)),
+    step_of("<move> word {0} to the front", lambda w, k: [w[k - 1], *_put(w, k)], _place),
+    step_of("<move> word {0} to the end", lambda w, k: [*_put(w, k), w[k - 1]], _place),
+    step_of("<put> word {0} in brackets", lambda w, k: _put(w, k, f"({w[k - 1]})"), _place),
+    step_of("<put> word {0} in quotes", lambda w, k: _put(w, k, f'"{w[k - 1]}"'), _place),
+    step_of("[replace|change|exchange] word {0} [by|for] {1}", _put, _place, WORDS),
+    step_of("<put> {1} before word {0}", lambda w, k, new: _put(w, k, new, w[k - 1]), _place, WORDS),
+    step_of("<put> {1} after word {0}", lambda w, k, new: _put(w, k, w[k - 1], new), _place, WORDS),
+    step_of("[reverse|turn around] the [words|line]", lambda w: w[::-1]),
+)
+
+
+def _line(rng: Random, level: int, steps: list[Values]) -> str:
+    return draw_items(rng, "words", level + 4 + rng.randrange(2))
+
+
+# Formatting
+
+
+def _paired(words: list[str], inner: str, outer: str) -> list[str]:
+    return [outer.join(f"{a}{inner}{b}" for a, b in zip(words[::2], words[1::2], strict=True))]
+
+
+JOIN = step_of("<join> words with {0}", lambda words, mark: [mark.join(words)], MARKS)
+WRAP = step_of(
+    "[wrap|set|put|write] words between {0} and {1}",
+    lambda words, before, after: [f"{before}{word}{after}" for word in words],
+    draw_distinct(MARKS, 2),
+)
+NUMBERED = step_of(
+    "[mark|start|label|begin] words with numbers and {0}",
+    lambda words, mark: [f"{n}{mark}{word}" for n, word in enumerate(words, 1)],
+    MARKS,
+)
+PAIRS = step_of(
+    "<join> pairs with {0}, these with {1}",
+    _paired,
+    draw_distinct(MARKS, 2),
+)
+FRAME = step_of(
+    "<put> {0} at the start and {1} at the end", lambda words, a, b: [a, *words, b], draw_distinct(MARKS, 2)
+)
+REORDER = (
+    step_of("<sort> words by alphabet", sorted),
+    step_of("[reverse|turn around] the [words|order]", lambda words: words[::-1]),
+    step_of("<move> the last word first", lambda words: words[-1:] + words[:-1]),
+    step_of("<drop> the {0} word", _without, ORDINALS[:4]),
+)
+
+
+def _even_line(rng: Random, level: int, steps: list[Values]) -> str:
+    return draw_items(rng, "words", rng.choice((4, 6)))
+
+
+def _formatting(level: int, *pools: Pool) -> Kind:
+    return Kind((level,), pools, _even_line)
+
+
+FAMILIES = (
+    StepFamily(
+        "rewriting",
+        "editing",
+        _rewriting(1, _rewrite(1, 1)),
+        _rewriting(2, _rewrite(2, 2)),
+        _rewriting(3, _rewrite(2, 2), _rewrite(1, 1)),
+    ),
+    StepFamily(
+        "sorting",
+        "reasoning",
+        Kind((1,), ((LETTER_SORT,),), lambda rng, level, steps: " ".join(rng.choices(steps[0][0].split(), k=6))),
+        *_sortings("numbers"),
+        *_sortings("words"),
+    ),
+    StepFamily(
+        "counting",
+        "mathematics",
+        Kind((1,), ((LETTER_COUNT,),), _letters),
+        *_countings("numbers"),
+        *_countings("words"),
+    ),
+    StepFamily("editing", "editing", *(Kind((n,), (EDITS,) * n, _line) for n in (1, 2, 3))),
+    StepFamily(
+        "formatting",
+        "formatting",
+        _formatting(1, (JOIN, WRAP, NUMBERED, PAIRS, FRAME)),
+        _formatting(2, (WRAP, NUMBERED), (JOIN, PAIRS)),
+        _formatting(3, REORDER[:3], (WRAP, NUMBERED), (JOIN, PAIRS)),
+    ),
+)
