@@ -10,17 +10,21 @@ Every source carries its oracle, so that answers are computed and not stored. No
     encrypted   rewriting whose result is encrypted
     equations   equational rules inside expression trees, judged up to algebra
     family      instruction families: what one is, and how tasks are drawn from it
-    families    ten general families: `list_families` work on what is given, `fact_families` draw a conclusion
+    families    all of them by name: `list_families` work on what is given, `fact_families` draw a conclusion,
+                `symbolic_families` take several steps, `ability_families` know, talk, and play a role
+    steps       what these families are made of
     functions   small Python functions, told apart by what they return
+    recognise   from the wording of an instruction back to the instruction
     corpora     real instruction data: named corpora and local files, as a stream
 """
 
 from labkit.instructions import encrypted, equations, programs
 from labkit.instructions.corpora import CORPORA, read
 from labkit.instructions.example import Example
-from labkit.instructions.families import FAMILIES
-from labkit.instructions.family import Family, Task, draw, draw_instructions
+from labkit.instructions.families import ABILITIES, EVERY, FAMILIES
+from labkit.instructions.family import Family, Instruction, Task, draw, draw_instructions
 from labkit.instructions.functions import FUNCTIONS
+from labkit.instructions.recognise import Recognised, recognise
 from labkit.instructions.rewriting import (
     Inputs,
     RewritingTask,
@@ -36,7 +40,9 @@ from labkit.instructions.rewriting import (
 from labkit.instructions.spaces import KINDS, UNCONSTRAINED, Space, belongs_plain, divisors, draw_space_rules, mixture
 
 __all__ = [
+    "ABILITIES",
     "CORPORA",
+    "EVERY",
     "FAMILIES",
     "FUNCTIONS",
     "KINDS",
@@ -44,6 +50,8 @@ __all__ = [
     "Example",
     "Family",
     "Inputs",
+    "Instruction",
+    "Recognised",
     "RewritingTask",
     "Rule",
     "Rules",
@@ -65,4 +73,5 @@ __all__ = [
     "mixture",
     "programs",
     "read",
+    "recognise",
 ]

@@ -223,7 +223,7 @@ class Reader:
             return "not an object"
         fields = self._fields if self._settled and self._fields else self._settle(record)
         if fields.instruction == fields.output:
-            found = _conversation(record.get(fields.output))
+            found = conversation(record.get(fields.output))
         else:
             found = {name: _get(record, spec) for name, spec in zip(Fields._fields, fields[:3], strict=False) if spec}
             found["input"] = found.get("input") or ""
@@ -265,6 +265,39 @@ class Reader:
                 f"{corpus.name} cannot be read from the hub ({corpus.hub}: {type(error).__name__}); offline, give "
                 "`path`: a file of it (.json, .jsonl, .csv, .parquet) or a folder written by datasets.save_to_disk"
             ) from None
+
+
+def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
+    """Where one file of a corpus' repository lies: in a local copy of it, else in the hub's cache, downloaded once.
+
+    Raises:
+        BadRequest: for a file that the copy lacks, or that cannot be had.
+    """
+    corpus = CORPORA[name]
+    if copy is not None:
+        if not (Path(copy) / file).is_file():
+            raise BadRequest(
+                f"{copy} holds no {file}: a local copy of {name} is laid out as its repository {corpus.hub}"
+            )
+        return Path(copy) / file
+    if corpus.hub is None:
+        raise BadRequest(f"{name} is not on the hub: give a local copy from {corpus.home}")
+    from huggingface_hub import HfApi, hf_hub_download
+
+    where: dict[str, Any] = {"repo_id": corpus.hub, "filename": file, "repo_type": "dataset"}
+    try:
+        return Path(hf_hub_download(**where, revision=corpus.revision, local_files_only=True))
+    except OSError:
+        pass  # not downloaded yet
+    try:
+        # Asked first: what is out of reach is known at once, without the download's retries.
+        revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
+        return Path(hf_hub_download(**where, revision=revision))
+    except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own
+        raise BadRequest(
+            f"{file} of {name} cannot be had from the hub ({corpus.hub}: {type(error).__name__}): give a local copy of "
+            "its repository"
+        ) from None
 
 
 def records(path: Path, *, headless: bool = False) -> Iterator[tuple[int, Any]]:
@@ -439,7 +472,8 @@ def _get(record: Mapping[str, Any], spec: str) -> Any:
     return value
 
 
-def _conversation(turns: Any) -> dict[str, Any]:
+def conversation(turns: Any) -> dict[str, Any]:
+    """The parts of an example in a list of turns, as `Fields` says; what a bad list lacks is None, or no text."""
     if not isinstance(turns, list) or not all(
         isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
         for turn in turns

@@ -3,7 +3,7 @@
 See `labkit.instructions.families` for what they guarantee.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise, permutations
 from random import Random
 from typing import Any
@@ -19,6 +19,9 @@ from labkit.instructions.steps import (
     THINGS,
     WEEKDAYS,
     WORDS,
+    YES_NO,
+    Domain,
+    Draw,
     Fact,
     Input,
     Kind,
@@ -27,6 +30,7 @@ from labkit.instructions.steps import (
     Step,
     StepFamily,
     Values,
+    by_text,
     draw_tests,
     step_of,
 )
@@ -90,6 +94,7 @@ WEEKS = tuple(
         lambda text, weeks, days, sign=sign: _both_after(text, sign * (7 * weeks + days)),
         range(2, 26),
         range(2, 7),
+        work=lambda text, weeks, days, sign=sign: [_both_after(text, sign * 7 * weeks)],
     )
     for words, sign in LATER
 )
@@ -138,7 +143,11 @@ def _who_but(text: str, verb: str, what: str, other: str, thing: str) -> str:
     return next(who for who, *fact in facts if fact == [verb, what] and (who, other, thing) not in facts)
 
 
-def _some(*names: str) -> Callable[[Random, int], Values]:
+_ANYTHING = by_text(thing for things in THINGS.values() for thing in things)
+_SOMETHING: dict[str, Domain] = {"who": by_text(NAMES), "verb": by_text(THINGS), "what": _ANYTHING}
+
+
+def _some(*names: str) -> Draw:
     """Values by name: who, verb or what (the last verb's)."""
 
     def draw(rng: Random, level: int) -> Values:
@@ -150,10 +159,18 @@ def _some(*names: str) -> Callable[[Random, int], Values]:
             values.append(people.pop() if name == "who" else verb if name == "verb" else rng.choice(THINGS[verb]))
         return tuple(values)
 
-    return draw
+    return Draw(draw, tuple(_SOMETHING[name] for name in names))
 
 
-def _question(level: int, text: str, do: Callable[..., str], names: str, facts: Callable[..., list[Fact]]) -> Kind:
+def _question(
+    level: int,
+    text: str,
+    do: Callable[..., str],
+    names: str,
+    facts: Callable[..., list[Fact]],
+    work: Callable[..., Sequence[str]] = lambda *_: (),
+    options: tuple[str, ...] = (),
+) -> Kind:
     """Questions of one form; `facts` gives what has to be told, from people, a source of new things and the values."""
 
     def tell(rng: Random, level: int, steps: list[Values]) -> str:
@@ -170,7 +187,8 @@ def _question(level: int, text: str, do: Callable[..., str], names: str, facts: 
         rng.shuffle(told)
         return ". ".join(f"{who} {verb}s {what}" for who, verb, what in told) + "."
 
-    return Kind((level,), ((step_of(text, do, _some(*names.split())),),), tell, str, str)
+    step = step_of(text, do, _some(*names.split()), work=work, options=lambda *_: options)
+    return Kind((level,), ((step,),), tell, str, str)
 
 
 QUESTIONS = (
@@ -194,6 +212,7 @@ QUESTIONS = (
         lambda text, who, verb, what: "yes" if _what(text, who, verb) == what else "no",
         "who verb what",
         lambda people, new, who, verb, what: [(who, verb, what if ord(people[0][0]) % 2 else new(verb))],
+        options=YES_NO,
     ),
     _question(
         2,
@@ -202,6 +221,7 @@ QUESTIONS = (
         lambda text, verb, what, other: _what(text, _who(text, verb, what), other),
         "verb what verb",
         lambda p, new, verb, what, other: [(p[0], verb, what), (p[0], other, new(other)), (p[1], other, new(other))],
+        lambda text, verb, what, other: [_who(text, verb, what)],
     ),
     _question(
         3,
@@ -209,6 +229,7 @@ QUESTIONS = (
         _who_same,
         "verb verb what",
         lambda p, new, verb, other, what: [(p[0], other, what), (p[0], verb, it := new(verb)), (p[1], verb, it)],
+        lambda text, verb, other, what: [one := _who(text, other, what), _what(text, one, verb)],
     ),
     _question(
         3,
@@ -221,6 +242,7 @@ QUESTIONS = (
             (p[1], verb, what),
             (p[1], other, thing),
         ],
+        lambda text, verb, what, other, thing: [" ".join(who for who, *did in _facts(text) if did == [verb, what])],
     ),
 )
 
@@ -243,14 +265,23 @@ def _above(text: str, adjective: str, name: str) -> list[str]:
     return sorted((a for a, b in pairs if b == name), key=lambda a: sum(b == a for _, b in pairs))
 
 
-def _compared(n: int) -> Callable[[Random, int], Values]:
+def _order(text: str, adjective: str, *_: str) -> list[str]:
+    """All who are compared, the tallest first, if two pairs or more are chained: the line that leads to an answer."""
+    pairs = _pairs(text, adjective)
+    people = {name for pair in pairs for name in pair}
+    chained = len(pairs) == len(people) * (len(people) - 1) // 2
+    return [" ".join(sorted(people, key=lambda name: -sum(a == name for a, _ in pairs)))] if chained else []
+
+
+def _compared(n: int) -> Draw:
     """An adjective, n names, and the adjective's superlative."""
 
     def draw(rng: Random, level: int) -> Values:
         adjective = rng.choice(list(OPPOSITES))
         return adjective, *rng.sample(NAMES, n), adjective[:-1] + "st"
 
-    return draw
+    domains: tuple[Domain, ...] = (by_text(OPPOSITES), *[by_text(NAMES)] * n, "[a-z]+st")
+    return Draw(draw, domains, lambda values: (*values[:-1], values[0][:-1] + "st"))
 
 
 def _comparisons(rng: Random, level: int, steps: list[Values]) -> str:
@@ -277,26 +308,34 @@ WHO_IS = step_of(
     "[who is {0}, {1} or {2}|find who is {0}, {1} or {2}|tell who is {0}, {1} or {2}|which of {1} and {2} is {0}]",
     lambda text, adjective, a, b, _: a if (a, b) in _pairs(text, adjective) else b,
     _compared(2),
+    work=_order,
+    options=lambda text, adjective, a, b, _: (a, b),
 )
 WHETHER = step_of(
     "[is {1}|tell whether {1} is|find whether {1} is|say whether {1} is] {0} than {2}",
     lambda text, adjective, a, b, _: "yes" if (a, b) in _pairs(text, adjective) else "no",
     _compared(2),
+    work=_order,
+    options=lambda *_: YES_NO,
 )
 HOW_MANY = step_of(
     "[how many are|count those who are|tell how many are|find how many are] {0} than {1}",
     lambda text, adjective, name, _: str(len(_above(text, adjective, name))),
     _compared(1),
+    work=_order,
 )
 LIST_ABOVE = step_of(
     "[list|name|find|write] all who are {0} than {1}, the {2} first",
     lambda text, adjective, name, _: " ".join(_above(text, adjective, name)),
     _compared(1),
+    work=_order,
 )
 NEXT_ABOVE = step_of(
     "[list|name|find|write] the one who is just {0} than {1}",
     lambda text, adjective, name, _: _above(text, adjective, name)[-1],
     _compared(1),
+    work=_order,
+    options=lambda text, adjective, name, _: tuple(one for one in _order(text, adjective)[0].split() if one != name),
 )
 
 
@@ -310,12 +349,16 @@ def _label(item: str, *rule: Any) -> str:
     return next((label for label, test in zip(labels, tests, strict=False) if test(item)), labels[-1])
 
 
-def _labels_and_tests(noun: str, n_tests: int) -> Callable[[Random, int], Values]:
+def _labels(item: str, *rule: Any) -> tuple[str, ...]:
+    return tuple(part for part in rule if not isinstance(part, Rule))
+
+
+def _labels_and_tests(noun: str, n_tests: int) -> Draw:
     def draw(rng: Random, level: int) -> Values:
         tests = (TESTS[noun](rng, level),) if n_tests == 1 else draw_tests(noun, n_tests)(rng, level)
         return *rng.sample(WORDS, n_tests + 1), *tests
 
-    return draw
+    return Draw(draw, (*[by_text(WORDS)] * (n_tests + 1), *TESTS[noun].domains * n_tests))
 
 
 def _one(noun: str) -> Input:
@@ -334,11 +377,13 @@ def _labelling(noun: str) -> list[Kind]:
         f"<answer> {{0}} for {noun} that {{2}}, [else|otherwise] {{1}}",
         _label,
         _labels_and_tests(noun, 1),
+        options=_labels,
     )
     three = step_of(
         f"<answer> {{0}} for {noun} that {{3}}, {{1}} for others that {{4}}, [else|otherwise] {{2}}",
         _label,
         _labels_and_tests(noun, 2),
+        options=_labels,
     )
     return [Kind((2,), ((two,),), _one(noun), str, str), Kind((3,), ((three,),), _one(noun), str, str)]
 
@@ -348,10 +393,13 @@ def _two_categories(rng: Random, level: int) -> Values:
     return *rng.sample(WORDS, 2), Rule("name {}", one), other
 
 
+_NAMES = by_text(Rule("name {}", category) for category in CATEGORIES)
+
 BY_CATEGORY = step_of(
     "<answer> {0} for words that {2}, [and {1} for|{1} for] words that name {3}",
     lambda item, label, other, test, _: label if test(item) else other,
-    _two_categories,
+    Draw(_two_categories, (by_text(WORDS), by_text(WORDS), _NAMES, by_text(CATEGORIES))),
+    options=lambda item, label, other, *_: (label, other),
 )
 
 

@@ -1,4 +1,6 @@
-"""General instruction families: everyday requests of ten kinds, each with its oracle, three levels and held-out keys.
+"""All instruction families by name, each with its oracle, three levels and held-out keys.
+
+`FAMILIES` are ten general ones, everyday requests:
 
     rewriting       a rule applied to a string         sorting         letters, words, numbers by many orders
     counting        what meets conditions              arithmetic      an operation with settled numbers, by digits
@@ -6,21 +8,35 @@
     reading         questions on a given passage       deduction       comparisons chained
     classification  labels that the request defines    formatting      marks, pairs, numbering
 
+`EVERY` adds `labkit.instructions.functions`, `symbolic_families` and `ability_families`. `ABILITIES` are the ten whose
+growth is compared, from what little data may saturate to what may resist, as the abilities of arXiv 2310.19651 spread;
+the order is a guess, for the study to test.
+
 An instruction is a few *steps* with settled values, each in several wordings; the key is its canonical text. Levels
 differ in the number of steps and in the length of inputs.
 
-Guaranteed: text is lower-case ASCII on one line; strings of random letters hold no vowel, and words always do, so that
-no string is ever mistaken for a word (`PIECE` splits text into words, single letters, digits and marks); years have
-365 days; sorting keeps ties in their order. Left open: two keys of a family may ask for the same thing (dropping word
-1 twice, dropping words 1 and 2); functions closes that for code alone. Capital letters do not occur.
+Guaranteed: text is lower-case ASCII on one line (code and worked answers have more); strings of random letters hold no
+vowel, and words always do, so that no string of the general families is ever mistaken for a word (`PIECE` splits text
+into words, single letters, digits and marks); years have 365 days; sorting keeps ties in their order. Left open: two
+keys of a family may ask for the same thing (dropping word 1 twice, dropping words 1 and 2); functions closes that for
+code alone. Capital letters do not occur.
 """
 
-from labkit.instructions import fact_families, list_families
+from labkit.instructions import ability_families, fact_families, list_families, symbolic_families
+from labkit.instructions.family import Family
+from labkit.instructions.functions import FUNCTIONS
 from labkit.instructions.steps import StepFamily
 
-ORDER = (
+_GENERAL = (
     *("rewriting", "sorting", "counting", "arithmetic", "dates", "editing"),
     *("reading", "deduction", "classification", "formatting"),
 )
-_BY_NAME = {family.name: family for family in (*list_families.FAMILIES, *fact_families.FAMILIES)}
-FAMILIES: dict[str, StepFamily] = {name: _BY_NAME[name] for name in ORDER}
+_SPREAD = (
+    *("knowledge", "classification", "dialogue", "formatting", "role"),
+    *("deduction", "arithmetic", "functions", "rewriting", "editing"),
+)
+_STEPS = {family.name: family for family in (*list_families.FAMILIES, *fact_families.FAMILIES)}
+_NEW: tuple[Family, ...] = (FUNCTIONS, *symbolic_families.FAMILIES, *ability_families.FAMILIES)
+FAMILIES: dict[str, StepFamily] = {name: _STEPS[name] for name in _GENERAL}
+EVERY: dict[str, Family] = {**FAMILIES, **{family.name: family for family in _NEW}}
+ABILITIES: dict[str, Family] = {name: EVERY[name] for name in _SPREAD}

@@ -5,7 +5,9 @@ right answer. Guarantees of `draw`:
 - equal seeds give equal examples;
 - inputs are of the level that their instruction was drawn at;
 - an instruction belongs to one split: training and test share no `Instruction.key`, whatever the seeds;
-- the answer is the oracle's, and `accepts` takes it.
+- the answer is the oracle's, and `accepts` takes it;
+- `worked` ends with the answer on a line of its own, and is the answer alone where there is only one step;
+- options hold the right answer; distractors are wrong and different.
 Left open: two instructions with different keys may agree on some inputs; a family whose keys are behaviours
 (`labkit.instructions.functions`) closes that, too.
 """
@@ -24,7 +26,17 @@ Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 LEVELS = (1, 2, 3)
 TaskType = Literal[
-    "reasoning", "mathematics", "code", "editing", "extraction", "classification", "formatting", "knowledge"
+    "reasoning",
+    "mathematics",
+    "code",
+    "editing",
+    "extraction",
+    "classification",
+    "formatting",
+    "knowledge",
+    "dialogue",
+    "role-play",
+    "writing",
 ]
 TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)  # as task-aware re-balancing counts them (arXiv 2405.13448)
 HELD_OUT = 5  # one key in so many belongs to the test split
@@ -78,9 +90,44 @@ class Family(ABC):
     def answer(self, instruction: Instruction, text: str) -> str:
         """The right answer: the oracle."""
 
+    def worked(self, instruction: Instruction, text: str) -> str:
+        """The intermediate results, one a line, and the answer on the last line."""
+        return self.answer(instruction, text)
+
+    def final(self, text: str) -> str:
+        """The final answer of what a model wrote: its last line that is not empty."""
+        return text.strip().rpartition("\n")[2].strip()
+
     def accepts(self, instruction: Instruction, text: str, answer: str) -> bool:
-        """Is this answer right? By default: the oracle's own, up to white space around it."""
-        return answer.strip() == self.answer(instruction, text)
+        """Is the final answer right? By default: the oracle's own."""
+        return self.final(answer) == self.answer(instruction, text)
+
+    def options(self, instruction: Instruction, text: str) -> tuple[str, ...]:
+        """The choices of a closed question, the right one among them; none of an open one."""
+        return ()
+
+    def wrong(self, instruction: Instruction, text: str, rng: Random) -> str:
+        """Something like an answer, for an open question; it may be right by chance, and varies."""
+        raise NotImplementedError
+
+    def distractors(self, instruction: Instruction, text: str, rng: Random, n: int = 2) -> tuple[str, ...]:
+        """`n` different wrong answers of the right one's form; of a closed question the other options, at most `n`."""
+        if options := self.options(instruction, text):
+            others = [option for option in options if not self.accepts(instruction, text, option)]
+            return tuple(rng.sample(others, min(n, len(others))))
+        found = dict[str, None]()
+        while len(found) < n:
+            if not self.accepts(instruction, text, one := self.wrong(instruction, text, rng)):
+                found[one] = None
+        return tuple(found)
+
+    def chance(self, instruction: Instruction, text: str, distractors: int = 0) -> float:
+        """How often a guess is right: among the options, or where the answer is ranked against so many distractors.
+
+        0 for an open question that is answered freely (no distractors).
+        """
+        choices = len(self.options(instruction, text)) or 1 + distractors
+        return 1 / choices if choices > 1 else 0.0
 
 
 def split_of(key: str) -> Split:

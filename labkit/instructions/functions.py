@@ -238,11 +238,8 @@ class Functions(Family):
     def instruction(self, rng: Random, level: int) -> Instruction:
         """See `Family`; programs that equal a simpler one are passed over."""
         while True:
-            program = _drawn(rng, level)
-            if key := fingerprint(program):
-                parts = [f"{name} {n}" if n else name for name, n in program.parts if name]
-                composition = " | ".join([program.shape, program.source, *parts])
-                return Instruction(f"functions: {key}", _wordings(program), program, composition)
+            if one := settle(_drawn(rng, level)):
+                return one
 
     def input(self, instruction: Instruction, rng: Random, level: int) -> str:
         """What x is, in words."""
@@ -252,8 +249,32 @@ class Functions(Family):
         """The reference code. Other code may be as right: `tests` decide."""
         return f"def f(x):\n{build(instruction.setting).body}"
 
+    def final(self, text: str) -> str:
+        """See `Family`; code has lines."""
+        return text.strip()
+
+    def wrong(self, instruction: Instruction, text: str, rng: Random) -> str:
+        """See `Family`: the code of a program of another behaviour, that differs in one part."""
+        program: Program = instruction.setting
+        while True:
+            place, parts = rng.randrange(len(program.parts)), list(program.parts)
+            name, entry = rng.choice(list(table_of(SHAPES[program.shape][1 + place], SOURCES[program.source]).items()))
+            parts[place] = (name, rng.choice(entry.values))
+            other = program._replace(parts=tuple(parts))
+            if (key := fingerprint(other)) and not instruction.key.endswith(key):
+                return self.answer(instruction._replace(setting=other), text)
+
 
 FUNCTIONS = Functions()
+
+
+def settle(program: Program) -> Instruction | None:
+    """The instruction of a program; None when it is constant, its input, or a simpler program's equal."""
+    if not (key := fingerprint(program)):
+        return None
+    parts = [f"{name} {n}" if n else name for name, n in program.parts if name]
+    composition = " | ".join([program.shape, program.source, *parts])
+    return Instruction(f"functions: {key}", _wordings(program), program, composition)
 
 
 def tests(instruction: Instruction) -> str:
@@ -298,7 +319,7 @@ def build(program: Program) -> Built:
     make, *tables = SHAPES[program.shape]
     source = SOURCES[program.source]
     bound = [
-        Bound(_table(table, source)[name], n) if name else None
+        Bound(table_of(table, source)[name], n) if name else None
         for table, (name, n) in zip(tables, program.parts, strict=True)
     ]
     return make(source, *bound)
@@ -307,7 +328,7 @@ def build(program: Program) -> Built:
 def _wordings(program: Program) -> tuple[str, ...]:
     texts = build(program).texts
     if len(texts[0]) * len(texts) < 6:
-        texts = [tuple(start + text for start in ("", "let f ", "make f ", "have f ") for text in texts[0]), *texts[1:]]
+        texts = [tuple(start + text for start in STARTS for text in texts[0]), *texts[1:]]
     return combined(texts)[:8]
 
 
@@ -324,7 +345,7 @@ def _drawn(rng: Random, level: int) -> Program:
         source = rng.choice(("list", "list", "list", "letters", "words", "digits", "range", "lengths"))
     parts = []
     for table in SHAPES[shape][1:]:
-        name, entry = rng.choice(list(_table(table, SOURCES[source]).items()))
+        name, entry = rng.choice(list(table_of(table, SOURCES[source]).items()))
         parts.append((name, rng.choice(entry.values)))
     if level == 1 and rng.random() < 0.8:
         parts[rng.randrange(3)] = NOTHING
@@ -354,7 +375,7 @@ def _simpler(program: Program) -> list[Program]:
 def _chain(source: Source, keep: Bound | None, change: Bound | None, end: Bound | None) -> Built:
     texts = source.texts
     if keep:
-        texts.append(keep.texts("[keep|pick|take] {0}", o=source.items))
+        texts.append(keep.texts(SAYS["keep"], o=source.items))
     if change:
         texts.append(change.texts(o="each" if keep or source.text else f"each {source.domain[:-1]}"))
     item, condition = change.code() if change else "v", f" if {keep.code()}" if keep else ""
@@ -385,7 +406,7 @@ def _ended(
     joined = glue is not None and (end is None or "{all}" in end.entry.code)
     names["all"] = f"{glue!r}.join({names['bare']})" if joined and names["bare"] != "x" else names["list"]
     if end:
-        texts = [*texts, end.texts("[return|give|output] {0}")]
+        texts = [*texts, end.texts(SAYS["end"])]
 
     finish = end and end.do
 
@@ -410,17 +431,17 @@ def _loop(source: Source, keep: Bound, one: Bound, other: Bound | None, start: B
             t = new
         return t
 
-    said = [start.texts(), keep.texts("[at|for] {0}", o=source.items), one.texts()]
+    said = [start.texts(), keep.texts(SAYS["at"], o=source.items), one.texts()]
     body = f"    {start.code()}\n    for v in {source.code}:\n        if {keep.code()}:\n            {one.code()}\n"
     if other:
-        said.append(other.texts("[otherwise|else] {0}"))
+        said.append(other.texts(SAYS["else"]))
         body += f"        else:\n            {other.code()}\n"
     return Built([*source.texts, _said(*said)], body + "    return t", run)
 
 
 def _branch(source: Source, check: Bound, one: Bound, other: Bound) -> Built:
     sides = [_chain(source, None, None, end) for end in (one, other)]
-    said = [check.texts("[if|when] x {0}"), sides[0].texts[0], other.texts("[otherwise|else] [return|give] {0}")]
+    said = [check.texts(SAYS["if"]), sides[0].texts[0], other.texts(SAYS["else end"])]
     body = f"    if {check.code()}:\n    {sides[0].body}\n{sides[1].body}"
     return Built([_said(*said)], body, lambda x: sides[0].run(x) if check.do(x) else sides[1].run(x))
 
@@ -432,11 +453,21 @@ def _countdown(source: Source, limit: Bound, shrink: Bound, tally: Bound) -> Bui
             t, x = tally.do(t, x), shrink.do(x)
         return t
 
-    said = _said(limit.texts("[while|as long as] x {0}"), shrink.texts())
+    said = _said(limit.texts(SAYS["while"]), shrink.texts())
     body = f"    t = 0\n    while {limit.code()}:\n        {tally.code()}\n        {shrink.code()}\n    return t"
     return Built([said, tally.texts()], body, run)
 
 
+SAYS = {  # how parts are said
+    "keep": "[keep|pick|take] {0}",
+    "end": "[return|give|output] {0}",
+    "at": "[at|for] {0}",
+    "else": "[otherwise|else] {0}",
+    "if": "[if|when] x {0}",
+    "else end": "[otherwise|else] [return|give] {0}",
+    "while": "[while|as long as] x {0}",
+}
+STARTS = ("", "let f ", "make f ", "have f ")  # before what has few wordings
 SHAPES: dict[str, tuple[Any, ...]] = {  # what builds a program, and the table of each part
     "chain": (_chain, KEEP, CHANGE, RETURN),
     "split": (_split, KEEP, CHANGE, CHANGE, RETURN),
@@ -452,7 +483,7 @@ def _said(*parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(" ".join(part[(i + place) % len(part)] for place, part in enumerate(parts)) for i in range(longest))
 
 
-def _table(table: dict[str, Any], source: Source) -> dict[str, Entry]:
+def table_of(table: dict[str, Any], source: Source) -> dict[str, Entry]:
     """A table of parts; those that differ by domain are given for one."""
     if table is CHECK and source.takes == "text":
         return CHECK_TEXT

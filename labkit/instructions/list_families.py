@@ -15,6 +15,7 @@ from labkit.instructions.steps import (
     TEST_NAMES,
     TESTS,
     WORDS,
+    Draw,
     Input,
     Kind,
     Pool,
@@ -22,6 +23,7 @@ from labkit.instructions.steps import (
     Step,
     StepFamily,
     Values,
+    by_text,
     draw_distinct,
     draw_items,
     draw_string,
@@ -39,7 +41,7 @@ def _replace(text: str, which: str, x: str, y: str) -> str:
     return before + (y if found else "") + after
 
 
-def _rewrite(low: int, high: int) -> Step:
+def rewrite(low: int, high: int) -> Step:
     return step_of(
         '[replace the {0} "{1}" by "{2}"|change the {0} "{1}" to "{2}"|turn the {0} "{1}" into "{2}"|'
         'put "{2}" in place of the {0} "{1}"|write "{2}" for the {0} "{1}"]',
@@ -50,7 +52,7 @@ def _rewrite(low: int, high: int) -> Step:
     )
 
 
-def _planted(rng: Random, level: int, steps: list[Values]) -> str:
+def planted(rng: Random, level: int, steps: list[Values]) -> str:
     """Random letters that hold the left side of each rule, mostly twice."""
     parts = [x for _, x, _ in steps for _ in range(rng.choice((1, 2, 2)))]
     parts += rng.choices(CONSONANTS, k=max(2, (7, 10, 13)[level - 1] - len("".join(parts))))
@@ -59,7 +61,7 @@ def _planted(rng: Random, level: int, steps: list[Values]) -> str:
 
 
 def _rewriting(level: int, *steps: Step) -> Kind:
-    return Kind((level,), tuple((step,) for step in steps), _planted, str, str)
+    return Kind((level,), tuple((step,) for step in steps), planted, str, str)
 
 
 # Sorting
@@ -101,7 +103,7 @@ TAKE = (
 LETTER_SORT = step_of(
     "<sort> the letters by the order {0}",
     lambda letters, order: sorted(letters, key=order.split().index),
-    lambda rng, level: " ".join(rng.sample(LETTERS[:8], 4)),
+    Draw(lambda rng, level: " ".join(rng.sample(LETTERS[:8], 4)), ("[a-h](?: [a-h]){3}",)),
 )
 
 
@@ -127,25 +129,39 @@ def _sortings(noun: str) -> list[Kind]:
 # Counting
 
 
-def _count(items: list[str], *tests: Callable[[str], bool]) -> list[str]:
-    return [str(sum(map(test, items))) for test in tests]
+Test = Callable[[str], bool]
+
+
+def _counting(text: str, tests: Draw, of: Callable[..., tuple[Test, ...]] | None = None) -> Step:
+    """Counts the items that meet a test, or each of several that are made of those drawn; then it lists them first."""
+    each = of or (lambda test: (test,))
+    return step_of(
+        text,
+        lambda items, *drawn: [str(sum(map(test, items))) for test in each(*drawn)],
+        tests,
+        work=lambda items, *drawn: [" ".join(filter(test, items)) or "none" for test in each(*drawn)] if of else (),
+    )
+
+
+def _both(one: Test, other: Test) -> Test:
+    return lambda item: one(item) and other(item)
 
 
 def _countings(noun: str) -> list[Kind]:
-    test, draw = TESTS[noun], _listed(noun)
+    two_tests, three_tests, draw = draw_tests(noun, 2), draw_tests(noun, 3), _listed(noun)
     count = f"[how many {noun}|count {noun} that|tell how many {noun}|say how many {noun}] {{0}}"
     then = count + ", [then|next] how many {1}"
-    one = step_of(count, _count, test)
-    both = step_of(count + " and {1}", lambda items, a, b: _count(items, lambda i: a(i) and b(i)), draw_tests(noun, 2))
-    either = step_of(count + " or {1}", lambda items, a, b: _count(items, lambda i: a(i) or b(i)), draw_tests(noun, 2))
-    two = step_of(then, _count, draw_tests(noun, 2))
-    three = step_of(then + " and {2}", lambda w, a, b, c: _count(w, a, lambda i: b(i) and c(i)), draw_tests(noun, 3))
+    one = _counting(count, TESTS[noun])
+    both = _counting(count + " and {1}", two_tests, lambda a, b: (_both(a, b),))
+    either = _counting(count + " or {1}", two_tests, lambda a, b: (lambda item: a(item) or b(item),))
+    two = _counting(then, two_tests, lambda a, b: (a, b))
+    three = _counting(then + " and {2}", three_tests, lambda a, b, c: (a, _both(b, c)))
     return [Kind((1,), ((one,),), draw), Kind((2,), ((both, either),), draw), Kind((3,), ((two, three),), draw)]
 
 
 LETTER_COUNT = step_of(
     "[how many letters are|count letters that are|tell how many letters are|find how many letters are] {0} or {1}",
-    lambda letters, one, other: _count(letters, lambda letter: letter in (one, other)),
+    lambda letters, *which: [str(sum(letter in which for letter in letters))],
     draw_distinct(LETTERS, 2),
 )
 
@@ -165,21 +181,21 @@ def _swap(words: list[str], one: int, other: int) -> list[str]:
     return _put(_put(words, one, words[other - 1]), other, words[one - 1])
 
 
-def _place(rng: Random, level: int) -> int:
-    return rng.randint(1, 5 if level == 1 else 4)  # two steps may drop two of six words before the third
+# Two steps may drop two of six words before the third.
+_PLACE = Draw(lambda rng, level: rng.randint(1, 5 if level == 1 else 4), (by_text(range(1, 6)),))
 
 
 EDITS = (
-    step_of("<drop> word {0}", lambda w, k: _put(w, k), _place),
-    step_of("<double> word {0}", lambda w, k: _put(w, k, w[k - 1], w[k - 1]), _place),
+    step_of("<drop> word {0}", lambda w, k: _put(w, k), _PLACE),
+    step_of("<double> word {0}", lambda w, k: _put(w, k, w[k - 1], w[k - 1]), _PLACE),
     step_of("[swap|exchange|switch] [words|the words] {0} and {1}", _swap, draw_distinct(range(1, 5), 2)),
-    step_of("<move> word {0} to the front", lambda w, k: [w[k - 1], *_put(w, k)], _place),
-    step_of("<move> word {0} to the end", lambda w, k: [*_put(w, k), w[k - 1]], _place),
-    step_of("<put> word {0} in brackets", lambda w, k: _put(w, k, f"({w[k - 1]})"), _place),
-    step_of("<put> word {0} in quotes", lambda w, k: _put(w, k, f'"{w[k - 1]}"'), _place),
-    step_of("[replace|change|exchange] word {0} [by|for] {1}", _put, _place, WORDS),
-    step_of("<put> {1} before word {0}", lambda w, k, new: _put(w, k, new, w[k - 1]), _place, WORDS),
-    step_of("<put> {1} after word {0}", lambda w, k, new: _put(w, k, w[k - 1], new), _place, WORDS),
+    step_of("<move> word {0} to the front", lambda w, k: [w[k - 1], *_put(w, k)], _PLACE),
+    step_of("<move> word {0} to the end", lambda w, k: [*_put(w, k), w[k - 1]], _PLACE),
+    step_of("<put> word {0} in brackets", lambda w, k: _put(w, k, f"({w[k - 1]})"), _PLACE),
+    step_of("<put> word {0} in quotes", lambda w, k: _put(w, k, f'"{w[k - 1]}"'), _PLACE),
+    step_of("[replace|change|exchange] word {0} [by|for] {1}", _put, _PLACE, WORDS),
+    step_of("<put> {1} before word {0}", lambda w, k, new: _put(w, k, new, w[k - 1]), _PLACE, WORDS),
+    step_of("<put> {1} after word {0}", lambda w, k, new: _put(w, k, w[k - 1], new), _PLACE, WORDS),
     step_of("[reverse|turn around] the [words|line]", lambda w: w[::-1]),
 )
 
@@ -234,9 +250,9 @@ FAMILIES = (
     StepFamily(
         "rewriting",
         "editing",
-        _rewriting(1, _rewrite(1, 1)),
-        _rewriting(2, _rewrite(2, 2)),
-        _rewriting(3, _rewrite(2, 2), _rewrite(1, 1)),
+        _rewriting(1, rewrite(1, 1)),
+        _rewriting(2, rewrite(2, 2)),
+        _rewriting(3, rewrite(2, 2), rewrite(1, 1)),
     ),
     StepFamily(
         "sorting",

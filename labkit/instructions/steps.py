@@ -4,11 +4,14 @@ A family is a table of kinds, a kind a row of pools of steps; an instruction set
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from itertools import chain
 from random import Random
 from typing import Any, NamedTuple
 
+from labkit.errors import BadRequest
 from labkit.instructions.family import Family, Instruction, TaskType, combined, phrasings
 
 # Words, indentations, the operators of code, single letters, digits and marks.
@@ -43,13 +46,17 @@ MONTHS = dict(zip(_MONTHS, (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), str
 DATES = [f"{month} {day}" for month, days in MONTHS.items() for day in range(1, days + 1)]
 WEEKDAYS = _split("monday tuesday wednesday thursday friday saturday sunday")
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
+ROLES = _split("sailor miller baker king queen pilot farmer doctor")
+CRIES = _split("ahoy aha oho alas hooray amen indeed oyez")
 CONSONANTS = "bcdfghjklmnpqrstvwxz"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 NUMBERS = [str(number) for number in range(10, 100)]
 MARKS = ",;:/|-+=&#~*!%@^"
+YES_NO = ("yes", "no")
 
 Values = tuple[Any, ...]
 Fact = tuple[str, str, str]
+Domain = Mapping[str, Any] | str  # what a value may be: by its text, or any text of a pattern
 
 
 class Rule(NamedTuple):
@@ -92,7 +99,29 @@ RULES: dict[str, Callable[[Any, Any], Any]] = {  # items are words, or numbers a
 }
 
 
-def _rules(values: dict[str, Sequence[Any]]) -> Callable[[Random, int], Rule]:
+class Draw(NamedTuple):
+    """How values are drawn together, and how they are read back from a wording.
+
+    Attributes:
+        draw: One value, or a tuple of several, from the generator and the level.
+        domains: What each may be.
+        complete: From the values read, None for those that the wording does not say, to all values; None when they are
+            none that could be drawn.
+    """
+
+    draw: Callable[[Random, int], Any]
+    domains: tuple[Domain, ...]
+    complete: Callable[[Values], Values | None] = lambda values: values
+
+    def __call__(self, rng: Random, level: int) -> Any:
+        return self.draw(rng, level)
+
+
+def by_text(values: Iterable[Any]) -> dict[str, Any]:
+    return {str(value): value for value in values}
+
+
+def rules(values: Mapping[str, Sequence[Any]]) -> Draw:
     """Draws a rule by name, then its value."""
     names = list(values)
 
@@ -100,7 +129,7 @@ def _rules(values: dict[str, Sequence[Any]]) -> Callable[[Random, int], Rule]:
         name = rng.choice(names)
         return Rule(name, rng.choice(values[name]))
 
-    return draw
+    return Draw(draw, (by_text(Rule(name, value) for name, some in values.items() for value in some),))
 
 
 NUMBER_TESTS: dict[str, Sequence[Any]] = {
@@ -118,10 +147,10 @@ WORD_TESTS: dict[str, Sequence[Any]] = {
     "name {}": list(CATEGORIES),
 }
 TEST_NAMES = {*NUMBER_TESTS, *WORD_TESTS}
-TESTS = {"numbers": _rules(NUMBER_TESTS), "words": _rules(WORD_TESTS)}
+TESTS = {"numbers": rules(NUMBER_TESTS), "words": rules(WORD_TESTS)}
 ORDERS = {
-    "numbers": _rules({"size": "-", "last digit": "-", "digit sum": "-", "distance from {}": range(10, 99)}),
-    "words": _rules(
+    "numbers": rules({"size": "-", "last digit": "-", "digit sum": "-", "distance from {}": range(10, 99)}),
+    "words": rules(
         {
             "the alphabet": "-",
             "length": "-",
@@ -135,11 +164,30 @@ ORDERS = {
 
 
 class Step(NamedTuple):
-    """One operation: its wordings with places for values, how values are drawn, and what it does."""
+    """One operation.
+
+    Attributes:
+        texts: Its wordings, with places for values.
+        values: How these are drawn.
+        do: What it does: from what is given and the values to the result.
+        domains: What each value may be.
+        complete: See `Draw`.
+        work: From the same as `do` to lines that lead to the result, where one step hides several.
+        options: From the same to the choices of a closed question.
+    """
 
     texts: tuple[str, ...]
     values: Callable[[Random, int], Values]
     do: Callable[..., Any]
+    domains: tuple[Domain, ...]
+    complete: Callable[[Values], Values | None]
+    work: Callable[..., Sequence[str]] = lambda *_: ()
+    options: Callable[..., tuple[str, ...]] = lambda *_: ()
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """The texts in use."""
+        return self.texts[:8]
 
 
 Pool = tuple[Step, ...]
@@ -168,13 +216,17 @@ class StepFamily(Family):
         number = rng.choice(self._at[level])
         pools = self.kinds[number].pools
         chosen = [rng.randrange(len(pool)) for pool in pools]
-        settled = tuple((i, pool[i].values(rng, level)) for i, pool in zip(chosen, pools, strict=True))
+        return self.settle(number, [(i, pool[i].values(rng, level)) for i, pool in zip(chosen, pools, strict=True)])
+
+    def settle(self, number: int, settled: Sequence[tuple[int, Values]]) -> Instruction:
+        """The instruction of a kind with a step of each pool, by its number there, and the step's values."""
+        pools = self.kinds[number].pools
         texts = [
-            [text.format(*values) for text in pool[i].texts[:8]]
+            [text.format(*values) for text in pool[i].wordings]
             for (i, values), pool in zip(settled, pools, strict=True)
         ]
         key = ", then ".join(wordings[0] for wordings in texts)
-        return Instruction(f"{self.name}: {key}", combined(texts), (number, settled), key)
+        return Instruction(f"{self.name}: {key}", combined(texts), (number, tuple(settled)), key)
 
     def input(self, instruction: Instruction, rng: Random, level: int) -> str:
         """See `Family`."""
@@ -182,13 +234,67 @@ class StepFamily(Family):
         return self.kinds[number].input(rng, level, [values for _, values in settled])
 
     def answer(self, instruction: Instruction, text: str) -> str:
-        """See `Family`: the steps, carried out one after the other."""
+        """See `Family`: the steps, carried out one after the other.
+
+        Raises:
+            BadRequest: for a text that is no input of this instruction, so far as that shows.
+        """
+        return self._lines(instruction, text, work=False)[-1]
+
+    def worked(self, instruction: Instruction, text: str) -> str:
+        """See `Family`: what there is after every step; raises as `answer` does."""
+        return "\n".join(self._lines(instruction, text, work=True))
+
+    def options(self, instruction: Instruction, text: str) -> tuple[str, ...]:
+        """See `Family`; only requests of a single step are closed."""
+        (step, values), *more = self._steps(instruction)
+        return () if more else step.options(self.kinds[instruction.setting[0]].read(text), *values)
+
+    def wrong(self, instruction: Instruction, text: str, rng: Random) -> str:
+        """See `Family`: the answer to another request of the kind, or the right one with one thing changed."""
         number, settled = instruction.setting
-        kind = self.kinds[number]
-        value = kind.read(text)
-        for (i, values), pool in zip(settled, kind.pools, strict=True):
-            value = pool[i].do(value, *values)
-        return kind.show(value)
+        kind, right = self.kinds[number], self.answer(instruction, text)
+        if rng.random() < 0.5:
+            other = [(i, pool[i].values(rng, kind.levels[0])) for (i, _), pool in zip(settled, kind.pools, strict=True)]
+            with suppress(BadRequest):  # the text may say nothing of the other's values
+                if (found := self.answer(self.settle(number, other), text)) not in ("", right):
+                    return found
+        return perturbed(right, text, rng)
+
+    def _lines(self, instruction: Instruction, text: str, work: bool) -> list[str]:
+        kind, lines = self.kinds[instruction.setting[0]], list[str]()
+        try:
+            value = kind.read(text)
+            for step, values in self._steps(instruction):
+                lines += step.work(value, *values) if work else ()
+                value = step.do(value, *values)
+                lines.append(kind.show(value))
+        except (LookupError, RuntimeError, StopIteration, ValueError):
+            raise BadRequest(f"'{instruction.composition}' cannot be carried out on {text!r} ({self.name})") from None
+        return lines
+
+    def _steps(self, instruction: Instruction) -> Iterator[tuple[Step, Values]]:
+        number, settled = instruction.setting
+        return ((pool[i], values) for (i, values), pool in zip(settled, self.kinds[number].pools, strict=True))
+
+
+_ALIKE: list[Sequence[str]] = [*CATEGORIES.values(), NAMES, WEEKDAYS, _MONTHS, _HIGH, _LOW, YES_NO]
+_ALIKE += [ROLES, CRIES, list(CATEGORIES), "0123456789", CONSONANTS, LETTERS, MARKS]
+_KNOWN = {word for words in _ALIKE for word in words}
+_PART = re.compile(r"\b(?:" + "|".join(word for word in _KNOWN if len(word) > 1) + r")\b|\S")
+
+
+def perturbed(answer: str, text: str, rng: Random) -> str:
+    """An answer with a word, letter, digit or mark changed for one of its kind, of the text's where it has some."""
+    parts = [part for part in _PART.finditer(answer) if part[0] in _KNOWN]
+    words = [part for part in parts if len(part[0]) > 1]
+    if not parts:
+        return answer + rng.choice(LETTERS)
+    old = rng.choice(words or parts)
+    others = [one for one in next(some for some in _ALIKE if old[0] in some) if one != old[0]]
+    given = [one for one in _PART.findall(text) if one in others]
+    new = rng.choice(given if given and rng.random() < 0.7 else others)
+    return answer[: old.start()] + new + answer[old.end() :]
 
 
 SYNONYMS = {
@@ -204,25 +310,34 @@ SYNONYMS = {
 }
 
 
-def step_of(template: str, do: Callable[..., Any], *values: Any) -> Step:
-    """A step; each value is drawn from a sequence, or by a function of the generator and the level.
-
-    One function that returns a tuple draws all values together.
-    """
+def step_of(
+    template: str,
+    do: Callable[..., Any],
+    *values: Sequence[Any] | Draw,
+    work: Callable[..., Sequence[str]] = lambda *_: (),
+    options: Callable[..., tuple[str, ...]] = lambda *_: (),
+) -> Step:
+    """A step; each value is drawn from a sequence, or by a `Draw`; one `Draw` of a tuple draws all values together."""
 
     def draw(rng: Random, level: int) -> Values:
-        drawn = tuple(one(rng, level) if callable(one) else rng.choice(one) for one in values)
+        drawn = tuple(one(rng, level) if isinstance(one, Draw) else rng.choice(one) for one in values)
         return drawn[0] if len(drawn) == 1 and type(drawn[0]) is tuple else drawn
 
-    return Step(phrasings(re.sub("<([a-z]+)>", lambda name: f"[{SYNONYMS[name[1]]}]", template)), draw, do)
+    domains = [one.domains if isinstance(one, Draw) else (by_text(one),) for one in values]
+    complete = values[0].complete if len(values) == 1 and isinstance(values[0], Draw) else lambda values: values
+    texts = phrasings(re.sub("<([a-z]+)>", lambda name: f"[{SYNONYMS[name[1]]}]", template))
+    return Step(texts, draw, do, tuple(chain(*domains)), complete, work, options)
 
 
-def draw_string(low: int, high: int) -> Callable[[Random, int], str]:
-    return lambda rng, level: "".join(rng.choices(CONSONANTS, k=rng.randint(low, high)))
+def draw_string(low: int, high: int) -> Draw:
+    return Draw(
+        lambda rng, level: "".join(rng.choices(CONSONANTS, k=rng.randint(low, high))),
+        (f"[{CONSONANTS}]{{{low},{high}}}",),
+    )
 
 
-def draw_distinct(pool: Sequence[Any], n: int) -> Callable[[Random, int], Values]:
-    return lambda rng, level: tuple(rng.sample(pool, n))
+def draw_distinct(pool: Sequence[Any], n: int) -> Draw:
+    return Draw(lambda rng, level: tuple(rng.sample(pool, n)), (by_text(pool),) * n)
 
 
 def draw_items(rng: Random, noun: str, n: int, tests: Sequence[Rule] = ()) -> str:
@@ -242,7 +357,7 @@ def _meeting(noun: str, test: Rule) -> list[str]:
     return [item for item in (WORDS if noun == "words" else NUMBERS) if test(item)]
 
 
-def draw_tests(noun: str, n: int) -> Callable[[Random, int], Values]:
+def draw_tests(noun: str, n: int) -> Draw:
     """n tests; the last two meet on some items, and each fails on some that the other takes, or leaves."""
 
     def draw(rng: Random, level: int) -> Values:
@@ -252,4 +367,4 @@ def draw_tests(noun: str, n: int) -> Callable[[Random, int], Values]:
             if a & b and b - a and len(a | b) < len(WORDS if noun == "words" else NUMBERS):
                 return *others, one, two
 
-    return draw
+    return Draw(draw, TESTS[noun].domains * n)

@@ -1,0 +1,207 @@
+"""From the wording of an instruction back to the instruction, so that an oracle can answer what it knows as text only.
+
+Guaranteed: whatever the families of `EVERY` say is recognised, of every seed, split and level, in every phrasing, and
+so are their wordings in other combinations; anything else is None. It is read, not looked up: a wording is a pattern in
+which values stand, and what is read is put into words again and compared. Where a wording belongs to two instructions,
+the input decides: functions say the same of lists and of texts.
+
+Left open: values that are read may be some that are never drawn together (to swap words 2 and 2); the level is the
+lowest that has such a request. The first call builds the patterns; the others take a tenth of a millisecond.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
+from string import Formatter
+from typing import Any, NamedTuple
+
+from labkit.instructions import functions
+from labkit.instructions.families import EVERY
+from labkit.instructions.family import Instruction
+from labkit.instructions.functions import NOTHING, SAYS, SHAPES, SOURCES, STARTS, Bound, Entry, Part, Program
+from labkit.instructions.steps import Domain, Step, StepFamily, Values
+
+_JOIN = re.compile(r"[,;] (?:then|next) ")  # between the steps of one instruction
+
+
+class Recognised(NamedTuple):
+    """What a wording says.
+
+    Attributes:
+        family: A name in `EVERY`.
+        instruction: Its key and phrasings are those that were drawn, and so are its answers by `EVERY[family]`.
+        level: The lowest level at which the family has such a request.
+    """
+
+    family: str
+    instruction: Instruction
+    level: int
+
+
+def recognise(text: str, input: str | None = None) -> Recognised | None:
+    """The instruction that is worded like this, if any family says so.
+
+    Args:
+        text: The instruction alone.
+        input: What it is to be carried out on; it decides where the wording does not.
+
+    >>> recognise("delete word 2").instruction.key
+    'editing: delete word 2'
+    >>> recognise("delete the words")
+    """
+    parts = _JOIN.split(text)
+    found = chain(_by_steps([text]), _by_steps(parts) if len(parts) > 1 else (), _by_program(parts, input))
+    return next(found, None)
+
+
+# Steps
+
+
+class _Wording(NamedTuple):
+    """One wording of a step: its pattern, the numbers of the values in it, and where the step stands."""
+
+    text: str
+    pattern: re.Pattern[str]
+    values: list[int]
+    step: Step
+    places: list[tuple[str, int, int, int]]  # family, kind, pool of the kind, step of the pool
+
+
+def _by_steps(parts: Sequence[str]) -> Iterator[Recognised]:
+    """What the parts say as the steps of a family, one after the other."""
+    found = list[dict[tuple[str, int], tuple[int, Values]]]()  # of each part: its step and values, by family and kind
+    for place, part in enumerate(parts):
+        found.append({})
+        for wording in _wordings().get(part.partition(" ")[0], ()):
+            if (values := _values(wording, part)) is not None:
+                found[-1].update(
+                    {(family, kind): (i, values) for family, kind, pool, i in wording.places if pool == place}
+                )
+    for name, number in found[0]:
+        family = EVERY[name]
+        assert isinstance(family, StepFamily)
+        if len(family.kinds[number].pools) == len(parts) and all((name, number) in some for some in found):
+            settled = [some[name, number] for some in found]
+            yield Recognised(name, family.settle(number, settled), family.kinds[number].levels[0])
+
+
+def _values(wording: _Wording, text: str) -> Values | None:
+    match, step = wording.pattern.fullmatch(text), wording.step
+    if match is None:
+        return None
+    values: list[Any] = [None] * len(step.domains)
+    for number, said in zip(wording.values, match.groups(), strict=True):
+        domain = step.domains[number]
+        values[number] = said if isinstance(domain, str) else domain[said]
+    complete = step.complete(tuple(values))
+    return complete if complete is not None and wording.text.format(*complete) == text else None
+
+
+@cache
+def _wordings() -> dict[str, list[_Wording]]:
+    """All wordings of all steps, by their first word."""
+    places = dict[int, tuple[Step, list[tuple[str, int, int, int]]]]()
+    for name, family in EVERY.items():
+        for number, kind in enumerate(family.kinds if isinstance(family, StepFamily) else ()):
+            for place, pool in enumerate(kind.pools):
+                for i, step in enumerate(pool):
+                    places.setdefault(id(step), (step, []))[1].append((name, number, place, i))
+    found = dict[str, list[_Wording]]()
+    for step, where in places.values():
+        for text in step.wordings:
+            found.setdefault(text.partition(" ")[0], []).append(
+                _Wording(text, *_pattern(text, step.domains), step, where)
+            )
+    return found
+
+
+def _pattern(text: str, domains: Sequence[Domain]) -> tuple[re.Pattern[str], list[int]]:
+    pattern, values = "", list[int]()
+    for literal, field, _, _ in Formatter().parse(text):
+        pattern += re.escape(literal)
+        if field is not None and int(field) in values:
+            pattern += f"(?:\\{values.index(int(field)) + 1})"
+        elif field is not None:
+            values.append(int(field))
+            domain = domains[int(field)]
+            pattern += f"({domain if isinstance(domain, str) else '|'.join(map(re.escape, domain))})"
+    return re.compile(pattern), values
+
+
+# Functions
+
+_Slot = dict[str, tuple[tuple[int, Part], ...]]  # what may be said, and which parts of the program that settles
+_LONGEST = 12  # words of a part
+_COMBINED = [(shape, source) for shape in ("chain", "split") for source in SOURCES]
+_COMBINED += [("loop", "list"), ("loop", "digits"), ("loop", "lengths"), ("branch", "list"), ("branch", "letters")]
+_COMBINED += [("countdown", "range")]
+
+
+def _by_program(parts: Sequence[str], input: str | None) -> Iterator[Recognised]:
+    """What the parts say as a function of any shape and source."""
+    start = next((start for start in STARTS[1:] if parts[0].startswith(start)), "")
+    parts = [parts[0].removeprefix(start), *parts[1:]]
+    words = [part.split(" ") for part in parts]
+    for shape, source in _COMBINED:
+        for found in _read(words, _segments(shape, source)) if input is None or SOURCES[source].takes in input else ():
+            settled, places = dict(found), range(len(SHAPES[shape]) - 1)
+            program = Program(shape, source, tuple(settled.get(place, NOTHING) for place in places))
+            texts = functions.build(program).texts
+            if len(texts) == len(parts) and all(part in some for part, some in zip(parts, texts, strict=True)):
+                simple = source in ("list", "letters") and NOTHING in program.parts
+                if instruction := functions.settle(program):
+                    yield Recognised("functions", instruction, 3 if shape != "chain" else 1 if simple else 2)
+
+
+def _read(said: list[list[str]], segments: list[list[_Slot]]) -> Iterator[list[tuple[int, Part]]]:
+    """The parts that are settled when each group of words is a segment, in their order; segments may be left out."""
+    if not said:
+        yield []
+    for number, slots in enumerate(segments if said else []):
+        for found in _read_words(said[0], slots):
+            for rest in _read(said[1:], segments[number + 1 :]):
+                yield found + rest
+
+
+def _read_words(words: list[str], slots: list[_Slot]) -> Iterator[list[tuple[int, Part]]]:
+    if not slots and not words:
+        yield []
+    for n in range(1, min(len(words), _LONGEST) + 1 if slots else 0):
+        if (found := slots[0].get(" ".join(words[:n]))) is not None:
+            for rest in _read_words(words[n:], slots[1:]):
+                yield [*found, *rest]
+
+
+@cache
+def _segments(shape: str, name: str) -> list[list[_Slot]]:
+    """What the joined parts of a wording consist of."""
+    source = SOURCES[name]
+    tables = [functions.table_of(table, source) for table in SHAPES[shape][1:]]
+
+    def slot(place: int, says: str = "{0}", o: str = source.items) -> _Slot:
+        return {text: ((place, part),) for part, texts in _said(tables[place], says, o) for text in texts}
+
+    head: list[list[_Slot]] = [[dict.fromkeys(texts, ())] for texts in source.texts]
+    if shape == "chain":
+        change = slot(1, o="each") | slot(1, o=f"each {source.domain[:-1]}")
+        return [*head, [slot(0, SAYS["keep"])], [change], [slot(2, SAYS["end"])]]
+    if shape == "split":
+        which: _Slot = {
+            text: ((0, keep), (1, change))
+            for keep, kept in _said(tables[0], "{0}", source.items)
+            for change, texts in _said(tables[1], "{0}", kept[0])
+            for text in texts
+        }
+        return [*head, [which, {"and": ()}, slot(2, o="others")], [slot(3, SAYS["end"])]]
+    if shape == "loop":
+        return [*head, [slot(3), slot(0, SAYS["at"]), slot(1), slot(2, SAYS["else"])]]
+    if shape == "branch":
+        return [[slot(0, SAYS["if"]), slot(1, SAYS["end"]), slot(2, SAYS["else end"])]]
+    return [[slot(0, SAYS["while"]), slot(1)], [slot(2)]]
+
+
+def _said(table: dict[str, Entry], says: str, o: str) -> Iterator[tuple[Part, tuple[str, ...]]]:
+    for name, entry in table.items():
+        for n in entry.values:
+            yield (name, n), Bound(entry, n).texts(says, o=o)
