@@ -1,16 +1,19 @@
 """The learner: what it may see, that it repeats itself, and that teacher forcing grades as generation does."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from labkit import BadRequest, learn
 from labkit.instructions import RewritingTask, Rule, draw_inputs, draw_rules
+from labkit.learn.batches import Batch, Batches, Epochs, Stream
 from labkit.learn.fast import Muon, orthogonal, schedule
-from labkit.learn.train import Epochs
+from labkit.learn.text import PAD
 
 TASK = RewritingTask(pattern_length=2, input_length=5, alphabet="abcdef")
 LAYOUT = learn.rewriting_layout(TASK)
@@ -170,6 +173,48 @@ def test_a_saved_model_answers_the_same(recipe: str, tmp_path: Path) -> None:
     assert answer.correct == (forced == answer.oracle)
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_rounds_with_a_saved_model_between_them_are_rounds_without(recipe: str, tmp_path: Path) -> None:
+    first, second = data(), data(seed=1)
+    kept = learn.build(recipe, shape(first), 0)
+    stored = copy.deepcopy(kept)
+    for examples in (first, second, first):
+        learn.train(kept, recipe, examples, steps=12, batch_size=32, seed=4)
+        learn.train(stored, recipe, examples, steps=12, batch_size=32, seed=4)
+        learn.save(tmp_path, learn.Learner(stored, recipe, shape(examples), LAYOUT))
+        stored = learn.load(tmp_path).model
+    again = stored.state_dict()
+    assert all(torch.equal(weights, again[name]) for name, weights in kept.state_dict().items())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_leaving_the_filling_out_changes_neither_loss_nor_gradients(recipe: str) -> None:
+    """As the plain computation: every position to logits, and those of filling ignored by the loss."""
+    layout = learn.TextLayout(tuple("ab"), question=4, answer=9)
+    examples = layout.encode(["ab", "a", "bbbb", ""], ["a", "", "abba", "bab"])
+    model, _ = trained(recipe)
+    tokens = torch.from_numpy(examples.tokens).long()
+    logits = model(tokens[None, :, :-1], 9)[0].flatten(0, 1)
+    expected = F.cross_entropy(logits, tokens[:, -9:].flatten(), ignore_index=PAD)
+    expected.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    batch = next_batch(examples)
+    assert (batch.answer, batch.target.shape) == (5, (1, 2 + 1 + 5 + 4))
+    found = F.cross_entropy(model(batch.tokens[..., :-1], batch.answer, batch.where)[0], batch.target[0])
+    found.backward()
+    torch.testing.assert_close(found, expected)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, gradients[name], rtol=1e-3, atol=1e-5)
+
+
+def next_batch(examples: learn.Encoded) -> Batch:
+    """The first batch of all examples."""
+    tokens = torch.from_numpy(examples.tokens)
+    stream = Stream(0, len(tokens), seed=0)
+    return Batches(tokens, examples.answer_length, examples.filling, [stream], len(tokens)).next()
+
+
 @pytest.mark.parametrize(
     ("rule", "text", "complaint"),
     [
@@ -245,7 +290,7 @@ def test_muon_in_one_batch_is_muon_matrix_by_matrix() -> None:
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
-    factors = [float(schedule(step, torch.tensor([100.0]))) for step in range(100)]
+    factors = [schedule(step, 100) for step in range(100)]
     assert factors[0] < factors[9]
     assert np.argmax(factors) < 10
     assert factors[10:] == sorted(factors[10:], reverse=True)

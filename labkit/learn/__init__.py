@@ -1,24 +1,26 @@
 """What learns: the small transformer and its two recipes, and the one training loop they share, for one model or many.
 
 Each file is meant to be read as teaching material: `transformer` (the model), `fast` and `paper` (the recipes;
-`llama` is a third, whose models are Hugging Face models), `encoding` and `text` (from examples to tokens), `train` (the
-loop), `checkpoint` (saved, reloaded and asked).
+`llama` is a third, whose models are Hugging Face models), `encoding` and `text` (from examples to tokens), `batches`
+(which of them a step reads), `train` (the loop), `ladder` (a model at each of several volumes of data, in one run),
+`inference` (answers and their likelihood), `checkpoint` (saved, reloaded and asked).
 
 Hugging Face models, by `from labkit.learn import chat, qlora`: `chat` (templates, label masks, packing), `qlora`.
 """
 
 from labkit.learn.checkpoint import Answer, Learner, ask, build, load, save
 from labkit.learn.encoding import Encoded, Layout, encode_rewriting, rewriting_layout
+from labkit.learn.inference import Likelihood, generate, log_likelihood, predict
+from labkit.learn.ladder import stable, train_ladder
 from labkit.learn.paper import gpt2_configuration
 from labkit.learn.text import TextLayout, pieces
 from labkit.learn.train import (
     RECIPES,
     Member,
+    Schedule,
     Trained,
     best_device,
-    generate,
     precision_name,
-    predict,
     train,
     train_fleet,
 )
@@ -30,7 +32,9 @@ __all__ = [
     "Encoded",
     "Layout",
     "Learner",
+    "Likelihood",
     "Member",
+    "Schedule",
     "Shape",
     "TextLayout",
     "Trained",
@@ -41,11 +45,14 @@ __all__ = [
     "generate",
     "gpt2_configuration",
     "load",
+    "log_likelihood",
     "pieces",
     "precision_name",
     "predict",
     "rewriting_layout",
     "save",
+    "stable",
     "train",
     "train_fleet",
+    "train_ladder",
 ]

@@ -14,8 +14,9 @@ from torch import nn
 from labkit.errors import BadRequest, unknown
 from labkit.instructions import Rule
 from labkit.learn.encoding import Layout
+from labkit.learn.inference import generate
 from labkit.learn.text import TextLayout
-from labkit.learn.train import RECIPES, generate
+from labkit.learn.train import RECIPES
 from labkit.learn.transformer import Shape
 
 

@@ -19,6 +19,7 @@ EMBEDDING_RATE, HEAD_RATE = 2.0, 0.5
 WARM_UP_STEPS = 10
 EXPANSION = 0  # attention only: the tasks are copying and matching
 FLEET = True  # many models can be trained as one
+BRANCHES = True  # a copy of model and optimiser trains on by itself
 
 
 def build(shape: Shape) -> Transformer:
@@ -26,32 +27,30 @@ def build(shape: Shape) -> Transformer:
     return Transformer(shape)
 
 
-def schedule(step: int, steps: Tensor) -> Tensor:
-    """The factor on each member's rates [M]: up over the first steps, then linearly down to zero."""
-    return ((steps - step) / steps).clamp(max=(step + 1) / WARM_UP_STEPS)
+def schedule(step: int, steps: int) -> float:
+    """The factor on a rate: up over the first steps, then linearly down to zero."""
+    return min((steps - step) / steps, (step + 1) / WARM_UP_STEPS)
 
 
 class Optimiser:
-    """Muon and Adam behind one `step`; `steps` and `rates` hold a value a member."""
+    """Muon and Adam behind one `step`; `rates` hold a value a member."""
 
-    def __init__(self, model: Transformer, steps: Sequence[int], rates: Sequence[float]) -> None:
-        device = model.tokens.device
-        self.steps = torch.tensor(steps, dtype=torch.float32, device=device)
-        self.rates = torch.tensor(rates, device=device)
+    def __init__(self, model: Transformer, rates: Sequence[float]) -> None:
+        self.rates = torch.tensor(rates, device=model.tokens.device)
         self.muon = Muon(list(model.blocks.parameters()), model.shape.width)
         tables = [(model.tokens, EMBEDDING_RATE), (model.positions, EMBEDDING_RATE)]
         self.adam = Adam([*tables, (model.head, HEAD_RATE)])
 
     @torch.no_grad()
-    def step(self, step: int) -> None:
-        """Update the weights by their gradients at step 0, 1, ... and clear these."""
-        rates = self.rates * schedule(step, self.steps)
+    def step(self, step: int, factors: Sequence[float]) -> None:
+        """Update the weights by their gradients at step 0, 1, ..., each member's rate times its factor; clear these."""
+        rates = self.rates * torch.tensor(factors).to(self.rates.device, non_blocking=True)
         self.muon.step(rates)
         self.adam.step(step, rates)
 
     def keep(self, model: Transformer, which: Tensor) -> None:
         """Go on with those members alone, in a model that holds only them."""
-        self.steps, self.rates, self.muon.average = self.steps[which], self.rates[which], self.muon.average[which]
+        self.rates, self.muon.average = self.rates[which], self.muon.average[which]
         self.muon.matrices = list(model.blocks.parameters())
         self.adam.parameters = [model.tokens, model.positions, model.head]
         self.adam.moments = [(mean[which], square[which]) for mean, square in self.adam.moments]

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from labkit.learn.encoding import ANSWER, PAD, SEPARATOR
-from labkit.learn.fast import Muon, schedule
-from labkit.learn.transformer import Shape
+from labkit.learn.fast import Muon
+from labkit.learn.fast import schedule as schedule  # the recipe's own, too
+from labkit.learn.paper import HubPast
+from labkit.learn.transformer import Shape, pick
 
 VERSION = 1  # raised when the same settings come to train another model
 LEARNING_RATE = 0.01  # of Muon; Adam's is in fixed ratio to it
@@ -24,6 +26,7 @@ EXPANSION = 1
 ROPE_THETA = 100.0  # sequences are tens of tokens long, not thousands
 UNKNOWN = "<unk>"  # the token of every symbol outside the vocabulary, and the filling of batches
 FLEET = False  # transformers' model is one model
+BRANCHES = False  # a copy of the optimiser would update views of the weights that it was copied from
 QUESTION = "{{ message.instruction ~ sep ~ message.input if message.input is defined else message.content }}"
 TEMPLATE = (
     f"{{% set sep = '{SEPARATOR}' %}}{{% for message in messages %}}{{% if message.role == 'user' %}}{QUESTION}{ANSWER}"
@@ -48,10 +51,18 @@ class Llama(nn.Module):
             nn.init.zeros_(layer.self_attn.o_proj.weight)
             nn.init.zeros_(layer.mlp.down_proj.weight)
 
-    def forward(self, tokens: Tensor, answer: int) -> Tensor:
+    def forward(self, tokens: Tensor, answer: int, where: Tensor | None = None) -> Tensor:
         (alone,) = tokens
         stream = self.llama.model(input_ids=alone, use_cache=False).last_hidden_state
-        return self.llama.lm_head(stream[None, :, -answer:])
+        return self.llama.lm_head(pick(stream[None, :, -answer:], where))
+
+    def past(self, *_: object) -> HubPast:
+        """Nothing read yet; see `labkit.learn.transformer.Transformer.past`."""
+        return HubPast()
+
+    def read(self, tokens: Tensor, past: HubPast) -> Tensor:
+        """Read on, from tokens [B, T] to logits [B, V] of the next."""
+        return past.read(self.llama.model, self.llama.lm_head, tokens)
 
 
 def llama_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transformers' config, imported late
@@ -108,19 +119,19 @@ def export(model: Llama, vocabulary: str, folder: Path) -> None:
 
 
 class Optimiser:
-    """Muon and Adam with the schedule of the `fast` recipe."""
+    """Muon and Adam behind one `step`."""
 
-    def __init__(self, model: Llama, steps: Sequence[int], rates: Sequence[float]) -> None:
-        self.steps, self.rates = torch.tensor(steps, dtype=torch.float32), torch.tensor(rates)
+    def __init__(self, model: Llama, rates: Sequence[float]) -> None:
+        self.rates = torch.tensor(rates)
         self.matrices = [p for p in model.llama.model.layers.parameters() if p.ndim == 2]
         self.views = [nn.Parameter(p.data[None]) for p in self.matrices]  # a fleet of one, as Muon has it
         self.muon = Muon(self.views, model.shape.width)
         others = [p for p in model.parameters() if all(p is not matrix for matrix in self.matrices)]
         self.adam = torch.optim.Adam(others, lr=0.0, betas=(0.8, 0.95), fused=True)
 
-    def step(self, step: int) -> None:
-        """Update the weights by their gradients at step 0, 1, ... and clear these."""
-        rates = self.rates * schedule(step, self.steps)
+    def step(self, _: int, factors: Sequence[float]) -> None:
+        """Update the weights by their gradients, at the rate times the factor, and clear these."""
+        rates = self.rates * torch.tensor(factors)
         with torch.no_grad():
             for view, matrix in zip(self.views, self.matrices, strict=True):
                 view.grad, matrix.grad = matrix.grad[None], None

@@ -10,12 +10,31 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from labkit.learn.transformer import Shape
+from labkit.learn.transformer import Shape, pick
 
 VERSION = 1  # raised when the same settings come to train another model
 LEARNING_RATE = 1e-3
 EXPANSION = 4  # GPT-2's own
 FLEET = False  # transformers' model is one model
+BRANCHES = True  # a copy of model and optimiser trains on by itself
+
+
+class HubPast:
+    """What one of transformers' models has read, so that it can read on."""
+
+    def __init__(self) -> None:
+        from transformers import DynamicCache
+
+        self.cache = DynamicCache()
+
+    def read(self, body: nn.Module, head: nn.Module, tokens: Tensor) -> Tensor:
+        """Read on, from tokens [B, T] to logits [B, V] of the next."""
+        stream = body(input_ids=tokens, past_key_values=self.cache, use_cache=True).last_hidden_state
+        return head(stream[:, -1])
+
+    def keep(self, which: Tensor) -> None:
+        """Go on with those rows alone."""
+        self.cache.batch_select_indices(which)
 
 
 class GPT2(nn.Module):
@@ -28,10 +47,18 @@ class GPT2(nn.Module):
         self.shape = shape
         self.gpt2 = GPT2LMHeadModel(gpt2_configuration(shape))
 
-    def forward(self, tokens: Tensor, answer: int) -> Tensor:
+    def forward(self, tokens: Tensor, answer: int, where: Tensor | None = None) -> Tensor:
         (alone,) = tokens
         stream = self.gpt2.transformer(input_ids=alone, use_cache=False).last_hidden_state
-        return self.gpt2.lm_head(stream[None, :, -answer:])
+        return self.gpt2.lm_head(pick(stream[None, :, -answer:], where))
+
+    def past(self, *_: object) -> HubPast:
+        """Nothing read yet; see `labkit.learn.transformer.Transformer.past`."""
+        return HubPast()
+
+    def read(self, tokens: Tensor, past: HubPast) -> Tensor:
+        """Read on, from tokens [B, T] to logits [B, V] of the next."""
+        return past.read(self.gpt2.transformer, self.gpt2.lm_head, tokens)
 
 
 def gpt2_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transformers' config, imported late
@@ -58,15 +85,21 @@ def build(shape: Shape) -> GPT2:
     return GPT2(shape)
 
 
-class Optimiser:
-    """AdamW with a rate that falls linearly to zero."""
+def schedule(step: int, steps: int) -> float:
+    """The factor on a rate: linearly down to zero."""
+    return (steps - step) / steps
 
-    def __init__(self, model: nn.Module, steps: Sequence[int], rates: Sequence[float]) -> None:
-        (self.steps,), (self.rate,) = steps, rates
+
+class Optimiser:
+    """AdamW behind one `step`."""
+
+    def __init__(self, model: nn.Module, rates: Sequence[float]) -> None:
+        (self.rate,) = rates
         self.adamw = torch.optim.AdamW(model.parameters(), lr=self.rate, weight_decay=0.01, fused=True)
 
-    def step(self, step: int) -> None:
+    def step(self, _: int, factors: Sequence[float]) -> None:
+        """Update the weights by their gradients, at the rate times the factor, and clear these."""
         for group in self.adamw.param_groups:
-            group["lr"] = self.rate * (self.steps - step) / self.steps
+            group["lr"] = self.rate * factors[0]
         self.adamw.step()
         self.adamw.zero_grad()
