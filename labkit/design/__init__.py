@@ -1,9 +1,11 @@
 """How a set of examples is composed: exact budgets, long tails, mixtures of sources, nothing of the tests among them.
 
 `budget` and `long_tail` share a budget out; `mixture` composes a training set of real sources; `decontamination` keeps
-it apart from test sets.
+it apart from test sets. `curriculum` says what is trained on round by round; `plan` which abilities the next data set
+should hold.
 """
 
+from labkit.design import curriculum, plan
 from labkit.design.budget import allocate
 from labkit.design.decontamination import Decontaminator
 from labkit.design.long_tail import allocate_long_tail, hill_number, shares
@@ -16,7 +18,9 @@ __all__ = [
     "allocate",
     "allocate_long_tail",
     "compose",
+    "curriculum",
     "hill_number",
     "match_tokens",
+    "plan",
     "shares",
 ]

@@ -1,0 +1,485 @@
+"""How an ability grows with its data: its plateau, its pace, and whether more data would still help.
+
+To chance-corrected scores at a ladder of volumes V (examples of the ability trained on) curves of two shapes are
+fitted, both with a plateau in (0, 1] and a *pace*, the volume at which half the plateau is reached (`design.Curves`):
+
+    saturating  plateau max(0, 1 - (V / pace)^-c / 2)    the power law A - B V^-c, with B = A pace^c / 2
+    sudden      plateau / (1 + (V / pace)^-k)            a logistic in log V
+
+The exponent alone is not reported as the pace: four rungs seldom tell it, and it is no speed without a scale.
+
+*Inference.* Bayesian, on a grid, with flat priors that are these: plateau uniform on (0, 1]; pace log-uniform from 1/16
+of the first volume to 16 times the last; c log-uniform on `SATURATING`, k on `SUDDEN`; both shapes alike. A bootstrap
+from three seeds would be far too narrow (grade.intervals). The likelihood is normal in the mean scores, with two
+sources of error: the questions (clustered by instruction; with `same_rules` correlated between volumes, as one test
+served all) and the seeds, whose standard deviation is that of the logit's scale, unknown, flat on 0 to `SPREAD`, and
+integrated out (Gelman 2006), which gives the tails that few seeds ask for. Intervals are 2.5 to 97.5 % of the
+posterior, over both shapes by their weight in the data, so that they do not pretend the shape were known.
+In simulation (tests/test_growth.py) they hold the true plateau and the true pace in 96 % of 400 curves with a plateau
+of 0.3 to 0.95, a pace between the first volume and an eighth of the last, and an exponent of 0.5 to 2; for single
+curves at the corners in about 90 % or more. Of 1,200 flat curves 1 % were called still growing, of
+450 growing ones 2 % saturated (all of those with a true gain of exactly `MATTERS`).
+
+*Which shape* is named by the density of each volume's mean given the other volumes (leave-one-volume-out log score,
+Gneiting & Raftery 2007), the parameters integrated out: a flexible shape pays for its width. Two more compete there,
+`constant` and `log-linear`, a + b log V, which has no plateau at all; the saturating one comes close to it. Four rungs
+name the shape of a late rise wrongly as often as not; no interval and no verdict rests on the name.
+
+Guaranteed: verdicts are statements of intervals, and the numbers they rest on are fields; where the plateau lies beyond
+the data the interval reaches to what is possible, and a pace outside the ladder is left open, not extrapolated.
+Left open: curves that fall, or rise twice, are described by none of these (`note` says where the misfit is beyond
+chance); training runs at one volume and another are taken as independent although their sets may overlap; with many
+abilities some verdicts are wrong by chance, about one in twenty.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaincc, log_ndtr, logsumexp, ndtri_exp
+
+from labkit.design.plan import Curves, Growth, Range
+from labkit.errors import BadRequest
+from labkit.grade import intervals
+from labkit.grade.intervals import Counts, Floats
+
+VERDICTS = ("saturated", "still growing", "not responding", "not decided")
+MATTERS = 0.05  # a gain, in chance-corrected score, that four times the data would have to be worth
+RESPONDS = 0.1  # a score above the start that an ability must be able to reach to count as responding
+OUTRIGHT = 0.01  # fitted curves never fall, so their gain is above 0 by construction: above this it is outright
+FURTHER = 4  # times the last volume: the next rung
+
+SATURATING = (0.25, 4.0)  # the power law's exponent
+SUDDEN = (0.5, 12.0)  # the logistic's slope in log V; at 12 the rise from 10 to 90 % takes a factor of 1.4
+SPREAD = 0.3  # largest standard deviation between seeds, of an accuracy of one half
+BEYOND = 16  # how far outside the ladder, as a factor, a pace is thought possible
+PACES, STEEPNESSES = 72, 14  # cells of the grid
+DRAWS = 2000
+FEWEST_VOLUMES, FEWEST_SEEDS = 4, 2
+
+
+class Point(NamedTuple):
+    """The mean chance-corrected score at one volume, with its 95 % interval over seeds and instructions."""
+
+    volume: int
+    score: float
+    lo: float
+    hi: float
+    seeds: list[float]  # the score of each
+
+
+@dataclass(frozen=True)
+class GrowthFit:
+    """The growth of one ability.
+
+    Attributes:
+        verdict: One of `VERDICTS`; see `fit_growth`.
+        reason: The statement that the verdict rests on, in words.
+        plateau: The score that unlimited data of this kind would lead to.
+        pace: Examples at which half the plateau is reached; an end outside the ladder's reach is None. All None where
+            the ability does not respond.
+        gain: What `FURTHER` times the last volume is predicted to add to the score there.
+        step: The mean score at the last volume less that at the one before, whatever the curve.
+        response: The score at the last volume less that of the untrained model (chance, where that was not measured).
+        reached: The share of the plateau that the last volume reaches.
+        shape: Which shape predicts left-out volumes best: `constant`, `log-linear`, `saturating` or `sudden`.
+        held_out: That prediction's log density for each shape, the mean over volumes: higher is better.
+        sudden: The posterior probability of the sudden shape against the saturating one.
+        misfit: The probability of means so far from the best curve, were it the truth.
+        points: The data.
+        curves: A sample of the posterior, for predictions.
+        over: What the intervals cover; `n_rules` and `n_seeds` as in `Estimate`, the fewest at any volume.
+        note: What should make a reader careful; may be empty.
+    """
+
+    verdict: str
+    reason: str
+    plateau: Range
+    pace: Range
+    gain: Range
+    step: Range
+    response: Range
+    reached: Range
+    shape: str
+    held_out: dict[str, float]
+    sudden: float
+    misfit: float
+    points: list[Point]
+    curves: Curves
+    over: str
+    n_rules: int
+    n_seeds: int
+    note: str
+
+    def at(self, volumes: ArrayLike) -> tuple[Floats, Floats, Floats]:
+        """The curve to draw: mean, lower and upper 95 % limit at `volumes` [k], each [k]."""
+        scores = self.curves.at(volumes)
+        lo, hi = np.quantile(scores, [0.025, 0.975], axis=0)
+        return scores.mean(axis=0), lo, hi
+
+    def growth(self) -> Growth:
+        """What `design.plan.allocate` needs of it."""
+        return Growth(self.curves, self.points[-1].volume, self.verdict != "not responding")
+
+    def as_dict(self, curves: int = 200) -> dict[str, Any]:
+        """The fit for a result file, with the first `curves` of the sample."""
+        known = ("plateau", "pace", "gain", "step", "response", "reached")
+        plain = ("verdict", "reason", "shape", "held_out", "sudden", "misfit", "over", "n_rules", "n_seeds", "note")
+        record: dict[str, Any] = {name: getattr(self, name) for name in plain}
+        record |= {name: getattr(self, name).as_dict() for name in known}
+        record["points"] = [point._asdict() for point in self.points]
+        return record | {"curves": self.curves.first(curves).as_dict()}
+
+
+def fit_growth(
+    volumes: Sequence[int],
+    per_point: Sequence[Sequence[Counts]],
+    *,
+    chance: float = 0.0,
+    same_rules: bool = False,
+    untrained: Counts | None = None,
+    seed: int = 0,
+) -> GrowthFit:
+    """Fit the growth of one ability and say where it stands.
+
+    Args:
+        volumes: Examples of the ability, one number for each point.
+        per_point: For each point one `Counts` a trained model (a seed); points of one volume are pooled.
+        chance: The accuracy of guessing, a mean over the questions asked (`choice.chance_level`).
+        same_rules: All models of all volumes answered the same instructions in the same order.
+        untrained: The answers of the model before any training; chance is the start where it is not given.
+        seed: Of the posterior sample.
+
+    The verdict is the first of these that holds, else `not decided`:
+    - `not responding`: the response is below `RESPONDS` with the upper end of its interval;
+    - `saturated`: the gain is below `MATTERS` with the upper end of its interval, and the last step is below `MATTERS`;
+    - `still growing`: the last step is above 0 with the lower end of its interval, or the gain above `OUTRIGHT`.
+    No verdict but the last is given where no curve of these shapes fits (`misfit` below 0.01).
+
+    Raises:
+        BadRequest: for fewer than four different volumes or fewer than two seeds at one, volumes below 1, counts that
+            make no sense, or a chance level outside [0, 1).
+    """
+    data = _data(volumes, per_point, chance, same_rules)
+    shapes = _shapes(data.volumes)
+    spreads = SPREAD * np.linspace(0, 1, 11) ** 2  # denser where it matters
+    precision = np.stack([np.linalg.inv(data.covariance(spread)) for spread in spreads])
+    grid = [shapes["saturating"], shapes["sudden"]]
+    per_shape = [_marginal(part.unit, data.means, precision) for part in grid]  # each [cells, spreads]
+    of_spread = np.log(np.gradient(spreads)) + [data.spread_evidence(spread) for spread in spreads]
+    weights = np.concatenate([part - np.log(len(part)) for part in per_shape]) + of_spread
+    rng = np.random.default_rng(seed)
+    curves, drawn = _sample(weights, grid, data, precision, rng)
+
+    deviation = np.sqrt(np.stack([np.diag(data.covariance(spread)) for spread in spreads])[drawn])
+    noisy = data.means + deviation * rng.standard_normal(
+        (DRAWS, 1)
+    )  # each volume's own interval: one normal serves all
+    sums = [data.covariance(spread)[-2:, -2:] @ [-1, 1] @ [-1, 1] for spread in spreads]
+    steps = data.means[-1] - data.means[-2] + np.sqrt(sums)[drawn] * rng.standard_normal(DRAWS)
+    last, further = curves.at([data.volumes[-1], FURTHER * data.volumes[-1]]).T
+    start = _start(untrained, chance, rng)
+    known = {
+        "plateau": _range(curves.plateau),
+        "gain": _range(further - last),
+        "step": _range(steps)._replace(value=float(data.means[-1] - data.means[-2])),
+        "response": _range(last - start),
+        "reached": _range(last / curves.plateau),
+    }
+    spread = float(spreads[drawn].mean())
+    held_out = _held_out(shapes, data, spread)
+    misfit = _misfit(grid, data, spread)
+    verdict, reason = _verdict(known, data.volumes, misfit)
+    pace = _range(curves.pace)
+    if verdict == "not responding":
+        pace = Range(None, None, None)
+    else:
+        first, final = data.volumes[0] / FURTHER, data.volumes[-1] * FURTHER
+        inside = (x if x is not None and first <= x <= final else None for x in pace)
+        pace = Range(*inside)
+    limits = np.quantile(noisy, [0.025, 0.975], axis=0).T.tolist()
+    points = [
+        Point(int(volume), float(mean), lo, hi, scores.tolist())
+        for volume, mean, (lo, hi), scores in zip(data.volumes, data.means, limits, data.scores, strict=True)
+    ]
+    sudden = float(curves.sudden.mean())
+    return GrowthFit(
+        verdict=verdict,
+        reason=reason,
+        pace=pace,
+        shape=max(held_out, key=lambda name: held_out[name]),  # of equals the simpler, which comes first
+        held_out=held_out,
+        sudden=sudden,
+        misfit=misfit,
+        points=points,
+        curves=curves,
+        over=intervals.SEEDS_AND_RULES,
+        n_rules=data.n_rules,
+        n_seeds=min(len(scores) for scores in data.scores),
+        note=_note(known, pace, verdict, misfit),
+        **known,
+    )
+
+
+class _Shape(NamedTuple):
+    """Curves of plateau 1 at the ladder's volumes, `unit` [cells, V], and the cells' parameters (if they have any)."""
+
+    unit: Floats
+    pace: Floats
+    steepness: Floats
+
+
+class _Data(NamedTuple):
+    """Mean scores [V] and what is known of their errors.
+
+    `questions` [V, V] is the covariance of the means from the questions asked; `within` [V] the variance of one seed's
+    score from its own questions, `bend` [V] the factor from the spread of seeds to the standard deviation of scores.
+    """
+
+    volumes: NDArray[np.int64]
+    scores: list[Floats]
+    means: Floats
+    questions: Floats
+    within: Floats
+    bend: Floats
+    n_rules: int
+
+    def covariance(self, spread: float) -> Floats:
+        seeds = np.array([len(scores) for scores in self.scores])
+        return np.asarray(self.questions + np.diag((spread * self.bend) ** 2 / seeds), np.float64)
+
+    def spread_evidence(self, spread: float) -> float:
+        """The log-likelihood of how far seeds of one volume lie apart."""
+        variance = self.within + (spread * self.bend) ** 2
+        freedom = np.array([len(scores) - 1 for scores in self.scores])
+        squares = np.array([np.square(scores - scores.mean()).sum() for scores in self.scores])
+        return float(-0.5 * (freedom * np.log(variance) + squares / variance).sum())
+
+
+def _data(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], chance: float, same_rules: bool) -> _Data:
+    if len(volumes) != len(per_point) or any(volume < 1 for volume in volumes):
+        raise BadRequest("every volume, 1 example or more, is paired with the counts of its seeds")
+    if not 0 <= chance < 1:
+        raise BadRequest(f"a chance level of {chance:g} leaves nothing to measure: it lies in [0, 1)")
+    ladder: dict[int, list[Counts]] = {}
+    for volume, seeds in sorted(zip(volumes, per_point, strict=True), key=lambda point: point[0]):
+        ladder.setdefault(int(volume), []).extend(seeds)
+    if len(ladder) < FEWEST_VOLUMES:
+        raise BadRequest(
+            f"a growth curve needs {FEWEST_VOLUMES} different volumes at least, not {len(ladder)}: {list(ladder)}"
+        )
+    for volume, seeds in ladder.items():
+        if len(seeds) < FEWEST_SEEDS:
+            raise BadRequest(
+                f"a growth curve needs {FEWEST_SEEDS} seeds at each volume, for their spread: {volume} has {len(seeds)}"
+            )
+    points = list(ladder.values())
+    accuracies = [intervals.accuracies(seeds) for seeds in points]
+    n_rules = min(intervals.fewest_rules(seeds) for seeds in points)
+    means = np.array([rates.mean() for rates in accuracies])
+    floor = (n_rules + 2.0) ** -2  # as if one rule more had been asked and scored the other way
+    if same_rules:
+        apart = [np.stack([_errors(counts) for counts in seeds]) for seeds in points]  # each [seeds, rules]
+        if len({part.shape[1] for part in apart}) > 1:
+            raise BadRequest("same_rules needs models asked the same rules: their numbers differ")
+        correction = apart[0].shape[1] / max(1, apart[0].shape[1] - 1)
+        shared = np.stack([part.mean(axis=0) for part in apart])
+        questions = correction * shared @ shared.T
+        questions += np.diag(np.maximum(0, floor - np.diag(questions)))
+        own = [((part - part.mean(axis=0)) ** 2).sum(axis=1).mean() * len(part) / (len(part) - 1) for part in apart]
+        within = np.maximum(correction * np.array(own), floor / n_rules)
+    else:
+        within = np.array([np.mean([_variance(counts) for counts in seeds]) for seeds in points])
+        within = np.maximum(within, floor)
+        questions = np.diag(within / [len(seeds) for seeds in points])
+    scale, shrunk = 1 - chance, (n_rules * means + 1) / (n_rules + 2)
+    return _Data(
+        volumes=np.array(list(ladder)),
+        scores=[(rates - chance) / scale for rates in accuracies],
+        means=(means - chance) / scale,
+        questions=questions / scale**2,
+        within=within / scale**2,
+        bend=2 * np.sqrt(shrunk * (1 - shrunk)) / scale,
+        n_rules=n_rules,
+    )
+
+
+def _errors(counts: Counts) -> Floats:
+    """What each rule adds to the error of the accuracy, [n_rules]."""
+    right = np.asarray(counts.right, float)
+    asked = np.broadcast_to(np.asarray(counts.asked, float), right.shape)
+    return np.asarray((right - right.sum() / asked.sum() * asked) / asked.sum(), np.float64)
+
+
+def _variance(counts: Counts) -> float:
+    """The variance of an accuracy, clustered by rule (Cochran's ratio estimate)."""
+    errors = _errors(counts)
+    return float((errors**2).sum() * len(errors) / max(1, len(errors) - 1))
+
+
+def _start(untrained: Counts | None, chance: float, rng: np.random.Generator) -> Floats | float:
+    if untrained is None:
+        return 0.0
+    rules = intervals.fewest_rules([untrained])
+    deviation = np.sqrt(max(_variance(untrained), (rules + 2.0) ** -2))
+    accuracy = intervals.accuracies([untrained])[0] + deviation * rng.standard_normal(DRAWS)
+    return np.asarray((accuracy - chance) / (1 - chance), np.float64)
+
+
+def _cells(volumes: NDArray[np.int64], steepness: tuple[float, float], sudden: bool) -> _Shape:
+    paces = np.geomspace(volumes[0] / BEYOND, volumes[-1] * BEYOND, PACES)
+    pace, steep = (axis.ravel() for axis in np.meshgrid(paces, np.geomspace(*steepness, STEEPNESSES), indexing="ij"))
+    one = Curves(np.ones_like(pace), pace, steep, np.full(len(pace), sudden))
+    return _Shape(one.at(volumes), pace, steep)
+
+
+def _shapes(volumes: NDArray[np.int64]) -> Mapping[str, _Shape]:
+    decades = np.log(volumes)
+    along = (decades - decades[0]) / (decades[-1] - decades[0])
+    start = np.linspace(-1, 1, 80)[:, None]  # the first volume's score as a share of the last one's
+    none = np.empty(0)
+    return {
+        "constant": _Shape(
+            np.stack([np.zeros(len(volumes)), np.ones(len(volumes))]), none, none
+        ),  # chance, or any score
+        "log-linear": _Shape(np.maximum(0, start + (1 - start) * along), none, none),
+        "saturating": _cells(volumes, SATURATING, False),
+        "sudden": _cells(volumes, SUDDEN, True),
+    }
+
+
+def _marginal(unit: Floats, means: Floats, precision: Floats) -> Floats:
+    """The log density of the means, plateau integrated out: [cells, T], of `unit` [cells, V], `precision` [T, V, V].
+
+    In the plateau the likelihood is a normal density, cut off at 0 and 1.
+    """
+    norm = np.stack([((unit @ matrix) * unit).sum(axis=1) for matrix in precision], axis=1)
+    along = unit @ (precision @ means).T
+    return np.asarray(_integral(along, np.maximum(norm, 1e-9)) + _constant(means, precision), np.float64)
+
+
+def _integral(along: Floats, norm: Floats) -> Floats:
+    centre, width = along / norm, norm**-0.5
+    low, high = _mirrored(centre, width)
+    return np.asarray(along * centre / 2 + np.log(width) + 0.5 * np.log(2 * np.pi) + _log_mass(low, high), np.float64)
+
+
+def _mirrored(centre: Floats, width: Floats) -> tuple[Floats, Floats]:
+    """0 and 1 in units of `width` from `centre`, mirrored where that puts them in the lower tail, which is exact."""
+    low, high = -centre / width, (1 - centre) / width
+    flip = low + high > 0
+    return np.where(flip, -high, low), np.where(flip, -low, high)
+
+
+def _log_mass(low: Floats, high: Floats) -> Floats:
+    top = log_ndtr(high)
+    return np.asarray(top + np.log1p(-np.exp(np.minimum(log_ndtr(low) - top, -1e-12))), np.float64)
+
+
+def _constant(means: Floats, precision: Floats) -> Floats:
+    squares = ((precision @ means) * means).sum(axis=-1)
+    return np.asarray(0.5 * (np.linalg.slogdet(precision)[1] - len(means) * np.log(2 * np.pi) - squares), np.float64)
+
+
+def _sample(
+    weights: Floats, grid: Sequence[_Shape], data: _Data, precision: Floats, rng: np.random.Generator
+) -> tuple[Curves, NDArray[np.int64]]:
+    """A sample of the posterior, and which spread each curve goes with.
+
+    Cells are drawn by weight, places within them evenly and, of twice as many, those kept that the likelihood there
+    favours (sampling importance resampling, Rubin 1988): the grid then leaves no steps.
+    """
+    share = np.exp(weights - weights.max()).ravel()
+    cells, spread = np.divmod(rng.choice(share.size, 2 * DRAWS, p=share / share.sum()), weights.shape[1])
+    sudden = cells >= len(grid[0].pace)
+    pace, steepness = (np.concatenate([getattr(part, name) for part in grid])[cells] for name in ("pace", "steepness"))
+    pace_step = (data.volumes[-1] / data.volumes[0] * BEYOND**2) ** (1 / (PACES - 1))
+    steepness_step = np.where(sudden, SUDDEN[1] / SUDDEN[0], SATURATING[1] / SATURATING[0]) ** (1 / (STEEPNESSES - 1))
+    pace = pace * pace_step ** rng.uniform(-0.5, 0.5, len(pace))
+    steepness = steepness * steepness_step ** rng.uniform(-0.5, 0.5, len(pace))
+
+    def moments(unit: Floats) -> tuple[Floats, Floats]:
+        weighed = np.einsum("nv,nvw->nw", unit, precision[spread])
+        return weighed @ data.means, np.maximum((weighed * unit).sum(axis=1), 1e-9)
+
+    was = np.concatenate([part.unit for part in grid])[cells]
+    now = Curves(np.ones_like(pace), pace, steepness, sudden)
+    along, norm = moments(now.at(data.volumes))
+    favour = _integral(along, norm) - _integral(*moments(was))
+    favour = np.exp(favour - favour.max())
+    kept = rng.choice(len(favour), DRAWS, p=favour / favour.sum())
+    centre, width = along[kept] / norm[kept], norm[kept] ** -0.5
+    low, high = _mirrored(centre, width)
+    log_place = np.logaddexp(log_ndtr(low), np.log(rng.uniform(size=DRAWS)) + _log_mass(low, high))
+    units = ndtri_exp(np.minimum(log_place, -1e-300))
+    units = np.where(-centre / width + (1 - centre) / width > 0, -units, units)
+    plateau = np.clip(centre + width * units, 1e-6, 1)
+    return Curves(plateau, pace[kept], steepness[kept], sudden[kept]), spread[kept]
+
+
+def _held_out(shapes: Mapping[str, _Shape], data: _Data, spread: float) -> dict[str, float]:
+    """The mean log density of each volume's score given the others', by shape."""
+    covariance = data.covariance(spread)
+
+    def evidence(unit: Floats, kept: NDArray[np.bool_]) -> float:
+        precision = np.asarray(np.linalg.inv(covariance[np.ix_(kept, kept)])[None], np.float64)
+        return float(logsumexp(_marginal(unit[:, kept], data.means[kept], precision)))
+
+    every, others = np.ones(len(data.means), bool), ~np.eye(len(data.means), dtype=bool)
+    return {
+        name: evidence(shape.unit, every) - float(np.mean([evidence(shape.unit, kept) for kept in others]))
+        for name, shape in shapes.items()
+    }
+
+
+def _misfit(grid: Sequence[_Shape], data: _Data, spread: float) -> float:
+    """The chi-square probability of the best curve's distance, three parameters spent."""
+    precision = np.linalg.inv(data.covariance(spread))
+    unit = np.concatenate([part.unit for part in grid])
+    norm, along = ((unit @ precision) * unit).sum(axis=1), unit @ precision @ data.means
+    plateau = np.clip(along / np.maximum(norm, 1e-9), 0, 1)
+    distance = data.means @ precision @ data.means + (plateau * (plateau * norm - 2 * along)).min()
+    return float(gammaincc(max(1, len(data.means) - 3) / 2, max(0.0, distance) / 2))
+
+
+def _verdict(known: Mapping[str, Range], volumes: NDArray[np.int64], misfit: float) -> tuple[str, str]:
+    gain, step, response = (known[name] for name in ("gain", "step", "response"))
+    last, before = f"{volumes[-1]:,}", f"{volumes[-2]:,}"
+    assert gain.lo is not None
+    assert gain.hi is not None
+    assert step.value is not None
+    assert step.lo is not None
+    assert response.hi is not None
+    more = f"{FURTHER} times {last} examples are predicted to add {gain.value:.3f} ({gain.lo:.3f} to {gain.hi:.3f})"
+    stepped = f"{last} examples score {step.value:+.3f} ({step.lo:+.3f} to {step.hi:+.3f}) against {before}"
+    if misfit < 0.01:
+        return "not decided", "no curve of the shapes tried goes through these scores"
+    if response.hi < RESPONDS:
+        return "not responding", f"at {last} examples the score is above the start by less than {response.hi:.3f}"
+    if gain.hi < MATTERS and step.value < MATTERS:
+        return "saturated", f"{more}; {stepped}"
+    if step.lo > 0 or gain.lo > OUTRIGHT:
+        return "still growing", f"{stepped}; {more}"
+    return "not decided", f"{more}; {stepped}"
+
+
+def _note(known: Mapping[str, Range], pace: Range, verdict: str, misfit: float) -> str:
+    notes = []
+    if misfit < 0.01:
+        notes.append("the scores fall, or rise in a way that these curves do not: read the points, not the fit")
+    reached = known["reached"].lo
+    if verdict != "not responding":
+        if reached is not None and reached < 0.8:
+            notes.append("the plateau is an extrapolation: the last volume may reach less than 80 % of it")
+        if pace.lo is None:
+            notes.append("half the plateau may be reached before the first volume: how early is left open")
+        if pace.hi is None:
+            notes.append("half the plateau may lie beyond the last volume: how far is left open")
+    return "; ".join(notes)
+
+
+def _range(values: Floats) -> Range:
+    lo, value, hi = (float(x) for x in np.quantile(values, [0.025, 0.5, 0.975]))
+    return Range(value, lo, hi)

@@ -1,0 +1,318 @@
+"""Which ability helps which: a transference matrix, and the two features that are said to explain sensitivity.
+
+Two designs, both at one fixed volume of each ability that is trained on:
+- *leave one out*: ability A after training on all abilities, less A after training on all but B. What is measured is
+  what B still adds to everything else; the set without B is smaller by B's examples.
+- *leave one in*: ability A after training on one ability more, less A without it. The base is either A alone (then
+  `added[B]` is A + B, and B = A has no cell) or the untrained model (then `added[B]` is B alone, and the diagonal is
+  what A's own data do). The two answer different questions: what B adds to A's data, and what it does instead of them.
+
+An effect above 0 means that B's data help A. It is the mean difference, paired by seed, with a 95 % interval that is
+the wider of two: the resampled one of `sweet_spot.paired_difference`, and mean +- t s.e. A handful of seeds makes the
+former too narrow by far (three are all of one sign one time in four), so the variance between seeds is pooled over all
+sources that act on one target, which assumes that they scatter alike, and t has seeds - 1 times that many degrees of
+freedom, halved because the sources share the base's runs. Questions that all seeds had add their own variance.
+
+*Multiplicity.* Of 90 cells without any effect some four or five are outside 0 by chance: `expected_by_chance` says how
+many, beside `outright`, how many are. `discovered` marks the cells that survive Benjamini & Hochberg (1995) at a false
+discovery rate of 5 %: read those.
+
+*The paper's words.* Its later version (arXiv 2310.19651v3, COLING 2025) explains how sensitive an ability is to scaling
+by its Complexity and its Transference. Of that version only the summary could be read here, not the formulas; these
+definitions are therefore this lab's own, and may differ: *transference* received by A is its mean gain from the others'
+data; *complexity* is what a model untrained, or barely trained, for an ability pays for its gold answers, in nats a
+token. Both are measured before the growth that they are to explain.
+Left open: effects depend on the volume; sums of cells say nothing of training on three abilities together; with ten
+abilities a rank correlation is known within about +- 0.6, and its interval says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from labkit.design.plan import Range
+from labkit.errors import BadRequest, unknown
+from labkit.grade.intervals import Floats
+from labkit.grade.sweet_spot import paired_difference
+
+Scores = Sequence[ArrayLike]  # of one trained recipe: for each seed, the score of each question
+LEVEL = 0.95
+EXACT = 12  # abilities up to which all permutations are counted
+SHUFFLES = 20_000
+
+
+class Cell(NamedTuple):
+    """What `source`'s data do for `target`: the effect with its interval, its p, and whether it is a discovery."""
+
+    source: str
+    target: str
+    effect: float
+    lo: float
+    hi: float
+    p: float
+    discovered: bool = False
+
+
+@dataclass(frozen=True)
+class Transference:
+    """A transference matrix.
+
+    Attributes:
+        design: `leave one out` or `leave one in`.
+        abilities: The targets; the sources are among them.
+        cells: One for each source and target measured.
+        received: For each ability the mean effect of the other abilities' data: its transference.
+        seeds: The fewest seeds behind a cell.
+        outright: Cells with 0 outside their interval, and `expected_by_chance` how many without any effect would be.
+    """
+
+    design: str
+    abilities: list[str]
+    cells: list[Cell]
+    received: dict[str, Range]
+    seeds: int
+    outright: int
+    expected_by_chance: float
+
+    @property
+    def discovered(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.discovered]
+
+    def matrix(self) -> Floats:
+        """Effects [source, target], in the order of `abilities`; NaN where there is no cell."""
+        table = np.full((len(self.abilities),) * 2, np.nan)
+        for cell in self.cells:
+            table[self.abilities.index(cell.source), self.abilities.index(cell.target)] = cell.effect
+        return table
+
+    def as_dict(self) -> dict[str, Any]:
+        """The matrix for a result file."""
+        return {
+            "design": self.design,
+            "abilities": self.abilities,
+            "seeds": self.seeds,
+            "cells": [cell._asdict() for cell in self.cells],
+            "received": {ability: known.as_dict() for ability, known in self.received.items()},
+            "outright": self.outright,
+            "expected_by_chance": self.expected_by_chance,
+            "discovered": len(self.discovered),
+        }
+
+
+class Correlation(NamedTuple):
+    """Spearman's rank correlation over `n` abilities, its interval and its two-sided permutation p."""
+
+    rho: float
+    lo: float
+    hi: float
+    p: float
+    n: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"rho": self.rho, "ci95": [self.lo, self.hi], "p": self.p, "n": self.n}
+
+
+def leave_one_out(
+    together: Mapping[str, Scores],
+    without: Mapping[str, Mapping[str, Scores]],
+    *,
+    same_problems: bool = False,
+    rate: float = 0.05,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Transference:
+    """The matrix of what each ability's data add to all the others'.
+
+    Args:
+        together: For each ability its scores after training on all: for each seed one score a question, [P].
+        without: The same after training on all but one ability, under that ability's name; a target that it leaves out
+            has no cell.
+        same_problems: All seeds sat the same questions in the same order.
+        rate: The false discovery rate.
+        draws: Replicates of an interval; `seed` is theirs.
+
+    Raises:
+        BadRequest: for an ability that is not among those trained together, seeds or questions that do not pair up, or
+            fewer than two seeds: how two trainings differ is then unknown.
+    """
+    return _transference("leave one out", together, without, -1, same_problems, rate, draws, seed)
+
+
+def leave_one_in(
+    base: Mapping[str, Scores],
+    added: Mapping[str, Mapping[str, Scores]],
+    *,
+    same_problems: bool = False,
+    rate: float = 0.05,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Transference:
+    """The matrix of what one ability's data add to a base: each ability alone, or the untrained model.
+
+    `base` holds each ability's scores without the addition, and `added[B]` with B's data; the rest is as in
+    `leave_one_out`.
+    """
+    return _transference("leave one in", base, added, 1, same_problems, rate, draws, seed)
+
+
+def complexity(
+    loglik: ArrayLike, tokens: ArrayLike, instruction: ArrayLike, *, draws: int = 2000, seed: int = 0
+) -> Range:
+    """What a model pays for an ability's gold answers, in nats a token, its interval clustered by instruction.
+
+    Args:
+        loglik: Summed log-likelihood of each gold answer under a model not yet trained for the ability, [N].
+        tokens: Its tokens, [N].
+        instruction: Which instruction it answers, int [N]; whole instructions are resampled.
+
+    Raises:
+        BadRequest: for arrays that do not pair up, or answers without tokens.
+    """
+    nats, lengths = -np.asarray(loglik, float), np.asarray(tokens, float)
+    _, of = np.unique(np.asarray(instruction), return_inverse=True)
+    if not nats.size or nats.ndim != 1 or nats.shape != lengths.shape or nats.shape != of.shape:
+        raise BadRequest("every gold answer needs its log-likelihood, its tokens and its instruction")
+    if np.any(lengths < 1):
+        raise BadRequest("an answer of no token has no likelihood a token")
+    sums = np.stack([np.bincount(of, nats), np.bincount(of, lengths)], axis=1)
+    many = len(sums)
+    resampled = np.random.default_rng(seed).multinomial(many, np.full(many, 1 / many), draws) @ sums
+    lo, hi = np.quantile(resampled[:, 0] / resampled[:, 1], [0.025, 0.975])
+    return Range(float(nats.sum() / lengths.sum()), float(lo), float(hi))
+
+
+def rank_correlation(xs: Mapping[str, float], ys: Mapping[str, float]) -> Correlation:
+    """Spearman's rank correlation of two features over the abilities that have both.
+
+    Infinite values rank last, so that a pace beyond the ladder counts as slow; ties share their mean rank. The p is
+    exact to twelve abilities, all permutations counted; above that of 20,000 shuffles. The interval is Fisher's z with
+    the standard error of Bonett & Wright (2000), which assumes abilities drawn independently; for its width a perfect
+    order counts as one that half a swap of neighbours has spoilt, since no finite sample shows a perfect one.
+
+    Raises:
+        BadRequest: for fewer than four abilities, or a feature that is the same for all.
+    """
+    both = [name for name in xs if name in ys]
+    if len(both) < 4:
+        raise BadRequest(f"a rank correlation needs four abilities with both features, not {len(both)}")
+    one, two = (stats.rankdata([feature[name] for name in both]) for feature in (xs, ys))
+    if np.ptp(one) == 0 or np.ptp(two) == 0:
+        raise BadRequest("a feature that is the same for all abilities explains nothing")
+    rho = float(np.clip(np.corrcoef(one, two)[0, 1], -1, 1))
+    bound = min(abs(rho), 1 - 6 / (len(both) ** 3 - len(both)))
+    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((1 + bound**2 / 2) / (len(both) - 3))
+    centre = np.arctanh(np.copysign(bound, rho))
+    lo, hi = (float(x) for x in np.tanh([centre - half, centre + half]))
+    return Correlation(rho, min(lo, rho), max(hi, rho), _permutation_p(one, two), len(both))
+
+
+def _transference(
+    design: str,
+    base: Mapping[str, Scores],
+    arms: Mapping[str, Mapping[str, Scores]],
+    sign: int,
+    same_problems: bool,
+    rate: float,
+    draws: int,
+    seed: int,
+) -> Transference:
+    pairs: dict[str, dict[str, list[Floats]]] = {target: {} for target in base}
+    for source, targets in arms.items():
+        for name in (source, *targets):
+            if name not in base:
+                raise unknown("ability", name, base)
+        for target, scores in targets.items():
+            pairs[target][source] = _paired(base[target], scores, f"'{target}' with and without '{source}'")
+    if not any(pairs.values()):
+        raise BadRequest("a transference matrix needs at least one pair of abilities")
+    cells, received = [], {}
+    for target, sources in pairs.items():
+        effects = {
+            source: np.array([sign * (table[0] - table[1]).mean() for table in tables])
+            for source, tables in sources.items()
+        }
+        if not effects:
+            continue
+        pooled = float(np.mean([effect.var(ddof=1) for effect in effects.values()]))
+        freedom = max(1.0, sum(len(effect) - 1 for effect in effects.values()) / (2 if len(effects) > 1 else 1))
+        for source, tables in sources.items():
+            cells.append(Cell(source, target, *_known(tables, sign, pooled, freedom, same_problems, draws, seed)))
+        others = [tables for source, tables in sources.items() if source != target]
+        if others:
+            fewest = min(map(len, others))
+            mean = [np.mean([tables[place] for tables in others], axis=0) for place in range(fewest)]
+            own = float(np.var([sign * (table[0] - table[1]).mean() for table in mean], ddof=1))
+            effect, lo, hi, _ = _known(mean, sign, own, fewest - 1, same_problems, draws, seed)
+            received[target] = Range(effect, lo, hi)
+    by_p = sorted(range(len(cells)), key=lambda i: cells[i].p)
+    passing = [rank for rank, i in enumerate(by_p, 1) if cells[i].p <= rate * rank / len(cells)]
+    found = set(by_p[: max(passing, default=0)])
+    cells = [cell._replace(discovered=place in found) for place, cell in enumerate(cells)]
+    fewest = min(len(tables) for sources in pairs.values() for tables in sources.values())
+    outright = sum(cell.lo > 0 or cell.hi < 0 for cell in cells)
+    return Transference(design, list(base), cells, received, fewest, outright, (1 - LEVEL) * len(cells))
+
+
+def _paired(base: Scores, arm: Scores, what: str) -> list[Floats]:
+    """Scores of one seed each, [2, P]: the arm above the base."""
+    if len(base) != len(arm) or len(base) < 2:
+        raise BadRequest(f"{what} needs the same seeds, two or more: there are {len(arm)} and {len(base)}")
+    tables = []
+    for one, other in zip(arm, base, strict=True):
+        rows = [np.asarray(row, float) for row in (one, other)]
+        if rows[0].shape != rows[1].shape or rows[0].ndim != 1 or not rows[0].size:
+            raise BadRequest(f"{what} needs one score for each question, the same questions in one seed")
+        tables.append(np.stack(rows))
+    return tables
+
+
+def _known(
+    tables: Sequence[Floats],
+    sign: int,
+    between: float,
+    freedom: float,
+    same_problems: bool,
+    draws: int,
+    seed: int,
+) -> tuple[float, float, float, float]:
+    """Effect, interval and p; see the head of this module."""
+    one, other = (0, 1) if sign > 0 else (1, 0)
+    effect, lo, hi = paired_difference(tables, one, other, same_problems=same_problems, draws=draws, seed=seed)
+    variance = between / len(tables)
+    if same_problems:
+        asked = np.mean([table[0] - table[1] for table in tables], axis=0)
+        variance += float(asked.var(ddof=1) / len(asked)) if len(asked) > 1 else 0.0
+    error = float(np.sqrt(variance))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    p = 2 * float(stats.t.sf(abs(effect) / error, freedom)) if error else 1.0
+    return effect, min(lo, effect - half), max(hi, effect + half), p
+
+
+def _permutation_p(one: Floats, two: Floats) -> float:
+    """The share of permutations whose ranks' products sum to something as far from their mean as these."""
+    n = len(one)
+    first, second = (np.rint(2 * (ranks - ranks.min())).astype(np.int64) for ranks in (one, two))
+    seen = int(first @ second)
+    middle = first.sum() * second.sum() / n
+    if n > EXACT:
+        rng = np.random.default_rng(0)
+        sums = np.array([first @ rng.permutation(second) for _ in range(SHUFFLES)])
+        return float((1 + np.sum(abs(sums - middle) >= abs(seen - middle) - 1e-9)) / (1 + SHUFFLES))
+    largest = int(np.sort(first) @ np.sort(second))
+    ways: dict[int, NDArray[np.float64]] = {0: np.eye(1, largest + 1)[0]}  # by the set of second's ranks given away
+    for rank in first:
+        further: dict[int, NDArray[np.float64]] = {}
+        for used, counts in ways.items():
+            for place in range(n):
+                if not used >> place & 1:
+                    step = int(rank * second[place])
+                    total = further.setdefault(used | 1 << place, np.zeros(largest + 1))
+                    total[step:] += counts[: largest + 1 - step]
+        ways = further
+    (counts,) = ways.values()
+    extreme = abs(np.arange(largest + 1) - middle) >= abs(seen - middle) - 1e-9
+    return float(counts[extreme].sum() / counts.sum())

@@ -1,0 +1,201 @@
+"""Closed and open questions: what is picked, what is named, and what is left when chance is taken off."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from labkit.errors import BadRequest
+from labkit.grade.choice import (
+    NONE,
+    chance_level,
+    correct,
+    corrected,
+    gold_index,
+    named_option,
+    perplexity,
+    perplexity_hits,
+    pick,
+)
+from labkit.grade.intervals import Counts, seed_cluster_bootstrap
+
+LOGLIK = arrays.arrays(np.float64, (6, 4), elements=st.floats(-50, -0.01).map(lambda x: round(x, 3)))
+
+
+def test_sums_prefer_short_options_and_means_do_not():
+    loglik, tokens = [[-4.0, -6.0]], [[2, 6]]
+    assert pick(loglik).tolist() == [0]
+    assert pick(loglik, tokens).tolist() == [1]
+    assert perplexity(loglik, tokens) == pytest.approx(np.exp([[2, 1]]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(LOGLIK, st.permutations(range(4)))
+def test_the_order_of_options_does_not_matter_and_a_tie_picks_none(loglik, order):
+    picked, moved = pick(loglik), pick(loglik[:, order])
+    assert np.array_equal(picked, np.where(moved == NONE, NONE, np.array(order)[moved]))
+    for row, chosen in zip(loglik, picked, strict=True):
+        best = np.flatnonzero(row == row.max())
+        assert chosen == (best[0] if len(best) == 1 else NONE)
+
+
+def test_ties_and_missing_options():
+    nan = np.nan
+    assert pick([[-1, -1, -2], [-1, nan, nan], [nan, nan, nan], [-2, -1, nan]]).tolist() == [NONE, 0, NONE, 1]
+    assert pick([[-np.inf, -np.inf]]).tolist() == [NONE]
+
+
+def test_gold_is_a_hit_only_where_it_is_strictly_the_likeliest():
+    tokens = np.full((4, 3), 2)
+    loglik = [[-2, -3, -4], [-3, -2, -4], [-2, -2, -4], [-2, -3, np.nan]]
+    assert perplexity_hits(loglik, tokens).tolist() == [True, False, False, True]
+    assert perplexity_hits(loglik, tokens, gold=[0, 1, 1, 1]).tolist() == [True, True, False, False]
+    assert perplexity_hits([[-3, -4, -5]], [[1, 2, 2]]).tolist() == [False]
+
+
+def test_a_model_that_knows_nothing_scores_chance():
+    loglik = np.random.default_rng(0).normal(-20, 3, (3000, 3))
+    hits = perplexity_hits(loglik, np.full((3000, 3), 10))
+    score = corrected([Counts(hits.astype(int))], chance_level(np.full(3000, 3)))
+    assert score.lo < 0 < score.hi
+    assert score.hi - score.lo < 0.06
+
+
+@pytest.mark.parametrize(
+    ("loglik", "tokens", "gold"),
+    [
+        ([-1, -2], [1, 1], 0),
+        ([[-1, -2]], [[1]], 0),
+        ([[-1, -2]], [[1, 0]], 0),
+        ([[-1, -2]], [[1, 1]], 2),
+        ([[-1, -2]], [[1, 1]], -1),
+        ([[np.nan, -2]], [[1, 1]], 0),
+        ([[-1, np.nan]], [[1, 1]], 0),
+    ],
+)
+def test_rankings_that_would_pass_unseen_are_refused(loglik, tokens, gold):
+    with pytest.raises(BadRequest):
+        perplexity_hits(loglik, tokens, gold)
+
+
+def test_a_question_has_exactly_one_right_option():
+    assert gold_index([[0, 1, 0], [1, 0, 0]]).tolist() == [1, 0]
+    with pytest.raises(BadRequest, match="question 1 has no right options"):
+        gold_index([[1, 0], [0, 0]])
+    with pytest.raises(BadRequest, match="question 0 has 2 right options"):
+        gold_index([[1, 1], [1, 0]])
+    with pytest.raises(BadRequest):
+        gold_index([1, 0])
+
+
+CITIES = ["Paris", "London", "New London", "Rome"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("B", 1),
+        (" b. ", 1),
+        ("(C)", 2),
+        ("D) Rome", 3),
+        ("The answer is B.", 1),
+        ("answer: (d)", 3),
+        ("I would choose option A because it is large", 0),
+        ("答案是C", 2),
+        ("选B", 1),
+        ("It is ROME, of course", 3),
+        ("new  london", 2),
+        ("London", 1),
+        ("A big city such as Rome", 3),
+        ("B. London", 1),
+        ("B. Paris", None),
+        ("Paris or Rome", None),
+        ("A or B", None),
+        ("Romes", None),
+        ("E", None),
+        ("", None),
+        ("I do not know", None),
+        ("The answer is big", None),
+    ],
+)
+def test_which_option_a_free_answer_names(text, named):
+    assert named_option(text, CITIES) == named
+
+
+def test_numbers_and_single_letters_as_options():
+    assert named_option("it makes 12", ["2", "12", "1"]) == 1
+    assert named_option("the letter is b", ["b", "a"]) is None  # the option's text, or the second letter?
+    assert named_option("42", ["42", "4"]) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.text("pqrs tuv", min_size=2, max_size=8).map(str.strip).filter(lambda s: len(s) > 1),
+        min_size=2,
+        max_size=5,
+        unique=True,
+    ),
+    st.data(),
+)
+def test_an_option_given_back_word_for_word_is_found(options, data):
+    if len({" ".join(option.split()) for option in options}) < len(options):
+        return
+    place = data.draw(st.integers(0, len(options) - 1))
+    assert named_option(f"It is {options[place]}!", options) in (place, None)
+    assert named_option("ABCDE"[place], options) == place
+
+
+@pytest.mark.parametrize("options", [[], ["a", ""], ["yes", "Yes "], [str(i) for i in range(27)]])
+def test_options_that_cannot_be_told_apart_are_refused(options):
+    with pytest.raises(BadRequest):
+        named_option("yes", options)
+
+
+# chance
+
+
+def test_chance_of_mixed_questions_is_the_mean():
+    assert chance_level(4) == 0.25
+    assert chance_level([4, 4, 2, 0]) == pytest.approx(0.25)
+    for bad in (1, [], [2.5], [-2]):
+        with pytest.raises(BadRequest):
+            chance_level(bad)
+
+
+def test_the_ends_of_the_scale():
+    assert correct([0.25, 1, 0], 0.25) == pytest.approx([0, 1, -1 / 3])
+    assert correct([0.5, 0.5], [0, 0.5]) == pytest.approx([0.5, 0])
+    for chance in (1, -0.1, np.nan):
+        with pytest.raises(BadRequest, match="chance level"):
+            correct(0.5, chance)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 8), min_size=2, max_size=20), st.floats(0, 0.9), st.integers(1, 3))
+def test_the_interval_is_the_accuracys_mapped(right, chance, seeds):
+    counts = [Counts(right, 8)] * seeds
+    raw, score = seed_cluster_bootstrap(counts, draws=200), corrected(counts, chance, draws=200)
+    assert [score.score, score.lo, score.hi] == pytest.approx(correct([raw.mean, raw.lo, raw.hi], chance).tolist())
+    assert (score.accuracy, score.n_rules, score.n_seeds, score.over) == (raw.mean, raw.n_rules, raw.n_seeds, raw.over)
+    assert score.lo < score.hi
+
+
+def test_mixed_levels_are_weighed_by_the_questions_asked():
+    """Guessing right as often as chance has it, on instructions of two and of four options, scores 0 exactly."""
+    counts = Counts([5, 10, 0], [10, 40, 0])
+    score = corrected([counts], [0.5, 0.25, 0.9])
+    assert score.chance == pytest.approx(0.3)
+    assert score.score == pytest.approx(0)
+    with pytest.raises(BadRequest, match="different mixes"):
+        corrected([counts, Counts([5, 5, 0], [10, 20, 0])], [0.5, 0.25, 0.9])
+    with pytest.raises(BadRequest, match="one an instruction"):
+        corrected([counts], [0.5, 0.25])
+
+
+def test_the_record_is_json():
+    out = json.loads(json.dumps(corrected([Counts([1, 0, 1])], 0.25).as_dict()))
+    assert list(out) == ["mean", "ci95", "accuracy", "chance", "over", "n_rules", "n_seeds"]

@@ -1,0 +1,187 @@
+"""Which ability helps which: found where it does, rarely where nothing does, refused where nothing pairs up."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from labkit.errors import BadRequest
+from labkit.grade.transference import complexity, leave_one_in, leave_one_out, rank_correlation
+
+NAMES = [f"ability {i}" for i in range(10)]
+
+
+def runs(level, thresholds, rng, noise):
+    """One recipe's scores: each seed's model a little off its level, the questions with their own difficulties."""
+    return [(threshold < level + rng.normal(0, noise)).astype(float) for threshold in thresholds]
+
+
+def study(rng, effects=None, names=NAMES, seeds=3, problems=150, noise=0.03, same=True):
+    thresholds = {}
+    for name in names:
+        own = rng.uniform(size=problems)
+        thresholds[name] = [own if same else rng.uniform(size=problems) for _ in range(seeds)]
+    together = {name: runs(0.6, thresholds[name], rng, noise) for name in names}
+    without = {
+        source: {
+            name: runs(0.6 - (effects or {}).get((source, name), 0), thresholds[name], rng, noise)
+            for name in names
+            if name != source
+        }
+        for source in names
+    }
+    return together, without
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_without_effects_as_many_cells_are_outright_as_chance_has_it_and_few_are_discoveries(same):
+    rng = np.random.default_rng(0)
+    found = [leave_one_out(*study(rng, same=same), same_problems=same, draws=200) for _ in range(12)]
+    assert found[0].expected_by_chance == pytest.approx(4.5)
+    assert np.mean([matrix.outright for matrix in found]) <= 6
+    assert np.mean([bool(matrix.discovered) for matrix in found]) <= 0.2
+
+
+def test_a_strong_effect_is_discovered_with_its_sign_and_covered():
+    rng = np.random.default_rng(1)
+    effects = {("ability 0", "ability 1"): 0.3, ("ability 2", "ability 3"): -0.3}
+    covered, hits = [], 0
+    for _ in range(8):
+        found = leave_one_out(*study(rng, effects), same_problems=True, draws=200)
+        of = {(cell.source, cell.target): cell for cell in found.cells}
+        covered += [of[pair].lo <= effect <= of[pair].hi for pair, effect in effects.items()]
+        hits += sum(of[pair].discovered for pair in effects)
+        assert found.matrix()[0, 1] == of["ability 0", "ability 1"].effect > 0
+        assert found.matrix()[2, 3] < 0
+        assert np.isnan(np.diag(found.matrix())).all()
+    assert hits >= 14
+    assert np.mean(covered) >= 0.9
+
+
+def test_leave_one_in_has_the_other_sign_and_a_diagonal_where_the_base_is_untrained():
+    rng = np.random.default_rng(2)
+    base, added = study(rng, {(source, "ability 0"): -0.2 for source in NAMES}, seeds=4)
+    added["ability 0"]["ability 0"] = [np.ones_like(row) for row in base["ability 0"]]
+    found = leave_one_in(base, added, same_problems=True, draws=200)
+    assert found.matrix()[0, 0] > found.matrix()[1, 0] > 0
+    gain = found.received["ability 0"]
+    assert gain.value == pytest.approx(np.nanmean(found.matrix()[1:, 0]))
+    assert gain.lo < 0.2 < gain.hi
+    assert gain.lo > 0
+    mirrored = leave_one_out(base, added, same_problems=True, draws=200)
+    assert mirrored.matrix() == pytest.approx(-found.matrix(), nan_ok=True)
+
+
+def test_the_interval_holds_the_effect_and_its_p_agrees_with_it():
+    found = leave_one_out(*study(np.random.default_rng(3), same=False), draws=200)
+    for cell in found.cells:
+        assert cell.lo < cell.effect < cell.hi
+        assert 0 <= cell.p <= 1
+        if cell.lo > 0 or cell.hi < 0:
+            assert cell.p < 0.05
+
+
+def test_no_cell_has_zero_width_where_all_score_alike():
+    ones = {name: [np.ones(30)] * 3 for name in NAMES[:3]}
+    found = leave_one_out(ones, {NAMES[0]: ones}, draws=200)
+    assert all(cell.lo < 0 < cell.hi and cell.p == 1 for cell in found.cells)
+    assert found.outright == len(found.discovered) == 0
+
+
+def test_the_record_is_json():
+    out = json.loads(json.dumps(leave_one_out(*study(np.random.default_rng(4), names=NAMES[:3]), draws=200).as_dict()))
+    assert len(out["cells"]) == 6
+    assert set(out["received"]) == set(NAMES[:3])
+    assert out["seeds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        ({"b": {"a": [np.ones(5)] * 2}}, "same seeds, two or more: there are 2 and 3"),
+        ({"b": {"a": [np.ones(4)] * 3}}, "one score for each question"),
+        ({"b": {"aa": [np.ones(5)] * 3}}, "unknown ability 'aa'"),
+        ({"c": {"a": [np.ones(5)] * 3}}, "unknown ability 'c'"),
+        ({}, "at least one pair"),
+    ],
+)
+def test_studies_that_do_not_pair_up_are_refused(arms, said):
+    with pytest.raises(BadRequest, match=said):
+        leave_one_out({"a": [np.ones(5)] * 3, "b": [np.ones(5)] * 3}, arms)
+
+
+def test_one_seed_is_refused():
+    with pytest.raises(BadRequest, match="two or more"):
+        leave_one_in({"a": [np.ones(5)], "b": [np.ones(5)]}, {"b": {"a": [np.ones(5)]}})
+
+
+# features
+
+
+def test_complexity_is_nats_a_token_clustered_by_instruction():
+    rng = np.random.default_rng(5)
+    tokens = rng.integers(5, 20, 400)
+    instruction = np.repeat(np.arange(40), 10)
+    nats = tokens * rng.normal(2, 0.5, 40)[instruction]
+    known = complexity(-nats, tokens, instruction)
+    alone = complexity(-nats, tokens, np.arange(400))
+    assert known.value == alone.value == pytest.approx(nats.sum() / tokens.sum())
+    assert known.lo < known.value < known.hi
+    assert known.hi - known.lo > 2 * (alone.hi - alone.lo)
+    for bad in (([], [], []), ([-1], [0], [0]), ([-1, -2], [1], [0, 1])):
+        with pytest.raises(BadRequest):
+            complexity(*bad)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=4, max_size=6))
+def test_rho_and_its_exact_p_are_scipys_over_all_permutations(pairs):
+    xs, ys = (dict(enumerate(column)) for column in zip(*pairs, strict=True))
+    if len(set(xs.values())) == 1 or len(set(ys.values())) == 1:
+        with pytest.raises(BadRequest, match="same for all"):
+            rank_correlation(xs, ys)
+        return
+    found = rank_correlation(xs, ys)
+    ranks = stats.rankdata(list(ys.values()))
+    mine = stats.rankdata(list(xs.values()))
+    assert found.rho == pytest.approx(stats.spearmanr(mine, ranks).statistic)
+    exact = stats.permutation_test(
+        (mine,),
+        lambda x: float(np.round(x @ (ranks - ranks.mean()), 9)),
+        permutation_type="pairings",
+        n_resamples=np.inf,
+    )
+    # scipy doubles the smaller tail; ours counts both, which for symmetric distributions is the same
+    both = [abs(value) >= abs(exact.statistic) - 1e-9 for value in exact.null_distribution]
+    assert found.p == pytest.approx(np.mean(both))
+    assert found.lo <= found.rho <= found.hi
+
+
+def test_ten_abilities_are_known_within_wide_limits():
+    """Zar's table: |rho| of 0.648 is the least that ten pairs can have at a two-sided p below 0.05."""
+    rng = np.random.default_rng(6)
+    xs = dict(zip(NAMES, range(10), strict=True))
+    covered = []
+    for _ in range(40):
+        ys = dict(zip(NAMES, rng.permutation(10).tolist(), strict=True))
+        found = rank_correlation(xs, ys)
+        assert (found.p < 0.05) == (abs(found.rho) > 0.647)
+        covered.append(found.lo <= 0 <= found.hi)
+    assert np.mean(covered) >= 0.85
+    perfect = rank_correlation(xs, xs)
+    assert perfect.p == pytest.approx(2 / np.prod(np.arange(1, 11)))
+    assert (perfect.rho, perfect.hi) == pytest.approx((1, 1))
+    assert 0.9 < perfect.lo < 0.98
+
+
+def test_an_open_pace_ranks_last_and_many_abilities_are_shuffled():
+    xs = {str(i): float(i) for i in range(15)}
+    slow = xs | {"14": np.inf}
+    found = rank_correlation(xs, slow)
+    assert found.rho == pytest.approx(1)
+    assert found.p < 0.001
+    with pytest.raises(BadRequest, match="four abilities"):
+        rank_correlation({"a": 1, "b": 2, "c": 3, "d": 4}, {"a": 1, "b": 2, "c": 3})
