@@ -41,9 +41,9 @@ $(LAB): pyproject.toml constraints.txt
 	@echo "setting up $(VENV): a few minutes, once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) torch
-	@$(PIP) --editable '.[lab]'
+	@$(PIP) --editable '.[lab,teacher]'
 	@touch $@
 
 $(DEV): $(LAB)
-	@$(PIP) --editable '.[lab,qlora,code,ray,dev]'
+	@$(PIP) --editable '.[lab,teacher,qlora,code,ray,dev]'
 	@touch $@

@@ -1,0 +1,40 @@
+"""A teacher and a judge as services: what is asked of them, how, and what is made of their answers.
+
+    prompts     what is asked, and how replies are read: the one contract of client and server
+    client      asking an OpenAI-compatible endpoint: cache, budget, retries; `ledger` keeps what was paid for
+    judge       scores of single answers and pairwise comparisons, with their parse failures and biases counted
+    distil      mining, classification, expansion and refinement of a training set by a teacher (TAPIR)
+    benchmarks  MT-Bench questions and AlpacaEval outputs, read and written
+    oracle      an offline teacher, judge and classifier: the instruction families' oracles behind the same prompts
+    server      the oracle behind HTTP, as a hosted model would be
+
+Nothing here trains, and nothing knows which study is running.
+"""
+
+from labkit.teach import benchmarks, oracle, prompts
+from labkit.teach.client import BudgetSpent, Client, EndpointGone, Failure, Reply, Request, Settings, TeacherFailed
+from labkit.teach.distil import classify_all, expand_all, question_of, refine_all
+from labkit.teach.judge import Judge, agreement, difficulties, position_bias, win_rate
+
+__all__ = [
+    "BudgetSpent",
+    "Client",
+    "EndpointGone",
+    "Failure",
+    "Judge",
+    "Reply",
+    "Request",
+    "Settings",
+    "TeacherFailed",
+    "agreement",
+    "benchmarks",
+    "classify_all",
+    "difficulties",
+    "expand_all",
+    "oracle",
+    "position_bias",
+    "prompts",
+    "question_of",
+    "refine_all",
+    "win_rate",
+]

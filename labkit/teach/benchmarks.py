@@ -1,0 +1,432 @@
+"""MT-Bench and AlpacaEval: questions read, answers judged, and both written so that the public tools can re-score them.
+
+MT-Bench (Zheng et al. 2023, arXiv 2306.05685): 80 questions of two turns in eight categories. Files are FastChat's:
+`question.jsonl`, answers and references one record a question, judgments one record a turn, where a score of -1 stands
+for none; its `show_result` reads what is written here. AlpacaEval (Li et al. 2023; Dubois et al. 2024, arXiv
+2404.04475): outputs are the JSON list that `alpaca_eval --model_outputs` takes, annotations the list it writes, with
+the reference as `output_1` and a preference from 1 (reference) to 2 (model), 1.5 for a tie, null for none.
+
+Guaranteed: what is written and read again is equal; a file is written whole and renamed; counts say what has no score.
+Left open: the judge's prompts are labkit's, so scores are comparable with each other and not with a leaderboard; no
+correction for length.
+"""
+
+import json
+import os
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from labkit.errors import BadRequest
+from labkit.grade.intervals import Estimate
+from labkit.teach.judge import TIE, Comparison, Contest, Judge, Scores, clustered
+from labkit.teach.prompts import Pair
+
+PROMPTS = ("labkit-single-v1", "labkit-single-v1-multi-turn")  # which texts a judgment answers, by turn
+NO_SCORE = -1
+
+Turns = tuple[str, ...]
+
+
+class Question(NamedTuple):
+    """A question of MT-Bench (or of Vicuna's, of one turn); `reference` is empty where there is none."""
+
+    id: int
+    category: str
+    turns: Turns
+    reference: Turns = ()
+
+
+class Judgment(NamedTuple):
+    """The score of one turn, None where there is none, and what the judge said."""
+
+    question_id: int
+    model: str
+    turn: int
+    score: float | None
+    text: str
+    judge: str
+
+
+class Game(NamedTuple):
+    """Two models on one question, in both orders.
+
+    Attributes:
+        winners: Of either order: `model_1`, `model_2`, `tie`, or None for an error.
+    """
+
+    question_id: int
+    model_1: str
+    model_2: str
+    turn: int
+    winners: tuple[str | None, str | None]
+    judge: str
+
+    @property
+    def score(self) -> float | None:
+        """Of model_1: 1 or 0 where one model won twice, None for an error, else 1/2; `show_result` counts the same."""
+        first, second = self.winners
+        if first is None or second is None:
+            return None
+        return TIE if first != second or first == "tie" else float(first == "model_1")
+
+
+class Judged(NamedTuple):
+    """A model on MT-Bench.
+
+    Attributes:
+        judgments: One a turn, in the order of the questions.
+        categories: The mean score of each category, from 1 to 10, its interval clustered by question; only those with a
+            score.
+        turns: The same for each turn.
+        overall: The same for all; None when nothing was scored.
+        counts: Of each turn, as `Judge.score` counts; questions without an answer.
+    """
+
+    judgments: list[Judgment]
+    categories: dict[str, Estimate]
+    turns: dict[int, Estimate]
+    overall: Estimate | None
+    counts: dict[str, Any]
+
+
+class Output(NamedTuple):
+    """One model's answer to one instruction, as AlpacaEval keeps it."""
+
+    instruction: str
+    output: str
+    generator: str
+    dataset: str = ""
+
+
+class Annotation(NamedTuple):
+    """A preference between a reference (1) and a model (2): from 1 to 2, None where there is none."""
+
+    instruction: str
+    output_1: str
+    generator_1: str
+    output_2: str
+    generator_2: str
+    annotator: str
+    preference: float | None
+    raw_completion: str = ""
+    dataset: str = ""
+
+
+class Preferences(NamedTuple):
+    """A model against a reference.
+
+    Attributes:
+        annotations: One an instruction that both answered.
+        comparison: Of the model (`one`) with the reference; `win_rate` and `position_bias` take it.
+        counts: outputs, references, and those without a partner.
+    """
+
+    annotations: list[Annotation]
+    comparison: Comparison
+    counts: dict[str, int]
+
+
+def read_questions(path: str | Path) -> list[Question]:
+    """The questions of a `question.jsonl`.
+
+    Raises:
+        BadRequest: for a file that cannot be read, or a record without id, category and turns.
+    """
+    rows = _lines(Path(path), ("question_id", "category", "turns"))
+    return [Question(r["question_id"], r["category"], tuple(r["turns"]), tuple(r.get("reference", ()))) for r in rows]
+
+
+def read_answers(path: str | Path) -> dict[int, Turns]:
+    """A model's answers, or a reference's, by question: the turns of the first choice.
+
+    Raises:
+        BadRequest: for a file that cannot be read, or a record without id and choices.
+    """
+    rows = _lines(Path(path), ("question_id", "choices"))
+    return {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in rows}
+
+
+def write_answers(path: str | Path, model: str, answers: Mapping[int, Sequence[str]], tstamp: float = 0.0) -> None:
+    """A model's answers in FastChat's format; `answer_id` is a digest of the answer."""
+    rows = []
+    for question, turns in answers.items():
+        digest = blake2b(json.dumps([model, question, list(turns)]).encode(), digest_size=11).hexdigest()
+        choices = [{"index": 0, "turns": list(turns)}]
+        head = {"question_id": question, "answer_id": digest, "model_id": model}
+        rows.append(head | {"choices": choices, "tstamp": tstamp})
+    _write(Path(path), map(_line, rows))
+
+
+def score_mt_bench(
+    judge: Judge,
+    questions: Sequence[Question],
+    model: str,
+    answers: Mapping[int, Sequence[str]],
+    references: Mapping[int, Sequence[str]] | None = None,
+    judge_name: str = "judge",
+) -> Judged:
+    """Every turn of a model's answers, scored from 1 to 10.
+
+    Args:
+        judge: Who scores.
+        questions: The benchmark's.
+        model: The name its judgments carry.
+        answers: The turns by question; a question without any is counted and not judged.
+        references: Reference answers by question, such as GPT-4's for mathematics, reasoning and coding; a question
+            without one falls back on its own `reference`.
+        judge_name: The name that the judgments carry of their judge.
+
+    Raises:
+        BadRequest: when no question has an answer, or one has fewer turns than its question.
+    """
+    asked = [question for question in questions if question.id in answers]
+    if not asked:
+        raise BadRequest(f"'{model}' answers none of the {len(questions)} questions")
+    for question in asked:
+        if len(answers[question.id]) != len(question.turns):
+            given = len(answers[question.id])
+            raise BadRequest(f"question {question.id} has {len(question.turns)} turns, and '{model}' answers {given}")
+    beside = {question.id: _reference(question, references or {}) for question in asked}
+    longest = max(len(question.turns) for question in asked)
+    judgments, counts = [], {}
+    for turn in range(1, longest + 1):
+        some = [question for question in asked if len(question.turns) >= turn]
+        scores = _score_turn(judge, some, answers, beside, turn)
+        counts[f"turn {turn}"] = scores.counts
+        judgments += [
+            Judgment(question.id, model, turn, value, text or "", judge_name)
+            for question, value, text in zip(some, scores.values, scores.texts, strict=True)
+        ]
+    place = {question.id: i for i, question in enumerate(asked)}
+    judgments.sort(key=lambda j: (place[j.question_id], j.turn))
+    category = {question.id: question.category for question in asked}
+    return Judged(
+        judgments,
+        mean_scores(judgments, [category[j.question_id] for j in judgments]),
+        mean_scores(judgments, [j.turn for j in judgments]),
+        mean_scores(judgments, ["all"] * len(judgments)).get("all"),
+        counts | {"unanswered": len(questions) - len(asked)},
+    )
+
+
+def mean_scores(judgments: Sequence[Judgment], by: Sequence[Any]) -> dict[Any, Estimate]:
+    """The mean score, from 1 to 10, of each value of `by` [judgments]; intervals clustered by question."""
+    found: dict[Any, list[Judgment]] = {}
+    for judgment, key in zip(judgments, by, strict=True):
+        if judgment.score is not None:
+            found.setdefault(key, []).append(judgment)
+    return {key: _mean(rows) for key, rows in found.items()}
+
+
+def write_judgments(path: str | Path, judgments: Sequence[Judgment], tstamp: float = 0.0) -> None:
+    """Judgments of single answers in FastChat's format (`<judge>_single.jsonl`)."""
+    rows = [
+        {
+            "question_id": j.question_id,
+            "model": j.model,
+            "judge": [j.judge, PROMPTS[min(j.turn, 2) - 1]],
+            "user_prompt": "",
+            "judgment": j.text,
+            "score": NO_SCORE if j.score is None else j.score,
+            "turn": j.turn,
+            "tstamp": tstamp,
+        }
+        for j in judgments
+    ]
+    _write(Path(path), map(_line, rows))
+
+
+def read_judgments(path: str | Path) -> list[Judgment]:
+    """Judgments of single answers, ours or FastChat's.
+
+    Raises:
+        BadRequest: for a file that cannot be read, or a record of another kind.
+    """
+    rows = _lines(Path(path), ("question_id", "model", "judge", "judgment", "score", "turn"))
+    return [
+        Judgment(
+            row["question_id"],
+            row["model"],
+            row["turn"],
+            None if row["score"] == NO_SCORE else float(row["score"]),
+            row["judgment"],
+            row["judge"][0],
+        )
+        for row in rows
+    ]
+
+
+def read_games(path: str | Path) -> list[Game]:
+    """Judgments of pairs in both orders, FastChat's `<judge>_pair.jsonl`.
+
+    Raises:
+        BadRequest: for a file that cannot be read, or a record of another kind.
+    """
+    rows = _lines(Path(path), ("question_id", "model_1", "model_2", "g1_winner", "g2_winner", "judge"))
+    games = []
+    for row in rows:
+        first, second = (None if row[name] == "error" else str(row[name]) for name in ("g1_winner", "g2_winner"))
+        turn, judge = row.get("turn", 1), row["judge"][0]
+        games.append(Game(row["question_id"], row["model_1"], row["model_2"], turn, (first, second), judge))
+    return games
+
+
+def read_outputs(path: str | Path) -> list[Output]:
+    """Outputs of a model, a JSON list as `alpaca_eval --model_outputs` takes it.
+
+    Raises:
+        BadRequest: for a file that cannot be read, or a record without instruction, output and generator.
+    """
+    rows = _list(Path(path), ("instruction", "output", "generator"))
+    return [Output(r["instruction"], r["output"], r["generator"], r.get("dataset") or "") for r in rows]
+
+
+def write_outputs(path: str | Path, outputs: Sequence[Output]) -> None:
+    """Outputs of a model for `alpaca_eval --model_outputs`."""
+    rows = [{key: value for key, value in output._asdict().items() if value or key != "dataset"} for output in outputs]
+    _write(Path(path), [json.dumps(rows, ensure_ascii=False, indent=1) + "\n"])
+
+
+def compare_outputs(
+    judge: Judge, outputs: Sequence[Output], references: Sequence[Output], annotator: str = "judge"
+) -> Preferences:
+    """A model's outputs against a reference's, in both orders; matched by instruction, copies in their order.
+
+    Raises:
+        BadRequest: when they have no instruction in common.
+    """
+    others: dict[str, deque[Output]] = defaultdict(deque)
+    for reference in references:
+        others[reference.instruction].append(reference)
+    pairs = [(output, others[output.instruction].popleft()) for output in outputs if others[output.instruction]]
+    if not pairs:
+        raise BadRequest(f"{len(outputs)} outputs and {len(references)} references have no instruction in common")
+    comparison = judge.compare([Contest(ours.instruction, ours.output, theirs.output) for ours, theirs in pairs])
+    annotations = [
+        Annotation(
+            instruction=ours.instruction,
+            output_1=theirs.output,
+            generator_1=theirs.generator,
+            output_2=ours.output,
+            generator_2=ours.generator,
+            annotator=annotator,
+            preference=None if score is None else 1 + score,
+            raw_completion="\n\n".join(text or "" for text in texts),
+            dataset=ours.dataset,
+        )
+        for (ours, theirs), score, texts in zip(pairs, comparison.scores, comparison.texts, strict=True)
+    ]
+    counts = Counter(outputs=len(outputs), references=len(references), compared=len(pairs))
+    counts |= {"outputs_alone": len(outputs) - len(pairs), "references_alone": len(references) - len(pairs)}
+    return Preferences(annotations, comparison, dict(counts))
+
+
+def write_annotations(path: str | Path, annotations: Sequence[Annotation]) -> None:
+    """Annotations as AlpacaEval writes them."""
+    rows = [annotation._asdict() for annotation in annotations]
+    _write(Path(path), [json.dumps(rows, ensure_ascii=False, indent=1) + "\n"])
+
+
+def read_annotations(path: str | Path) -> list[Annotation]:
+    """Annotations, ours or AlpacaEval's; a preference of 0, its older mark for a tie, is read as 1.5.
+
+    Raises:
+        BadRequest: for a file that cannot be read, or a record without the two outputs and a preference.
+    """
+    needed = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "annotator", "preference")
+    return [
+        Annotation(
+            row["instruction"],
+            row["output_1"],
+            row["generator_1"],
+            row["output_2"],
+            row["generator_2"],
+            row["annotator"],
+            None if row["preference"] is None else float(row["preference"]) or 1 + TIE,
+            str(row.get("raw_completion", row.get("preference_raw_completion")) or ""),
+            row.get("dataset") or "",
+        )
+        for row in _list(Path(path), needed)
+    ]
+
+
+def _score_turn(
+    judge: Judge,
+    questions: Sequence[Question],
+    answers: Mapping[int, Sequence[str]],
+    beside: Mapping[int, Turns],
+    turn: int,
+) -> Scores:
+    if turn == 1:
+        pairs = [Pair(question.turns[0], answers[question.id][0]) for question in questions]
+        return judge.score(pairs, [next(iter(beside[question.id]), None) for question in questions])
+    return judge.score_turns(
+        [question.turns[:turn] for question in questions],
+        [answers[question.id][:turn] for question in questions],
+        [beside[question.id][:turn] for question in questions],
+    )
+
+
+def _reference(question: Question, references: Mapping[int, Sequence[str]]) -> Turns:
+    """Of the first turns; the turns after one without a reference have none."""
+    return tuple(takewhile(bool, references.get(question.id, question.reference)))
+
+
+def _mean(judgments: Sequence[Judgment]) -> Estimate:
+    marks = [(j.score - 1) / 9 for j in judgments if j.score is not None]
+    share = clustered(marks, [j.question_id for j in judgments])
+    mean, lo, hi = (1 + 9 * value for value in share[:3])
+    return share._replace(mean=mean, lo=lo, hi=hi)
+
+
+def _lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(_text(path).split("\n"), 1):  # a text may hold what `splitlines` takes for an end
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                raise BadRequest(f"{path}: line {number} is no JSON") from None
+    return _checked(path, rows, needed)
+
+
+def _list(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
+    text = _text(path)
+    try:
+        rows = json.loads(text)
+    except ValueError:
+        raise BadRequest(f"{path} is no JSON") from None
+    if not isinstance(rows, list):
+        raise BadRequest(f"{path} is no JSON list of records")
+    return _checked(path, rows, needed)
+
+
+def _checked(path: Path, rows: list[Any], needed: Sequence[str]) -> list[dict[str, Any]]:
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or (absent := [name for name in needed if name not in row]):
+            what = f"has no '{absent[0]}'" if isinstance(row, dict) else "is no object"
+            raise BadRequest(f"{path}: record {number} {what}; it needs {', '.join(needed)}")
+    return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{path} cannot be read: {error}") from None
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, parts: Iterable[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    with half.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(parts)
+    half.replace(path)

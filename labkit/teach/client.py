@@ -1,0 +1,409 @@
+"""A teacher or judge behind any OpenAI-compatible endpoint: asked once, answered for good.
+
+The address and the key come from the environment and from nowhere else: `LABKIT_TEACHER_URL` and `LABKIT_TEACHER_KEY`,
+or `OPENAI_BASE_URL` and `OPENAI_API_KEY` (whose key is not sent to the address of `LABKIT_TEACHER_URL`).
+
+Guaranteed
+- A reply is paid for once: it is kept in one SQLite file (`ledger.py`) under a hash of all that decides it, so that a
+  rerun costs nothing, whatever ended the run before. The budget of that file stops before it is exceeded.
+- What may pass is tried again, with exponential backoff and full jitter, or after the server's Retry-After: timeouts,
+  broken connections, 408, 409, 429, 5xx, and answers that are no whole reply. What will not pass is one sentence.
+- An endpoint that is gone stops the run in seconds (`patience`); the replies so far are kept.
+- The key appears in no message, log, repr, traceback or file (`redaction.py`).
+
+Limits: threads, so a client is made in the process that uses it. The rate limit is of one client. Replies are not
+streamed. A reply is the cached one even where the model behind a name has changed: name another file to ask anew.
+"""
+
+import hashlib
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from labkit.errors import BadRequest
+from labkit.teach.ledger import Bound, Budget, BudgetSpent, Claim, Ledger, Prices, Reply, Spent
+from labkit.teach.pace import REFUSALS, Health, Pace
+from labkit.teach.prompts import Message
+from labkit.teach.transport import Transport, Trouble
+
+__all__ = [
+    "BudgetSpent",
+    "Client",
+    "EndpointGone",
+    "Failure",
+    "Message",
+    "Reply",
+    "Request",
+    "Settings",
+    "Spent",
+    "TeacherFailed",
+]
+
+# What a chat template may add in tokens: around a message, and of its own accord (dates, a default system prompt).
+TOKENS_A_MESSAGE, TOKENS_A_REQUEST = 16, 128
+CHECKS = 3  # attempts to list the models
+KEPT = "the run ends here, and what was answered is kept"
+LONGEST_BACKOFF = 20.0  # seconds
+LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait
+
+Wait = Callable[[threading.Event, float], object]
+
+
+class EndpointGone(BadRequest):
+    """The endpoint has stopped answering; everything answered so far is in the ledger."""
+
+
+class TeacherFailed(RuntimeError):
+    """One request went without a reply after every retry; `str(error)` is one sentence."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One conversation to be answered. `max_tokens` and `temperature`: None means the client's; `sample` numbers the
+    answers to one conversation, each with a seed of its own."""
+
+    messages: Sequence[Message]
+    max_tokens: int | None = None
+    temperature: float | None = None
+    stop: tuple[str, ...] = ()
+    sample: int = 0
+
+
+class Failure(NamedTuple):
+    """Why a request has no reply, in one sentence. `refused`: the endpoint will not answer it, however often asked."""
+
+    sentence: str
+    attempts: int
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a teacher is asked. Raises BadRequest for a value that makes no sense."""
+
+    model: str
+    timeout: float = 60.0  # seconds in which a server must send something
+    retries: int = 6
+    backoff: float = 0.5  # seconds before the first retry, at most; doubled for each further one
+    concurrency: int = 8  # requests at once
+    requests_a_minute: float | None = None
+    max_tokens: int = 1024  # a reply
+    temperature: float | None = 0.0  # None: the server's own
+    seed: int | None = 0  # None: the server's own
+    token_budget: int | None = None  # of the ledger's file, for its lifetime
+    cost_budget: float | None = None  # likewise, in the currency of the prices
+    price_in: float = 0.0  # a million input tokens
+    price_out: float = 0.0  # a million output tokens
+    patience: float = 10.0  # seconds without any answer after which a failing endpoint counts as gone
+    limit_name: str = "max_tokens"  # OpenAI's reasoning models want "max_completion_tokens"
+
+    def __post_init__(self) -> None:
+        needs = {
+            "model": (self.model.strip() != "", "a name"),
+            "timeout": (0 < self.timeout < 1e6, "seconds above 0"),
+            "retries": (self.retries >= 0, "a count, 0 or more"),
+            "backoff": (0 <= self.backoff < 1e6, "seconds, 0 or more"),
+            "concurrency": (1 <= self.concurrency <= 1024, "1 to 1024 requests at once"),
+            "requests_a_minute": (self.requests_a_minute is None or self.requests_a_minute > 0, "a number above 0"),
+            "max_tokens": (self.max_tokens >= 1, "a count, 1 or more"),
+            "temperature": (self.temperature is None or 0 <= self.temperature <= 100, "a number, 0 or more"),
+            "token_budget": (self.token_budget is None or self.token_budget >= 0, "a count, 0 or more"),
+            "cost_budget": (self.cost_budget is None or 0 <= self.cost_budget < 1e9, "money, 0 or more"),
+            "price_in": (0 <= self.price_in < 1e9, "money for a million tokens, 0 or more"),
+            "price_out": (0 <= self.price_out < 1e9, "money for a million tokens, 0 or more"),
+            "patience": (0 <= self.patience < 1e6, "seconds, 0 or more"),
+            "limit_name": (
+                self.limit_name in ("max_tokens", "max_completion_tokens"),
+                "max_tokens or max_completion_tokens",
+            ),
+        }
+        for name, (right, wanted) in needs.items():
+            if not right:
+                raise BadRequest(f"the teacher's {name} is {getattr(self, name)!r}: it must be {wanted}")
+        if self.cost_budget is not None and not self.price_in and not self.price_out:
+            raise BadRequest("a cost_budget needs price_in or price_out: without prices it would never be spent")
+
+
+class Client:
+    """Asks one model at the endpoint that the environment names; replies and budget live in the file `cache`.
+
+    `clock`, `wait` and `random` are there for tests.
+
+    Raises:
+        BadRequest: when the environment names no endpoint, or the file is damaged or cannot be written.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        cache: str | os.PathLike[str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Wait = threading.Event.wait,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings
+        self._shown = f"Client({settings.model!r})"  # tracebacks may show a client that is not made yet
+        self._transport = Transport(settings.model, settings.timeout, settings.concurrency)
+        budget = Budget(settings.token_budget, settings.cost_budget)
+        self._ledger = Ledger(cache, Prices(settings.price_in, settings.price_out), budget)
+        self._shown = self._transport.redact(f"Client({settings.model!r} at {self._transport.host}, {self._ledger})")
+        self._wait, self._random = wait, random
+        self._pace = Pace(settings.requests_a_minute, clock)
+        self._health = Health(settings.concurrency, settings.patience, clock)
+
+    def __repr__(self) -> str:
+        return self._shown
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+        self._ledger.close()
+
+    def check(self) -> list[str]:
+        """Ask the endpoint for its models, which costs nothing; returns them (empty where it lists none).
+
+        Raises:
+            BadRequest: no endpoint answers, it refuses the key, or it does not have the model.
+        """
+        trouble: Trouble | None = None
+        for attempt in range(CHECKS):
+            if trouble:
+                self._wait(threading.Event(), self._delay(attempt - 1, trouble))
+            models = self._transport.models()
+            if not isinstance(models, Trouble):
+                if missing := self._transport.missing(models):
+                    raise BadRequest(missing)
+                return models
+            trouble = models
+            if trouble.what != "again" or (trouble.after or 0) > self.settings.timeout:
+                break
+        assert trouble is not None  # CHECKS is 1 or more
+        raise BadRequest(trouble.sentence)
+
+    def ask(
+        self,
+        messages: Sequence[Message] | str,
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        stop: Sequence[str] = (),
+        sample: int = 0,
+    ) -> Reply:
+        """The reply to a conversation, or to one question.
+
+        Raises:
+            TeacherFailed: no reply after every retry.
+            BadRequest: the endpoint refuses the request; BudgetSpent and EndpointGone are kinds of it.
+        """
+        turns: Sequence[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        request = Request(turns, max_tokens, temperature, tuple(stop), sample)
+        key = self.key(request)
+        outcome = self._ledger.find([key]).get(key) or self._answer(request, key, threading.Event())
+        if isinstance(outcome, Reply):
+            return outcome
+        raise BadRequest(outcome.sentence) if outcome.refused else TeacherFailed(outcome.sentence)
+
+    def ask_many(
+        self, requests: Sequence[Request], *, progress: Callable[[int, int], None] | None = None
+    ) -> list[Reply | Failure]:
+        """The replies to requests, in their order; equal requests are asked once. `progress(done, of)` is called here.
+
+        Ends early where the rest could not be answered either; what was answered by then is in the ledger. An interrupt
+        returns at once, and what is in flight is still kept if it arrives before the client is closed.
+
+        Raises:
+            BudgetSpent, EndpointGone, BadRequest: as above.
+        """
+        keys = [self.key(request) for request in requests]
+        times = Counter(keys)
+        asked = dict(zip(keys, requests, strict=True))
+        outcomes: dict[str, Reply | Failure] = {**self._ledger.find(list(asked))}
+        done = sum(times[key] for key in outcomes)
+        if progress and done:
+            progress(done, len(keys))
+        for key, outcome in self._answers({key: asked[key] for key in asked if key not in outcomes}):
+            outcomes[key] = outcome
+            done += times[key]
+            if progress:
+                progress(done, len(keys))
+        replies = []
+        for key in keys:
+            replies.append(outcomes[key])
+            outcomes[key] = _repeated(outcomes[key])
+        return replies
+
+    def key(self, request: Request) -> str:
+        """The hash of all that decides a reply: endpoint, model, messages, sampling, seed and sample."""
+        _check(request)
+        canonical = json.dumps([self._transport.identity, self._body(request), request.sample], sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def spent(self) -> Spent:
+        """What the ledger's file has seen, of every process and model."""
+        return self._ledger.spent()
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        settings = self.settings
+        temperature = settings.temperature if request.temperature is None else request.temperature
+        body: dict[str, Any] = {
+            "model": settings.model,
+            "messages": [{"role": message["role"], "content": message["content"]} for message in request.messages],
+            settings.limit_name: settings.max_tokens if request.max_tokens is None else request.max_tokens,
+        }
+        if temperature is not None:
+            body["temperature"] = temperature
+        if settings.seed is not None:
+            body["seed"] = settings.seed + request.sample
+        if request.stop:
+            body["stop"] = list(request.stop)
+        return body
+
+    def _answers(self, todo: dict[str, Request]) -> Iterator[tuple[str, Reply | Failure]]:
+        """The outcomes as they arrive; at the first error all threads stop, and it is raised when they have."""
+        feed: SimpleQueue[tuple[str, Request]] = SimpleQueue()
+        for item in todo.items():
+            feed.put(item)
+        arrived: SimpleQueue[tuple[str, Reply | Failure] | Exception] = SimpleQueue()
+        over = threading.Event()
+
+        def work() -> None:
+            try:
+                while not over.is_set():
+                    key, request = feed.get_nowait()
+                    arrived.put((key, self._answer(request, key, over)))
+            except (Empty, _Over):
+                return
+            except Exception as error:
+                arrived.put(error)
+                over.set()
+
+        # Daemons: an interrupted notebook does not hang on requests in flight.
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(self.settings.concurrency, len(todo)))]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in todo:
+                outcome = arrived.get()
+                if isinstance(outcome, Exception):
+                    break
+                yield outcome
+            else:
+                return
+        finally:
+            over.set()
+        for thread in threads:  # what they still get is kept
+            thread.join()
+        raise outcome
+
+    def _answer(self, request: Request, key: str, over: threading.Event) -> Reply | Failure:
+        body = self._body(request)
+        bound = _bound(body, body[self.settings.limit_name])
+        attempts = self.settings.retries + 1
+        trouble: Trouble | None = None
+        for attempt in range(attempts):
+            if trouble:
+                self._pause(self._delay(attempt - 1, trouble), over)
+            self._pause(self._pace.turn(), over)
+            claim = self._claim(key, bound, over)
+            if isinstance(claim, Reply):
+                return claim
+            outcome = self._attempt(body, claim)
+            if isinstance(outcome, Reply):
+                self._health.answered()
+                return outcome
+            trouble = outcome
+            if trouble.what == "request" and not self._health.refused():
+                return Failure(trouble.sentence, attempt + 1, refused=True)
+            self._stop(trouble)
+        assert trouble is not None  # settings.retries is 0 or more
+        sentence = f"no reply after {attempts} attempts, at last since {trouble.sentence}"
+        if self._health.refused():
+            raise EndpointGone(f"{sentence}; so with {REFUSALS} requests in a row: {KEPT}")
+        return Failure(sentence, attempts)
+
+    def _stop(self, trouble: Trouble) -> None:
+        """Raise where no further request would fare better."""
+        if trouble.what == "endpoint":
+            raise BadRequest(trouble.sentence)
+        if trouble.what == "request":
+            raise BadRequest(f"{trouble.sentence}; so with {REFUSALS} requests in a row")
+        if (trouble.after or 0) > LONGEST_WAIT:
+            raise EndpointGone(f"{trouble.sentence}, and asks to wait {trouble.after:,.0f} s: {KEPT}")
+        if trouble.down and (silent := self._health.failed()) is not None:
+            raise EndpointGone(f"{trouble.sentence}; there was no answer for {silent:.0f} s: {KEPT}")
+
+    def _claim(self, key: str, bound: Bound, over: threading.Event) -> Reply | Claim:
+        poll = 0.002
+        while (claim := self._ledger.claim(key, bound, 2 * self.settings.timeout + 60)) is None:
+            self._pause(poll, over)
+            poll = min(2 * poll, 0.1)
+        return claim
+
+    def _attempt(self, body: dict[str, Any], claim: Claim) -> Reply | Trouble:
+        try:
+            outcome = self._transport.attempt(body)
+        except BaseException:  # an interrupt: what was sent may be charged
+            self._ledger.release(claim, lost=True)
+            raise
+        if isinstance(outcome, Trouble):
+            self._ledger.release(claim, lost=outcome.lost)
+            return outcome
+        if not outcome.counted:
+            outcome = outcome._replace(prompt_tokens=claim.bound.prompt, completion_tokens=claim.bound.completion)
+        return self._ledger.book(claim, outcome)
+
+    def _delay(self, attempt: int, trouble: Trouble) -> float:
+        """Full jitter (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter)."""
+        longest = min(LONGEST_BACKOFF, self.settings.backoff * 2.0**attempt)
+        return (trouble.after or 0.0) + self._random() * longest
+
+    def _pause(self, seconds: float, over: threading.Event) -> None:
+        if seconds > 0:
+            self._wait(over, seconds)
+        if over.is_set():
+            raise _Over
+
+
+class _Over(Exception):
+    """The run has ended while this thread was waiting."""
+
+
+def _check(request: Request) -> None:
+    """Refuse what no endpoint would answer, before anything is sent."""
+    if not request.messages:
+        raise BadRequest("a request has no messages: it needs at least one")
+    if (request.max_tokens or 1) < 1 or request.sample < 0:
+        raise BadRequest(
+            f"a request has max_tokens {request.max_tokens} and sample {request.sample}: 1 and 0 are the least"
+        )
+    try:
+        "".join(message["content"] for message in request.messages).encode()
+    except UnicodeEncodeError:
+        raise BadRequest("a message holds half of a surrogate pair, which cannot be sent as UTF-8") from None
+
+
+def _bound(body: Mapping[str, Any], max_tokens: int) -> Bound:
+    """A byte-level tokenizer makes at most one token of a byte."""
+    size = sum(len(message["role"].encode()) + len(message["content"].encode()) for message in body["messages"])
+    return Bound(size + TOKENS_A_MESSAGE * len(body["messages"]) + TOKENS_A_REQUEST, max_tokens)
+
+
+def _repeated(outcome: Reply | Failure) -> Reply | Failure:
+    """The same outcome for an equal request, which cost nothing."""
+    return outcome._replace(cached=True) if isinstance(outcome, Reply) else outcome

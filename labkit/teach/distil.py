@@ -1,0 +1,263 @@
+"""What a teacher adds to a training set: kinds of tasks, new pairs, better responses.
+
+The steps of TAPIR (Yue et al. 2024, arXiv 2405.13448) that ask a teacher: classification of tasks, expansion from seeds
+in the prompt, and refinement of responses in the way that suits the kind of task.
+
+Guaranteed: every result comes with `counts` that add up to what was asked; a failure or a reply that cannot be read
+leaves an example as it was (its kind unknown, its response the old one); a new pair is kept only if its question is no
+copy, up to case and white space (as in `labkit.design.mixture`), and neither `forbidden` nor contaminated.
+Left open: whether the teacher is right: a new answer or a refined response is not graded here; near copies pass.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+
+from labkit.design.curriculum import apportion
+from labkit.design.decontamination import Decontaminator
+from labkit.errors import BadRequest, unknown
+from labkit.instructions import Example
+from labkit.teach import prompts
+from labkit.teach.client import Failure
+from labkit.teach.judge import Asker, ask
+
+SOURCE = "expansion"
+
+Forbidden = Callable[[str], str | None]
+
+
+class Classified(NamedTuple):
+    """The kind of each question, None where it is not known; asked = classified + unreadable + failed."""
+
+    kinds: list[str | None]
+    counts: dict[str, int]
+
+
+class Expanded(NamedTuple):
+    """New pairs.
+
+    Attributes:
+        examples: Kept, their source `SOURCE`; an `instruction_id` says which share an instruction, up to case and
+            white space.
+        kinds: The kind of each, its seeds'.
+        origins: Places of the seeds that each was written after.
+        counts: Of requests: requests, of which failed. Of pairs: written = kept + duplicates + forbidden + contaminated
+            + surplus, and lines that are no pair (unreadable); wanted = kept + missing. Of seeds: untyped.
+        reasons: How often `forbidden` gave which reason.
+    """
+
+    examples: list[Example]
+    kinds: list[str]
+    origins: list[tuple[int, ...]]
+    counts: dict[str, int]
+    reasons: dict[str, int]
+
+
+class Refined(NamedTuple):
+    """The examples with the teacher's responses where there are any.
+
+    Attributes:
+        examples: In order.
+        changed: Whether a response is the teacher's, and differs.
+        counts: asked = refined + same + empty + truncated + failed; `untyped` ones were refined in the general way.
+    """
+
+    examples: list[Example]
+    changed: list[bool]
+    counts: dict[str, int]
+
+
+class _Group(NamedTuple):
+    kind: str
+    members: list[int]
+    wanted: int
+
+
+def question_of(example: Example) -> str:
+    """What is asked: the instruction and, below it, its input."""
+    return f"{example.instruction}\n{example.input}" if example.input else example.instruction
+
+
+def normal(instruction: str, text: str = "") -> str:
+    """What two copies of a question have in common: its words without case and white space."""
+    return " ".join(f"{instruction} {text}".lower().split())
+
+
+def classify_all(asker: Asker, questions: Sequence[str], kinds: Mapping[str, str]) -> Classified:
+    """The kind of task of each question, as a teacher sees it; `kinds` maps each name to a description.
+
+    Raises:
+        BadRequest: when there are no kinds to choose from.
+    """
+    if not kinds:
+        raise BadRequest("a classifier needs kinds of tasks to choose from")
+    replies = ask(asker, [prompts.classify(question, kinds) for question in questions])
+    found = [None if isinstance(reply, Failure) else prompts.read_kind(reply.text, list(kinds)) for reply in replies]
+    failed = sum(isinstance(reply, Failure) for reply in replies)
+    classified = sum(kind is not None for kind in found)
+    counts = {
+        "asked": len(found),
+        "classified": classified,
+        "unreadable": len(found) - classified - failed,
+        "failed": failed,
+    }
+    return Classified(found, counts)
+
+
+def expand_all(
+    asker: Asker,
+    seeds: Sequence[Example],
+    kinds: Sequence[str | None],
+    n: int | Mapping[str, int],
+    *,
+    difficulty: Sequence[float | str] | None = None,
+    shown: int = 4,
+    each: int = 4,
+    tries: int = 3,
+    known: Sequence[Example] = (),
+    forbidden: Forbidden | None = None,
+    guard: Decontaminator | None = None,
+    seed: int = 0,
+) -> Expanded:
+    """New pairs like the seeds, written by a teacher who sees some of one kind and difficulty (TAPIR, expansion).
+
+    Seeds of one kind and difficulty make a group, which gets its share of `n`. Each request shows some of a group, by
+    turns, and asks for a few pairs; what is missing afterwards is asked for again, as another sample.
+
+    Args:
+        asker: The teacher.
+        seeds: Pairs to write after.
+        kinds: The kind of each seed; one without (None) is not used, and counted.
+        n: How many new pairs: in all, shared out as the seeds are, or for each kind.
+        difficulty: Of each seed, in a few steps, such as its MFD; seeds of one step are shown together.
+        shown: Seeds a request.
+        each: Pairs a request asks for at the most.
+        tries: How often what is missing is asked for.
+        known: Other examples that a new one must not copy.
+        forbidden: A reason why a question may not be trained on (a test's, say), or None.
+        guard: Keeps out what shares words with a test.
+        seed: Decides which seeds are shown together.
+
+    Raises:
+        BadRequest: for lists of different lengths, a kind without seeds, or a number below 1.
+    """
+    groups = _groups(kinds, difficulty, len(seeds), n)
+    if min(shown, each, tries) < 1:
+        raise BadRequest(f"shown = {shown}, each = {each} and tries = {tries} must be 1 or more")
+    met = {normal(example.instruction, example.input) for example in (*seeds, *known)}
+    kept: dict[int, list[tuple[Example, tuple[int, ...]]]] = {place: [] for place in range(len(groups))}
+    counts = Counter({"wanted": sum(group.wanted for group in groups), "untyped": list(kinds).count(None)})
+    reasons: Counter[str] = Counter()
+    rng = np.random.default_rng(seed)
+    for sample in range(tries):
+        asked: list[tuple[int, tuple[int, ...]]] = []
+        chats = []
+        for place, group in enumerate(groups):
+            left = group.wanted - len(kept[place])
+            order = rng.permutation(np.array(group.members, np.int64))
+            for number, start in enumerate(range(0, left, each)):
+                some = tuple(int(i) for i in np.roll(order, -number * shown)[:shown])
+                asked.append((place, some))
+                chats.append(prompts.expand([_parts(seeds[i]) for i in some], group.kind, min(each, left - start)))
+        counts["requests"] += len(chats)
+        for (place, some), reply in zip(asked, ask(asker, chats, sample), strict=True):
+            if isinstance(reply, Failure):
+                counts["failed"] += 1
+                continue
+            pairs, unreadable = prompts.read_pairs(reply.text)
+            counts["unreadable"] += unreadable
+            for pair in pairs:
+                example = Example(*pair, source=SOURCE, instruction_id=_id(pair[0]))
+                fate = "surplus" if len(kept[place]) == groups[place].wanted else _fate(example, met, guard)
+                if fate == "kept" and forbidden and (reason := forbidden(question_of(example))) is not None:
+                    fate = "forbidden"
+                    reasons[reason] += 1
+                if fate == "kept":
+                    met.add(normal(example.instruction, example.input))
+                    kept[place].append((example, some))
+                counts["written"] += 1
+                counts[fate] += 1
+    counts["missing"] = counts["wanted"] - counts["kept"]
+    names = ("wanted", "requests", "failed", "written", "unreadable", "duplicates", "forbidden", "contaminated")
+    rows = [(example, groups[place].kind, some) for place, found in kept.items() for example, some in found]
+    found_counts = {name: counts[name] for name in (*names, "surplus", "kept", "missing", "untyped")}
+    return Expanded([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], found_counts, dict(reasons))
+
+
+def refine_all(asker: Asker, examples: Sequence[Example], kinds: Sequence[str | None]) -> Refined:
+    """The examples with responses rewritten in the way that suits their kind (TAPIR, response refinement).
+
+    An example keeps its response where the teacher failed, wrote nothing, or was cut off.
+
+    Raises:
+        BadRequest: for lists of different lengths.
+    """
+    if len(examples) != len(kinds):
+        raise BadRequest(f"{len(examples)} examples and {len(kinds)} kinds: as many of each")
+    chats = [prompts.refine(question_of(e), e.output, kind or "") for e, kind in zip(examples, kinds, strict=True)]
+    refined, changed = [], []
+    counts = Counter(asked=len(examples), untyped=list(kinds).count(None))
+    for example, reply in zip(examples, ask(asker, chats), strict=True):
+        text = "" if isinstance(reply, Failure) else reply.text.strip()
+        if isinstance(reply, Failure):
+            fate = "failed"
+        elif reply.truncated:
+            fate = "truncated"
+        else:
+            fate = "empty" if not text else "same" if text == example.output.strip() else "refined"
+        counts[fate] += 1
+        changed.append(fate == "refined")
+        refined.append(replace(example, output=text) if fate == "refined" else example)
+    names = ("asked", "refined", "same", "empty", "truncated", "failed", "untyped")
+    return Refined(refined, changed, {name: counts[name] for name in names})
+
+
+def _groups(
+    kinds: Sequence[str | None],
+    difficulty: Sequence[float | str] | None,
+    n_seeds: int,
+    n: int | Mapping[str, int],
+) -> list[_Group]:
+    """Seeds of one kind and difficulty, in a fixed order, with the number of new pairs each group gets."""
+    numbers = [n] if isinstance(n, int) else list(n.values())
+    if min(numbers, default=0) < 0 or sum(numbers) < 1:
+        raise BadRequest(f"n = {n}: ask for one new pair or more, and for no negative number")
+    steps = difficulty if difficulty is not None else [0] * n_seeds
+    if not n_seeds == len(kinds) == len(steps):
+        raise BadRequest(f"{n_seeds} seeds, {len(kinds)} kinds and {len(steps)} difficulties: as many of each")
+    places: dict[tuple[str, str], list[int]] = {}
+    for i in range(n_seeds):
+        if (kind := kinds[i]) is not None:
+            places.setdefault((kind, str(steps[i])), []).append(i)
+    found = sorted(places)
+    present = sorted({kind for kind, _ in found})
+    if not present:
+        raise BadRequest(f"none of the {n_seeds} seeds has a kind: there is nothing to write new pairs after")
+    if isinstance(n, int):
+        wanted = dict(zip(found, apportion([len(places[key]) for key in found], n), strict=True))
+    else:
+        wanted = {}
+        for kind, number in n.items():
+            if kind not in present:
+                raise unknown("kind of the seeds", kind, present)
+            keys = [key for key in found if key[0] == kind]
+            wanted |= dict(zip(keys, apportion([len(places[key]) for key in keys], number), strict=True))
+    return [_Group(key[0], places[key], wanted[key]) for key in found if wanted.get(key)]
+
+
+def _fate(example: Example, met: set[str], guard: Decontaminator | None) -> str:
+    if normal(example.instruction, example.input) in met:
+        return "duplicates"
+    return "contaminated" if guard and guard.overlaps(example) else "kept"
+
+
+def _parts(example: Example) -> tuple[str, str, str]:
+    return example.instruction, example.input, example.output
+
+
+def _id(instruction: str) -> str:
+    return blake2b(normal(instruction).encode(), digest_size=8).hexdigest()

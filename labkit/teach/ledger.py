@@ -1,0 +1,331 @@
+"""The teacher's ledger: every reply that was paid for, what was spent, and what may still be spent. One SQLite file.
+
+Guaranteed
+- A reply is in the file as soon as it arrives; a killed process loses at most the requests in flight.
+- Threads and processes of one machine share the file (SQLite's WAL mode): equal requests are asked once, and they share
+  one budget. The budget is that of the *file*, for its lifetime, over all models and runs: a new file is a new budget.
+- The budget stops *before* it is exceeded: a request is booked at its upper bound before it is sent (`claim`), and at
+  what it cost afterwards (`book`). A request whose answer was lost may have been charged, so its bound stays booked.
+- A killed process's claims do not hold up others: they are booked as lost once its process is gone, or after a lease.
+
+Limits: the bound is one of byte-level tokenizers, and of servers that keep `max_tokens`; what a server says it used is
+booked even where it is more. Not for network file systems (WAL), nor across a fork. The text of a prompt is not kept,
+only its hash.
+"""
+
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import psutil
+from filelock import FileLock
+
+from labkit.errors import BadRequest, first_line
+
+NANO = 10**9  # money is counted in whole billionths, so that sums are exact
+_APPLICATION, _VERSION = 0x6C61626B, 1  # "labk", in the file's header
+_LOCKED = 60.0  # seconds to wait for another process's write
+_UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_CHUNK = 500  # keys a query
+_SCHEMA = """
+CREATE TABLE reply (key TEXT PRIMARY KEY, text TEXT, prompt_tokens INT, completion_tokens INT, model TEXT,
+    finish_reason TEXT, counted INT, cost INT, at REAL);
+CREATE TABLE held (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, tokens INT, cost INT, host TEXT, pid INT,
+    started REAL, until REAL);
+CREATE TABLE total (replies INT, prompt_tokens INT, completion_tokens INT, lost_tokens INT, cost INT);
+INSERT INTO total VALUES (0, 0, 0, 0, 0);
+"""
+_FIELDS = "text, prompt_tokens, completion_tokens, model, finish_reason, counted"
+
+
+class BudgetSpent(BadRequest):
+    """The next request might exceed the budget; everything answered so far is in the ledger."""
+
+
+class Reply(NamedTuple):
+    """An answer. `counted`: the server said how many tokens it used; otherwise they are upper bounds."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    model: str
+    finish_reason: str
+    cached: bool = False
+    counted: bool = True
+
+    @property
+    def truncated(self) -> bool:
+        """The reply ended at its token limit, not at its end."""
+        return self.finish_reason == "length"
+
+
+class Prices(NamedTuple):
+    """Money for a million tokens."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def nano(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """The price of a request in billionths, rounded up."""
+        return ceil((self.prompt * prompt_tokens + self.completion * completion_tokens) * (NANO // 10**6))
+
+
+class Budget(NamedTuple):
+    """What may be spent in the lifetime of a ledger; None: no limit."""
+
+    tokens: int | None = None
+    cost: float | None = None
+
+
+class Bound(NamedTuple):
+    """What a request may use at most, tokens."""
+
+    prompt: int
+    completion: int
+
+
+class Claim(NamedTuple):
+    """The right to send one request, once."""
+
+    id: int
+    key: str
+    bound: Bound
+    cost: int
+
+
+class Spent(NamedTuple):
+    """What a ledger's file has seen: replies, tokens they used, tokens of answers that were lost, and money for all."""
+
+    replies: int
+    prompt_tokens: int
+    completion_tokens: int
+    lost_tokens: int
+    cost: float
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens + self.lost_tokens
+
+
+class Ledger:
+    """The ledger in the file at `path`, made when missing.
+
+    Raises:
+        BadRequest: by any method, where the file is damaged, foreign, or cannot be written; names it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], prices: Prices, budget: Budget) -> None:
+        self.path, self._prices, self._budget = Path(path), prices, budget
+        self._lock, self._open, self._closed = Lock(), dict[int, Claim](), False
+        self._owner = (socket.gethostname(), os.getpid(), psutil.Process().create_time())
+        with self._named():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self.path}.lock"):  # two processes that make one file would find each other's halves
+                self._db = sqlite3.connect(
+                    self.path, timeout=_LOCKED, isolation_level=None, check_same_thread=False, cached_statements=64
+                )
+                self._prepare()
+        with self._writing():
+            self._bury()
+
+    def __repr__(self) -> str:
+        return f"Ledger({str(self.path)!r})"
+
+    def close(self) -> None:
+        """Close the file; claims that are still open are booked as lost, so that nobody waits for them."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._writing():
+            for claim in list(self._open.values()):
+                self._end(claim)
+                self._add(0, 0, 0, sum(claim.bound), claim.cost)
+        with self._lock:
+            self._db.close()
+
+    def find(self, keys: Sequence[str]) -> dict[str, Reply]:
+        """The replies that are known, by key."""
+        known: dict[str, Reply] = {}
+        for start in range(0, len(keys), _CHUNK):
+            chunk = keys[start : start + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            with self._named(), self._lock:
+                rows = self._db.execute(f"SELECT key, {_FIELDS} FROM reply WHERE key IN ({marks})", chunk).fetchall()
+            known |= {key: _reply(row) for key, *row in rows}
+        return known
+
+    def claim(self, key: str, bound: Bound, lease: float) -> Reply | Claim | None:
+        """A reply that is known by now; else the right to ask, for `lease` seconds; None: try again in a moment, since
+        an equal request is in flight, or what is in flight may yet leave enough of the budget.
+
+        Raises:
+            BudgetSpent: when the request might exceed the budget whatever becomes of those in flight.
+        """
+        claim = Claim(0, key, bound, self._prices.nano(*bound))
+        with self._writing():
+            row = self._db.execute(f"SELECT {_FIELDS} FROM reply WHERE key = ?", (key,)).fetchone()
+            if row:
+                return _reply(row)
+            if self._must_wait(claim):
+                self._bury()
+                if self._must_wait(claim):
+                    return None
+            host, pid, started = self._owner
+            values = (key, sum(bound), claim.cost, host, pid, started, time.time() + lease)
+            found = self._db.execute(
+                "INSERT INTO held (key, tokens, cost, host, pid, started, until) VALUES (?, ?, ?, ?, ?, ?, ?)", values
+            )
+            claim = claim._replace(id=found.lastrowid or 0)
+            self._open[claim.id] = claim
+        return claim
+
+    def book(self, claim: Claim, reply: Reply) -> Reply:
+        """Keep the reply to a claim; returns the one that is kept: where another process was faster, that one's."""
+        cost = self._prices.nano(reply.prompt_tokens, reply.completion_tokens)
+        values = (claim.key, *reply[:5], int(reply.counted), cost, time.time())
+        with self._writing():
+            self._end(claim)
+            kept = self._db.execute("INSERT OR IGNORE INTO reply VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values).rowcount
+            self._add(1, reply.prompt_tokens, reply.completion_tokens, 0, cost)
+        return reply if kept else self.find([claim.key])[claim.key]
+
+    def release(self, claim: Claim, *, lost: bool) -> None:
+        """End a claim that brought no reply; `lost`: there may have been one, and it may have been charged."""
+        with self._writing():
+            self._end(claim)
+            if lost:
+                self._add(0, 0, 0, sum(claim.bound), claim.cost)
+
+    def spent(self) -> Spent:
+        """What was spent so far, by every process; claims in flight are not in it."""
+        with self._named(), self._lock:
+            replies, prompt, completion, lost, cost = self._db.execute("SELECT * FROM total").fetchone()
+        return Spent(replies, prompt, completion, lost, cost / NANO)
+
+    def _must_wait(self, claim: Claim) -> bool:
+        """Whether a claim has to wait for one in flight."""
+        asked, held, held_cost = self._db.execute(
+            "SELECT COUNT(*) FILTER (WHERE key = ?), IFNULL(SUM(tokens), 0), IFNULL(SUM(cost), 0) FROM held",
+            (claim.key,),
+        ).fetchone()
+        if asked:
+            return True
+        tokens, money = self._budget
+        if tokens is None and money is None:
+            return False
+        _, *used, cost = self._db.execute("SELECT * FROM total").fetchone()
+        must_wait = False
+        if tokens is not None:
+            free = tokens - sum(used) - sum(claim.bound)
+            if free < 0:
+                raise BudgetSpent(self._spent(f"{tokens:,} tokens", f"{sum(used):,}", f"{sum(claim.bound):,}", "token"))
+            must_wait = free < held
+        if money is not None:
+            left = int(money * NANO) - cost - claim.cost
+            if left < 0:
+                used_money, next_money = f"{cost / NANO:.6g}", f"{claim.cost / NANO:.6g}"
+                raise BudgetSpent(self._spent(f"{money:g} of money", used_money, next_money, "cost"))
+            must_wait = must_wait or left < held_cost
+        return must_wait
+
+    def _spent(self, budget: str, used: str, following: str, kind: str) -> str:
+        return (
+            f"the teacher's budget of {budget} is spent: {used} used in the lifetime of {self.path}, and the next "
+            f"request might cost {following}; raise {kind}_budget to go on, the replies so far are kept"
+        )
+
+    def _bury(self) -> None:
+        """Book the claims of processes that are gone."""
+        here, now = self._owner[0], time.time()
+        for claim, tokens, cost, host, pid, started, until in self._db.execute(
+            "SELECT id, tokens, cost, host, pid, started, until FROM held"
+        ).fetchall():
+            if until < now or (host == here and not _alive(pid, started)):
+                self._db.execute("DELETE FROM held WHERE id = ?", (claim,))
+                self._add(0, 0, 0, tokens, cost)
+
+    def _end(self, claim: Claim) -> None:
+        self._open.pop(claim.id, None)
+        if self._db.execute("DELETE FROM held WHERE id = ?", (claim.id,)).rowcount == 0:
+            # Somebody took this process for dead, and booked the claim as lost.
+            self._add(0, 0, 0, -sum(claim.bound), -claim.cost)
+
+    def _add(self, *amounts: int) -> None:
+        self._db.execute(
+            "UPDATE total SET replies = replies + ?, prompt_tokens = prompt_tokens + ?, "
+            "completion_tokens = completion_tokens + ?, lost_tokens = lost_tokens + ?, cost = cost + ?",
+            amounts,
+        )
+
+    def _prepare(self) -> None:
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        if tables and (application, version) != (_APPLICATION, _VERSION):
+            raise BadRequest(f"{self.path} is a database, but not one of a teacher's replies: name another file")
+        if tables and self._db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("its pages contradict each other")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")  # safe from a killed process; a power cut may cost the last few
+        if not tables:
+            header = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
+            self._db.executescript(f"BEGIN; {header} {_SCHEMA} COMMIT;")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction, of this thread and this process alone."""
+        with self._named(), self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                if self._db.in_transaction:  # SQLite has ended it by itself where the disk is full
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of the file as one sentence that names it."""
+        try:
+            yield
+        except sqlite3.ProgrammingError:  # closed: the program's fault, not the file's
+            raise
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise BadRequest(self._complaint(error)) from None
+
+    def _complaint(self, error: Exception) -> str:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        why = first_line(error)
+        if isinstance(error, OSError) or code in _UNWRITABLE:
+            return f"cannot write the teacher's replies to {self.path}: {why}; name a file in a writable folder"
+        if code == sqlite3.SQLITE_BUSY:
+            return f"another process has kept {self.path} locked for {_LOCKED:.0f} s: end it, and go on with this one"
+        return f"damaged file of the teacher's replies: {self.path} cannot be read ({why}); move it away"
+
+
+def _reply(row: Sequence[object]) -> Reply:
+    text, prompt_tokens, completion_tokens, model, finish_reason, counted = row
+    return Reply(
+        str(text), _int(prompt_tokens), _int(completion_tokens), str(model), str(finish_reason), True, counted == 1
+    )
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _alive(pid: int, started: float) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - started) < 5  # seconds: the boot time is adjusted now and then
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True

@@ -1,0 +1,514 @@
+"""The oracle behind HTTP, in the protocol of OpenAI's chat completions, as a hosted model would be.
+
+    POST /v1/chat/completions     in one piece, or as server-sent events (`stream`)
+    GET  /v1/models, /v1/models/{id}
+
+`serve` runs it for a person, `running` for a study or a test: in a process of its own that ends with its parent, even
+one that is killed. Models are `oracle` and, without further ado, imperfect ones by name (`oracle:noise=1.5`, see
+`labkit.teach.oracle.flaws_of`). Equal requests get equal texts; `seed` draws others, and choice number i of `n` has
+seed + i.
+
+Guaranteed: errors come in the protocol's form, with its status codes, and never hold a traceback; a key is never
+printed. Tokens are counted by a rule of this module: up to six letters or digits in a row, or one mark, with the white
+space before it; `max_tokens` cuts there. Fields that the protocol has and an oracle has no use for are checked where
+they could be wrong in type and otherwise passed over (temperature, top_p, penalties); fields that would change the form
+of the reply (tools, logprobs, JSON schemas, audio) are refused, and so is what the protocol does not have.
+
+Left open: no TLS, no limits of rate, one process; whoever reaches the port may ask, so it listens on this machine alone
+unless told otherwise.
+"""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from hmac import compare_digest
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+from uuid import uuid4
+
+from labkit.errors import BadRequest
+from labkit.teach.oracle import MODEL, Flaws, flaws_of, reply
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import Response, StreamingResponse
+    from starlette.routing import Route
+except ImportError:
+    raise BadRequest(
+        "the teacher's server needs the packages starlette and uvicorn: pip install 'labkit[teacher]'"
+    ) from None
+
+KEY = "LABKIT_TEACHER_KEY"
+URL = "LABKIT_TEACHER_URL"
+LARGEST = 2**20  # bytes of a request
+CHOICES = 128  # the most of one request, as OpenAI has it
+_SECONDS = 60  # until a server counts as not started
+_TOKEN = re.compile(r"\s*(?:\w{1,6}|[^\w\s])|\s+")
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_PASSED_OVER = {
+    *("temperature", "top_p", "frequency_penalty", "presence_penalty", "logit_bias", "user", "store", "metadata"),
+    *("service_tier", "reasoning_effort", "verbosity", "safety_identifier", "parallel_tool_calls", "tool_choice"),
+    *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "prediction", "moderation"),
+}
+_REFUSED = {
+    *("tools", "functions", "function_call", "logprobs", "top_logprobs", "audio", "web_search_options"),
+    *("response_format", "modalities"),
+}
+_READ = {
+    *("model", "messages", "n", "stream", "stream_options", "seed", "stop", "max_tokens", "max_completion_tokens"),
+}
+_RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
+_HARMLESS: tuple[Any, ...] = (
+    None,
+    False,
+    [],
+    {"type": "text"},
+    ["text"],
+)  # values of refused fields that ask for nothing
+
+
+class Refused(Exception):
+    """A request that gets an error: its status, a sentence, and the protocol's names for what is wrong."""
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+
+
+class Asked(NamedTuple):
+    """A request, read and checked."""
+
+    model: str
+    flaws: Flaws
+    messages: list[dict[str, str]]
+    seed: int
+    n: int
+    limit: int | None
+    stop: list[str]
+    stream: bool
+    usage: bool
+
+
+class Choice(NamedTuple):
+    """One reply: its tokens as text, and why it ends."""
+
+    tokens: list[str]
+    finish: str
+
+
+def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlette:
+    """The application, for any ASGI server.
+
+    Args:
+        models: The ids that are listed; any other id of an imperfect oracle is answered, too.
+        key: What a bearer has to present; None: any text will do.
+
+    Raises:
+        BadRequest: for a model that there is not.
+    """
+    for model in models:
+        flaws_of(model)
+    began = int(time.time())
+
+    async def chat(request: Request) -> Response:
+        _check_key(request, key)
+        asked = _read(await _body(request), models)
+        choices = [_choice(asked, number) for number in range(asked.n)]
+        head = {
+            "id": f"chatcmpl-{uuid4().hex}",
+            "created": int(time.time()),
+            "model": asked.model,
+            "system_fingerprint": "labkit",
+        }
+        told = sum(len(_TOKEN.findall(message["content"])) for message in asked.messages)
+        said = sum(len(choice.tokens) for choice in choices)
+        usage = {"prompt_tokens": told, "completion_tokens": said, "total_tokens": told + said}
+        if asked.stream:
+            events = _events({**head, "object": "chat.completion.chunk"}, choices, usage if asked.usage else None)
+            return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        listed = [
+            {
+                "index": number,
+                "message": {"role": "assistant", "content": "".join(choice.tokens), "refusal": None},
+                "logprobs": None,
+                "finish_reason": choice.finish,
+            }
+            for number, choice in enumerate(choices)
+        ]
+        return _json({**head, "object": "chat.completion", "choices": listed, "usage": usage})
+
+    async def list_models(request: Request) -> Response:
+        _check_key(request, key)
+        return _json({"object": "list", "data": [_model(model, began) for model in models]})
+
+    async def show_model(request: Request) -> Response:
+        _check_key(request, key)
+        model = request.path_params["model"]
+        _flaws(model, models)
+        return _json(_model(model, began))
+
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/models", list_models, methods=["GET"]),
+            Route("/v1/models/{model:path}", show_model, methods=["GET"]),
+        ],
+        exception_handlers={
+            Refused: _refusal,
+            HTTPException: _no_route,
+            ClientDisconnect: _gone,
+            Exception: _failure,
+        },
+    )
+
+
+def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,)) -> None:
+    """Serve until Ctrl-C or SIGTERM; prints the address, and what a client's environment has to hold.
+
+    Args:
+        port: 0 takes a free one.
+        host: The address to listen on; others than this machine's let others in.
+        models: The ids that are listed.
+
+    The key is the environment's `LABKIT_TEACHER_KEY`; without one, any text will do.
+
+    Raises:
+        BadRequest: for a port in use or not to be had, or a model that there is not.
+    """
+    key = os.environ.get(KEY) or None
+    server = _server(app(models=models, key=key))
+    with _listener(host, port) as listener:
+        before = {one: signal.signal(one, server.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            url = _url(listener)
+            print(
+                f"the oracle answers at {url} (models: {', '.join(models)}; Ctrl-C stops it)\n"
+                f"export {URL}={url}\n"
+                + (f"export {KEY}=...  # the key that this server was started with" if key else f"export {KEY}=any")
+                + ("" if key else "  # any text will do"),
+                flush=True,
+            )
+            server.run(sockets=[listener])
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+
+@contextmanager
+def running(*, models: Sequence[str] = (MODEL,), key: str | None = None, thread: bool = False) -> Iterator[str]:
+    """A server on a free port of this machine, as long as the block lasts; yields its base URL, which ends in `/v1`.
+
+    Args:
+        models: The ids that are listed.
+        key: What a bearer has to present; None: any text will do, whatever the environment holds.
+        thread: In a thread of this process instead of a process of its own.
+
+    The process ends with the block, and within a second when its parent ends in any other way.
+
+    Raises:
+        BadRequest: for a model that there is not.
+        RuntimeError: when the server does not start.
+    """
+    application = app(models=models, key=key)
+    with _listener("127.0.0.1", 0) as listener:
+        url, address = _url(listener), listener.getsockname()
+        stop = _in_thread(application, listener) if thread else _in_process(listener, {"models": models, "key": key})
+    try:
+        _await_answer(address, key)
+        yield url
+    finally:
+        stop()
+
+
+# Starting and stopping
+
+
+def _in_thread(application: Starlette, listener: socket.socket) -> Callable[[], None]:
+    server = _server(application)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.dup()]}, daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join()
+
+    return stop
+
+
+def _in_process(listener: socket.socket, settings: dict[str, Any]) -> Callable[[], None]:
+    """Start a process that serves a socket; what it is told goes by its standard input, where nobody else reads it."""
+    root = str(Path(__file__).parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    child = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[listener.fileno()],
+        start_new_session=True,  # Ctrl-C is the parent's to handle
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    told = json.dumps({**settings, "fd": listener.fileno(), "parent": os.getpid()})
+    assert child.stdin is not None
+    with suppress(BrokenPipeError), child.stdin as pipe:  # a process that is gone already is noticed by its silence
+        pipe.write(told.encode())
+
+    def stop() -> None:
+        child.terminate()  # in a fork that leaves the block this does nothing: it is not the fork's child
+        try:
+            child.wait(5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+    return stop
+
+
+def _child() -> None:
+    """The process that `running` starts."""
+    told = json.load(sys.stdin)
+
+    def watch() -> NoReturn:
+        while os.getppid() == told["parent"]:
+            time.sleep(0.2)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    server = _server(app(models=told["models"], key=told["key"]))
+    signal.signal(signal.SIGTERM, server.handle_exit)  # uvicorn raises it again once it has stopped
+    server.run(sockets=[socket.socket(fileno=told["fd"])])
+
+
+def _server(application: Starlette) -> uvicorn.Server:
+    config = uvicorn.Config(
+        application,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=300,  # a study trains between its questions
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(config)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        made = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "a port is a number from 0 to 65535"
+        raise BadRequest(f"cannot listen on port {port} of {host} ({reason}): take another, or 0 for any") from None
+    # asyncio turns Nagle's delay (40 ms a reply) off for sockets that say they are TCP; create_server's do not.
+    return socket.socket(fileno=made.detach())
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+
+
+def _await_answer(address: tuple[str, int], key: str | None) -> None:
+    """Ask once: the socket listens already, and holds the question until the server takes it."""
+    try:
+        with closing(http.client.HTTPConnection(*address, timeout=_SECONDS)) as connection:
+            connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key or 'any'}"})
+            if connection.getresponse().status == 200:
+                return
+    except (OSError, http.client.HTTPException):
+        pass
+    raise RuntimeError("the teacher's server did not start; its own messages are above")
+
+
+# Reading requests
+
+
+def _check_key(request: Request, key: str | None) -> None:
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    given = given.strip() if kind.lower() == "bearer" else ""
+    if not given:
+        raise Refused(401, "a key is missing: send it as 'Authorization: Bearer KEY'", code="invalid_api_key")
+    if key is not None and not compare_digest(given.encode("utf-8", "surrogateescape"), key.encode()):
+        raise Refused(401, "the key is wrong", code="invalid_api_key")
+
+
+async def _body(request: Request) -> Any:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST:
+            raise Refused(413, f"a request holds at most {LARGEST} bytes", code="request_too_large")
+    try:
+        return json.loads(bytes(body))
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is not JSON") from None
+
+
+def _read(body: Any, models: Sequence[str]) -> Asked:
+    """A request's fields, checked; null stands for a field that is not there."""
+    if not isinstance(body, dict):
+        raise Refused(400, "the body is not a JSON object")
+    given = {name: value for name, value in body.items() if value is not None}
+    for name, value in given.items():
+        if name in _REFUSED and value not in _HARMLESS:
+            raise Refused(400, f"this model does not offer '{name}'", name, "unsupported_parameter")
+        if name not in _READ | _REFUSED | _PASSED_OVER:
+            raise Refused(400, f"unrecognized request argument: {name!r:.100}", name[:100], "unknown_parameter")
+    for name, (low, high) in _RANGES.items():
+        value = given.get(name, 0)
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise Refused(400, f"'{name}' is a number from {low} to {high}", name, "invalid_value")
+    model = given.get("model")
+    if not isinstance(model, str):
+        raise Refused(400, "you must provide a model: 'model' is a text", "model", "missing_required_parameter")
+    flaws = _flaws(model, models)
+    limits = [_whole(given, name, 1, None) for name in ("max_tokens", "max_completion_tokens")]
+    if None not in limits:
+        raise Refused(400, "'max_tokens' and 'max_completion_tokens' exclude each other", "max_tokens")
+    stream = given.get("stream", False)
+    if not isinstance(stream, bool):
+        raise Refused(400, "'stream' is true or false", "stream", "invalid_type")
+    options = given.get("stream_options", {})
+    if not isinstance(options, dict) or (options and not stream):
+        raise Refused(400, "'stream_options' is an object, and only allowed with 'stream'", "stream_options")
+    return Asked(
+        model,
+        flaws,
+        _messages(given.get("messages")),
+        _whole(given, "seed", None, None) or 0,
+        _whole(given, "n", 1, CHOICES) or 1,
+        limits[0] or limits[1],
+        _stop(given.get("stop", [])),
+        stream,
+        options.get("include_usage") is True,
+    )
+
+
+def _flaws(model: str, models: Sequence[str]) -> Flaws:
+    try:
+        return flaws_of(model)
+    except BadRequest as refusal:
+        message = f"{refusal} (listed: {', '.join(models)})"
+        raise Refused(404, message[:1000], "model", "model_not_found") from None
+
+
+def _whole(given: Mapping[str, Any], name: str, low: int | None, high: int | None) -> int | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or (low is not None and value < low) or (high is not None and value > high):
+        span = "" if low is None else f" from {low} on" if high is None else f" from {low} to {high}"
+        raise Refused(400, f"'{name}' is a whole number{span}", name, "invalid_value")
+    return value
+
+
+def _messages(given: Any) -> list[dict[str, str]]:
+    if not isinstance(given, list) or not given:
+        raise Refused(400, "'messages' is a list of one message or more", "messages", "missing_required_parameter")
+    read = []
+    for number, message in enumerate(given):
+        where = f"messages[{number}]"
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in _ROLES:
+            raise Refused(400, f"'{where}' has a role, one of {', '.join(_ROLES)}", where, "invalid_value")
+        content = message.get("content")
+        if isinstance(content, list):
+            parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+            content = "".join(map(str, parts)) if len(parts) == len(content) else None
+        if not isinstance(content, str) and not (content is None and role == "assistant"):
+            raise Refused(400, f"'{where}.content' is text, or a list of parts of type text", where, "invalid_type")
+        read.append({"role": "system" if role == "developer" else role, "content": content or ""})
+    return read
+
+
+def _stop(given: Any) -> list[str]:
+    stops = [given] if isinstance(given, str) else given
+    if not isinstance(stops, list) or len(stops) > 4 or not all(isinstance(one, str) and one for one in stops):
+        raise Refused(400, "'stop' is a text, or a list of up to four", "stop", "invalid_value")
+    return stops
+
+
+# Writing replies
+
+
+def _choice(asked: Asked, number: int) -> Choice:
+    text = reply(asked.messages, seed=asked.seed + number, flaws=asked.flaws)
+    for stop in asked.stop:
+        text = text.partition(stop)[0]
+    tokens = _TOKEN.findall(text)
+    if asked.limit is not None and len(tokens) > asked.limit:
+        return Choice(tokens[: asked.limit], "length")
+    return Choice(tokens, "stop")
+
+
+async def _events(head: dict[str, Any], choices: list[Choice], usage: dict[str, int] | None) -> AsyncIterator[str]:
+    """Server-sent events: a chunk a token, one that says why a choice ends, the usage where it is asked for."""
+    rest = {} if usage is None else {"usage": None}
+
+    def chunk(index: int, delta: dict[str, str], finish: str | None = None) -> str:
+        listed = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}]
+        return f"data: {json.dumps({**head, 'choices': listed, **rest})}\n\n"
+
+    for index, choice in enumerate(choices):
+        yield chunk(index, {"role": "assistant", "content": ""})
+        for token in choice.tokens:
+            yield chunk(index, {"content": token})
+        yield chunk(index, {}, choice.finish)
+    if usage is not None:
+        yield f"data: {json.dumps({**head, 'choices': [], 'usage': usage})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def _model(model: str, created: int) -> dict[str, Any]:
+    return {"id": model, "object": "model", "created": created, "owned_by": "labkit"}
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    """JSON in ASCII, which holds whatever text a client may send, halves of surrogate pairs included."""
+    return Response(json.dumps(content).encode(), status, media_type="application/json")
+
+
+def _error(status: int, message: str, param: str | None = None, code: str | None = None) -> Response:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return _json({"error": {"message": message, "type": kind, "param": param, "code": code}}, status)
+
+
+async def _refusal(request: Request, refused: Exception) -> Response:
+    assert isinstance(refused, Refused)
+    return _error(refused.status, refused.message, refused.param, refused.code)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    asked = f"{request.method} {request.url.path}"[:200]
+    if error.status_code == 405:
+        response = _error(405, f"{asked}: not this method", code="method_not_supported")
+    else:
+        response = _error(error.status_code, f"there is no {asked}", code="unknown_url")
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # which nobody reads any more
+
+
+async def _failure(request: Request, error: Exception) -> Response:
+    return _error(500, "the server had an error; its own output says which", code="internal_error")
+
+
+if __name__ == "__main__":
+    _child()
