@@ -6,7 +6,6 @@ and labelled as published. Nothing is computed here but positions on the page.
 """
 
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,10 +13,10 @@ from typing import Any, NamedTuple
 import altair as alt
 import pandas as pd
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest
+from labkit.show.parts import Page, Record, check, heading
 from labkit.show.theme import DASHES, INK, PALETTE, QUIET, SHAPES, shown
 
-Record = Mapping[str, Any]
 Axes = Callable[..., tuple[alt.X, alt.Y]]
 
 WIDTH, HEIGHT = 780, 430
@@ -73,7 +72,7 @@ def growth_chart(
     Raises:
         BadRequest: for a frame that is empty, lacks a column, or holds what a log axis cannot show.
     """
-    _check(frame, [x, *(s.column for s in series)], positive=[x] if log_x else [])
+    check(frame, [x, *(s.column for s in series)], positive=[x] if log_x else [])
     drawn = [record for record in published if x in record and record["kind"] != "finding"]
     page = _page(frame[x], drawn, x, log_x)
     axes = _axes(page, x_label, y_label, y_domain, top=STRIP if any(r["kind"] == "threshold" for r in drawn) else 12)
@@ -123,7 +122,7 @@ def learning_curves(
     told apart. Raises `BadRequest` for no rows, a missing column, or what a log axis cannot show.
     """
     log = pd.DataFrame(rows)
-    _check(log, [x, y, colour], positive=[c for c, is_log in ((x, log_x), (y, log_y)) if is_log])
+    check(log, [x, y, colour], positive=[c for c, is_log in ((x, log_x), (y, log_y)) if is_log])
     kind: dict[bool, Any] = {True: "log", False: "linear"}
     legend = alt.Legend(title=colour_label, format=",~r", symbolStrokeWidth=5)
     encoding = {
@@ -203,32 +202,14 @@ def example_strip(tokens: Sequence[str], mask: Sequence[bool], title: str = "", 
     return alt.layer(rect, text).properties(width=WIDTH, height=top + 38, title=_title(title, subtitle))
 
 
-class _Page(NamedTuple):
-    """The x axis: its ends, and whether it is logarithmic."""
-
-    lo: float
-    hi: float
-    log: bool
-
-    def pixels(self, value: float) -> float:
-        """Distance from the left edge."""
-        lo, hi, at = (math.log10(v) if self.log else v for v in (self.lo, self.hi, value))
-        return WIDTH * (at - lo) / (hi - lo)
-
-    def moved(self, value: float, pixels: float) -> float:
-        """The value so many pixels to the right."""
-        share = pixels / WIDTH
-        return value * (self.hi / self.lo) ** share if self.log else value + (self.hi - self.lo) * share
-
-
-def _page(tried: pd.Series, published: Sequence[Record], x: str, log: bool) -> _Page:
+def _page(tried: pd.Series, published: Sequence[Record], x: str, log: bool) -> Page:
     """Wide enough for everything that is drawn and for the labels of published marks near an edge."""
     values = [*tried, *(end for record in published for end in _ends(record[x]))]
     lo, hi = min(values), max(values)
     if lo == hi:
         lo, hi = (lo / 2, hi * 2) if log else (lo - 1, hi + 1)
-    page = _Page(lo, hi, log)
-    page = _Page(page.moved(lo, -36), page.moved(hi, 36), log)
+    page = Page(lo, hi, log, WIDTH)
+    page = Page(page.moved(lo, -36), page.moved(hi, 36), log, WIDTH)
     for record in published:
         at = page.pixels(_ends(record[x])[0])
         if record.get("side") == "above" and at > WIDTH - 130:
@@ -238,7 +219,7 @@ def _page(tried: pd.Series, published: Sequence[Record], x: str, log: bool) -> _
     return page
 
 
-def _axes(page: _Page, x_label: str, y_label: str, y_domain: tuple[float, float], top: int) -> Axes:
+def _axes(page: Page, x_label: str, y_label: str, y_domain: tuple[float, float], top: int) -> Axes:
     """The axes that all layers share: `axes("x", "y")` are the encodings of the columns x and y."""
     x_axis, (low, high) = alt.Axis(title=x_label, grid=False, tickCount=6), y_domain
     if page.log:
@@ -258,7 +239,7 @@ def _axes(page: _Page, x_label: str, y_label: str, y_domain: tuple[float, float]
     return axes
 
 
-def _models(frame: pd.DataFrame, x: str, series: Sequence[Series], page: _Page) -> pd.DataFrame:
+def _models(frame: pd.DataFrame, x: str, series: Sequence[Series], page: Page) -> pd.DataFrame:
     """A row a model and series; models of one x stand side by side so that each is seen."""
     places = sorted(page.pixels(value) for value in frame[x].unique())
     rank, crowd = frame.groupby(x).cumcount(), frame.groupby(x)[x].transform("size")
@@ -288,7 +269,7 @@ def _hollow(rows: pd.DataFrame, axes: Axes, looks: Mapping[str, Any], colour: st
     return marks.encode(*axes(), _by_kind(looks)[2], size=size, tooltip=[c for c in rows if c not in ("x", "kind")])
 
 
-def _threshold_marks(published: Sequence[Record], x: str, page: _Page, axes: Axes) -> list[alt.Chart]:
+def _threshold_marks(published: Sequence[Record], x: str, page: Page, axes: Axes) -> list[alt.Chart]:
     """A dashed rule a threshold, a pale band for a range, and their labels in the strip above the data."""
     cuts = [record for record in published if record["kind"] == "threshold"]
     marks: list[alt.Chart] = []
@@ -313,7 +294,7 @@ def _threshold_marks(published: Sequence[Record], x: str, page: _Page, axes: Axe
     return marks
 
 
-def _midpoint_marks(transition: Record | None, page: _Page, axes: Axes) -> list[alt.Chart]:
+def _midpoint_marks(transition: Record | None, page: Page, axes: Axes) -> list[alt.Chart]:
     """The midpoint of our fit with its interval, at half the plateau; nothing where it was not located."""
     if not transition or not transition["located"]:
         return []
@@ -337,19 +318,7 @@ def _title(title: str, subtitle: str, transition: Record | None = None) -> alt.T
     """Wrapped to the page; what the fit has to say about itself comes last, unless the title says it."""
     note = (transition or {}).get("note") or ""
     lead = "Midpoint: " if (transition or {}).get("located") else "No midpoint located: "
-    lines = [*textwrap.wrap(subtitle, 108), *(textwrap.wrap(lead + note, 108) if note not in title else [])]
-    return alt.TitleParams(textwrap.wrap(title, 70) or "", **({"subtitle": lines} if lines else {}))
-
-
-def _check(frame: pd.DataFrame, columns: Sequence[str], positive: Sequence[str]) -> None:
-    if frame.empty:
-        raise BadRequest("there is nothing to draw: the frame has no rows")
-    for column in columns:
-        if column not in frame:
-            raise unknown("column", column, map(str, frame.columns))
-    for column in positive:
-        if not (frame[column] > 0).all():
-            raise BadRequest(f"a log axis cannot show column '{column}': it holds zero or less")
+    return heading(title, [subtitle, *([lead + note] if note not in title else [])], WIDTH)
 
 
 def _ends(value: float | Sequence[float]) -> tuple[float, float]:

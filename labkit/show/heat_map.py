@@ -1,7 +1,8 @@
 """A matrix of accuracies: what was trained on in rows, what was tested on in columns, the interval in every cell.
 
 The colours run from white to a dark blue of one hue (lightness falls evenly): told apart by colour-blind readers and in
-greyscale, with the number in every cell besides. Nothing is computed here.
+greyscale, with the number in every cell besides. A diverging map is white at 0, blue above and brown below it; in
+greyscale the sign of every number, and a triangle in the corner of cells below 0, say which. Nothing is computed here.
 """
 
 import textwrap
@@ -12,11 +13,14 @@ import altair as alt
 import pandas as pd
 
 from labkit.errors import BadRequest, unknown
+from labkit.show.parts import length
 from labkit.show.theme import INK, QUIET
 
 SCALE = ("#ffffff", "#c6dbef", "#6aa5d3", "#2468ab", "#08264f")  # white to dark: equal steps of lightness
+DIVERGING = ("#5a2a00", "#b8651b", "#f1c48f", "#ffffff", "#c6dbef", "#3f82bd", "#08264f")  # brown, white, blue
 CELL_WIDTH, CELL_HEIGHT = 96, 58  # pixels
-LONGEST = 11  # letters a line of a column's name
+MAP_WIDTH, MAP_HEIGHT = 880, 540  # pixels that many cells share
+LETTER = 8.7  # pixels of a letter of a column's name
 SWITCH = 0.65  # share of the domain above which white letters stand out better than dark ones
 
 
@@ -34,7 +38,8 @@ def heat_map(
     x_label: str = "",
     y_label: str = "",
     label: str = "Accuracy",
-    domain: tuple[float, float] = (0.0, 1.0),
+    domain: tuple[float, float] | None = None,
+    diverging: bool = False,
     digits: int = 2,
     title: str = "",
     subtitle: str = "",
@@ -47,12 +52,14 @@ def heat_map(
         x_order: The columns from left to right; as they first come up if None.
         y_order: The rows from top to bottom, likewise.
         outlined: The key of a flag; cells where it is true get a frame, such as a row's own columns.
-        domain: The values of the palest and the darkest colour.
+        domain: The values of the palest and the darkest colour; 0 to 1 if None, or as far from 0 to either side as
+            the values go where `diverging`.
+        diverging: Two hues that meet in white at 0, and a sign before every number.
         digits: Decimals of the printed numbers.
 
     Raises:
-        BadRequest: for no cells, a missing key, a pair given twice, a name outside an order, or a value outside the
-            domain.
+        BadRequest: for no cells, a missing key, a pair given twice, a name outside an order, a value outside the
+            domain, or a diverging domain that is not as wide below 0 as above.
     """
     frame = pd.DataFrame(list(cells))
     if frame.empty:
@@ -67,50 +74,74 @@ def heat_map(
             raise unknown(f"name in '{key}'", str(min(strange)), orders[key])
     if twice := next(iter(frame.loc[frame.duplicated([x, y]), [x, y]].itertuples(index=False)), None):
         raise BadRequest(f"the cell of {x} '{twice[0]}' and {y} '{twice[1]}' is given twice")
-    low, high = domain
+    far = max((abs(number) for number in frame[value] if number == number), default=0.0) or 1.0
+    low, high = domain or ((-far, far) if diverging else (0.0, 1.0))
+    if diverging and low != -high:
+        raise BadRequest(f"a diverging map is as wide below 0 as above: a domain from {low:g} to {high:g} is not")
     for number in frame[value]:
         if not low <= number <= high:
             raise BadRequest(f"{value} = {number}: the domain of the colours is {low:g} to {high:g}")
 
+    wide, tall = min(CELL_WIDTH, MAP_WIDTH / len(orders[x])), min(CELL_HEIGHT, MAP_HEIGHT / len(orders[y]))
     has = frame[[lo, hi]].notna().all(axis=1)
     drawn = pd.DataFrame(
         {
-            "column": [_wrapped(name) for name in frame[x]],
+            "column": [_wrapped(name, wide) for name in frame[x]],
             "row": frame[y].astype(str),
             "value": frame[value],
+            "text": [_number(number, digits, diverging) for number in frame[value]],
             "interval": [
-                f"{a:.{digits}f} – {b:.{digits}f}" if both else ""
+                f"{_number(a, digits)} {'to' if diverging else '–'} {_number(b, digits)}" if both else ""
                 for a, b, both in zip(frame[lo], frame[hi], has, strict=True)
             ],
             "outlined": frame[outlined].astype(bool) if outlined else False,
         }
     )
-    columns = [_wrapped(name) for name in orders[x]]
+    columns = [_wrapped(name, wide) for name in orders[x]]
     more = 18 * max(name.count("\n") for name in columns)  # pixels of the lines below a name's first
     names = {"labelExpr": "split(datum.label, '\\n')", "labelPadding": 6 + more, "labelAngle": 0, "labelLimit": 0}
+    if wide < CELL_WIDTH:
+        longest = max(length(word) for name in columns for word in name.split())
+        names["labelFontSize"] = min(15, 15 * wide / longest)
     x_axis = alt.Axis(title=x_label or None, orient="top", domain=False, ticks=False, **names)
     y_axis = alt.Axis(title=y_label or None, labelLimit=0, domain=False, ticks=False)
     across = alt.X("column:N", axis=x_axis).scale(domain=columns, paddingInner=0.03)
     down = alt.Y("row:N", axis=y_axis).scale(domain=[str(name) for name in orders[y]], paddingInner=0.05)
-    colour = alt.Color("value:Q", title=label).scale(domain=list(domain), range=list(SCALE), interpolate="lab")
+    hues = list(DIVERGING if diverging else SCALE)
+    colour = alt.Color("value:Q", title=label).scale(domain=[low, high], range=hues, interpolate="lab")
     legend = alt.Legend(orient="right", gradientLength=160, gradientThickness=16, tickCount=5)
-    ink = alt.when(alt.datum.value > low + SWITCH * (high - low)).then(alt.value("white")).otherwise(alt.value(INK))
+    switch = 0.62 * high if diverging else low + SWITCH * (high - low)
+    dark = f"{'abs(datum.value)' if diverging else 'datum.value'} > {switch}"
+    ink = alt.when(dark).then(alt.value("white")).otherwise(alt.value(INK))
 
     base = alt.Chart(drawn).encode(across, down)
-    frames = base.transform_filter("datum.outlined").mark_rect(fill=None, stroke=INK, strokeWidth=3)
+    inner = {"width": {"band": 0.95}, "height": {"band": 0.92}} if diverging else {}  # neighbours stay two frames
+    frames = base.transform_filter("datum.outlined").mark_rect(fill=None, stroke=INK, strokeWidth=3, **inner)
+    up = -0.14 * tall if has.any() else 0
+    below_zero = base.transform_filter("datum.text[0] == '−'").mark_point(
+        shape="triangle-down", filled=True, size=60, opacity=1, xOffset=11 - wide / 2, yOffset=10 - tall / 2
+    )
+    sizes = [min(most, (wide - 6) / (share * max(drawn[of].str.len().max(), 1)))
+             for of, most, share in (("text", 21, 0.6), ("interval", 13, 0.5))]  # fmt: skip
     layers = [
         base.mark_rect(stroke=QUIET, strokeWidth=0.5).encode(colour.legend(legend), tooltip=list(drawn)),
         *([frames] if outlined else []),
-        base.mark_text(fontSize=21, fontWeight="bold", dy=-8).encode(
-            text=alt.Text("value:Q", format=f".{digits}f"), color=ink
-        ),
-        base.mark_text(fontSize=13, dy=14).encode(text="interval:N", color=ink),
+        *([below_zero.encode(color=ink)] if diverging else []),
+        base.mark_text(fontSize=sizes[0], fontWeight="bold", dy=up).encode(text="text:N", color=ink),
+        base.mark_text(fontSize=sizes[1], dy=0.24 * tall).encode(text="interval:N", color=ink),
     ]
     below = {"subtitle": textwrap.wrap(subtitle, 130)} if subtitle else {}
     heading = alt.TitleParams(textwrap.wrap(title, 90) or "", **below)
-    size = {"width": CELL_WIDTH * len(columns), "height": CELL_HEIGHT * len(orders[y])}
+    size = {"width": wide * len(columns), "height": tall * len(orders[y])}
     return alt.layer(*layers).properties(title=heading, **size)
 
 
-def _wrapped(name: Any) -> str:
-    return "\n".join(textwrap.wrap(str(name), LONGEST, break_long_words=False))
+def _wrapped(name: Any, wide: float) -> str:
+    return "\n".join(textwrap.wrap(str(name), int(wide / LETTER), break_long_words=False))
+
+
+def _number(value: float, digits: int, signed: bool = False) -> str:
+    """With a true minus sign, and none before a zero."""
+    text = f"{abs(value):.{digits}f}"
+    sign = "" if not float(text) else "−" if value < 0 else "+" if signed else ""
+    return sign + text
