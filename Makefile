@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+WORKERS ?= 2
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 LAB    := $(VENV)/.labkit-lab
 DEV    := $(VENV)/.labkit-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lab bench clean
+.PHONY: help demo test check lint lab bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -15,14 +16,16 @@ help: ## this list
 demo: $(LAB) ## the main job: the diversity sweep at laptop scale, notebook, report and result
 	$(BIN)/labkit run diversity_sweep
 
-test: check ## every check and test
-	$(BIN)/python -m pytest
+test: lint ## every check and test, on two cores (WORKERS=n: on n)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-check: $(DEV) ## lint, format, types, notebook hygiene
+check: lint ## lint, format, types, notebook hygiene
+	$(BIN)/python -m pytest -m "not slow" tests/test_notebooks.py
+
+lint: $(DEV) ## the same without notebook hygiene, which `make test` comes to anyway
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" tests/test_notebooks.py
 
 lab: $(LAB) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

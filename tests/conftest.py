@@ -1,12 +1,17 @@
-"""What the tests share: a store of their own, one thread, and data that is there or not."""
+"""What the tests share: a store of their own, one thread, and no deadline."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch looks; kernels and other processes inherit it
 import torch
 
 torch.set_num_threads(1)
+settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

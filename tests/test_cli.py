@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command import labkit
 
 from labkit import __version__, studies
 from labkit.lab import RUN_FILES
@@ -27,8 +28,8 @@ SMOKE = [
 ]
 
 
-def labkit(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command; never shows a traceback for a bad request."""
+def process(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own, where that is what is tried."""
     return subprocess.run(
         [sys.executable, "-m", "labkit", *words],
         capture_output=True,
@@ -50,7 +51,7 @@ def refused(*words: str) -> str:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
     """One smoke run, shared: its store, its folder and what it printed."""
     root = tmp_path_factory.mktemp("cli")
-    done = labkit("run", "diversity_sweep", *SMOKE, "--out", str(root / "out"), LABKIT_RUNS=str(root / "runs"))
+    done = process("run", "diversity_sweep", *SMOKE, "--out", str(root / "out"), LABKIT_RUNS=str(root / "runs"))
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "runs", root / "out", done
 
@@ -198,7 +199,7 @@ def test_ctrl_c_says_what_is_kept(own_store: Path) -> None:
         assert process.poll() is None
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    _, complaint = process.communicate(timeout=60)
+    _, complaint = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "interrupted; what was finished is in the store" in complaint
     assert list(own_store.glob("*/points/*/result.json"))
@@ -208,8 +209,8 @@ def test_ctrl_c_says_what_is_kept(own_store: Path) -> None:
 def test_markov() -> None:
     from labkit.instructions import markov
 
-    done = labkit("markov", str(markov.textbook()["binary_to_unary"]), "101")
-    assert done.stdout == "|||||\n"
+    done = process("markov", str(markov.textbook()["binary_to_unary"]), "101")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "|||||\n", "")
 
 
 def test_markov_trace_and_errors(tmp_path: Path) -> None:
@@ -234,6 +235,13 @@ def test_doctor_names_every_piece(in_ci: bool) -> None:
     for name in ("python", "cpu", "memory", "gpu", "bf16", "4-bit", "sandbox", "hub", "notebooks", "versions"):
         assert any(line[4:].startswith(name) for line in done.stdout.splitlines()), name
     assert not in_ci or "ok  sandbox" in done.stdout  # .ci/run installs bubblewrap
+
+
+def test_a_process_says_its_one_sentence_and_leaves_with_2() -> None:
+    done = process("run", "diversity")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("labkit: unknown study 'diversity'")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
 """Encrypted rewriting: the oracle, the base model that fine-tuning starts from, and the study end to end."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command import labkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,13 +114,13 @@ def test_a_base_that_cannot_be_is_refused(given: dict[str, Any], complaint: str)
 
 @pytest.mark.slow
 def test_the_command_prints_the_card_and_refuses_in_one_sentence(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "labkit", "pretrain", "--out", str(tmp_path / "base")]
+    words = ["pretrain", "--out", str(tmp_path / "base")]
     for name, value in TINY.items():
         words += ["--set", f"{name}={value}"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    done = labkit(*words)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (tmp_path / "base" / "README.md").read_text()
-    refused = subprocess.run([*words, "--set", "depth=3"], capture_output=True, text=True, timeout=300)
+    refused = labkit(*words, "--set", "depth=3")
     assert refused.returncode == 2
     assert "unknown setting of the base model 'depth'" in refused.stderr
 

@@ -74,6 +74,22 @@ def test_a_fleet_ends_as_the_loop_does(recipe: str, expansion: int) -> None:
     assert not torch.allclose(first, last)  # equal data, other seeds and rates
 
 
+def test_members_whose_answers_differ_in_length_end_as_the_loop_does() -> None:
+    layout = learn.TextLayout(tuple("abc"), question=4, answer=9)
+    texts = [(["ab", "a", "cc"], ["a", "", "b"]), (["ab", "ba", "bbbb"], ["abcabc", "b", "ab"])]
+    members = [
+        learn.Member(layout.encode(*text), seed=number, steps=20 - 5 * number) for number, text in enumerate(texts)
+    ]
+    shape = learn.Shape(len(layout.vocabulary), layout.length, layers=2, width=16, heads=2)
+    fleet, loop = ([learn.build("fast", shape, seed=0) for _ in members] for _ in range(2))
+    done = learn.train_fleet(fleet, "fast", members, batch_size=2)
+    for ours, theirs, member, got in zip(fleet, loop, members, done, strict=True):
+        wanted = learn.train(theirs, "fast", member.data, steps=member.steps, batch_size=2, seed=member.seed)
+        assert got.loss == pytest.approx(wanted.loss, rel=1e-3)
+        for weights, others in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert (weights - others).abs().max() <= 1e-3 * others.abs().max()
+
+
 def test_a_member_that_stops_early_leaves_the_others_as_they_are() -> None:
     fleet, looks = models(), []
 

@@ -26,6 +26,8 @@ from toy import (
 from labkit import BadRequest
 from labkit.lab import Progress, Record, Row, Store, SweepFailed, default_fleet, fleets, run_points, sweep
 from labkit.lab.query import query
+from labkit.lab.store import Measure
+from labkit.lab.sweep import Outcome
 
 HERE = Path(__file__).parent
 
@@ -84,15 +86,24 @@ def test_a_failing_point_is_recorded_and_stops_no_other(store: Store, jobs: int,
     assert not (store.folder(points[0]) / "error.json").exists()
 
 
+def on_ray(points: list[ToyPoint], measure: Measure, store: Store, attempts: int = 2) -> list[Outcome]:
+    """On a busy machine Ray gives up its own start after 15 seconds that no setting reaches; then it starts again."""
+    try:
+        return run_points(points, measure, store=store, jobs=2, executor="ray")
+    except Exception as error:
+        if "timed out during startup" not in str(error) or attempts == 1:
+            raise
+        return on_ray(points, measure, store, attempts - 1)
+
+
 @pytest.mark.slow
 def test_ray_does_what_processes_do(store: Store, worker_path: None, ray_here: None) -> None:
     points = [ToyPoint(number=n) for n in (13, 1, 2)]
-    outcomes = run_points(points, square_but_not_13, store=store, jobs=2, executor="ray")
+    outcomes = on_ray(points, square_but_not_13, store)
     assert [outcome.row and outcome.row["squared"] for outcome in outcomes] == [None, 1, 4]
     assert "13 is not squared here" in str(outcomes[0].error)
-    again = run_points(points[1:], square_or_die, store=store, jobs=2, executor="ray")
-    assert [outcome.row and outcome.row["squared"] for outcome in again] == [1, 4]
-    died = run_points(points, square_or_die, store=store, jobs=2, executor="ray")
+    died = on_ray(points, square_or_die, store)
+    assert [outcome.row for outcome in died[1:]] == [outcome.row for outcome in outcomes[1:]]  # from the store
     assert "lost" in str(died[0].error)
     assert "lost" in json.loads((store.folder(points[0]) / "error.json").read_text())["error"]
 
@@ -115,7 +126,7 @@ def test_a_killed_sweep_keeps_what_was_finished(store: Store, how: signal.Signal
     script = (
         "from toy import *; from labkit.lab import *\n"
         "if __name__ == '__main__':\n"
-        "    sweep([ToyPoint(number=n) for n in range(40)], square_slowly, jobs=2)\n"
+        "    sweep([ToyPoint(number=n) for n in range(200)], square_slowly, jobs=2)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -123,18 +134,18 @@ def test_a_killed_sweep_keeps_what_was_finished(store: Store, how: signal.Signal
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    points = [ToyPoint(number=n) for n in range(40)]
+    points = [ToyPoint(number=n) for n in range(200)]
     while sum(store.result(point) is not None for point in points) < 3:
         assert process.poll() is None
         time.sleep(0.05)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(how)
-    process.wait(timeout=20)
-    assert psutil.wait_procs(workers, timeout=30)[1] == []  # whose parent is killed finishes its point and leaves
+    process.wait(timeout=120)
+    assert psutil.wait_procs(workers, timeout=120)[1] == []  # whose parent is killed finishes its point and leaves
     kept = [point for point in points if store.result(point) is not None]
-    assert 3 <= len(kept) < 40
+    assert 3 <= len(kept) < 200
     rows = sweep(points, square, store=store, jobs=0)
-    assert [row["squared"] for row in rows] == [n * n for n in range(40)]
+    assert [row["squared"] for row in rows] == [n * n for n in range(200)]
 
 
 def test_a_worker_that_cannot_start_costs_its_points_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +205,7 @@ def test_two_processes_share_a_store(store: Store, tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     both = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(2)]
-    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert [process.wait(timeout=180) for process in both] == [0, 0]
     assert sorted(traces.read_text().split()) == list("012345")
 
 

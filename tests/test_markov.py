@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.errors import BadRequest
@@ -19,9 +19,6 @@ from labkit.instructions.markov import (
     run,
     textbook,
 )
-
-settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
-settings.load_profile("unhurried")
 
 TEXTBOOK = {name: load(path) for name, path in textbook().items()}
 LOOP = parse("a -> a")

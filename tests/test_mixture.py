@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 import tracemalloc
 from collections import Counter
 from hashlib import sha256
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from command import labkit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -282,12 +281,6 @@ def test_test_files_are_read_whole_or_not_at_all(content: str, says: str, tmp_pa
         Decontaminator([tmp_path / "t.jsonl"])
 
 
-def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "labkit", *map(str, words)], capture_output=True, text=True, timeout=100
-    )
-
-
 def test_the_command_writes_a_mix_and_protects_other_folders(tmp_path: Path, tests: list[Path]) -> None:
     source(tmp_path, "a", [5] * 20)
     with (tmp_path / "a.jsonl").open("a") as file:
@@ -299,7 +292,7 @@ def test_the_command_writes_a_mix_and_protects_other_folders(tmp_path: Path, tes
     }
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(plan))
     out = tmp_path / "out"
-    done = command("mix", tmp_path / "spec.yaml", "--out", out)
+    done = labkit("mix", tmp_path / "spec.yaml", "--out", out)
     assert done.returncode == 0, done.stderr
     assert sorted(file.name for file in out.iterdir()) == ["contaminated.jsonl", "manifest.json", "train.jsonl"]
     manifest = json.loads((out / "manifest.json").read_text())
@@ -321,7 +314,7 @@ def test_the_command_writes_a_mix_and_protects_other_folders(tmp_path: Path, tes
     assert mix(tmp_path / "spec.yaml", out)["fingerprint"] == manifest["fingerprint"]  # the same again is no harm
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(plan | {"seed": 1}))
-    refused = command("mix", tmp_path / "spec.yaml", "--out", out)
+    refused = labkit("mix", tmp_path / "spec.yaml", "--out", out)
     assert refused.returncode == 2
     assert "is not empty and holds no mix of this very spec" in refused.stderr
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before

@@ -8,13 +8,13 @@ from labkit import studies
 from labkit.lab import Store, sweep
 
 FEW = {"seeds": [0], "steps": 2, "batch_size": 4}
-RULES = {"budget": 2000, "test_rules": 20, "n_test": 20}
+RULES = {"budget": 2000, "test_rules": 4, "n_test": 4}
 SHRUNK: dict[str, dict[str, Any]] = {  # what is cut is the number of examples and models, never a size
     "diversity_sweep": {**RULES, "n_instructions": [500], "noop_shares": []},
     "long_tail": {**RULES, "n_instructions": [500], "alphas": [0.03]},
     "semantic_diversity": {**RULES, "n_instructions": [500], "k_ranges": [(3, 60)]},
-    "abstraction": {"budget": 600, "test_rules": 10, "n_test": 20},
-    "markov_programs": {"n_programs": [100], "n_beside": [100], "budget": 2000, "test_programs": 20, "n_test": 20},
+    "abstraction": {"budget": 600, "test_rules": 4, "n_test": 4},
+    "markov_programs": {"n_programs": [100], "n_beside": [100], "budget": 2000, "test_programs": 4, "n_test": 4},
     "input_variety": {**RULES, "n_instructions": [200], "variety": [[1, 5, 10, 15, 20]]},
 }
 # They start from a model of the hub; tests of their own take a local one in its place.

@@ -103,7 +103,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(settings: Settings, tmp_path:
     chosen = settings(steps=8, save_every=2, schedule="cosine", warmup_ratio=0.25)
     given = json.dumps({name: getattr(chosen, name) for name in chosen.__annotations__})
     command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(Path(__file__).parent), given]
-    assert subprocess.run(command, capture_output=True, timeout=120).returncode == -signal.SIGKILL
+    assert subprocess.run(command, capture_output=True, timeout=300).returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "finetuned.json").exists()
     with pytest.raises(BadRequest, match="is not finished"):
         qlora.load(tmp_path / "killed")
@@ -410,7 +410,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(settings: Settings, tmp
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(tmp_path / "two.py"), str(tmp_path / "run"), str(Path(__file__).parent), given]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("⟦learned⟧") == 1  # both train, one speaks
     assert done.stdout.count("one of 2") == 2

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from labkit.errors import BadRequest
@@ -22,9 +22,6 @@ from labkit.instructions import (
     examples,
 )
 from labkit.instructions.rewriting import Split
-
-settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
-settings.load_profile("unhurried")
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SYMBOLS = LETTERS + LETTERS.upper() + "0123456789+/"

@@ -314,7 +314,7 @@ def test_a_report_draws_its_charts_in_a_browser(page, tmp_path, scripts, in_ci):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     options += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
     command = [browser, *options, "--virtual-time-budget=10000", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     seen = Page(done.stdout)
     assert seen.tags["img"] == (0 if scripts else 2), "the live chart takes the place of the picture"
     assert len(re.findall(r'<svg[^>]*class="marks"', done.stdout)) == (2 if scripts else 0), done.stderr
@@ -447,4 +447,4 @@ def test_ask_shows_both_answers_or_the_refusal():
 
 def test_the_room_imports_without_widgets():
     code = "import sys, labkit.show; sys.exit('ipywidgets' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0

@@ -187,7 +187,8 @@ def run_points(
     try:
         run = _here if jobs == 0 else EXECUTORS[executor]
         size = max(1, min(size, -(-len(missing) // max(jobs, 1))))  # no worker goes without
-        for outcome in run(fleets(missing, size), Work(measure, measure_many, store), jobs):
+        groups = fleets(missing, size)
+        for outcome in run(groups, Work(measure, measure_many, store), jobs) if groups else ():
             outcomes[outcome.point.address] = outcome
             progress.step(outcome.row, outcome.error)
     finally:
@@ -320,7 +321,6 @@ def _lost(group: list[Point], error: str, detail: str, store: Store) -> list[Out
 
 
 def _on_ray(groups: Sequence[list[Point]], work: Work, jobs: int) -> Iterator[Outcome]:
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy machine starts Ray slowly
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
