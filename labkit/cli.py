@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a run failed (says where); 2 a bad request (one sentence; 
 import json
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import wraps
 from itertools import product
 from pathlib import Path
@@ -109,7 +110,7 @@ def run_study(
 
     study = studies.find(name)
     params = resolve(study, scale, settings)
-    study.points(params)  # what it refuses is refused before a notebook starts
+    points = study.points(params)  # what it refuses is refused before a notebook starts
     store = lab.Store.default()
     store.check(study.name)
     chosen = params.model_dump(mode="json")
@@ -124,7 +125,8 @@ def run_study(
             flush=True,
         )
     try:
-        lab.execute(study.notebook(), folder, chosen, store=store, jobs=jobs, fleet=fleet, executor=executor)
+        with study.serving(params, points, store):
+            lab.execute(study.notebook(), folder, chosen, store=store, jobs=jobs, fleet=fleet, executor=executor)
     except lab.RunFailed as failure:
         leave(str(failure), 1)
     result = json.loads((folder / "result.json").read_text("utf-8"))
@@ -160,22 +162,25 @@ def sweep_study(
     if both := axes.keys() & given.keys():
         raise BadRequest(f"'{min(both)}' is given by --grid and by --set: once is enough")
     points: dict[str, Any] = {}
-    for values in product(*axes.values()):
-        params = study.resolve({"scale": scale, **given, **dict(zip(axes, values, strict=True))})
-        for note in study.notes(params):
-            print(f"note: {note}")
-        points |= {point.address: point for point in study.points(params)}
     store = lab.Store.default()
-    outcomes = lab.run_points(
-        list(points.values()),
-        study.measure,
-        measure_many=study.measure_many,
-        store=store,
-        jobs=jobs,
-        fleet=fleet,
-        executor=executor,
-        progress=lab.Progress.default(study.describe),
-    )
+    with ExitStack() as services:
+        for values in product(*axes.values()):
+            params = study.resolve({"scale": scale, **given, **dict(zip(axes, values, strict=True))})
+            for note in study.notes(params):
+                print(f"note: {note}")
+            cells = study.points(params)
+            services.enter_context(study.serving(params, cells, store))
+            points |= {point.address: point for point in cells}
+        outcomes = lab.run_points(
+            list(points.values()),
+            study.measure,
+            measure_many=study.measure_many,
+            store=store,
+            jobs=jobs,
+            fleet=fleet,
+            executor=executor,
+            progress=lab.Progress.default(study.describe),
+        )
     failed = [outcome for outcome in outcomes if outcome.row is None]
     for outcome in outcomes:
         if outcome.row is not None:
@@ -225,7 +230,7 @@ def show_results(
     if form == "csv":
         print(table.to_csv(index=False), end="")
     elif form == "json":
-        print(table.to_json(orient="records", indent=1))
+        print(table.to_json(orient="records", indent=1, date_format="iso"))
     elif table.empty:
         print("no rows")
     else:
@@ -402,6 +407,19 @@ def evaluate_code(
     waiting.write_text(json.dumps(result, indent=1) + "\n")
     waiting.replace(out)
     partial.unlink(missing_ok=True)
+
+
+@app.command("serve-teacher")
+def serve_teacher(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 8080,
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="oracle, or oracle:noise=1.5,wrong=0.1 (repeatable)")
+    ] = None,
+) -> None:
+    """Serve the instruction families' oracles as a teacher and judge, in the protocol of a hosted model."""
+    from labkit.teach import server
+
+    server.serve(port, models=models or ["oracle"])
 
 
 @app.command("bench")

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from command import labkit
@@ -232,9 +234,39 @@ def test_markov_trace_and_errors(tmp_path: Path) -> None:
 def test_doctor_names_every_piece(in_ci: bool) -> None:
     done = labkit("doctor")
     assert done.returncode == 0
-    for name in ("python", "cpu", "memory", "gpu", "bf16", "4-bit", "sandbox", "hub", "notebooks", "versions"):
+    for name in (
+        "python",
+        "cpu",
+        "memory",
+        "gpu",
+        "bf16",
+        "4-bit",
+        "sandbox",
+        "hub",
+        "teacher",
+        "notebooks",
+        "versions",
+    ):
         assert any(line[4:].startswith(name) for line in done.stdout.splitlines()), name
     assert not in_ci or "ok  sandbox" in done.stdout  # .ci/run installs bubblewrap
+
+
+def test_serve_teacher_answers_until_it_is_told_to_stop() -> None:
+    command = [sys.executable, "-m", "labkit", "serve-teacher", "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    try:
+        assert server.stdout is not None
+        address = next(word for line in server.stdout for word in re.findall(r"http://\S+/v1", line))
+        request = Request(f"{address}/models", headers={"Authorization": "Bearer any"})
+        with urlopen(request, timeout=60) as reply:
+            assert json.load(reply)["data"][0]["id"] == "oracle"
+        port = address.rpartition(":")[2].partition("/")[0]
+        taken = labkit("serve-teacher", "--port", port)
+        assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
+        assert port in taken.stderr
+    finally:
+        server.terminate()
+    assert server.wait(timeout=60) == 0
 
 
 def test_a_process_says_its_one_sentence_and_leaves_with_2() -> None:

@@ -77,7 +77,7 @@ def test_programs_are_judged_by_what_they_do() -> None:
         "": False,
         "import os\nos._exit(0)": False,
     }
-    verdicts = code_mixing.runs([task] * len(answers), unsafe=False)(list(answers))
+    verdicts = language.runs([task] * len(answers), unsafe=False)(list(answers))
     assert verdicts[""].tolist() == list(answers.values())
     assert verdicts["valid"].tolist() == [True, True, True, True, False, True, True]
 

@@ -12,7 +12,7 @@ from labkit import studies
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-ROOMS = {"instructions", "design", "learn", "grade", "studies", "lab", "show"}
+ROOMS = {"instructions", "design", "learn", "grade", "teach", "studies", "lab", "show"}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -66,7 +66,7 @@ def test_the_parameters_cell_names_every_parameter_once_with_a_comment(notebook:
     for statement in statements:
         ast.literal_eval(statement.value)
     assert all(re.search(r"\S  # \S", line) for line in source.splitlines())
-    assert len(source.splitlines()) <= 32
+    assert len(source.splitlines()) <= 40
 
 
 def test_cells_are_short_and_show_one_idea(notebook: Any) -> None:

@@ -91,7 +91,7 @@ def test_the_top_level_holds_what_was_agreed() -> None:
     }
 
 
-ORDER = ["instructions", "design", "learn", "grade", "lab", "show"]
+ORDER = ["instructions", "design", "learn", "grade", "teach", "lab", "show"]
 
 
 @pytest.mark.parametrize("room", ORDER)
@@ -110,6 +110,7 @@ def test_imports_point_one_way(room: str) -> None:
 def test_the_core_needs_no_notebook_package() -> None:
     """On a GPU machine without them, studies are still found, measured and stored."""
     absent = ["altair", "papermill", "vl_convert", "ipywidgets", "duckdb", "pandas", "IPython", "jinja2", "nbformat"]
+    absent += ["openai", "starlette", "uvicorn"]
     script = (
         "import sys\n"
         f"for name in {absent}: sys.modules[name] = None\n"

@@ -382,7 +382,7 @@ def test_published_tables():
     assert mixes["DeepSeek-Coder-6.7B-Base", 18, 2, 0] == [68.3, 61.6, 75.4, 63.2]
     assert mixes["DeepSeek-Coder-6.7B-Base", 72.5, 1.25, 1.25] == [68.3, 62.2, 77.8, 65.1]
     assert mixes["CodeQwen-7B-Base", 18, 1, 1] == [68.9, 63.4, 77.4, 64.2]
-    assert {r["model"]: r["alpaca_eval_2"] for r in show.published("tapir") if r["kind"] == "value"} == {
+    assert {r["model"]: r["alpaca_eval_2"] for r in show.published("curriculum") if r["kind"] == "value"} == {
         "TAPIR, LLaMA2-7B student": 7.8,
         "Vicuna-13B": 6.72,
     }

@@ -39,6 +39,32 @@ from labkit.instructions.steps import (
 
 ADD = step_of("[add {0}|count {0} more|go up by {0}|raise it by {0}]", lambda n, k: n + k, range(2, 200))
 SUBTRACT = step_of("[subtract {0}|take away {0}|go down by {0}|lower it by {0}]", lambda n, k: n - k, range(2, 200))
+
+
+def _columns(n: int, k: int) -> list[str]:
+    """A sum or difference digit by digit from the right, as on paper: what is carried is added, what is lent returned.
+
+    >>> _columns(168, 57), _columns(55, -112)
+    (['8+7=15', '6+5+1=12', '1+0+1=2'], ['12-5=7', '10-5=5', '0-0=0'])
+    """
+    (n, k), sign = sorted((n, abs(k)), reverse=True), "+" if k > 0 else "-"
+    lines, carried = list[str](), 0
+    while n:
+        (n, a), (k, b) = divmod(n, 10), divmod(k, 10)
+        if sign == "+":
+            total = a + b + carried
+            lines.append(f"{a}+{b}{f'+{carried}' if carried else ''}={total}")
+            carried = total // 10
+        else:
+            a -= carried
+            carried = int(a < b)
+            lines.append(f"{a + 10 * carried}-{b}={a + 10 * carried - b}")
+    return lines
+
+
+ADD_ALONE, SUBTRACT_ALONE = (
+    step._replace(work=lambda n, k, sign=sign: _columns(n, sign * k)) for step, sign in ((ADD, 1), (SUBTRACT, -1))
+)
 OPERATIONS = (
     ADD,
     SUBTRACT,
@@ -412,7 +438,7 @@ FAMILIES = (
     StepFamily(
         "arithmetic",
         "mathematics",
-        Kind((1,), ((ADD, SUBTRACT),), _number, int, str),
+        Kind((1,), ((ADD_ALONE, SUBTRACT_ALONE),), _number, int, str),
         Kind((2,), (OPERATIONS, (ADD, SUBTRACT)), _number, int, str),
         Kind((3,), (OPERATIONS, (ADD, SUBTRACT), OPERATIONS), _number, int, str),
     ),

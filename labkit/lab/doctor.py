@@ -37,6 +37,7 @@ def examine() -> list[Finding]:
         _four_bit,
         _sandbox,
         _hub,
+        _teacher,
         _notebooks,
         _versions,
     ]
@@ -123,6 +124,20 @@ def _hub() -> Finding:
     except OSError:
         return Finding("hub", False, "the Hugging Face hub does not answer: data sets and models must be local files")
     return Finding("hub", True, "the Hugging Face hub answers: data sets and models can be downloaded")
+
+
+def _teacher() -> Finding:
+    missing = [name for name in ("openai", "starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        return Finding(
+            "teacher",
+            False,
+            f"{', '.join(missing)} missing: `pip install labkit[teacher]` would enable teachers and judges",
+        )
+    address = os.environ.get("LABKIT_TEACHER_URL") or os.environ.get("OPENAI_BASE_URL")
+    if not address:
+        return Finding("teacher", True, "offline; LABKIT_TEACHER_URL and LABKIT_TEACHER_KEY would name a hosted one")
+    return Finding("teacher", True, f"offline, and the endpoint at {urlparse(address).hostname}")
 
 
 def _notebooks() -> Finding:

@@ -61,6 +61,7 @@ __all__ = [
     "settings",
     "teacher_forced",
 ]
+ADAPTER_FILE = "adapter_model.safetensors"  # as PEFT names it
 _LAST = 10  # the final loss is the mean over so many last steps
 
 
@@ -107,12 +108,14 @@ def finetune(
     settings: Finetuning,
     folder: Path,
     *,
+    start: Path | None = None,
     on_log: Callable[[dict[str, Any]], None] | None = None,
     say: Callable[[str], None] = print,
 ) -> Finetuned:
     """Fine-tune, or finish what a killed run began in `folder`, or return what is finished there.
 
     Args:
+        start: Folder of an adapter of the same base and shape to go on from; None: a new one.
         on_log: Called after each step with `step`, `loss`, `learning_rate` and what else TRL measures.
         say: Told, in words, what is about to happen: memory, and a decoded example with its mask.
 
@@ -122,7 +125,7 @@ def finetune(
     """
     folder, done = Path(folder), Path(folder) / "finetuned.json"
     main = int(os.environ.get("RANK", 0)) == 0
-    wanted = _fingerprint(examples, settings)
+    wanted = _fingerprint(examples, settings, start)
     _check_folder(folder, wanted)
     if done.exists():
         found = json.loads(done.read_text("utf-8"))
@@ -149,6 +152,8 @@ def finetune(
         say(chat.show_row(tokenizer, encoded))
     data = chat.dataset(encoded, settings.max_length if settings.packing else None)
     trainer = _trainer(settings, folder, tokenizer, data, on_log)
+    if start:
+        _go_on(trainer.model, start)
     checkpoint = last_checkpoint(folder / "checkpoints")
     before = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     if settings.packing and not chat.isolates(trainer.model, len(tokenizer)):
@@ -434,11 +439,30 @@ def _left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> tuple[torc
     return ids, mask
 
 
-def _fingerprint(examples: Sequence[Example], settings: Finetuning) -> dict[str, Any]:
-    """What a run depends on, its examples by their hash."""
+def _go_on(model: Any, adapter: Path) -> None:
+    """Give a new adapter the weights of a trained one."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    try:
+        missing = set_peft_model_state_dict(model, load_file(adapter / ADAPTER_FILE))
+    except (OSError, ValueError, RuntimeError) as damage:
+        raise BadRequest(
+            f"no adapter of this base and shape can be read from {adapter}: {first_line(damage)}"
+        ) from None
+    if missing.unexpected_keys or any("lora_" in key for key in missing.missing_keys):
+        raise BadRequest(f"the adapter in {adapter} is not of this base and shape")
+
+
+def _fingerprint(examples: Sequence[Example], settings: Finetuning, start: Path | None) -> dict[str, Any]:
+    """What a run depends on; its examples, and the adapter that it goes on from, by their hash."""
     digest = sha256()
     for example in examples:
         digest.update(json.dumps([example.instruction, example.input, example.output]).encode())
+    if start:
+        if not (start / ADAPTER_FILE).is_file():
+            raise BadRequest(f"{start} holds no adapter to go on from: no {ADAPTER_FILE}")
+        digest.update((start / ADAPTER_FILE).read_bytes())
     return {"settings": asdict(settings), "examples": len(examples), "sha256": digest.hexdigest()}
 
 

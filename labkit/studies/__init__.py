@@ -1,5 +1,7 @@
 """The studies: one module each. `find` and `every` look them up, `run` measures one, `finish` leaves its files.
 
+`run_later` measures the second stage of a study that has one: points that the rows of the first decide.
+
 A module of this package that defines `STUDY` is a study; nothing else has to be registered.
 """
 
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from labkit.errors import unknown
-from labkit.lab import Progress, Row, Store, provenance, run_folder, sweep, write_json, write_text
+from labkit.lab import Point, Progress, Row, Store, provenance, run_folder, sweep, write_json, write_text
 from labkit.studies.contract import Study, StudyParams, parse_settings, parse_value
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ CAPTION = (
     "Filled marks are means with their 95 % intervals, hollow marks single trained models; grey and dashed is what was "
     "published, at the paper's own sizes."
 )
+LONG = ("_right", "_asked", "_nats", "_nats_tokens")  # columns with a number for every instruction: in the points alone
 
 __all__ = [
     "Study",
@@ -35,6 +38,7 @@ __all__ = [
     "parse_settings",
     "parse_value",
     "run",
+    "run_later",
 ]
 
 
@@ -60,16 +64,41 @@ def run(study: Study, params: Any, *, jobs: int | None = None, store: Store | No
     """Measure what the store does not hold yet; one row a point.
 
     Raises:
+        BadRequest: when something that the study needs is not there; nothing was started.
         SweepFailed: when a point failed; all others are in the store.
     """
-    rows = sweep(
-        study.points(params),
-        study.measure,
-        measure_many=study.measure_many,
-        store=store,
-        jobs=jobs,
-        progress=Progress.default(study.describe),
-    )
+    return _measured(study, params, study.points(params), jobs, store)
+
+
+def run_later(
+    study: Study, params: Any, rows: "pd.DataFrame", *, jobs: int | None = None, store: Store | None = None
+) -> "pd.DataFrame":
+    """Measure the study's second stage, which the rows of the first decide, and add its rows to them.
+
+    Raises:
+        BadRequest, SweepFailed: as `run`.
+    """
+    import pandas as pd
+
+    points = study.later(params, rows) if study.later else []
+    if not points:
+        return rows
+    return pd.concat([rows, _measured(study, params, points, jobs, store)], ignore_index=True)
+
+
+def _measured(
+    study: Study, params: Any, points: Sequence[Point], jobs: int | None, store: Store | None
+) -> "pd.DataFrame":
+    store = store or Store.default()
+    with study.serving(params, points, store):
+        rows = sweep(
+            points,
+            study.measure,
+            measure_many=study.measure_many,
+            store=store,
+            jobs=jobs,
+            progress=Progress.default(study.describe),
+        )
     return frame(rows)
 
 
@@ -112,9 +141,7 @@ def finish(study: Study, params: Any, rows: "pd.DataFrame", summary: Mapping[str
         "scale": params.scale,
         "params": chosen,
         "points": [
-            {
-                k: v for k, v in row.items() if not str(k).endswith(("_right", "_asked")) and v == v
-            }  # NaN: not of this row
+            {k: v for k, v in row.items() if not str(k).endswith(LONG) and v == v}  # NaN: not of this row
             for row in rows.to_dict("records")
         ],
         "summary": summary,
@@ -131,7 +158,11 @@ def finish(study: Study, params: Any, rows: "pd.DataFrame", summary: Mapping[str
         finding=result["finding"],
         charts=[
             (CAPTION, study.chart(rows, dict(summary), published)),
-            *((caption, draw(rows, dict(summary), published)) for caption, draw in study.figures.items()),
+            *(
+                (caption, drawn)
+                for caption, draw in study.figures.items()
+                if (drawn := draw(rows, dict(summary), published)) is not None
+            ),
         ],
         tables=[
             ("What was measured", study.summary_table(dict(summary))),

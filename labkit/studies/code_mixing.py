@@ -23,7 +23,7 @@ ones for code.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,7 +36,6 @@ from labkit.errors import BadRequest, unknown
 from labkit.grade import sandbox
 from labkit.instructions import functions
 from labkit.instructions.families import FAMILIES
-from labkit.instructions.family import Task
 from labkit.lab import Record
 from labkit.learn import qlora
 from labkit.studies import language, symbolic, tuned_code
@@ -63,7 +62,6 @@ EXAMS = {
 }
 MAIN = ("code", "humaneval", "mbpp", "own")  # the first of them that was sat is what the sweet spot is of
 VERDICTS = {"located": "yes", "lowest is best": "no", "highest is best": "no", "not decided": "not decided"}
-LIMITS = sandbox.Limits(cpu_seconds=2, wall_seconds=5)
 AXES: dict[str, Any] = {
     "x": "general_share",
     "log_x": False,
@@ -220,7 +218,7 @@ def lesson_of(cell: Cell) -> Lesson:
     sources = np.array([task.example.source for task in general])
     exams = {
         "seen": language.exam(code.tasks[: cell.n_test], layout),
-        "code": language.exam(unseen, layout, runs(unseen, cell.confirm_unsafe)),
+        "code": language.exam(unseen, layout, language.runs(unseen, cell.confirm_unsafe)),
         "general": language.exam(general, layout)._replace(kinds={name: sources == name for name in cell.families}),
     }
     data = language.encode(tasks, layout)
@@ -245,22 +243,6 @@ def arms(cells: Sequence[Cell | TunedCell]) -> list[dict[str, Any]]:
     first = [cell for cell in cells if cell.seed == cells[0].seed]
     rows = [lesson_of(cell).about if isinstance(cell, Cell) else {"examples": cell.parts} for cell in first]
     return [{name: value for name, value in row.items() if name not in ("two_way", "sandbox")} for row in rows]
-
-
-def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
-    """A judge that runs each answer against its function's unit tests; the reference's own text passes unrun."""
-
-    def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
-        passed = np.array([answer == task.example.output for answer, task in zip(answers, tasks, strict=True)])
-        others = np.flatnonzero(~passed)
-        programs = [sandbox.Program(answers[i], functions.tests(tasks[i].instruction), "f") for i in others.tolist()]
-        outcomes = [verdict.outcome for verdict in sandbox.run(programs, LIMITS, workers=1, unsafe=unsafe)]
-        passed[others] = [outcome == "passed" for outcome in outcomes]
-        valid = np.ones(len(tasks), np.bool_)
-        valid[others] = [outcome != "syntax" for outcome in outcomes]
-        return {"": passed, "valid": valid}
-
-    return judge
 
 
 def measure(cell: Cell | TunedCell, record: Record) -> dict[str, Any]:

@@ -12,6 +12,7 @@ and collects them, with its question, paper, scales and expected minutes, in a `
 import ast
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labkit.errors import BadRequest, unknown
-from labkit.lab import Measure, MeasureMany, Point
+from labkit.lab import Measure, MeasureMany, Point, Store
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
 Chart = Callable[["pd.DataFrame", dict[str, Any], list[dict[str, Any]]], "alt.TopLevelMixin"]
+Figure = Callable[["pd.DataFrame", dict[str, Any], list[dict[str, Any]]], "alt.TopLevelMixin | None"]
 
 
 class StudyParams(BaseModel):
@@ -53,8 +55,12 @@ class Study:
             intervals), `agrees` ("yes", "no", "not decided" or "not tested here"), `source`.
         summary_table: The rows a person reads first.
         measure_many: `measure` for several points of one shape, where they can be measured together.
-        figures: More pictures, by caption: as `chart`.
+        figures: More pictures, by caption: as `chart`, or None where there is nothing to draw.
         tables: More tables, by caption: as `summary_table`.
+        service: What must run while points are measured, such as a teacher: entered with the parameters before the
+            first measurement, and not at all where the store holds every point. Refuses (BadRequest) what it lacks.
+        later: A second stage, from the parameters and the rows of the first: the points that these decide, such as a
+            plan that is to be tried; see `studies.run_later`. `summarise` takes rows with and without them.
     """
 
     name: str
@@ -73,8 +79,10 @@ class Study:
     describe: Callable[[dict[str, Any]], str]
     notes: Callable[[Any], list[str]]
     measure_many: MeasureMany | None = None
-    figures: Mapping[str, Chart] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
     tables: Mapping[str, Callable[[dict[str, Any]], list[dict[str, Any]]]] = field(default_factory=dict)
+    service: Callable[[Any], AbstractContextManager[object]] | None = None
+    later: Callable[[Any, "pd.DataFrame"], Sequence[Point]] | None = None
 
     def resolve(self, given: Mapping[str, Any] | None = None) -> Any:
         """The parameters at `given["scale"]` (default `laptop`), with whatever else is given put over its values.
@@ -99,6 +107,12 @@ class Study:
             return self.Params(**{**self.scales[scale], **chosen})
         except ValidationError as error:
             raise BadRequest(sentence(error)) from None
+
+    def serving(self, params: Any, points: Sequence[Point], store: Store) -> AbstractContextManager[object]:
+        """The study's service, where a point has still to be measured."""
+        if self.service is None or all(store.result(point) is not None for point in points):
+            return nullcontext()
+        return self.service(params)
 
     def notebook(self) -> Path:
         """The study's notebook: beside the package in a checkout, inside it when installed from a wheel."""

@@ -2,8 +2,8 @@
 
 Training sets are measured in tokens: a family's examples are drawn until the next one would go over its budget, so
 that a set is exact to one example, and a smaller budget of the same seed is a prefix of a larger one. The vocabulary is
-made from a fixed draw of every family and written into the cell as a digest, so that an address changes with it.
-Exams ask for training instructions (`seen`) or for instructions that no training set of any seed holds.
+made from a fixed draw of the families that a study reads and written into the cell as a digest, so that an address
+changes with it. Exams ask for training instructions (`seen`) or for those that no training set of any seed holds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +18,16 @@ from pydantic import Field
 
 from labkit import learn
 from labkit.errors import BadRequest
+from labkit.grade import sandbox
+from labkit.instructions import functions
+from labkit.instructions.families import EVERY
 from labkit.instructions.families import FAMILIES as GENERAL
-from labkit.instructions.family import LEVELS, Family, Task, draw
+from labkit.instructions.family import LEVELS, Task, draw
 from labkit.instructions.functions import FUNCTIONS
 from labkit.studies.symbolic import MODEL, Exam, ModelCell, ModelParams
 
-FAMILIES: dict[str, Family] = {**GENERAL, FUNCTIONS.name: FUNCTIONS}
+FAMILIES = (*GENERAL, FUNCTIONS.name)  # what a study reads unless it says otherwise
+LIMITS = sandbox.Limits(cpu_seconds=2, wall_seconds=5)  # of a small function
 QUESTION, ANSWER = 40, 48  # the most pieces of each; longer tasks are passed over
 SAMPLE, AT_LEAST = 150, 8  # tasks of each family and level that the vocabulary is made from; a piece's fewest texts
 
@@ -48,22 +52,26 @@ class LanguageCell(ModelCell):
     question: int
     answer: int
 
+    def reads(self) -> tuple[str, ...]:
+        """The families whose texts make the vocabulary."""
+        return FAMILIES
+
     def layout(self) -> learn.TextLayout:
-        """Word pieces of all families; every question begins with its instruction."""
-        return learn.TextLayout(vocabulary(), self.question, self.answer)
+        """Word pieces of the families; every question begins with its instruction."""
+        return learn.TextLayout(vocabulary(self.reads()), self.question, self.answer)
 
 
-@lru_cache(maxsize=1)
-def vocabulary() -> tuple[str, ...]:
+@lru_cache(maxsize=4)
+def vocabulary(families: tuple[str, ...] = FAMILIES) -> tuple[str, ...]:
     """The pieces that the families' texts share."""
-    tasks = chain.from_iterable(draw(family, SAMPLE * len(LEVELS), seed=0) for family in FAMILIES.values())
+    tasks = chain.from_iterable(draw(EVERY[name], SAMPLE * len(LEVELS), seed=0) for name in families)
     return learn.pieces((text for task in tasks for text in (question_of(task), task.example.output)), AT_LEAST)
 
 
-def reading() -> dict[str, Any]:
+def reading(families: tuple[str, ...] = FAMILIES, question: int = QUESTION, answer: int = ANSWER) -> dict[str, Any]:
     """How a cell's model reads: the most pieces of questions and answers, and a name of the vocabulary."""
-    digest = sha256("\0".join(vocabulary()).encode()).hexdigest()[:12]
-    return {"question": QUESTION, "answer": ANSWER, "vocabulary": digest}
+    digest = sha256("\0".join(vocabulary(families)).encode()).hexdigest()[:12]
+    return {"question": question, "answer": answer, "vocabulary": digest}
 
 
 def question_of(task: Task) -> str:
@@ -84,7 +92,7 @@ def fill(
     """Training tasks of a family, up to the one that would go over the budget in tokens.
 
     Args:
-        family: A name of `FAMILIES`.
+        family: A name of `EVERY`.
         budget: Tokens of questions and answers, marks included, filling not.
         layout: Tasks that do not fit into its sequences are passed over.
         levels: Difficulties in turn.
@@ -97,7 +105,7 @@ def fill(
     count = budget // 16 + 8
     while True:
         found, spent = list[Task](), 0
-        for task in draw(FAMILIES[family], count, levels=levels, seed=seed, n_instructions=n):
+        for task in draw(EVERY[family], count, levels=levels, seed=seed, n_instructions=n):
             question, answer = len(layout.split(question_of(task))), len(layout.split(task.example.output))
             if question > layout.question or answer >= layout.answer:
                 continue
@@ -140,8 +148,44 @@ def held_out(
         BadRequest: when the family has not so many.
     """
     some = 2 * n if distinct else None
-    tasks = draw(FAMILIES[family], 2 * n, split="test", levels=levels, seed=seed, n_instructions=some)
+    tasks = draw(EVERY[family], 2 * n, split="test", levels=levels, seed=seed, n_instructions=some)
     fitting = [task for task in tasks if layout.fits(question_of(task), task.example.output)][:n]
     if len(fitting) < n:
         raise BadRequest(f"'{family}' has only {len(fitting)} held-out tasks that fit into a sequence; {n} are asked")
     return fitting
+
+
+def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
+    """A judge of small functions: each answer is run against unit tests; the reference's own text passes unrun."""
+
+    def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
+        passed = np.array([answer == task.example.output for answer, task in zip(answers, tasks, strict=True)])
+        others = np.flatnonzero(~passed)
+        programs = [sandbox.Program(answers[i], functions.tests(tasks[i].instruction), "f") for i in others.tolist()]
+        outcomes = [verdict.outcome for verdict in sandbox.run(programs, LIMITS, workers=1, unsafe=unsafe)]
+        passed[others] = [outcome == "passed" for outcome in outcomes]
+        valid = np.ones(len(tasks), np.bool_)
+        valid[others] = [outcome != "syntax" for outcome in outcomes]
+        return {"": passed, "valid": valid}
+
+    return judge
+
+
+def accepted(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
+    """A judge of tasks of several families: their oracles' verdict on the final answer; small functions are run."""
+    code = np.array([task.example.source == FUNCTIONS.name for task in tasks])
+    run = runs([tasks[i] for i in np.flatnonzero(code).tolist()], unsafe)
+
+    def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
+        right = np.array(
+            [
+                not is_code and EVERY[task.example.source].accepts(task.instruction, task.example.input, answer)
+                for task, answer, is_code in zip(tasks, answers, code.tolist(), strict=True)
+            ],
+            np.bool_,
+        )
+        if code.any():
+            right[code] = run([answers[i] for i in np.flatnonzero(code).tolist()])[""]
+        return {"": right}
+
+    return judge

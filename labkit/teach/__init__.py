@@ -11,6 +11,9 @@
 Nothing here trains, and nothing knows which study is running.
 """
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 from labkit.teach import benchmarks, oracle, prompts
 from labkit.teach.client import BudgetSpent, Client, EndpointGone, Failure, Reply, Request, Settings, TeacherFailed
 from labkit.teach.distil import classify_all, expand_all, question_of, refine_all
@@ -31,6 +34,7 @@ __all__ = [
     "classify_all",
     "difficulties",
     "expand_all",
+    "offline",
     "oracle",
     "position_bias",
     "prompts",
@@ -38,3 +42,10 @@ __all__ = [
     "refine_all",
     "win_rate",
 ]
+
+
+def offline(**options: Any) -> AbstractContextManager[str]:
+    """The offline teacher for the length of a `with`, which gives its address; see `labkit.teach.server.running`."""
+    from labkit.teach.server import running  # Starlette and uvicorn are needed here alone
+
+    return running(**options)

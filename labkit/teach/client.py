@@ -135,7 +135,8 @@ class Settings:
 class Client:
     """Asks one model at the endpoint that the environment names; replies and budget live in the file `cache`.
 
-    `clock`, `wait` and `random` are there for tests.
+    `identity` is what the endpoint is called in the cache, where its address says nothing, such as a local server's
+    whose port changes; by default its address without credentials. `clock`, `wait` and `random` are there for tests.
 
     Raises:
         BadRequest: when the environment names no endpoint, or the file is damaged or cannot be written.
@@ -146,6 +147,7 @@ class Client:
         settings: Settings,
         cache: str | os.PathLike[str],
         *,
+        identity: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Wait = threading.Event.wait,
         random: Callable[[], float] = random.random,
@@ -153,6 +155,7 @@ class Client:
         self.settings = settings
         self._shown = f"Client({settings.model!r})"  # tracebacks may show a client that is not made yet
         self._transport = Transport(settings.model, settings.timeout, settings.concurrency)
+        self._identity = identity or self._transport.identity
         budget = Budget(settings.token_budget, settings.cost_budget)
         self._ledger = Ledger(cache, Prices(settings.price_in, settings.price_out), budget)
         self._shown = self._transport.redact(f"Client({settings.model!r} at {self._transport.host}, {self._ledger})")
@@ -251,7 +254,7 @@ class Client:
     def key(self, request: Request) -> str:
         """The hash of all that decides a reply: endpoint, model, messages, sampling, seed and sample."""
         _check(request)
-        canonical = json.dumps([self._transport.identity, self._body(request), request.sample], sort_keys=True)
+        canonical = json.dumps([self._identity, self._body(request), request.sample], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def spent(self) -> Spent:

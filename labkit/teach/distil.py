@@ -121,6 +121,7 @@ def expand_all(
     known: Sequence[Example] = (),
     forbidden: Forbidden | None = None,
     guard: Decontaminator | None = None,
+    types: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Expanded:
     """New pairs like the seeds, written by a teacher who sees some of one kind and difficulty (TAPIR, expansion).
@@ -140,6 +141,8 @@ def expand_all(
         known: Other examples that a new one must not copy.
         forbidden: A reason why a question may not be trained on (a test's, say), or None.
         guard: Keeps out what shares words with a test.
+        types: The task type of each kind, in whose way the outputs are to be written (as by `refine_all`), so that
+            they need no refinement; None: plainly.
         seed: Decides which seeds are shown together.
 
     Raises:
@@ -162,7 +165,9 @@ def expand_all(
             for number, start in enumerate(range(0, left, each)):
                 some = tuple(int(i) for i in np.roll(order, -number * shown)[:shown])
                 asked.append((place, some))
-                chats.append(prompts.expand([_parts(seeds[i]) for i in some], group.kind, min(each, left - start)))
+                examples, size = [_parts(seeds[i]) for i in some], min(each, left - start)
+                how = None if types is None else types.get(group.kind, "")
+                chats.append(prompts.expand(examples, group.kind, size, how))
         counts["requests"] += len(chats)
         for (place, some), reply in zip(asked, ask(asker, chats, sample), strict=True):
             if isinstance(reply, Failure):

@@ -2,7 +2,8 @@
 
 `reply` takes a chat as `labkit.teach.prompts` renders it and answers as a hosted model would, with answers computed:
 a question gets the family's answer; a response to refine gets the worked answer; examples get new instructions of the
-same family and level; an instruction gets its kind; an answer gets a rating; two answers a verdict.
+same family and level, worked where steps are asked for; an instruction gets its kind; an answer gets a rating; two
+answers a verdict.
 
 Guaranteed: equal messages, seed and flaws give equal replies; new examples are of the training split, never of a
 seed's instruction, and right; a rating is 10 exactly for what `Family.accepts` takes, a fence around it aside; what a
@@ -35,6 +36,7 @@ from labkit.teach import prompts
 from labkit.teach.prompts import Message
 
 MODEL = "oracle"  # its id; flaws are named behind a colon
+VERSION = 1  # raised when it comes to say something else, so that nobody's cache keeps what it said before
 AT_A_TIME = 100  # the most new pairs of one reply
 LONG = 4_000  # letters: no question of a family comes near
 COMPARED = 400  # the pieces of an answer, and
@@ -249,7 +251,8 @@ def _expand(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
         for instruction, given, _ in prompts.read_pairs(parts.get("examples", "")).pairs
         if (known := solve(f"{instruction}\n{given}" if given else instruction))
     ]
-    asked = re.search(r"\bWrite (\d{1,6}) new ones\b", text.rpartition("[The end of examples]")[2])
+    request = text.rpartition("[The end of examples]")[2]
+    asked, stepwise = re.search(r"\bWrite (\d{1,6}) new ones\b", request), prompts.asks_for_steps(request)
     if not seeds or not asked:
         return CANNOT_EXPAND
     rng, mistakes = luck.rng("new"), luck.rng("mistake")
@@ -264,7 +267,8 @@ def _expand(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
             continue
         levels.append((family, level))
         taken.add(new.instruction.key)
-        output = _mistaken(new, mistakes).answer if mistakes.random() < flaws.wrong else new.answer
+        said = _mistaken(new, mistakes) if mistakes.random() < flaws.wrong else new
+        output = said.worked if stepwise else said.answer
         made.append((rng.choice(new.instruction.phrasings), new.input, output))
     return prompts.written(made) if made else CANNOT_EXPAND
 

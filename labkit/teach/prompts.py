@@ -85,15 +85,19 @@ def refine(question: str, response: str, task_type: str) -> list[Message]:
     )
 
 
-def expand(seeds: Sequence[tuple[str, str, str]], task_type: str, n: int) -> list[Message]:
-    """Ask for `n` new pairs like the seeds (instruction, input, output), of the same kind and about as difficult."""
+def expand(seeds: Sequence[tuple[str, str, str]], kind: str, n: int, task_type: str | None = None) -> list[Message]:
+    """Ask for `n` new pairs like the seeds (instruction, input, output), of the same kind and about as difficult.
+
+    With a `task_type` their outputs are asked for as `refine` would ask for them.
+    """
     shown = "\n".join(_line(seed) for seed in seeds)
+    how = f" Of the outputs: {REFINEMENTS.get(task_type, DEFAULT)}" if task_type is not None else ""
     return _chat(
         "expand",
         f"{section('examples', shown)}\n"
-        f"These are examples of the kind '{task_type}'. Write {n} new ones of the same kind that are about as "
+        f"These are examples of the kind '{kind}'. Write {n} new ones of the same kind that are about as "
         "difficult and no copies, each as one JSON object on a line of its own, with the keys instruction, input and "
-        "output. Write nothing else.",
+        f"output.{how} Write nothing else.",
     )
 
 
@@ -198,6 +202,11 @@ def kind_of(messages: Sequence[Message]) -> Kind | None:
     """What a request asks for, by its system message; None for a chat of somebody else's."""
     system = next((message["content"] for message in messages if message["role"] == "system"), "")
     return next((kind for kind, text in SYSTEM.items() if text == system), None)
+
+
+def asks_for_steps(text: str) -> bool:
+    """Does a request want intermediate results, one a line?"""
+    return any(how in text for how in REFINEMENTS.values() if "on a line of its own" in how)
 
 
 def sections(text: str) -> dict[str, str]:

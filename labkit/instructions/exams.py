@@ -1,0 +1,297 @@
+"""Exams: the questions of public benchmarks in one shape, asked in their own language, with or without examples.
+
+What can be read, a file or a folder of them:
+- CMMLU: `test/<subject>.csv`, its few-shot examples in `dev/` beside it (columns Question, A, B, C, D, Answer);
+- AGIEval v1: `<name>.jsonl` (passage, question, options, label); it brings no few-shot examples;
+- DoIT (arXiv 2310.19651): `curated/test/<ability>_test.json` and `ceval_*.json`, JSON lines.
+
+Guaranteed: a question has exactly one right answer among different ones, or it is bad: bad questions are counted by
+their reason and refused, or skipped where that is asked for. In AGIEval the label names the option that is *marked* so,
+wherever it stands: 19 questions each of logiqa-en and logiqa-zh list their options as (A), (C), (B), (D).
+Left open: whether the published answer is true; two questions alike are two questions.
+
+What is known of DoIT (nothing could be downloaded here). Seen in stored pages of the hub: the folders at the pinned
+commit; the files in them, by name and size, at earlier ones (code and role play were replaced since, under their
+names); the records of each ability, in all. Read off the authors' own scripts: JSON lines with `messages` (turns of
+role and content, the last being the answer), `type`, `question_format` (0: parsed answer, 1: perplexity), for 1
+`choices`, three answers with gold first, for mathematics `answer`; closed questions hold their options and are answered
+by a letter, history's also by right or wrong, ethics' by a set of letters, some of Chinese by a word; code, creative
+writing and role play are 1. Not seen: a record. Distractors of open questions without `choices` are here drawn from the
+gold answers of others in the file.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from random import Random
+from string import ascii_uppercase
+from typing import Any, Literal, NamedTuple, get_args
+
+from labkit.errors import BadRequest, unknown
+from labkit.instructions.corpora import Broken, OnBad, conversation, records
+from labkit.instructions.example import Example
+
+DOIT = (
+    "biology",
+    "chinese",
+    "code",
+    "creative_writing",
+    "ethics",
+    "history",
+    "math",
+    "reasoning",
+    "role_play",
+    "understanding",
+)
+Kind = Literal["listed", "given", "sets", "open"]
+_RIGHT, _WRONG = ("正确", "对", "T", "√", "V"), ("错误", "错", "F", "×", "X")
+_MARK = re.compile(r"\s*[(（]?([A-H])(?:([)）.．、:：。?？])|\s)\s*")
+_INLINE = re.compile(r"(?<![A-Za-z])([A-H])\s*[.．、:：)）]")
+_WORDS = {  # what the question is introduced by, how it begins, and where the answer belongs
+    "zh": ("以下每道题只有一个正确选项，请只回答该选项的字母。", "问题：", "答案："),
+    "en": ("Each of these questions has one right option. Answer with its letter only.", "Question: ", "Answer: "),
+}
+
+
+class Question(NamedTuple):
+    """A question and the answers to choose from.
+
+    Attributes:
+        text: What is asked, any passage before it.
+        options: Different answers, at least two.
+        right: Which of them is right.
+        group: Its subject, file or ability.
+        language: `zh` or `en`: in which it is introduced.
+        kind: `listed`: the options are listed under the question and answered by letter. `given`: the question says
+            what to choose from, and the options are the answers as written. `sets`: the same, an option being a set of
+            letters (`AC`). `open`: the options are whole texts, to be ranked by perplexity.
+        final: Of an open question: what a written answer must come to; empty: the whole right text.
+    """
+
+    text: str
+    options: tuple[str, ...]
+    right: int
+    group: str
+    language: Literal["zh", "en"]
+    kind: Kind = "listed"
+    final: str = ""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What stands after the prompt for each option."""
+        return tuple(ascii_uppercase[: len(self.options)]) if self.kind == "listed" else self.options
+
+    @property
+    def gold(self) -> str:
+        return self.answers[self.right]
+
+
+class Exam(NamedTuple):
+    """Questions; `bad` counts those left out by reason, `shots` holds answered examples by group."""
+
+    name: str
+    questions: tuple[Question, ...]
+    bad: Counter[str]
+    shots: Mapping[str, Sequence[Question]]
+
+    @property
+    def chance(self) -> float:
+        """The share of right answers that choosing at random gives."""
+        return sum(1 / len(question.options) for question in self.questions) / len(self.questions)
+
+    def ask(self, question: Question) -> Example:
+        """The question as a prompt, after the answered examples of its group, with its right answer."""
+        text = question.text
+        if question.kind == "listed":
+            before = [f"{_block(shot)}{shot.gold}" for shot in self.shots.get(question.group, ())]
+            text = "\n\n".join([_WORDS[question.language][0], *before, _block(question)]).rstrip()
+        return Example(text, "", question.gold, self.name, question.group)
+
+
+def read_exam(path: str | Path, *, shots: int = 0, on_bad: OnBad = "refuse") -> Exam:
+    """The exam in a file, or in all files of a folder (see the module).
+
+    Args:
+        shots: How many answered examples stand before each question, where the benchmark has them.
+        on_bad: Whether bad questions are refused or skipped.
+
+    Raises:
+        BadRequest: for what is no exam, bad questions, no question left, or fewer examples than `shots`.
+    """
+    if on_bad not in get_args(OnBad):
+        raise unknown("rule for bad questions", on_bad, get_args(OnBad))
+    path, questions, bad, quoted = Path(path), list[Question](), Counter[str](), list[str]()
+    examples: dict[str, list[Question]] = {}
+    for file in _files(path):
+        group = re.sub(r"_(test|valid)$", "", _stem(file))
+        for where, found in _read(file, group):
+            if isinstance(found, Question):
+                questions.append(found)
+            else:
+                bad[found] += 1
+                quoted.append(f"{where}: {found}")
+        if shots:
+            examples[group] = _dev(file, group, shots)
+    questions, alone = _with_distractors(questions)
+    bad += Counter({"no two other answers to rank it against": alone} if alone else {})
+    counts = ", ".join(f"{reason} ({count})" for reason, count in bad.most_common())
+    if bad and on_bad == "refuse":
+        raise BadRequest(
+            f"{path}: {bad.total()} of {bad.total() + len(questions)} questions are bad: {counts}; such as "
+            f"{'; '.join(quoted[:3]) or 'all of a kind'}; on_bad = skip would leave them out"
+        )
+    if not questions:
+        raise BadRequest(f"{path} holds no usable question: {counts}")
+    name = re.sub(r"_(test|valid)$", "", re.sub(r"\W+", "_", _stem(path)))
+    return Exam(f"{name}_{shots}_shot" if shots else name, tuple(questions), bad, examples)
+
+
+def closed(text: str, options: Sequence[Any], label: Any, group: str) -> Question | str:
+    """A question with listed options and the letter of the right one; or, in a few words, why it is none."""
+    texts = tuple(" ".join(option.split()) if isinstance(option, str) else "" for option in options)
+    letters = re.findall("[A-Z]", "".join(label) if isinstance(label, list) else str(label or ""))
+    if not text.strip():
+        return "no question"
+    if len(texts) < 2:
+        return "fewer than two options"
+    if not all(texts):
+        return "an empty option"
+    if len(set(texts)) < len(texts):
+        return "duplicate options"
+    if len(letters) > 1:
+        return "several right options"
+    if not letters or letters[0] not in ascii_uppercase[: len(texts)]:
+        return "no right option"
+    language: Literal["zh", "en"] = "zh" if re.search("[\u4e00-\u9fff]", text) else "en"
+    return Question(text.strip(), texts, ascii_uppercase.index(letters[0]), group, language)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    for found in (path.glob("test/*.csv"), path.glob("*.csv"), path.glob("*.jsonl"), path.glob("*.json")):
+        if files := sorted(found):
+            return files
+    raise BadRequest(f"{path} is no exam: a .csv (CMMLU), .jsonl (AGIEval) or .json (DoIT) file, or a folder of them")
+
+
+def _stem(file: Path) -> str:
+    return file.name.removesuffix(".gz").rsplit(".", 1)[0] if file.is_file() else file.name
+
+
+def _read(file: Path, group: str) -> Iterator[tuple[str, Question | str]]:
+    readers: dict[str, Callable[[dict[str, Any], str], Question | str]]
+    readers = {".csv": _cmmlu, ".jsonl": _agieval, ".json": _doit}
+    suffix = Path(file.name.removesuffix(".gz")).suffix
+    if suffix not in readers:
+        raise BadRequest(f"{file} is no exam: .csv (CMMLU), .jsonl (AGIEval) and .json (DoIT) can be read")
+    for number, record in records(file):
+        where = f"{file.name}, record {number}"
+        if isinstance(record, dict):
+            yield where, readers[suffix](record, group)
+        else:
+            yield where, record.reason if isinstance(record, Broken) else "not an object"
+
+
+def _dev(file: Path, group: str, shots: int) -> list[Question]:
+    """The first answered examples of a CMMLU subject."""
+    dev = file.parent.parent / "dev" / file.name
+    if ".csv" not in file.name or not dev.is_file():
+        raise BadRequest(f"{file} has no few-shot examples beside it (CMMLU's are in dev/): ask it with shots = 0")
+    found = [question for _, question in _read(dev, group) if isinstance(question, Question)]
+    if len(found) < shots:
+        raise BadRequest(f"{dev} has {len(found)} few-shot examples, not {shots}")
+    return found[:shots]
+
+
+def _cmmlu(record: dict[str, Any], group: str) -> Question | str:
+    columns = [name for name in record if len(name) == 1 and name in ascii_uppercase]
+    if "Question" not in record or "Answer" not in record:
+        return "no columns Question and Answer"
+    return closed(record["Question"], [record[name] for name in columns], record["Answer"], group)
+
+
+def _agieval(record: dict[str, Any], group: str) -> Question | str:
+    question, options = record.get("question"), record.get("options")
+    if not isinstance(question, str) or not isinstance(options, list):
+        return "no options" if isinstance(question, str) else "no question"
+    marks = [_MARK.match(str(option)) for option in options]
+    letters = [mark[1] if mark else "" for mark in marks]
+    if sorted(letters) == list(ascii_uppercase[: len(options)]):
+        options = [o[mark.end() :] for _, o, mark in sorted(zip(letters, options, marks, strict=True)) if mark]
+    else:  # marks that repeat or are missing say nothing: places count
+        options = [o[mark.end() :] if mark and mark[2] else o for o, mark in zip(options, marks, strict=True)]
+    passage = record.get("passage") or ""
+    return closed(f"{passage}\n{question}".strip() if question.strip() else "", options, record.get("label"), group)
+
+
+def _doit(record: dict[str, Any], group: str) -> Question | str:
+    parts = conversation(record.get("messages"))
+    text, label = parts.get("instruction"), parts.get("output")
+    if not isinstance(text, str) or not isinstance(label, str):
+        return "no question with its answer"
+    label, form = label.strip(), record.get("question_format")
+    if form == 1:
+        choices = record.get("choices")
+        if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c for c in choices):
+            return "no distractors"
+        if len(set(choices)) < len(choices):
+            return "duplicate options"
+        return Question(text, tuple(choices), 0, group, "zh", "open")
+    if form != 0:
+        return "no question_format"
+    if "answer" in record:
+        final = str(record["answer"]).strip()
+        return Question(text, (label,), 0, group, "zh", "open", final) if final and label else "no right answer"
+    letters = _offered(record["messages"][-2]["content"])
+    if record.get("type") == "ethics":
+        chosen = "".join(sorted(set(re.findall("[A-H]", label.splitlines()[-1] if label else ""))))
+        sets = tuple("".join(some) for some in combinations(letters, len(chosen)))
+        if not chosen or chosen not in sets:
+            return "no right option"
+        return (
+            "nothing to choose from" if len(sets) < 2 else Question(text, sets, sets.index(chosen), group, "zh", "sets")
+        )
+    if len(label) == 1 and label in letters:
+        return Question(text, tuple(letters), letters.index(label), group, "zh", "given")
+    if label in _RIGHT + _WRONG:
+        right = int(label in _WRONG)
+        place = (_RIGHT, _WRONG)[right].index(label)
+        return Question(text, (_RIGHT[place], _WRONG[place]), right, group, "zh", "given")
+    if re.fullmatch(r"[A-H]([\s,，、]*[A-H])*", label):
+        return "no right option" if len(label) == 1 else "several right options"
+    return Question(text, (label,), 0, group, "zh", "open", label) if label else "no right answer"
+
+
+def _offered(text: str) -> str:
+    """The letters that a question offers: as many as it marks from A on; the authors take four where none are found."""
+    marked = set(_INLINE.findall(text))
+    count = next((n for n, letter in enumerate(ascii_uppercase) if letter not in marked), 0)
+    return ascii_uppercase[: count if count >= 2 else 4]
+
+
+def _with_distractors(questions: Sequence[Question]) -> tuple[list[Question], int]:
+    """Open questions of one text get two others to be ranked against; and how many could not."""
+    golds: dict[tuple[str, str], set[str]] = {}
+    for question in questions:
+        if len(question.options) == 1:
+            golds.setdefault((question.group, question.language), set()).add(question.gold)
+    found, alone = [], 0
+    for question in questions:
+        if len(question.options) == 1:
+            others = sorted(golds[question.group, question.language] - {question.gold})
+            if len(others) < 2:
+                alone += 1
+                continue
+            drawn = Random(question.text).sample(others, 2)  # seeded by the question: the same in any order
+            question = question._replace(options=(question.gold, *drawn))
+        found.append(question)
+    return found, alone
+
+
+def _block(question: Question) -> str:
+    _, ask, answer = _WORDS[question.language]
+    options = "".join(f"\n{letter}. {text}" for letter, text in zip(ascii_uppercase, question.options, strict=False))
+    return f"{ask}{question.text}{options}\n{answer}"

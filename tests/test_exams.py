@@ -1,0 +1,259 @@
+"""Readers of exams: what they promise, on made files and on the published samples where these are."""
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit import BadRequest
+from labkit.grade import choice
+from labkit.instructions import corpora
+from labkit.instructions.exams import DOIT, Question, closed, read_exam
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+CMMLU = {
+    "business_ethics": 209,
+    "chinese_history": 323,
+    "computer_science": 204,
+    "elementary_chinese": 252,
+    "high_school_biology": 169,
+    "logical": 123,
+    "modern_chinese": 116,
+    "world_history": 161,
+}
+AGIEVAL = {
+    "gaokao-biology": 210,
+    "gaokao-history": 235,
+    "gaokao-chinese": 246,
+    "logiqa-zh": 651,
+    "logiqa-en": 651,
+    "sat-math": 220,
+}
+
+
+def lines(path: Path, *records: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+    return path
+
+
+def table(path: Path, *rows: tuple[str, ...]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(
+            [("", "Question", "A", "B", "C", "D", "Answer"), *((str(i), *r) for i, r in enumerate(rows))]
+        )
+    return path
+
+
+def asked(question: str, said: str, **more: Any) -> dict[str, Any]:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": said}]
+    return {"messages": turns, "question_format": 0} | more
+
+
+def test_cmmlu_is_asked_in_chinese_with_examples_of_its_subject(tmp_path: Path) -> None:
+    for subject in ("a", "b"):
+        table(tmp_path / "test" / f"{subject}.csv", (f"{subject}问", "甲", "乙", "丙", "丁", "C"))
+        table(
+            tmp_path / "dev" / f"{subject}.csv",
+            (f"{subject}例", "一", "二", "三", "四", "B"),
+            ("例", "1", "2", "3", "4", "A"),
+        )
+    exam = read_exam(tmp_path)
+    assert [(q.options[q.right], q.gold, q.group) for q in exam.questions] == [("丙", "C", "a"), ("丙", "C", "b")]
+    bare, shown = exam.ask(exam.questions[1]), read_exam(tmp_path, shots=1)
+    assert bare.instruction.endswith("问题：b问\nA. 甲\nB. 乙\nC. 丙\nD. 丁\n答案：")
+    assert bare.output == "C"
+    few = shown.ask(shown.questions[1]).instruction
+    assert "问题：b例\nA. 一\nB. 二\nC. 三\nD. 四\n答案：B\n\n问题：b问" in few
+    assert "a例" not in few
+    assert shown.name.endswith("_1_shot")
+    with pytest.raises(BadRequest, match="has 2 few-shot examples, not 3"):
+        read_exam(tmp_path, shots=3)
+
+
+def test_agieval_labels_name_marks_and_not_places(tmp_path: Path) -> None:
+    """As in logiqa, whose options are listed (A), (C), (B), (D) where the print had two columns."""
+
+    def options(*given: str, label: str = "B") -> tuple[tuple[str, ...], str]:
+        record = {"passage": "P.", "question": "Which?", "options": list(given), "label": label}
+        (question,) = read_exam(lines(tmp_path / "x.jsonl", record)).questions
+        return question.options, question.options[question.right]
+
+    assert options("(A)one", "(C)three", "(B)two", "(D)four") == (("one", "two", "three", "four"), "two")
+    assert options("A one", "B two", "C three", "D．four", label="D") == (("one", "two", "three", "four"), "four")
+    assert options("(A)one", "(B)two", "(C)three", "(C)four", label="D") == (("one", "two", "three", "four"), "four")
+    assert options("A dog", "A cat", "Birds") == (("A dog", "A cat", "Birds"), "A cat")
+    assert options("(A)A is it", "(B)B is it") == (("A is it", "B is it"), "B is it")
+    exam = read_exam(tmp_path / "x.jsonl")
+    assert exam.ask(exam.questions[0]).instruction.endswith("Question: P.\nWhich?\nA. A is it\nB. B is it\nAnswer:")
+    with pytest.raises(BadRequest, match="no few-shot examples"):
+        read_exam(tmp_path / "x.jsonl", shots=2)
+
+
+BAD = {
+    "no question": {"question": " "},
+    "no options": {"options": None},
+    "fewer than two options": {"options": ["(A)x"]},
+    "an empty option": {"options": ["(A)x", "(B) "]},
+    "duplicate options": {"options": ["(A)x", "(B)x "]},
+    "several right options": {"label": ["A", "B"]},
+    "no right option": {"label": None},
+}
+
+
+@pytest.mark.parametrize("reason", [*BAD, "broken JSON"])
+def test_bad_questions_are_counted_and_refused_or_skipped(reason: str, tmp_path: Path) -> None:
+    good = {"passage": None, "question": "Q?", "options": ["(A)x", "(B)y"], "label": "A"}
+    path = lines(tmp_path / "x.jsonl", good, good, *([good | BAD[reason]] if reason in BAD else []))
+    if reason not in BAD:
+        path.write_text(path.read_text() + '{"question": \n')
+    exam = read_exam(path, on_bad="skip")
+    assert (len(exam.questions), exam.bad, exam.chance) == (2, {reason: 1}, 0.5)
+    with pytest.raises(
+        BadRequest, match=rf"1 of 3 questions are bad: {reason} \(1\); such as x.jsonl, record 3: "
+    ) as said:
+        read_exam(path)
+    assert "\n" not in str(said.value)
+
+
+def test_what_is_no_exam_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match=r"is no exam: a \.csv"):
+        read_exam(tmp_path)
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(BadRequest, match=r"is no exam: \.csv"):
+        read_exam(tmp_path / "a.txt")
+    with pytest.raises(BadRequest, match="unknown rule"):
+        read_exam(tmp_path, on_bad="ignore")  # type: ignore[arg-type]
+    path = lines(tmp_path / "x.jsonl", {"question": "Q?", "options": ["x", "y"], "label": "E"})
+    with pytest.raises(BadRequest, match=r"holds no usable question: no right option \(1\)"):
+        read_exam(path, on_bad="skip")
+    (tmp_path / "b.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(BadRequest, match="no columns Question and Answer"):
+        read_exam(tmp_path / "b.csv", on_bad="skip")
+
+
+def test_doit_questions_of_every_form(tmp_path: Path) -> None:
+    """The forms that the authors' scorer tells apart, with its chance levels; shapes made up after it."""
+
+    def one(record: dict[str, Any]) -> Question | str:
+        exam = read_exam(lines(tmp_path / "made_test.json", record, *others), on_bad="skip")
+        return exam.questions[0] if not exam.bad else next(iter(exam.bad))
+
+    others = [asked("选\nA. 甲\nB. 乙", "A", type="biology")]
+    letter = one(asked("选哪个？\nA. 甲\nB. 乙\nC. 丙\nD. 丁", "B", type="biology"))
+    assert isinstance(letter, Question)
+    assert (letter.answers, letter.gold, letter.group) == (("A", "B", "C", "D"), "B", "made")
+    three = one(asked("女：好。\n问\nA. 甲\nB. 乙\nC. 丙", "C", type="understanding"))
+    assert isinstance(three, Question)
+    assert three.answers == ("A", "B", "C")
+    unmarked = one(asked("图中哪个？", "D", type="biology"))
+    assert isinstance(unmarked, Question)
+    assert len(unmarked.options) == 4
+    wrong = one(asked("地球是平的。", "错", type="history"))
+    assert isinstance(wrong, Question)
+    assert (wrong.answers, wrong.gold) == (("对", "错"), "错")
+    two = one(asked("选\nA. 甲\nB. 乙\nC. 丙\nD. 丁", "分析\nA、C", type="ethics"))
+    assert isinstance(two, Question)
+    assert (two.kind, two.gold, len(two.options)) == ("sets", "AC", 6)
+    ranked = one(asked("写诗", "好诗", question_format=1, choices=["好诗", "坏诗", "不是诗"]))
+    assert isinstance(ranked, Question)
+    assert (ranked.kind, ranked.gold, len(ranked.options)) == ("open", "好诗", 3)
+    assert one(asked("选\nA. 甲\nB. 乙", "AB", type="ethics")) == "nothing to choose from"
+    assert one(asked("选\nA. 甲\nB. 乙\nC. 丙", "D", type="biology")) == "no right option"
+    assert one(asked("选\nA. 甲\nB. 乙\nC. 丙", "AB", type="biology")) == "several right options"
+    false = one(asked("地球是平的。", "F", type="history"))
+    assert isinstance(false, Question)
+    assert false.answers == ("T", "F")
+    assert one(asked("写诗", "好诗", question_format=1)) == "no distractors"
+    assert one(asked("写诗", "好诗", question_format=1, choices=["好诗", "好诗", "诗"])) == "duplicate options"
+    assert one({"messages": [], "question_format": 0}) == "no question with its answer"
+    assert one(asked("选", "A") | {"question_format": None}) == "no question_format"
+
+
+def test_distractors_of_open_questions_are_others_of_the_file(tmp_path: Path) -> None:
+    records = [asked(f"{n}加{n}", f"所以{2 * n}", type="math", answer=str(2 * n)) for n in range(5)]
+    exam = read_exam(lines(tmp_path / "math_test.json", *records))
+    for number, question in enumerate(exam.questions):
+        assert (question.gold, question.final) == (f"所以{2 * number}", str(2 * number))
+        assert len(set(question.options)) == 3
+        assert set(question.options) <= {f"所以{2 * n}" for n in range(5)}
+    again = read_exam(lines(tmp_path / "math_test.json", *reversed(records)))
+    assert sorted(again.questions) == sorted(exam.questions)
+    with pytest.raises(BadRequest, match="no two other answers to rank it against"):
+        read_exam(lines(tmp_path / "math_test.json", *records[:2]))
+
+
+def test_upper_and_lower_case_tell_options_apart() -> None:
+    found = closed("哪个？", ["Aa", "aa"], "B", "biology")
+    assert isinstance(found, Question)
+    assert found.right == 1
+
+
+def test_files_of_a_corpus_are_had_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked, cached = [], False
+
+    def download(**given: Any) -> str:
+        asked.append(given["revision"])
+        if given.get("local_files_only") and not cached:
+            raise FileNotFoundError
+        return str(tmp_path / given["filename"])
+
+    resolved = type("Info", (), {"sha": "c0ffee"})
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *given, **more: resolved)
+    pinned = corpora.CORPORA["doit"].revision
+    assert corpora.fetch("doit", "x.json") == tmp_path / "x.json"
+    assert asked == [pinned, "c0ffee"]
+    cached = True
+    corpora.fetch("doit", "x.json")
+    assert asked[2:] == [pinned]
+    with pytest.raises(BadRequest, match=r"holds no x\.json: a local copy of doit is laid out as its repository"):
+        corpora.fetch("doit", "x.json", tmp_path)
+    with pytest.raises(BadRequest, match="flan_cot is not on the hub"):
+        corpora.fetch("flan_cot", "x.tsv")
+
+
+def test_out_of_reach_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    def unreachable(*args: Any, **options: Any) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+    with pytest.raises(BadRequest, match=r"cannot be had from the hub .*ConnectionError.*: give a local copy"):
+        corpora.fetch("doit", f"curated/full/{DOIT[0]}_full.json")
+
+
+def _published(name: str) -> Path:
+    if not (DATA / name).exists():
+        pytest.skip(f"the published {name} is not here")
+    return DATA / name
+
+
+def test_the_published_cmmlu() -> None:
+    exam = read_exam(_published("cmmlu"), shots=5)
+    assert Counter(question.group for question in exam.questions) == CMMLU
+    assert len(exam.questions) == 1557
+    assert (exam.bad, exam.chance, exam.name) == ({}, 0.25, "cmmlu_5_shot")
+    assert {question.language for question in exam.questions} == {"zh"}
+    assert {group: len(shots) for group, shots in exam.shots.items()} == dict.fromkeys(CMMLU, 5)
+    assert exam.chance == choice.chance_level([len(question.options) for question in exam.questions])
+
+
+@pytest.mark.parametrize("name", AGIEVAL)
+def test_the_published_agieval(name: str) -> None:
+    exam = read_exam(_published(f"agieval/{name}.jsonl"))
+    assert (len(exam.questions), exam.bad, exam.chance) == (AGIEVAL[name], {}, 0.25)
+    language = "en" if name in ("logiqa-en", "sat-math") else "zh"
+    assert {question.language for question in exam.questions} == {language}
+    left = sum(option.startswith(("(A)", "(B)", "(C)", "(D)")) for q in exam.questions for option in q.options)
+    assert left == 0
+    if name == "logiqa-en":  # opened are valves 2 and 3, by the rules given; the option is listed third and marked (B)
+        assert exam.questions[108].options[exam.questions[108].right] == "No.2 valve and No.3 valve."
