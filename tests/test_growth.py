@@ -298,3 +298,16 @@ def test_same_rules_needs_the_same_rules():
     points = [[Counts([3, 4, 5], ASKED)] * 3] * 3 + [[Counts([3, 4], ASKED)] * 3]
     with pytest.raises(BadRequest, match="same_rules"):
         fit_growth(ladder(4), points, same_rules=True)
+
+
+def test_models_that_answer_alike_at_every_volume_have_a_fit() -> None:
+    """Of one exam that does not move: differences between volumes have no error at all."""
+    alike = [Counts(np.arange(60) % 2, 1), Counts((np.arange(60) + 1) % 3 // 2, 1)]
+    fit = fit_growth([1, 4, 16, 64], [alike] * 4, chance=0.25, same_rules=True)
+    assert fit.verdict in ("saturated", "not responding", "not decided")
+    assert all(point.lo is not None and point.lo <= point.score <= point.hi for point in fit.points)
+
+
+def test_a_score_without_anything_left_is_saturated_however_it_came_there() -> None:
+    counts = [[Counts(np.full(60, right), 10)] * 3 for right in (3, 3, 6, 10)]
+    assert fit_growth([16, 64, 256, 1024], counts, chance=0.25).verdict == "saturated"

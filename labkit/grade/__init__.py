@@ -2,7 +2,9 @@
 
 `exact` grades whole answers from one forward pass and counts them rule by rule; `intervals` turns such counts
 into an accuracy with an interval that names what it covers; `transition` locates, in a sweep over the number
-of instructions, where generalisation sets in; `sweet_spot` where a dial does best. Nothing here trains.
+of instructions, where generalisation sets in; `sweet_spot` where a dial does best; `choice` grades closed and ranked
+questions with chance taken off; `growth` fits curves over data volume; `transference` says which data move which
+ability. Programs are run by `code_eval` in a `sandbox`. Nothing here trains.
 """
 
 from labkit.grade.exact import exact_match, per_rule_counts

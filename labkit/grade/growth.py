@@ -154,7 +154,8 @@ def fit_growth(
 
     The verdict is the first of these that holds, else `not decided`:
     - `not responding`: the response is below `RESPONDS` with the upper end of its interval;
-    - `saturated`: the gain is below `MATTERS` with the upper end of its interval, and the last step is below `MATTERS`;
+    - `saturated`: the gain is below `MATTERS` with the upper end of its interval, and the last step is below `MATTERS`
+      or the score is as good as all right (less than `MATTERS` is left);
     - `still growing`: the last step is above 0 with the lower end of its interval, or the gain above `OUTRIGHT`.
     No verdict but the last is given where no curve of these shapes fits (`misfit` below 0.01).
 
@@ -191,7 +192,7 @@ def fit_growth(
     spread = float(spreads[drawn].mean())
     held_out = _held_out(shapes, data, spread)
     misfit = _misfit(grid, data, spread)
-    verdict, reason = _verdict(known, data.volumes, misfit)
+    verdict, reason = _verdict(known, data.volumes, misfit, float(data.means[-1]))
     pace = _range(curves.pace)
     if verdict == "not responding":
         pace = Range(None, None, None)
@@ -248,7 +249,8 @@ class _Data(NamedTuple):
 
     def covariance(self, spread: float) -> Floats:
         seeds = np.array([len(scores) for scores in self.scores])
-        return np.asarray(self.questions + np.diag((spread * self.bend) ** 2 / seeds), np.float64)
+        alike = 1e-6 * self.within + 1e-12  # where every volume is answered alike, no direction is without error
+        return np.asarray(self.questions + np.diag((spread * self.bend) ** 2 / seeds + alike), np.float64)
 
     def spread_evidence(self, spread: float) -> float:
         """The log-likelihood of how far seeds of one volume lie apart."""
@@ -444,7 +446,7 @@ def _misfit(grid: Sequence[_Shape], data: _Data, spread: float) -> float:
     return float(gammaincc(max(1, len(data.means) - 3) / 2, max(0.0, distance) / 2))
 
 
-def _verdict(known: Mapping[str, Range], volumes: NDArray[np.int64], misfit: float) -> tuple[str, str]:
+def _verdict(known: Mapping[str, Range], volumes: NDArray[np.int64], misfit: float, score: float) -> tuple[str, str]:
     gain, step, response = (known[name] for name in ("gain", "step", "response"))
     last, before = f"{volumes[-1]:,}", f"{volumes[-2]:,}"
     assert gain.lo is not None
@@ -458,7 +460,7 @@ def _verdict(known: Mapping[str, Range], volumes: NDArray[np.int64], misfit: flo
         return "not decided", "no curve of the shapes tried goes through these scores"
     if response.hi < RESPONDS:
         return "not responding", f"at {last} examples the score is above the start by less than {response.hi:.3f}"
-    if gain.hi < MATTERS and step.value < MATTERS:
+    if gain.hi < MATTERS and (step.value < MATTERS or score > 1 - MATTERS):
         return "saturated", f"{more}; {stepped}"
     if step.lo > 0 or gain.lo > OUTRIGHT:
         return "still growing", f"{stepped}; {more}"

@@ -15,7 +15,9 @@ Every source carries its oracle, so that answers are computed and not stored. No
     steps       what these families are made of
     functions   small Python functions, told apart by what they return
     recognise   from the wording of an instruction back to the instruction
+    imperfect   what an imperfect teacher would write: some answers wrong, few instructions, one wording
     corpora     real instruction data: named corpora and local files, as a stream
+    exams       closed and ranked questions of CMMLU, AGIEval and DoIT
 """
 
 from labkit.instructions import encrypted, equations, programs

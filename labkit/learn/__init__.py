@@ -5,7 +5,8 @@ Each file is meant to be read as teaching material: `transformer` (the model), `
 (which of them a step reads), `train` (the loop), `ladder` (a model at each of several volumes of data, in one run),
 `inference` (answers and their likelihood), `checkpoint` (saved, reloaded and asked).
 
-Hugging Face models, by `from labkit.learn import chat, qlora`: `chat` (templates, label masks, packing), `qlora`.
+Hugging Face models, by `from labkit.learn import chat, qlora`: `chat` (templates, label masks, packing), `qlora`,
+`scoring` (likelihoods of several answers to a prompt).
 """
 
 from labkit.learn.checkpoint import Answer, Learner, ask, build, load, save
