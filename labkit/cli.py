@@ -117,18 +117,18 @@ def run_study(
     if out:
         lab.check_out(out, study.name)
     lab.checked_executor(executor)
-    folder = out or lab.run_folder(store, study.name, chosen)
-    print(f"{study.name} at {scale} scale, expected: {study.minutes[scale]}", flush=True)
-    if scale in ("paper", "qlora") and learn.best_device() == "cpu":
-        print(
-            f"note: no GPU was found; at {scale} scale this may take days (Ctrl-C loses only the points in flight)",
-            flush=True,
-        )
-    try:
-        with study.serving(params, points, store):
+    with study.serving(params, points, store):  # what it lacks is said before a folder is made
+        folder = out or lab.run_folder(store, study.name, chosen)
+        print(f"{study.name} at {scale} scale, expected: {study.minutes[scale]}", flush=True)
+        if scale in ("paper", "qlora") and learn.best_device() == "cpu":
+            print(
+                f"note: no GPU was found; at {scale} scale this may take days (Ctrl-C loses only the points in flight)",
+                flush=True,
+            )
+        try:
             lab.execute(study.notebook(), folder, chosen, store=store, jobs=jobs, fleet=fleet, executor=executor)
-    except lab.RunFailed as failure:
-        leave(str(failure), 1)
+        except lab.RunFailed as failure:
+            leave(str(failure), 1)
     result = json.loads((folder / "result.json").read_text("utf-8"))
     print()
     print_table(study.summary_table(result["summary"]))

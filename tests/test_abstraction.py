@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -240,9 +241,16 @@ def test_a_right_answer_in_another_form_counts_for_algebra_alone(measured: pd.Da
     start, seen = exam.data.prompt_length, []
 
     class Stub(torch.nn.Module):
-        def forward(self, tokens: torch.Tensor, answer: int) -> torch.Tensor:
+        def forward(self, tokens: torch.Tensor, answer: int, where: None = None) -> torch.Tensor:
             ahead = torch.arange(tokens.shape[2] - answer, tokens.shape[2]) + 1
             return torch.nn.functional.one_hot(target[ahead], len(layout.vocabulary)).expand(1, tokens.shape[1], -1, -1)
+
+        def past(self, *sizes: object) -> SimpleNamespace:
+            return SimpleNamespace(read=0)
+
+        def read(self, tokens: torch.Tensor, past: SimpleNamespace) -> torch.Tensor:
+            past.read += tokens.shape[1]
+            return torch.nn.functional.one_hot(target[past.read], len(layout.vocabulary)).expand(len(tokens), -1)
 
     judge = lambda answers: {"": np.array([seen.append(a) or False for a in answers])}  # noqa: E731
     matches = exam.matches(Stub())

@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from command import labkit
+from needs import heeds_ctrl_c
 
 from labkit import __version__, studies
 from labkit.lab import RUN_FILES
@@ -196,6 +197,7 @@ def test_ctrl_c_says_what_is_kept(own_store: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heeds_ctrl_c,
     )
     while not list(own_store.glob("*/points/*/result.json")):
         assert process.poll() is None
@@ -296,6 +298,11 @@ def test_a_process_says_its_one_sentence_and_leaves_with_2() -> None:
         (["run", "semantic_diversity", "--set", "alphabet=abc"], "is more than the"),
         (["run", "abstraction", "--set", "n_rules=[1000000]"], "at most"),
         (["run", "markov_programs", "--set", "run_steps=[9]"], "steps at most"),
+        (["run", "curriculum", "--set", "arms=['tapyr']"], "did you mean 'tapir'"),
+        (["run", "curriculum", "--set", "teacher=gpt-4o-mini"], "LABKIT_TEACHER_URL"),
+        (["run", "ability_growth", "--set", "budget=5"], "budget = 5 is too small"),
+        (["run", "ability_growth", "--set", "abilities=['poetry','role']"], "unknown ability 'poetry'"),
+        (["plan", "--from", "nowhere", "--budget", "10"], "nowhere holds no result.json"),
         (["sweep", "diversity_sweep"], "--grid is missing"),
         (["sweep", "diversity_sweep", "--grid", "width=63,64"], "does not divide"),
         (["sweep", "diversity_sweep", "--grid", "widht=32"], "did you mean 'width'"),

@@ -18,7 +18,7 @@ SHRUNK: dict[str, dict[str, Any]] = {  # what is cut is the number of examples a
     "input_variety": {**RULES, "n_instructions": [200], "variety": [[1, 5, 10, 15, 20]]},
 }
 # They start from a model of the hub; tests of their own take a local one in its place.
-HUB = {"code_mixing", "encrypted_rewriting"}
+HUB = {"ability_growth", "code_mixing", "curriculum", "encrypted_rewriting"}
 
 
 def test_no_study_is_left_out() -> None:
