@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from flaky import Flaky
 
-from labkit import BadRequest, lab, show, studies
+from labkit import BadRequest, lab, learn, show, studies
 from labkit.instructions import EVERY, Example, draw
 from labkit.instructions.family import split_of
 from labkit.studies import curriculum_data, curriculum_results, curriculum_rounds
@@ -135,6 +135,11 @@ def test_a_rerun_trains_and_asks_nothing(rows: pd.DataFrame, monkeypatch: pytest
     store = lab.Store(rows.attrs["runs"])
     again = studies.run(STUDY, resolve(arms=list(ARMS), seeds=[0, 1]), jobs=0, store=store)
     assert again["address"].tolist() == rows["address"].tolist()
+
+
+def test_a_finished_student_can_be_asked(rows: pd.DataFrame) -> None:
+    folder = lab.Store(rows.attrs["runs"]).find(rows["address"].iloc[0])
+    assert isinstance(learn.load(folder).answer(("join words with ~\nfox ant",)), str)
 
 
 def test_the_summary_pairs_arms_and_draws(rows: pd.DataFrame) -> None:

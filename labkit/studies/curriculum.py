@@ -390,7 +390,7 @@ STUDY = Study(
     paper="Yue, Wang, Huang and Wang 2024: arXiv 2405.13448 (TAPIR)",
     minutes={
         "smoke": "1 to 2 minutes",
-        "laptop": "10 to 15 minutes on two cores",
+        "laptop": "11 to 12 minutes on two cores",
         "qlora": "days of a GPU and an endpoint's tokens (estimated, not run)",
     },
     scales=SCALES,

@@ -204,7 +204,7 @@ def measure(cell: "Cell", record: Record) -> dict[str, Any]:
         state = rounds.run()
         for line in state["rounds"]:
             record.log(**{name: value for name, value in line.items() if name not in ("looked", "learned")})
-        rounds.student.save(record.folder / "student")
+        rounds.student.save(record.folder / "student" if cell.model else record.folder)  # `labkit ask` looks there
         exam = data.exam(first, judging.Judge(Asked(client)), record.folder).grade(rounds.student)
     learned = state["rounds"][-1]["learned"]
     return {
