@@ -1,6 +1,7 @@
 """What the tests share: a store of their own, one thread, and no deadline."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch looks; kernels and other pro
 import torch
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background: the processes under test shall heed Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
 settings.load_profile("unhurried")
 

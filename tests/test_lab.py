@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 from filelock import FileLock
-from needs import heeds_ctrl_c
 from toy import (
     ShapedPoint,
     ToyPoint,
@@ -134,7 +133,6 @@ def test_a_killed_sweep_keeps_what_was_finished(store: Store, how: signal.Signal
         env={**os.environ, "PYTHONPATH": str(HERE)},
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        preexec_fn=heeds_ctrl_c,
     )
     points = [ToyPoint(number=n) for n in range(200)]
     while sum(store.result(point) is not None for point in points) < 3:
