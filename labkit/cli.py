@@ -126,7 +126,8 @@ def run_study(
                 flush=True,
             )
         try:
-            lab.execute(study.notebook(), folder, chosen, store=store, jobs=jobs, fleet=fleet, executor=executor)
+            settings_of = study.grouped(chosen)
+            lab.execute(study.notebook(), folder, settings_of, store=store, jobs=jobs, fleet=fleet, executor=executor)
         except lab.RunFailed as failure:
             leave(str(failure), 1)
     result = json.loads((folder / "result.json").read_text("utf-8"))

@@ -108,7 +108,7 @@ class Family(ABC):
 
     def wrong(self, instruction: Instruction, text: str, rng: Random) -> str:
         """Something like an answer, for an open question; it may be right by chance, and varies."""
-        raise NotImplementedError
+        raise BadRequest(f"the family '{self.name}' has no grader: it says neither options nor wrong answers")
 
     def distractors(self, instruction: Instruction, text: str, rng: Random, n: int = 2) -> tuple[str, ...]:
         """`n` different wrong answers of the right one's form; of a closed question the other options, at most `n`."""

@@ -26,7 +26,7 @@ paper is an analogy.
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -115,6 +115,11 @@ Width = Annotated[int, Field(ge=2, le=16384)]
 class Params(symbolic.ModelParams):
     """What a person may set; see `SCALES` for the values each scale gives."""
 
+    groups: ClassVar = {
+        "plan": ("budget", "least", "mixes", "fresh_seeds"),
+        "synthetic": ("wrong", "repertoire", "exponent"),
+        "tuned": ("model", "corpus", "tuning", "exams", "new_tokens"),
+    }
     abilities: list[str] = Field(min_length=2, description="what is taught and examined: names of instructions.EVERY")
     volumes: list[Volume] = Field(min_length=1, description="the ladder: examples of each ability")
     sources: list[str] = Field(min_length=1, description="curated, synthetic")

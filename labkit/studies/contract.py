@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -31,9 +31,13 @@ Figure = Callable[["pd.DataFrame", dict[str, Any], list[dict[str, Any]]], "alt.T
 
 
 class StudyParams(BaseModel):
-    """What a person may set. Every field has a description; the notebook's parameters cell has the same names."""
+    """What a person may set. Every field has a description; the notebook's parameters cell has the same names.
+
+    `groups` names fields that the cell sets together, as a dict under the group's name, so that it stays short.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     scale: str
 
@@ -92,10 +96,11 @@ class Study:
         Raises:
             BadRequest: for an unknown name or scale, a wrong type, or a value out of range.
         """
-        for name in given or {}:
+        given = self._ungrouped(given or {})
+        for name in given:
             if name not in self.Params.model_fields:
                 raise unknown(f"parameter of {self.name}", name, self.Params.model_fields)
-        chosen = {name: value for name, value in (given or {}).items() if value is not None}
+        chosen = {name: value for name, value in given.items() if value is not None}
         for name, value in chosen.items():
             flags = "bool" in str(self.Params.model_fields[name].annotation)
             if not flags and any(isinstance(one, bool) for one in _leaves(value)):
@@ -107,6 +112,30 @@ class Study:
             return self.Params(**{**self.scales[scale], **chosen})
         except ValidationError as error:
             raise BadRequest(sentence(error)) from None
+
+    def names(self) -> list[str]:
+        """What the notebook's parameters cell sets: parameters, and groups in the place of theirs."""
+        inside = {name for members in self.Params.groups.values() for name in members}
+        return [name for name in self.Params.model_fields if name not in inside] + list(self.Params.groups)
+
+    def grouped(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by parameter as the notebook's parameters cell takes them."""
+        groups = {group: {name: chosen[name] for name in members} for group, members in self.Params.groups.items()}
+        return {name: groups[name] if name in groups else chosen[name] for name in self.names()}
+
+    def _ungrouped(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        flat = {name: value for name, value in given.items() if name not in self.Params.groups}
+        for group, members in self.Params.groups.items():
+            parts = given.get(group) or {}
+            if not isinstance(parts, Mapping):
+                raise BadRequest(f"{group} = {parts!r}: a dict of some of {', '.join(members)}")
+            for name, value in parts.items():
+                if name not in members:
+                    raise unknown(f"parameter in {group}", str(name), members)
+                if flat.get(name) is not None:
+                    raise BadRequest(f"'{name}' is given twice, by itself and in {group}")
+                flat[name] = value
+        return flat
 
     def serving(self, params: Any, points: Sequence[Point], store: Store) -> AbstractContextManager[object]:
         """The study's service, where a point has still to be measured."""

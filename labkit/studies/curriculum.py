@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -130,6 +130,10 @@ SCALES: dict[str, dict[str, Any]] = {
 class Params(symbolic.ModelParams):
     """What a person may set; see `SCALES` for the values each scale gives."""
 
+    groups: ClassVar = {
+        "pace": ("rounds", "round_size", "expanded", "budget", "round_rate", "alpha_0", "delta_alpha"),
+        "tuned": ("model", "corpus", "tuning", "questions", "references", "new_tokens"),
+    }
     arms: list[str] = Field(min_length=1, description="what is compared: names of `curriculum_rounds.ARMS`")
     tasks: list[str] = Field(min_length=2, description="kinds of tasks: instruction families, or task types with model")
     shares: tuple[Share, ...] = Field(description="of the public set, in the order of the tasks")

@@ -4,7 +4,7 @@ Guaranteed: a secret is replaced wherever it stands whole, as it is or percent-e
 as in JSON or Python, or in base64 (alone, or after `user:` as in a Basic header). `guard_logs` does so for every log
 record of the process, its traceback included, whoever logs it: openai, httpx and httpcore log headers and addresses.
 
-Limits: a secret of fewer than 8 characters is taken for a placeholder (`none`, `EMPTY`) and left alone, since it would
+Limits: a secret of fewer than 8 characters is taken for none at all (`none`, `EMPTY`) and left alone, since it would
 be a word of ordinary replies; a part of a secret is not found; a log record factory that is installed later and does
 not call ours switches the guard off until the next client is made.
 """
