@@ -522,3 +522,17 @@ def test_first_and_cell_share_what_the_first_student_depends_on() -> None:
     assert one.first() == other.first()
     assert type(one.first()) is First
     assert one.first().address != cell_of(wrong=0.3).first().address
+
+
+def test_a_group_of_parameters_is_its_members() -> None:
+    """As the notebook's parameters cell gives them; what is given twice or in the wrong place is refused."""
+    assert resolve(budget=None, pace={"budget": 999, "alpha_0": None}) == resolve(budget=999)
+    params = resolve()
+    assert STUDY.resolve(STUDY.grouped(params.model_dump(mode="json"))) == params
+    for given, complaint in (
+        ({"pace": {"bugdet": 9}}, "unknown parameter in pace 'bugdet': did you mean 'budget'"),
+        ({"pace": {"budget": 9}}, "'budget' is given twice"),
+        ({"tuned": "gpt2"}, "tuned = 'gpt2': a dict of some of model, corpus"),
+    ):
+        with pytest.raises(BadRequest, match=complaint):
+            resolve(**given)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import tiny_llama
 
 from labkit import BadRequest
 from labkit.design import Decontaminator, curriculum
 from labkit.instructions import FAMILIES, Example, draw
 from labkit.instructions.corpora import read
+from labkit.learn import qlora
 from labkit.teach import oracle, prompts
 from labkit.teach.client import Failure, Reply, Request
 from labkit.teach.distil import classify_all, expand_all, normal, question_of, refine_all
@@ -332,3 +334,24 @@ def test_real_alpaca_passes_every_stage() -> None:
     costs = [1 + len(question_of(e).split()) for e in (*refined.examples, *public[:50])]
     filled = curriculum.fill_tokens(mixed.indices, costs, 2000)
     assert filled.tokens == sum(costs[i] for i in filled.indices) <= 2000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.exists(), reason="no ../shared/data beside this checkout")
+def test_what_a_small_model_finds_hard_in_real_alpaca_is_selected_and_balanced(tmp_path: Path) -> None:
+    """The student is a tiny Llama that answers for itself; the judge is the heuristic one above."""
+    records = read("alpaca", path=DATA / "alpaca" / "alpaca_random_9k.jsonl.gz", on_bad="skip")
+    public = list(islice((e for e in records if len(question_of(e)) < 250), 60))
+    questions, outputs = [question_of(e) for e in public], [e.output for e in public]
+    student = qlora.answer(*qlora.load(tiny_llama(tmp_path / "llama", texts=questions)), public, max_new_tokens=12)
+    judge = Fake(heuristic)
+    hard = difficulties(Judge(judge), questions, student, outputs)
+    chosen = curriculum.select(hard.mfd, 2)
+    assert all(-(hard.mfd[i] or 0) > 2 for i in chosen.hard)
+    assert 0 < chosen.counts["selected"] < chosen.counts["scored"] <= 60
+    kinds = classify_all(judge, questions, {"code": "", "writing": "", "knowledge": ""})
+    of_hard = [kinds.kinds[i] for i in chosen.hard]
+    target = curriculum.among({"code": 0.2, "knowledge": 0.5, "writing": 0.3}, of_hard)
+    drawn = curriculum.rebalance(of_hard, target, 20)
+    shares = [[of_hard[i] for i in drawn.indices].count(kind) for kind in target]
+    assert shares == curriculum.apportion(list(target.values()), 20)
