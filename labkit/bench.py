@@ -27,7 +27,7 @@ from torch import Tensor
 from labkit import lab, learn
 from labkit.design import allocate
 from labkit.instructions import RewritingTask, draw_example_plain, draw_inputs, draw_rules
-from labkit.studies.diversity import STUDY, Cell, lesson_of, points
+from labkit.studies.diversity_sweep import STUDY, Cell, lesson_of, points
 
 TARGET = 0.9
 PEER_PATIENCE = 10  # the peer is stopped when it has taken this many times as long: a lower bound is then printed

@@ -132,7 +132,7 @@ def run_study(
             leave(str(failure), 1)
     result = json.loads((folder / "result.json").read_text("utf-8"))
     print()
-    print_table(study.summary_table(result["summary"]))
+    print_table(result["table"])
     print(f"\n{result['finding']}\n")
     for file in lab.RUN_FILES:
         print(f"  {folder / file}")

@@ -3,7 +3,7 @@
 import pytest
 
 from labkit import bench
-from labkit.studies.diversity import STUDY, lesson_of, points
+from labkit.studies.diversity_sweep import STUDY, lesson_of, points
 
 CELL = points(STUDY.resolve({"scale": "smoke", "n_instructions": [20], "seeds": [0]}))[0]
 

@@ -10,7 +10,7 @@ from labkit import BadRequest, learn, show, studies
 from labkit.design import allocate
 from labkit.instructions import draw_rules
 from labkit.lab import Store, sweep
-from labkit.studies.diversity import STUDY, lesson_of
+from labkit.studies.diversity_sweep import STUDY, lesson_of
 from labkit.studies.rewriting import task_of
 
 QUICK = {"scale": "smoke", "n_instructions": [4, 40], "noop_shares": [], "seeds": [0], "steps": 10}

@@ -115,7 +115,7 @@ def test_the_core_needs_no_notebook_package() -> None:
         "import sys\n"
         f"for name in {absent}: sys.modules[name] = None\n"
         "from labkit import instructions, design, learn, grade, lab, studies\n"
-        "from labkit.studies.diversity import STUDY, points\n"
+        "from labkit.studies.diversity_sweep import STUDY, points\n"
         "params = STUDY.resolve({'scale': 'smoke', 'n_instructions': [4], 'steps': 2})\n"
         "print(lab.sweep(points(params), STUDY.measure, jobs=0)[0]['n_instructions'])\n"
     )

@@ -5,6 +5,7 @@ notebook wears labkit's theme and shows offline.
 """
 
 from labkit.show.charts import UNSEEN_AND_SEEN, Series, example_strip, growth_chart, learning_curves, rank_chart
+from labkit.show.curves import curve_chart
 from labkit.show.distributions import distribution_chart, histogram_chart
 from labkit.show.forest import forest_chart
 from labkit.show.heat_map import heat_map
@@ -15,7 +16,7 @@ from labkit.show.theme import enable, png, svg
 from labkit.show.widgets import ask_widget, explore
 
 __all__ = [
-    "UNSEEN_AND_SEEN", "Series", "ask_widget", "distribution_chart", "enable", "example_strip", "explore",
+    "UNSEEN_AND_SEEN", "Series", "ask_widget", "curve_chart", "distribution_chart", "enable", "example_strip", "explore",
     "forest_chart", "growth_chart", "heat_map", "histogram_chart", "learning_curves", "panel_chart", "png", "published",
     "rank_chart", "svg", "tidy", "write_report",
 ]  # fmt: skip

@@ -9,18 +9,18 @@ A study is one module and one notebook. The module defines
 and collects them, with its question, paper, scales and expected minutes, in a `Study` named `STUDY`.
 """
 
-import ast
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from labkit.errors import BadRequest, unknown
 from labkit.lab import Measure, MeasureMany, Point, Store
+from labkit.studies.params import StudyParams, sentence
+from labkit.studies.params import leaves as _leaves
 
 if TYPE_CHECKING:
     import altair as alt
@@ -28,18 +28,6 @@ if TYPE_CHECKING:
 
 Chart = Callable[["pd.DataFrame", dict[str, Any], list[dict[str, Any]]], "alt.TopLevelMixin"]
 Figure = Callable[["pd.DataFrame", dict[str, Any], list[dict[str, Any]]], "alt.TopLevelMixin | None"]
-
-
-class StudyParams(BaseModel):
-    """What a person may set. Every field has a description; the notebook's parameters cell has the same names.
-
-    `groups` names fields that the cell sets together, as a dict under the group's name, so that it stays short.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-
-    scale: str
 
 
 @dataclass(frozen=True)
@@ -148,54 +136,3 @@ class Study:
         package = Path(__file__).parent.parent
         places = [package.parent / "notebooks", package / "_notebooks"]
         return next(path for path in (place / f"{self.name}.ipynb" for place in places) if path.exists())
-
-
-def sentence(error: ValidationError) -> str:
-    """Pydantic's first complaint, as one sentence that names the parameter, its value and what is allowed."""
-    first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, BadRequest):
-        return str(cause)
-    message = first["msg"].removesuffix(" after validation, not 0")
-    name = f"{first['loc'][0]} = " if first["loc"] else ""
-    return f"{name}{first['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    """What a value holds, lists in lists taken apart."""
-    if isinstance(value, list | tuple):
-        for one in value:
-            yield from _leaves(one)
-    else:
-        yield value
-
-
-def parse_value(text: str) -> Any:
-    """A value from the command line: JSON, else a Python literal, else the text itself.
-
-    >>> parse_value("[0, 1]"), parse_value("1e5"), parse_value("fast"), parse_value("(1, 2)")
-    ([0, 1], 100000.0, 'fast', (1, 2))
-    """
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text)
-        except (ValueError, SyntaxError):
-            continue
-    return text
-
-
-def parse_settings(settings: Sequence[str], what: str = "--set") -> dict[str, str]:
-    """`["name=value", ...]` as a dict of texts.
-
-    Raises:
-        BadRequest: for a text without `=`, or a name given twice.
-    """
-    found: dict[str, str] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not (equals and name and value):
-            raise BadRequest(f"{what} {setting!r} is not of the form name=value")
-        if name in found:
-            raise BadRequest(f"{what} gives '{name}' twice")
-        found[name] = value
-    return found

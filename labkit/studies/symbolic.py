@@ -6,20 +6,28 @@ instruction is.
 """
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from labkit import grade, learn
-from labkit.errors import BadRequest
-from labkit.lab import Point, Record
-from labkit.studies.contract import StudyParams
+from labkit.lab import Record
+from labkit.studies.cell import C, ModelCell, cells  # noqa: F401
+from labkit.studies.lesson import Exam as NewExam
+from labkit.studies.lesson import Lesson
+from labkit.studies.params import (  # noqa: F401
+    MODEL,
+    PAPER_MODEL,
+    ModelParams,
+    SeedParams,
+    StudyParams,
+    drawn_note,
+)
+
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,178 +36,15 @@ LEARNED = 0.95  # seen accuracy from which a run counts as having learned its tr
 LOOKS, QUICK = 6, 300  # points on a learning curve, and the graded examples of each
 WATCHED = 2  # exams on the learning curve: the first ones
 
-MODEL: dict[str, Any] = {"recipe": "fast", "layers": 4, "width": 64, "heads": 2, "steps": 750, "batch_size": 64}
-PAPER_MODEL: dict[str, Any] = {
-    "recipe": "paper",
-    "layers": 6,
-    "width": 256,
-    "heads": 4,
-    "batch_size": 512,
-}
 
+class Exam(NewExam):
+    """As it was before studies had views: see `labkit.studies.lesson`."""
 
-class SeedParams(StudyParams):
-    """What a person may set of any study that trains models; the study adds its own dials."""
+    def judged(self, model, layout, matches, device="cpu"):
+        return self.judge(self._answers(model, layout, matches, device))
 
-    seeds: list[int] = Field(
-        min_length=1, max_length=1000, description="each seed draws its own instructions, inputs and weights"
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any, info: Any) -> Any:
-        wanted = str(cls.model_fields[info.field_name].annotation)
-        return [value] if wanted.startswith("list[") and not isinstance(value, list | tuple) else value
-
-    @model_validator(mode="after")
-    def _lists_hold_together(self) -> "SeedParams":
-        for name, values in self:
-            if isinstance(values, list) and len({str(value) for value in values}) < len(values):
-                raise BadRequest(f"{name} = {values} names a value twice")
-        if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
-            raise BadRequest(f"seeds = {self.seeds}: a seed is 0 or more, and below {2**32}")
-        return self
-
-
-class ModelParams(SeedParams):
-    """What a person may set of the small transformers trained from scratch; the study adds its own dials."""
-
-    recipe: Literal["fast", "paper"] = Field(description="fast: this lab's; paper: GPT-2 and AdamW")
-    layers: int = Field(ge=1, le=48, description="transformer blocks")
-    width: int = Field(ge=2, le=16384, description="length of a token's vector")
-    heads: int = Field(ge=1, le=1024, description="attention heads a block; must divide width")
-    expansion: int | None = Field(
-        default=None,
-        ge=0,
-        le=64,
-        description="perceptron units a block, in widths; None: the recipe's own (fast 0, paper 4)",
-    )
-    steps: int = Field(ge=1, le=1000000000, description="optimiser steps of a model")
-    batch_size: int = Field(ge=1, le=1000000, description="examples a step")
-    learning_rate: float | None = Field(default=None, gt=0, le=1000, description="None: the recipe's own")
-    n_test: int = Field(ge=2, le=10000000, description="graded examples, for each exam")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _what_the_recipe_decides(cls, given: dict[str, Any]) -> dict[str, Any]:
-        recipe = learn.RECIPES.get(str(given.get("recipe")))
-        own = {"expansion": recipe.EXPANSION, "learning_rate": recipe.LEARNING_RATE} if recipe else {}
-        return own | {name: value for name, value in given.items() if value is not None}
-
-    @model_validator(mode="after")
-    def _model_holds_together(self) -> "ModelParams":
-        if self.width % self.heads:
-            raise BadRequest(f"heads = {self.heads} does not divide width = {self.width}")
-        if self.recipe == "paper" and self.expansion == 0:
-            raise BadRequest("expansion = 0: the GPT-2 of the paper recipe has a perceptron in every block; at least 1")
-        return self
-
-
-class ModelCell(Point):
-    """One model: a study adds its dials, so that a cell holds everything its result depends on."""
-
-    seed: int
-    recipe: str
-    recipe_version: int
-    precision: str
-    layers: int
-    width: int
-    heads: int
-    expansion: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    n_test: int
-
-    @abstractmethod
-    def layout(self) -> learn.Layout | learn.TextLayout:
-        """How a question and its answer become tokens."""
-
-    def model_shape(self) -> learn.Shape:
-        """The sizes of the cell's model."""
-        layout = self.layout()
-        return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
-
-    @property
-    def shape(self) -> tuple[Any, ...] | None:
-        """Cells of equal shape can be trained as one fleet, where the recipe can."""
-        if not learn.RECIPES[self.recipe].FLEET:
-            return None
-        return self.recipe, self.recipe_version, self.precision, self.batch_size, self.model_shape(), self.layout()
-
-
-C = TypeVar("C", bound=ModelCell)
-
-
-def cells(cell_class: type[C], params: ModelParams, dials: Iterable[Mapping[str, Any]]) -> list[C]:
-    """A cell for each setting of the dials; its other fields are the parameters of the same names.
-
-    The recipe's version and the machine's precision are written into the cell, so that its address changes with them.
-    """
-    shared = {name: value for name, value in params if name in cell_class.model_fields}
-    shared |= {
-        "recipe_version": learn.RECIPES[params.recipe].VERSION,
-        "precision": learn.precision_name(learn.best_device()),
-    }
-    return [cell_class(**{**shared, **dial}) for dial in dials]
-
-
-class Exam(NamedTuple):
-    """Examples to be graded.
-
-    Attributes:
-        data: The questions with their right answers.
-        instruction: The instruction each example belongs to, [N]: the clusters of the intervals.
-        n_instructions: How many there are.
-        kinds: Subsets of the examples, bool [N], that are also graded apart.
-        judge: From the answers as texts to verdicts by name, each bool [N]: the one named "" is the exam's, others go
-            under `<exam>_<name>`, and those that match exactly under `<exam>_string`. Default: exact match alone.
-    """
-
-    data: learn.Encoded
-    instruction: NDArray[np.int64]
-    n_instructions: int
-    kinds: Mapping[str, NDArray[np.bool_]] = {}
-    judge: Callable[[list[str]], Mapping[str, NDArray[np.bool_]]] | None = None
-
-    def matches(self, model: nn.Module, device: str = "cpu", first: int | None = None) -> Tensor:
-        """For each example (or the first few): is the whole answer the right one, token by token? Bool [N]."""
-        data = self.data._replace(tokens=self.data.tokens[:first])
-        answers = torch.from_numpy(data.tokens[:, data.prompt_length :]).long()
-        ignore = -100 if data.filling is None else data.filling
-        return grade.exact_match(learn.predict(model, data, device=device), answers, ignore=ignore)
-
-    def judged(
-        self, model: nn.Module, layout: learn.Layout | learn.TextLayout, matches: Tensor, device: str = "cpu"
-    ) -> Mapping[str, NDArray[np.bool_]]:
-        """The judge's verdicts. Answers that do not match are decoded greedily first, as the model would write them."""
-        assert self.judge is not None
-        tokens, start = torch.from_numpy(self.data.tokens).long(), self.data.prompt_length
-        answers = [layout.text(row) for row in tokens[:, start:].tolist()]
-        for some in torch.nonzero(~matches)[:, 0].split(512):
-            if len(some):
-                prompts = tokens[some, :start].to(device)
-                found = learn.generate(model, prompts, layout.answer, layout.end).tolist()
-                for place, row in zip(some.tolist(), found, strict=True):
-                    answers[place] = layout.text(row)
-        return self.judge(answers)
-
-    def graded(self, name: str, right: Tensor) -> dict[str, Any]:
-        """The columns of the exam for verdicts on its examples, bool [N]; see `graded`."""
+    def graded(self, name, right):
         return graded(name, right, self.instruction, self.n_instructions, self.kinds)
-
-
-class Lesson(NamedTuple):
-    """What a cell's model learns from, and its exams by name; the first, `seen`, decides whether it has learned.
-
-    Learning curves follow the first two exams, by exact match. `about` is what the row shall say of the data. `steps`
-    overrides the cell's, where data of one size in tokens are of several sizes in examples.
-    """
-
-    data: learn.Encoded
-    exams: dict[str, Exam]
-    about: Mapping[str, Any] = {}
-    steps: int | None = None
 
 
 def measure(cell: C, record: Record, lesson_of: Callable[[C], Lesson]) -> dict[str, Any]:
@@ -349,12 +194,3 @@ def families(
 def interval(mean: float, ci: Sequence[float]) -> str:
     """A mean and its interval for people."""
     return f"{mean:.3f} [{ci[0]:.3f}, {ci[1]:.3f}]"
-
-
-def drawn_note(params: ModelParams, budget: int) -> list[str]:
-    """A warning where the steps do not see the whole budget."""
-    drawn = params.steps * params.batch_size
-    return [
-        f"{params.steps} steps of {params.batch_size} draw {drawn} examples, fewer than budget = {budget}: "
-        f"{budget - drawn} examples of each model are never seen"
-    ] * (drawn < budget)

@@ -1,0 +1,79 @@
+"""A cell of a small model's study: everything that its result depends on, and the lesson that its model gets."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from labkit import learn
+from labkit.lab import Point, Record, Row
+from labkit.studies import harness
+from labkit.studies.lesson import Lesson
+from labkit.studies.params import ModelParams
+
+
+class ModelCell(Point):
+    """One model: a study adds its dials, so that a cell holds everything its result depends on."""
+
+    seed: int
+    recipe: str
+    recipe_version: int
+    precision: str
+    layers: int
+    width: int
+    heads: int
+    expansion: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    n_test: int
+
+    @abstractmethod
+    def layout(self) -> learn.Layout | learn.TextLayout:
+        """How a question and its answer become tokens."""
+
+    def lesson(self) -> Lesson:
+        """What the cell's model learns from, and the exams it sits."""
+        raise TypeError(f"{type(self).__name__} has no lesson")
+
+    def measured(self, record: Record) -> Row:
+        """Train the cell's model on its lesson and grade it."""
+        (row,) = harness.train_and_grade([self], [record])
+        return row
+
+    def model_shape(self) -> learn.Shape:
+        """The sizes of the cell's model."""
+        layout = self.layout()
+        return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
+
+    @property
+    def shape(self) -> tuple[Any, ...] | None:
+        """Cells of equal shape can be trained as one fleet, where the recipe can."""
+        if not learn.RECIPES[self.recipe].FLEET:
+            return None
+        return self.recipe, self.recipe_version, self.precision, self.batch_size, self.model_shape(), self.layout()
+
+
+C = TypeVar("C", bound=ModelCell)
+
+
+def cells(cell_class: type[C], params: ModelParams, dials: Iterable[Mapping[str, Any]]) -> list[C]:
+    """A cell for each setting of the dials; its other fields are the parameters of the same names.
+
+    The recipe's version and the machine's precision are written into the cell, so that its address changes with them.
+    """
+    shared = {name: value for name, value in params if name in cell_class.model_fields}
+    shared |= {
+        "recipe_version": learn.RECIPES[params.recipe].VERSION,
+        "precision": learn.precision_name(learn.best_device()),
+    }
+    return [cell_class(**{**shared, **dial}) for dial in dials]
+
+
+def measure(cell: Any, record: Record) -> Row:
+    """How a sweep measures any cell: the cell knows."""
+    return cell.measured(record)
+
+
+def measure_many(cells: Sequence[ModelCell], records: Sequence[Record]) -> list[Row]:
+    """The same for cells of one shape, together."""
+    return harness.train_and_grade(cells, records)

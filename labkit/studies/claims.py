@@ -1,0 +1,120 @@
+"""Published statements beside ours: claims as data, judged by one decision rule.
+
+A record of `show/published.json` may hold a `claim`: the view it speaks of, a rule, and the rule's settings. Three
+rules gather the evidence, and `labkit.grade.decision` judges it; no verdict reads prose.
+
+- `level`: estimates chosen by `where` lie in [`low`, `high`). An end may be "half the plateau" of the fit
+  of the view `fit_of` (default its own), or "above 0".
+- `against`: estimates chosen by `where`, less `times` (default 1) those chosen by `against` that agree in the columns
+  `match`, lie in [`low`, `high`); only against those whose mean is `provided` or more.
+- `fit`: the interval `interval` (default `ci95`) of the view's fit lies in [`low`, `high`).
+
+`where` and `against` choose by column: a value, a list of values, {"below": v}, {"from": v}, or "most" and "fewest"
+for the highest and lowest value there is. `quantifier` "any" asks for one piece of evidence instead of all.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from labkit.grade.decision import ABOVE_ZERO, Evidence, decide, difference
+from labkit.studies.views import Found, ranged
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HALF = "half the plateau"
+
+
+def judged(records: Sequence[Mapping[str, Any]], found: Mapping[str, Found]) -> list[dict[str, str]]:
+    """One row per published statement with a claim: `published`, `ours` (with intervals), `verdict`, `source`."""
+    return [_judged(record, found) for record in records if "claim" in record]
+
+
+def _judged(record: Mapping[str, Any], found: Mapping[str, Found]) -> dict[str, str]:
+    claim = dict(record["claim"])
+    view = found.get(claim["view"])
+    for end, none in (("low", float("-inf")), ("high", float("inf"))):
+        claim[end] = _end(claim.get(end, none), found.get(claim.get("fit_of", claim["view"])))
+    pieces, ours = RULES[claim["rule"]](view, claim) if view is not None and len(view.estimates) else ([], "")
+    return {
+        "published": record["statement"],
+        "ours": ours or "not tried",
+        "verdict": decide(pieces, claim.get("quantifier", "all")),
+        "source": f"{record['source']}, {record['figure']}",
+    }
+
+
+def level(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str]:
+    """Every chosen estimate lies in the region."""
+    lines = chosen(found.estimates, claim.get("where", {}), claim["exam"])
+    return [_evidence(line, (line["lo"], line["hi"]), claim) for line in lines], _listed(lines, claim)
+
+
+def against(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str]:
+    """Every chosen estimate differs from those it is set against as the region says."""
+    lines = chosen(found.estimates, claim.get("where", {}), claim["exam"])
+    others = chosen(found.estimates, claim.get("against", {}), claim.get("against_exam", claim["exam"]))
+    match, times = claim.get("match", []), claim.get("times", 1)
+    pieces, used = [], []
+    for line in lines:
+        for other in others:
+            if line == other or any(line[name] != other[name] for name in match):
+                continue
+            if other["mean"] < claim.get("provided", float("-inf")):
+                continue
+            gap = difference((line["lo"], line["hi"]), (times * other["lo"], times * other["hi"]))
+            pieces.append(_evidence({**line, "seeds": min(line["seeds"], other["seeds"])}, gap, claim))
+            used += [one for one in (line, other) if one not in used]
+    return pieces, _listed(used, claim)
+
+
+def fit(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str]:
+    """The fitted place lies in the region."""
+    numbers = found.fit.numbers if found.fit else {}
+    ends = numbers.get(claim.get("interval", "ci95"))
+    if not ends:
+        return [], found.fit.sentence if found.fit else ""
+    seeds = int(found.estimates["seeds"].min())
+    return [Evidence(*ends, claim["low"], claim["high"], seeds)], found.fit.sentence if found.fit else ""
+
+
+RULES = {"level": level, "against": against, "fit": fit}
+
+
+def chosen(estimates: "pd.DataFrame", where: Mapping[str, Any], exam: str) -> list[dict[str, Any]]:
+    """The estimates of an exam that a claim speaks of; see the module for what `where` may say."""
+    lines = estimates[estimates["exam"] == exam]
+    for column, wanted in where.items():
+        values = lines[column]
+        if isinstance(wanted, dict) and "below" in wanted:
+            lines = lines[values < wanted["below"]]
+        elif isinstance(wanted, dict):
+            lines = lines[values >= wanted["from"]]
+        elif wanted in ("most", "fewest"):
+            lines = lines[values == (values.max() if wanted == "most" else values.min())]
+        else:
+            lines = lines[values.isin(wanted if isinstance(wanted, list) else [wanted])]
+    return lines.to_dict("records")
+
+
+def _evidence(line: Mapping[str, Any], ends: tuple[float, float], claim: Mapping[str, Any]) -> Evidence:
+    return Evidence(*ends, claim["low"], claim["high"], line["seeds"], not line["not_learned"])
+
+
+def _end(value: float | str, fitted: Found | None) -> float:
+    """The end of a region as a number."""
+    if value == HALF:
+        return ((fitted.fit.numbers.get("plateau") if fitted and fitted.fit else None) or 1.0) / 2
+    return ABOVE_ZERO if value == "above 0" else float(value)
+
+
+def _listed(lines: Sequence[Mapping[str, Any]], claim: Mapping[str, Any]) -> str:
+    """The estimates in words: the columns that the claim names, then mean and interval."""
+    named = [name for name in claim.get("shown", [*claim.get("where", {}), *claim.get("match", [])])]
+    told = []
+    for line in lines:
+        at = ", ".join(
+            f"{line[name]:,}" if isinstance(line[name], int) else str(line[name]) for name in dict.fromkeys(named)
+        )
+        told.append(f"{at}: {ranged(line)}" if at else ranged(line))
+    return "; ".join(told)

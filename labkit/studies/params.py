@@ -1,0 +1,150 @@
+"""What a person may set: parameters with descriptions, checked before anything starts; and how text becomes a value."""
+
+import ast
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from labkit import learn
+from labkit.errors import BadRequest
+
+MODEL: dict[str, Any] = {"recipe": "fast", "layers": 4, "width": 64, "heads": 2, "steps": 750, "batch_size": 64}
+MODEL_GROUP = ("recipe", "layers", "width", "heads", "expansion", "steps", "batch_size", "learning_rate")
+PAPER_MODEL: dict[str, Any] = {
+    "recipe": "paper",
+    "layers": 6,
+    "width": 256,
+    "heads": 4,
+    "batch_size": 512,
+}
+
+
+class StudyParams(BaseModel):
+    """What a person may set. Every field has a description; the notebook's parameters cell has the same names.
+
+    `groups` names fields that the cell sets together, as a dict under the group's name, so that it stays short.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    scale: str
+
+
+class SeedParams(StudyParams):
+    """What a person may set of any study that trains models; the study adds its own dials."""
+
+    seeds: list[int] = Field(
+        min_length=1, max_length=1000, description="each seed draws its own instructions, inputs and weights"
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any, info: Any) -> Any:
+        wanted = str(cls.model_fields[info.field_name].annotation)
+        return [value] if wanted.startswith("list[") and not isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _lists_hold_together(self) -> "SeedParams":
+        for name, values in self:
+            if isinstance(values, list) and len({str(value) for value in values}) < len(values):
+                raise BadRequest(f"{name} = {values} names a value twice")
+        if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
+            raise BadRequest(f"seeds = {self.seeds}: a seed is 0 or more, and below {2**32}")
+        return self
+
+
+class ModelParams(SeedParams):
+    """What a person may set of the small transformers trained from scratch; the study adds its own dials."""
+
+    recipe: Literal["fast", "paper"] = Field(description="fast: this lab's; paper: GPT-2 and AdamW")
+    layers: int = Field(ge=1, le=48, description="transformer blocks")
+    width: int = Field(ge=2, le=16384, description="length of a token's vector")
+    heads: int = Field(ge=1, le=1024, description="attention heads a block; must divide width")
+    expansion: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="perceptron units a block, in widths; None: the recipe's own (fast 0, paper 4)",
+    )
+    steps: int = Field(ge=1, le=1000000000, description="optimiser steps of a model")
+    batch_size: int = Field(ge=1, le=1000000, description="examples a step")
+    learning_rate: float | None = Field(default=None, gt=0, le=1000, description="None: the recipe's own")
+    n_test: int = Field(ge=2, le=10000000, description="graded examples, for each exam")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_the_recipe_decides(cls, given: dict[str, Any]) -> dict[str, Any]:
+        recipe = learn.RECIPES.get(str(given.get("recipe")))
+        own = {"expansion": recipe.EXPANSION, "learning_rate": recipe.LEARNING_RATE} if recipe else {}
+        return own | {name: value for name, value in given.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _model_holds_together(self) -> "ModelParams":
+        if self.width % self.heads:
+            raise BadRequest(f"heads = {self.heads} does not divide width = {self.width}")
+        if self.recipe == "paper" and self.expansion == 0:
+            raise BadRequest("expansion = 0: the GPT-2 of the paper recipe has a perceptron in every block; at least 1")
+        return self
+
+
+def drawn_note(params: ModelParams, budget: int) -> list[str]:
+    """A warning where the steps do not see the whole budget."""
+    drawn = params.steps * params.batch_size
+    return [
+        f"{params.steps} steps of {params.batch_size} draw {drawn} examples, fewer than budget = {budget}: "
+        f"{budget - drawn} examples of each model are never seen"
+    ] * (drawn < budget)
+
+
+def sentence(error: ValidationError) -> str:
+    """Pydantic's first complaint, as one sentence that names the parameter, its value and what is allowed."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, BadRequest):
+        return str(cause)
+    message = first["msg"].removesuffix(" after validation, not 0")
+    name = f"{first['loc'][0]} = " if first["loc"] else ""
+    return f"{name}{first['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What a value holds, lists in lists taken apart."""
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from leaves(one)
+    else:
+        yield value
+
+
+def parse_value(text: str) -> Any:
+    """A value from the command line: JSON, else a Python literal, else the text itself.
+
+    >>> parse_value("[0, 1]"), parse_value("1e5"), parse_value("fast"), parse_value("(1, 2)")
+    ([0, 1], 100000.0, 'fast', (1, 2))
+    """
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
+def parse_settings(settings: Sequence[str], what: str = "--set") -> dict[str, str]:
+    """`["name=value", ...]` as a dict of texts.
+
+    Raises:
+        BadRequest: for a text without `=`, or a name given twice.
+    """
+    given: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not (equals and name and value):
+            raise BadRequest(f"{what} {setting!r} is not of the form name=value")
+        if name in given:
+            raise BadRequest(f"{what} gives '{name}' twice")
+        given[name] = value
+    return given
