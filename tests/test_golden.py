@@ -45,3 +45,23 @@ def test_input_variety(scale: str) -> None:
         for view, exams in {"varied": {"varied": "varied"}, "own": {"unseen": "unseen"}, "numbers": numbers}.items():
             for exam, name in exams.items():
                 same(estimate(results[view].line(exam, **at)), [row[name], *row[f"{name}_ci95"]])
+
+
+@pytest.mark.parametrize("scale", scales("long_tail"))
+def test_long_tail(scale: str) -> None:
+    results, summary = results_of("long_tail", scale, ["unseen", "seen", "rare"])
+    for row in summary["cells"]:
+        at = {"n_instructions": row["n_instructions"], "alpha": row["alpha"]}
+        for exam in ("unseen", "seen", "rare"):
+            same(estimate(results["sets"].line(exam, **at)), [row[exam], *row[f"{exam}_ci95"]])
+        (one, *_) = results.rows[
+            (results.rows["n_instructions"] == at["n_instructions"]) & (results.rows["alpha"] == at["alpha"])
+        ].to_dict("records")
+        same(one, row["effective"])
+    for name, row in summary["effective"].items():
+        (line,) = [one for one in results["worth"].estimates.to_dict("records") if one["number"] == name]
+        fit = {key: value for key, value in row.items() if key not in ("share", "share_ci95")}
+        same(line["fit"], fit)
+        if row["share"] is not None:
+            same(estimate(line), [row["share"], *row["share_ci95"]])
+    assert results.fit("worth").numbers["best"] == summary["best"]
