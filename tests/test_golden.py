@@ -6,6 +6,7 @@ import pytest
 from golden import frozen, lengthened, same, scales
 
 from labkit import studies
+from labkit.studies import markov_programs, semantic_diversity
 from labkit.studies.study import Results
 
 
@@ -65,3 +66,55 @@ def test_long_tail(scale: str) -> None:
         if row["share"] is not None:
             same(estimate(line), [row["share"], *row["share_ci95"]])
     assert results.fit("worth").numbers["best"] == summary["best"]
+
+
+@pytest.mark.parametrize("scale", scales("semantic_diversity"))
+def test_semantic_diversity(scale: str) -> None:
+    names = [*semantic_diversity.COLUMNS, "seen"]
+    results, summary = results_of("semantic_diversity", scale, names)
+    for row in summary["rows"]:
+        at = {dial: row[dial] for dial in ("n_instructions", "k_low", "k_high", "mixture")}
+        for exam in [*(name for name in names if name in row), "outside"]:
+            same(estimate(results["matrix"].line(exam, **at)), [row[exam], *row[f"{exam}_ci95"]])
+    framed = {(cell["row"], cell["column"]) for cell in summary["cells"] if cell["own"]}
+    ours = results["matrix"].estimates
+    assert {
+        (one["label"], semantic_diversity.COLUMNS[one["exam"]]) for one in ours[ours["framed"]].to_dict("records")
+    } == framed
+
+
+def named(row: dict[str, Any]) -> str:
+    steps = row["run_steps"]
+    return markov_programs.setting(row["rules"], steps if steps == "halt" else int(steps))
+
+
+@pytest.mark.parametrize("scale", scales("markov_programs"))
+def test_markov_programs(scale: str) -> None:
+    results, summary = results_of("markov_programs", scale, ["unseen", "seen", "shorter", "longer"])
+    for row in summary["curve"]:
+        at = {"setting": named(row), "n_programs": row["n_programs"]}
+        for exam in {"unseen", "seen", "shorter", "longer"} & row.keys():
+            same(estimate(results["growth"].line(exam, **at)), [row[exam], *row[f"{exam}_ci95"]])
+        for kind in markov_programs.KINDS:
+            if f"unseen_{kind}" in row:
+                same(
+                    estimate(results["kinds"].line(f"unseen:{kind}", **at)),
+                    [row[f"unseen_{kind}"], *row[f"unseen_{kind}_ci95"]],
+                )
+    fits = results.fit("growth").numbers["settings"]
+    for row in summary["transitions"]:
+        same(fits[named(row)], {key: value for key, value in row.items() if key not in ("rules", "run_steps")})
+
+
+@pytest.mark.parametrize("scale", scales("abstraction"))
+def test_abstraction(scale: str) -> None:
+    results, summary = results_of("abstraction", scale, ["unseen", "seen", "special", "deeper"])
+    for view, rows, dial in (("generalists", "generalists", "n_diverse"), ("specialists", "mixes", "share")):
+        for row in summary[rows]:
+            for exam in results.study.views[view].exams:
+                line = results[view].line(exam, **{dial: row[dial]})
+                name = exam.replace("/", "_")
+                same(estimate(line), [row[name], *row[f"{name}_ci95"]])
+                blind = "blind_unseen_equal" if view == "generalists" else "blind_deeper_equal"
+                assert line[blind] == pytest.approx(row["blind_equal"], abs=1e-12)
+    same(results.fit("specialists").numbers, summary["peak"])

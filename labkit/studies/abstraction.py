@@ -16,7 +16,7 @@ depths are the paper's, the model and optimiser those of its rewriting study, an
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,20 +36,19 @@ from labkit.instructions.equations import (
     swapped,
 )
 from labkit.instructions.equations import generator as input_generator
-from labkit.lab import Record
-from labkit.studies import symbolic
-from labkit.studies.contract import Study
-from labkit.studies.symbolic import interval
+from labkit.studies.cell import ModelCell, cells
+from labkit.studies.lesson import Exam, Lesson
+from labkit.studies.params import MODEL, MODEL_GROUP, PAPER_MODEL, ModelParams, drawn_note
+from labkit.studies.study import Results, Study
+from labkit.studies.views import Curve, Fit, ranged
 
 if TYPE_CHECKING:
-    import altair as alt
     import pandas as pd
 
-SOME = 0.05  # accuracy from which a mix can be said to be the best
-EXAMS = ("unseen", "special", "deeper")  # beside "seen"; see `lesson_of`
+EXAMS = ("unseen", "special", "deeper")  # beside "seen"; see `Cell.lesson`
 
 SMALL: dict[str, Any] = {
-    **symbolic.MODEL,
+    **MODEL,
     "n_rules": [40, 160, 1000],
     "mix_rules": 160,
     "diverse_shares": [0.0, 0.2, 0.5, 1.0],
@@ -73,7 +72,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "laptop": SMALL,
     "paper": {
         **SMALL,
-        **symbolic.PAPER_MODEL,
+        **PAPER_MODEL,
         "n_rules": [10, 20, 40],
         "mix_rules": 50,
         "diverse_shares": [0.0, 0.02, 0.1, 0.2, 0.5, 1.0],
@@ -87,9 +86,14 @@ SCALES: dict[str, dict[str, Any]] = {
 }
 
 
-class Params(symbolic.ModelParams):
+class Params(ModelParams):
     """What a person may set; see `SCALES` for the values each scale gives."""
 
+    groups: ClassVar = {
+        "task": ("depths", "special_depths", "test_depths", "pattern_length", "input_length", "expression_depth")
+        + ("grounding_share", "leaves", "budget", "test_rules", "n_test"),
+        "model": MODEL_GROUP,
+    }
     n_rules: list[int] = Field(min_length=1, description="generalists: numbers of training rules, one model each")
     mix_rules: int = Field(ge=2, description="specialists: training rules of each mix, in all")
     diverse_shares: list[float] = Field(min_length=1, description="shares of diversifying rules in the mixes")
@@ -134,11 +138,11 @@ class Params(symbolic.ModelParams):
         return self
 
 
-class Cell(symbolic.ModelCell):
+class Cell(ModelCell):
     """One model: everything its result depends on."""
 
     study: Literal["abstraction"] = "abstraction"
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     n_diverse: int
     n_special: int
     budget: int
@@ -160,22 +164,72 @@ class Cell(symbolic.ModelCell):
         )
         return learn.Layout(alphabet, widths, self.input_length, padded=True, names=names)
 
+    def lesson(self) -> Lesson:
+        """The budget spread evenly over the rules, and the exams.
+
+        Rules of one polynomial are one cluster of an interval.
+
+        `seen`: fresh inputs of the training rules; `unseen`: unseen diversifying rules; `special`, `deeper`: unseen rules
+        with a square, of the specialised training rules' depths and of greater ones.
+        """
+        task, layout = input_task(self), self.layout()
+        rules = draw_equations(rule_class(self, self.seed, "train"), self.n_diverse)
+        rules += draw_equations(rule_class(self, self.seed, "special", "train"), self.n_special)
+
+        blind: dict[str, float] = {}
+
+        def draw(rules: list[Equation], index: NDArray[np.int64], stream: int, name: str = "") -> Exam:
+            rng = input_generator(self.seed, 2, stream)
+            drawn = [(rules[i], *task.draw(rules[i], rng)) for i in index.tolist()]
+            data = layout.encode(
+                [(rule.lhs, rule.rhs, text) for rule, text, _ in drawn], [right for *_, right in drawn]
+            )
+
+            def judge(answers: list[str]) -> dict[str, NDArray[np.bool_]]:
+                verdicts = {"": Equation.follows, "equal": Equation.equals}
+                rows = [(rule, text, found) for (rule, text, _), found in zip(drawn, answers, strict=True)]
+                return {verdict: np.array([right(*row) for row in rows]) for verdict, right in verdicts.items()}
+
+            if not name:
+                return Exam(data, index, len(rules))
+            swaps = judge([swapped(text) for _, text, _ in drawn])
+            blind.update(
+                {f"blind_{name}": float(swaps[""].mean()), f"blind_{name}_equal": float(swaps["equal"].mean())}
+            )
+            cluster = np.unique([rule.polynomial() % 2**62 for rule in rules], return_inverse=True)[1]
+            return Exam(data, cluster[index], int(cluster.max()) + 1, {}, judge)
+
+        training = draw(rules, np.repeat(np.arange(len(rules)), allocate(self.budget, len(rules))), 0)
+        asked = {"seen": rules}
+        asked |= {name: draw_equations(rule_class(self, self.seed, name), self.test_rules) for name in EXAMS}
+        exams: dict[str, Exam] = {
+            name: draw(own, np.arange(self.n_test) % len(own), stream, name)
+            for stream, (name, own) in enumerate(asked.items(), 1)
+        }
+        return Lesson(training.data, exams, blind)
+
 
 def mix(share: float, total: int) -> tuple[int, int]:
     """The numbers of diversifying and of specialised rules."""
     return round(share * total), total - round(share * total)
 
 
-def input_task(of: Params | Cell) -> InputTask:
+def input_task(settings: "Params | Cell") -> InputTask:
     """The settings of the inputs."""
-    return InputTask(of.pattern_length, of.input_length, of.expression_depth, of.grounding_share, of.leaves)
+    return InputTask(
+        settings.pattern_length,
+        settings.input_length,
+        settings.expression_depth,
+        settings.grounding_share,
+        settings.leaves,
+    )
 
 
-def rule_class(of: Params | Cell, seed: int, name: str, split: Literal["train", "test"] = "test") -> RuleClass:
+def rule_class(settings: "Params | Cell", seed: int, name: str, split: Literal["train", "test"] = "test") -> RuleClass:
     """The rules of "train", and of the exams "unseen" (of that kind), "special" (with a square) and "deeper" (both)."""
-    depths = {"special": of.special_depths, "deeper": of.test_depths}.get(name, of.depths)
+    depths = {"special": settings.special_depths, "deeper": settings.test_depths}.get(name, settings.depths)
     split = "train" if name == "train" else split
-    return RuleClass(seed, split, of.pattern_length, tuple(depths), name in ("special", "deeper"))
+    return RuleClass(seed, split, settings.pattern_length, tuple(depths), name in ("special", "deeper"))
 
 
 def check_rules(rules: RuleClass, wanted: int, name: str) -> None:
@@ -200,87 +254,26 @@ def points(params: Params) -> list[Cell]:
         for seed in params.seeds
         for diverse, special in dict.fromkeys(counts + mixes)
     ]
-    return symbolic.cells(Cell, params, dials)
+    return cells(Cell, params, dials)
 
 
-def lesson_of(cell: Cell) -> symbolic.Lesson:
-    """The budget spread evenly over the rules, and the exams; rules of one polynomial are one cluster of an interval.
-
-    `seen`: fresh inputs of the training rules; `unseen`: unseen diversifying rules; `special`, `deeper`: unseen rules
-    with a square, of the specialised training rules' depths and of greater ones.
-    """
-    task, layout = input_task(cell), cell.layout()
-    rules = draw_equations(rule_class(cell, cell.seed, "train"), cell.n_diverse)
-    rules += draw_equations(rule_class(cell, cell.seed, "special", "train"), cell.n_special)
-
-    blind: dict[str, float] = {}
-
-    def draw(of: list[Equation], index: NDArray[np.int64], stream: int, name: str = "") -> symbolic.Exam:
-        rng = input_generator(cell.seed, 2, stream)
-        drawn = [(of[i], *task.draw(of[i], rng)) for i in index.tolist()]
-        data = layout.encode([(rule.lhs, rule.rhs, text) for rule, text, _ in drawn], [right for *_, right in drawn])
-
-        def judge(answers: list[str]) -> dict[str, NDArray[np.bool_]]:
-            verdicts = {"": Equation.follows, "equal": Equation.equals}
-            rows = [(rule, text, found) for (rule, text, _), found in zip(drawn, answers, strict=True)]
-            return {verdict: np.array([right(*row) for row in rows]) for verdict, right in verdicts.items()}
-
-        if not name:
-            return symbolic.Exam(data, index, len(of))
-        swaps = judge([swapped(text) for _, text, _ in drawn])
-        blind.update({f"blind_{name}": float(swaps[""].mean()), f"blind_{name}_equal": float(swaps["equal"].mean())})
-        cluster = np.unique([rule.polynomial() % 2**62 for rule in of], return_inverse=True)[1]
-        return symbolic.Exam(data, cluster[index], int(cluster.max()) + 1, {}, judge)
-
-    training = draw(rules, np.repeat(np.arange(len(rules)), allocate(cell.budget, len(rules))), 0)
-    asked = {"seen": rules}
-    asked |= {name: draw_equations(rule_class(cell, cell.seed, name), cell.test_rules) for name in EXAMS}
-    exams: dict[str, symbolic.Exam] = {
-        name: draw(of, np.arange(cell.n_test) % len(of), stream, name)
-        for stream, (name, of) in enumerate(asked.items(), 1)
-    }
-    return symbolic.Lesson(training.data, exams, blind)
+def generalists(rows: "pd.DataFrame") -> "pd.Series[bool]":
+    """Models of diversifying rules alone."""
+    return rows["n_special"] == 0
 
 
-def measure(cell: Cell, record: Record) -> dict[str, Any]:
-    """Train one model and grade it; see `symbolic.measure_many`."""
-    return symbolic.measure(cell, record, lesson_of)
+def mixes(rows: "pd.DataFrame") -> "pd.Series[bool]":
+    """Models of as many rules as the mixes have."""
+    total = rows["n_diverse"] + rows["n_special"]
+    return total == total[rows["n_special"] > 0].max()
 
 
-def measure_many(cells: Sequence[Cell], records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The same for a fleet."""
-    return symbolic.measure_many(cells, records, lesson_of)
+def columns(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """The share of diversifying rules."""
+    return rows.assign(share=rows["n_diverse"] / (rows["n_diverse"] + rows["n_special"]))
 
 
-def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
-    """Generalists by number of rules, specialists by share of diversifying rules, and the best share located.
-
-    Intervals resample seeds and, within a seed, polynomials with all their rules (`labkit.grade.intervals`).
-    """
-    generalists = [
-        {
-            "n_diverse": n,
-            "blind_equal": float(group["blind_unseen_equal"].mean()),
-            **symbolic.estimates(group, ("seen", "unseen", "unseen_string", "unseen_equal")),
-        }
-        for n, group in frame[frame["n_special"] == 0].groupby("n_diverse")
-    ]
-    mixes, per_mix = [], []
-    for share, group in _mixed(frame).groupby("share"):
-        row = {"share": share, **{name: int(group[name].iloc[0]) for name in ("n_diverse", "n_special")}}
-        row["blind_equal"] = float(group["blind_deeper_equal"].mean())
-        mixes.append(row | symbolic.estimates(group, ("seen", "special", "deeper", "deeper_string", "deeper_equal")))
-        per_mix.append(symbolic.counts(group, "deeper"))
-    return {"generalists": generalists, "mixes": mixes, "peak": peak([row["share"] for row in mixes], per_mix)}
-
-
-def _mixed(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The specialists' rows, with their share of diversifying rules: all models of as many rules as the mixes."""
-    total = frame["n_diverse"] + frame["n_special"]
-    return frame.assign(share=frame["n_diverse"] / total)[total == total[frame["n_special"] > 0].max()]
-
-
-def peak(shares: Sequence[float], per_mix: Sequence[Sequence[grade.Counts]], draws: int = 2000) -> dict[str, Any]:
+def peak(shares: Sequence[float], answers: Sequence[Sequence[grade.Counts]], draws: int = 2000) -> Fit:
     """Where accuracy is highest along the shares (ascending), with 95 % percentile intervals.
 
     The place is the vertex of the parabola through the best mix and its two neighbours, or the best mix itself at an
@@ -288,16 +281,18 @@ def peak(shares: Sequence[float], per_mix: Sequence[Sequence[grade.Counts]], dra
     for models that share their test rules errs on the wide side). `located` says that the interval holds neither end.
     """
     if len(shares) < 3:
-        return {"located": False, "note": "fewer than 3 mixes: no peak to locate"}
+        note = "fewer than 3 mixes: no peak to locate"
+        return Fit(f"no best mix is located: {note}", {"located": False, "note": note})
     rng = np.random.default_rng(0)
-    means = np.array([grade.intervals.accuracies(models).mean() for models in per_mix])
-    resampled = np.column_stack([grade.replicates(models, draws=draws, seed=rng) for models in per_mix])
+    means = np.array([grade.intervals.accuracies(models).mean() for models in answers])
+    resampled = np.column_stack([grade.replicates(models, draws=draws, seed=rng) for models in answers])
     x, best = np.array(shares), int(means.argmax())
     low, high = percentiles(np.array([_vertex(x, curve) for curve in resampled]))
-    located = shares[0] < low and high < shares[-1]
+    located, at = bool(shares[0] < low and high < shares[-1]), _vertex(x, means)
     note = "" if located else f"the best share may be an end: it lies between {low:.2f} and {high:.2f}"
-    place = {"share": _vertex(x, means), "ci95": [low, high], "best": shares[best]}
-    return {"located": located, "note": note, **place}
+    words = f"specialists meet deeper unseen rules best at a share of {at:.2f} diversifying rules (95 % interval "
+    numbers = {"located": located, "note": note, "share": at, "ci95": [low, high], "best": shares[best]}
+    return Fit(f"{words}{low:.2f} to {high:.2f})" if located else f"no best mix is located: {note}", numbers)
 
 
 def _vertex(x: NDArray[np.float64], curve: NDArray[np.float64]) -> float:
@@ -309,105 +304,38 @@ def _vertex(x: NDArray[np.float64], curve: NDArray[np.float64]) -> float:
     return float(-slope / (2 * bend)) if bend < 0 else float(x[best])
 
 
-def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
-    """The generalists: seen and unseen accuracy against the number of rules, every seed visible."""
-    exams = {
-        "unseen": "unseen rules, followed",
-        "unseen_string": "unseen rules, as text",
-        "seen": "training rules",
-    }
-    rows = frame[frame["n_special"] == 0]
-    axis = {"x": "n_diverse", "x_label": "Number of training rules (log scale)", "published": published}
-    return _chart(rows, summary["generalists"], exams, **axis, title=finding(summary).split("; ")[0])
+VIEWS = {
+    "generalists": Curve(
+        title="Accuracy on equational rules, by the number of training rules",
+        exams={"unseen": "unseen rules, followed", "unseen/string": "unseen, as text", "unseen/equal": "unseen, equal"}
+        | {"seen": "training rules"},
+        where=generalists,
+        x="n_diverse",
+        x_label="Number of training rules",
+        beside={"blind_unseen_equal": "equal, swapping blindly"},
+    ),
+    "specialists": Curve(
+        title="Unseen rules with a square, by the mix of training rules",
+        exams={"deeper": "deeper unseen special rules", "deeper/string": "deeper, as text"}
+        | {"deeper/equal": "deeper, equal", "special": "unseen special rules", "seen": "training rules"},
+        where=mixes,
+        x="share",
+        x_label="Share of diversifying rules, of a fixed number of rules",
+        log=False,
+        fit=peak,
+        beside={"n_diverse": "diversifying rules", "n_special": "special rules"}
+        | {"blind_deeper_equal": "equal, swapping blindly"},
+    ),
+}
 
 
-def mix_chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
-    """The specialists: accuracy on unseen specialised rules against the share of diversifying training rules."""
-    exams = {"deeper": "unseen special rules, deeper", "special": "unseen special rules", "seen": "training rules"}
-    axis = {"x": "share", "x_label": "Share of diversifying rules, of a fixed number of rules", "log_x": False}
-    return _chart(_mixed(frame), summary["mixes"], exams, **axis, title=finding(summary).split("; ")[1].capitalize())
-
-
-def _chart(rows: "pd.DataFrame", curve: list[dict[str, Any]], exams: dict[str, str], **how: Any) -> "alt.LayerChart":
-    from labkit import show
-
-    series = [show.Series(label, f"accuracy_{name}", name, f"{name}_ci95") for name, label in exams.items()]
-    return show.growth_chart(rows, curve, series=series, y_label="Accuracy (share of test examples)", **how)
-
-
-def finding(summary: dict[str, Any]) -> str:
+def finding(results: Results) -> str:
     """What was found about generalists, then about specialists, with intervals."""
-    few, many, found = summary["generalists"][0], summary["generalists"][-1], summary["peak"]
-    lazy = sum(row["not_learned"] for row in summary["generalists"] + summary["mixes"] if row.get("n_special", 1))
-    told = (
-        f"Accuracy on unseen rules goes from {interval(few['unseen'], few['unseen_ci95'])} at {few['n_diverse']:,} "
-        f"training rules to {interval(many['unseen'], many['unseen_ci95'])} at {many['n_diverse']:,}"
-    )
-    if found["located"]:
-        low, high = found["ci95"]
-        told += (
-            f"; specialists meet deeper unseen rules best at a share of {found['share']:.2f} diversifying rules "
-            f"(95 % interval {low:.2f} to {high:.2f})"
-        )
-    else:
-        told += f"; no best mix located: {found['note']}"
-    return told + f" (models that have not learned their training rules: {lazy})" * bool(lazy)
-
-
-def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The two published findings beside ours: a rise that the intervals confirm, and a peak that excludes both ends."""
-    few, many, found = summary["generalists"][0], summary["generalists"][-1], summary["peak"]
-    falls, rises = (many["unseen_ci95"][1] < few["unseen_ci95"][0]), (few["unseen_ci95"][1] < many["unseen_ci95"][0])
-    grows = None if few is many else True if rises else False if falls else None
-    some = any(row["deeper"] >= SOME for row in summary["mixes"])
-    ends = some and any(found.get("ci95") == [at, at] for at in (0.0, 1.0))
-    peaks = True if found["located"] else False if ends else None
-    curve = "; ".join(f"{r['n_diverse']:,}: {interval(r['unseen'], r['unseen_ci95'])}" for r in summary["generalists"])
-    mixes = "; ".join(
-        f"{r['n_diverse']}:{r['n_special']}: {interval(r['deeper'], r['deeper_ci95'])}" for r in summary["mixes"]
-    )
-    rows = []
-    for record in published:
-        ours, agrees = (mixes, peaks) if "mixes" in record else (curve, grows)
-        rows.append(
-            {
-                "published": record["statement"],
-                "ours": ours,
-                "agrees": {True: "yes", False: "no", None: "not decided"}[agrees],
-                "source": f"{record['source']}, {record['figure']}",
-            }
-        )
-    return rows
-
-
-def _table(rows: list[dict[str, Any]], heads: dict[str, str], exams: dict[str, str]) -> list[dict[str, Any]]:
-    return [
-        {head: row[name] for name, head in heads.items()}
-        | {f"{head} [95 %]": interval(row[name], row[f"{name}_ci95"]) for name, head in exams.items()}
-        | {"equal, swapping blindly": f"{row['blind_equal']:.2f}"}
-        | {"seeds": row["seeds"], "not learned": row["not_learned"], "interval over": row["interval_over"]}
-        for row in rows
-    ]
-
-
-def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a generalist: unseen accuracy by rule, as text and to algebra alone, and seen accuracy."""
-    exams = {"unseen": "unseen", "unseen_string": "unseen, as text", "unseen_equal": "unseen, equal", "seen": "seen"}
-    return _table(summary["generalists"], {"n_diverse": "rules"}, exams)
-
-
-def mix_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a mix: accuracy on unseen specialised rules, deeper (three ways) and as deep, and seen."""
-    exams = {"deeper": "deeper", "deeper_string": "deeper, as text", "deeper_equal": "deeper, equal"}
-    exams |= {"special": "special", "seen": "seen"}
-    return _table(summary["mixes"], {"n_diverse": "diversifying rules", "n_special": "special rules"}, exams)
-
-
-def describe(row: dict[str, Any]) -> str:
-    """A row in a few words."""
+    lines = results["generalists"].lines("unseen")
+    few, many = lines[0], lines[-1]
     return (
-        f"rules={row['n_diverse']}+{row['n_special']} seed={row['seed']}: unseen {row['accuracy_unseen']:.3f}, deeper "
-        f"{row['accuracy_deeper']:.3f}, seen {row['accuracy_seen']:.3f}, {row['train_seconds']:.0f} s"
+        f"Accuracy on unseen rules goes from {ranged(few)} at {few['n_diverse']:,} training rules to {ranged(many)} at "
+        f"{many['n_diverse']:,}; {results.fit('specialists').sentence}"
     )
 
 
@@ -416,7 +344,7 @@ def notes(params: Params) -> list[str]:
     uneven = [n for n in dict.fromkeys([*params.n_rules, params.mix_rules]) if params.budget % n]
     rounded = [share for share in params.diverse_shares if (share * params.mix_rules) % 1]
     return (
-        symbolic.drawn_note(params, params.budget)
+        drawn_note(params, params.budget)
         + [
             f"budget = {params.budget} is no multiple of {n} rules: {params.budget % n} get one more example"
             for n in uneven
@@ -437,15 +365,9 @@ STUDY = Study(
     scales=SCALES,
     Params=Params,
     points=points,
-    measure=measure,
-    summarise=summarise,
-    chart=chart,
+    dials={"n_diverse": "diversifying rules", "n_special": "special rules"},
+    views=VIEWS,
     finding=finding,
-    compare=compare,
-    summary_table=summary_table,
-    describe=describe,
     notes=notes,
-    measure_many=measure_many,
-    figures={"Specialists: accuracy on unseen rules with squares by the mix of training rules.": mix_chart},
-    tables={"Specialists": mix_table},
+    columns=columns,
 )

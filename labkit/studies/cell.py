@@ -1,4 +1,4 @@
-"""A cell of a small model's study: everything that its result depends on, and the lesson that its model gets."""
+"""Cells: points of a design that say everything their result depends on, and know their learner and their lesson."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,15 +6,34 @@ from typing import Any, TypeVar
 
 from labkit import learn
 from labkit.lab import Point, Record, Row
+from labkit.learn.learner import Learner, SmallLearner
 from labkit.studies import harness
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import ModelParams
 
 
-class ModelCell(Point):
-    """One model: a study adds its dials, so that a cell holds everything its result depends on."""
+class Cell(Point):
+    """One model of a study: a study adds its dials, so that a cell holds everything its result depends on."""
 
     seed: int
+    steps: int
+
+    @abstractmethod
+    def learner(self, record: Record) -> Learner:
+        """A fresh learner; what it rests on (`needs`) is found by the record."""
+
+    @abstractmethod
+    def lesson(self) -> Lesson:
+        """What the learner learns from, and the exams it sits."""
+
+    def measured(self, record: Record) -> Row:
+        """The learner learns its lesson and is graded."""
+        return harness.train_and_grade(self, record)
+
+
+class ModelCell(Cell):
+    """A cell whose learner is a small transformer trained from scratch."""
+
     recipe: str
     recipe_version: int
     precision: str
@@ -22,7 +41,6 @@ class ModelCell(Point):
     width: int
     heads: int
     expansion: int
-    steps: int
     batch_size: int
     learning_rate: float
     n_test: int
@@ -31,14 +49,9 @@ class ModelCell(Point):
     def layout(self) -> learn.Layout | learn.TextLayout:
         """How a question and its answer become tokens."""
 
-    def lesson(self) -> Lesson:
-        """What the cell's model learns from, and the exams it sits."""
-        raise TypeError(f"{type(self).__name__} has no lesson")
-
-    def measured(self, record: Record) -> Row:
-        """Train the cell's model on its lesson and grade it."""
-        (row,) = harness.train_and_grade([self], [record])
-        return row
+    def learner(self, record: Record) -> SmallLearner:
+        shape, layout = self.model_shape(), self.layout()
+        return SmallLearner(self.recipe, shape, layout, seed=self.seed, batch=self.batch_size, rate=self.learning_rate)
 
     def model_shape(self) -> learn.Shape:
         """The sizes of the cell's model."""
@@ -74,6 +87,6 @@ def measure(cell: Any, record: Record) -> Row:
     return cell.measured(record)
 
 
-def measure_many(cells: Sequence[ModelCell], records: Sequence[Record]) -> list[Row]:
+def measure_many(cells: Sequence[Any], records: Sequence[Record]) -> list[Row]:
     """The same for cells of one shape, together."""
-    return harness.train_and_grade(cells, records)
+    return harness.train_and_grade_together(cells, records)

@@ -110,7 +110,7 @@ def _end(value: float | str, fitted: Found | None) -> float:
 
 def _listed(lines: Sequence[Mapping[str, Any]], claim: Mapping[str, Any]) -> str:
     """The estimates in words: the columns that the claim names, then mean and interval."""
-    named = [name for name in claim.get("shown", [*claim.get("where", {}), *claim.get("match", [])])]
+    named = list(claim.get("shown", [*claim.get("where", {}), *claim.get("match", [])]))
     told = []
     for line in lines:
         at = ", ".join(

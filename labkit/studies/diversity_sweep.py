@@ -21,8 +21,17 @@ from labkit.errors import BadRequest
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import drawn_note
-from labkit.studies.rewriting import PAPER, SMALL, SMOKE, RewritingCell, RewritingParams
-from labkit.studies.rewriting import check_rules, lesson, simplest, task_of
+from labkit.studies.rewriting import (
+    PAPER,
+    SMALL,
+    SMOKE,
+    RewritingCell,
+    RewritingParams,
+    check_rules,
+    lesson,
+    simplest,
+    task_of,
+)
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, Fit
 

@@ -1,15 +1,13 @@
-"""How cells of small models are measured: built, trained on their lessons and graded, alone or in a fleet."""
+"""How cells are measured: a learner is made, learns its lesson and is graded, alone or in a fleet."""
 
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from torch import nn
-
-from labkit import learn
 from labkit.grade import Counts
 from labkit.grade.intervals import accuracies
 from labkit.lab import Record
+from labkit.learn.learner import Learned, Learner, SmallLearner, size_of
 from labkit.studies.lesson import Lesson
 from labkit.studies.rows import GRADED
 
@@ -19,94 +17,93 @@ WATCHED = 2  # exams on the learning curve: the first ones
 
 
 class Trainee(Protocol):
-    """What the harness asks of a cell; see `labkit.studies.cell.ModelCell`."""
+    """What the harness asks of a cell; see `labkit.studies.cell.Cell`."""
 
     @property
     def seed(self) -> int: ...
     @property
-    def recipe(self) -> str: ...
-    @property
     def steps(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    def layout(self) -> learn.Layout | learn.TextLayout: ...
-    def model_shape(self) -> learn.Shape: ...
+    def learner(self, record: Record) -> Learner: ...
     def lesson(self) -> Lesson: ...
 
 
-def train_and_grade(cells: Sequence[Trainee], records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Train the models of cells of one shape as a fleet, and grade each on its exams.
+def train_and_grade(cell: Trainee, record: Record, learned: float = LEARNED) -> dict[str, Any]:
+    """Make a cell's learner, let it learn, keep it, and grade it on its exams.
 
     Returns:
-        A row per cell: what the training cost; under `graded` the right answers by instruction for every exam, kind and
+        The cell's row: what learning cost; under `graded` the right answers by instruction for every exam, kind and
         grading (`studies.rows`); and each exam's accuracy as `accuracy_<exam>`, for a person who looks at the row.
     """
-    device = learn.best_device()
-    lessons = [cell.lesson() for cell in cells]
-    models = [learn.build(cell.recipe, cell.model_shape(), cell.seed).to(device) for cell in cells]
-    trained = _train(cells, lessons, models, records, device)
-    return [
-        _graded(cell, lesson, model, record, done, device) | {"fleet": len(cells)}
-        for cell, lesson, model, record, done in zip(cells, lessons, models, records, trained, strict=True)
-    ]
-
-
-def _train(
-    cells: Sequence[Trainee],
-    lessons: Sequence[Lesson],
-    models: Sequence[nn.Module],
-    records: Sequence[Record],
-    device: str,
-) -> list[learn.Trained]:
-    """Train the models; learning curves go to the records' logs."""
-
-    def look(number: int, model: nn.Module, step: int, loss: float, seconds: float) -> None:
-        watched = list(lessons[number].exams.items())[:WATCHED]
-        quick = {f"accuracy_{name}": float(exam.matches(model, device, QUICK).float().mean()) for name, exam in watched}
-        finite = round(loss, 4) if math.isfinite(loss) else None
-        records[number].log(step=step, loss=finite, seconds=round(seconds, 2), **quick)
-
-    steps = [lesson.steps or cell.steps for cell, lesson in zip(cells, lessons, strict=True)]
-    members = [
-        learn.Member(lesson.data, cell.seed, n, cell.learning_rate)
-        for cell, lesson, n in zip(cells, lessons, steps, strict=True)
-    ]
-    return learn.train_fleet(
-        models,
-        cells[0].recipe,
-        members,
-        batch_size=cells[0].batch_size,
-        device=device,
-        every=max(1, max(steps) // LOOKS),
-        on_step=look,
+    lesson, learner = cell.lesson(), cell.learner(record)
+    steps = lesson.steps or cell.steps
+    done = learner.learn(
+        lesson.data,
+        steps=steps,
+        seed=cell.seed,
+        folder=record.lasting,
+        look=lambda now, step, loss, seconds: _look(record, lesson, now, step, loss, seconds),
+        every=max(1, steps // LOOKS),
     )
+    return _graded(lesson, learner, record, done, learned)
 
 
-def _graded(
-    cell: Trainee, lesson: Lesson, model: nn.Module, record: Record, done: learn.Trained, device: str
-) -> dict[str, Any]:
-    """Keep a trained model, and its row."""
-    layout = cell.layout()
-    learn.save(record.folder, learn.Learner(model, cell.recipe, cell.model_shape(), layout))
-    lines = [
-        line for name, exam in lesson.exams.items() for line in exam.lines(name, exam.verdicts(model, layout, device))
+def train_and_grade_together(cells: Sequence[Trainee], records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The same for cells of small models of one shape, trained as a fleet."""
+    lessons = [cell.lesson() for cell in cells]
+    learners = [_small(cell.learner(record)) for cell, record in zip(cells, records, strict=True)]
+    steps = [lesson.steps or cell.steps for cell, lesson in zip(cells, lessons, strict=True)]
+    trained = SmallLearner.learn_together(
+        learners,
+        [learner.encode(lesson.data) for learner, lesson in zip(learners, lessons, strict=True)],
+        steps=steps,
+        seeds=[cell.seed for cell in cells],
+        rates=[learner.rate for learner in learners],
+        look=lambda number, *now: _look(records[number], lessons[number], *now),
+        every=max(1, max(steps) // LOOKS),
+    )
+    return [
+        _graded(lesson, learner, record, Learned(*done), LEARNED) | {"fleet": len(cells)}
+        for lesson, learner, record, done in zip(lessons, learners, records, trained, strict=True)
     ]
-    whole = {
+
+
+def _small(learner: Learner) -> SmallLearner:
+    assert isinstance(learner, SmallLearner)  # the sweep makes fleets of cells with a shape only
+    return learner
+
+
+def _look(record: Record, lesson: Lesson, learner: Learner, step: int, loss: float, seconds: float) -> None:
+    """A point on the learning curve."""
+    watched = list(lesson.exams.items())[:WATCHED] if learner.shares_run else []
+    quick = {f"accuracy_{name}": exam.quick(learner, QUICK) for name, exam in watched}
+    finite = round(loss, 4) if math.isfinite(loss) else None
+    record.log(step=step, loss=finite, seconds=round(seconds, 2), **quick)
+
+
+def _graded(lesson: Lesson, learner: Learner, record: Record, done: Learned, learned: float) -> dict[str, Any]:
+    """Keep a learner, and its row."""
+    learner.save(record.folder)
+    lines = [line for name, exam in lesson.exams.items() for line in exam.lines(name, exam.verdicts(learner))]
+    whole = accuracies_of(lines)
+    return {
+        **lesson.about,
+        **learner.about(),
+        **done.about,
+        "tokens": done.tokens,
+        "steps_taken": done.steps,
+        "epochs": done.steps * learner.batch / size_of(lesson.data),
+        "train_seconds": round(done.seconds, 2),
+        "loss": done.loss,
+        **whole,
+        "learned": whole[f"accuracy_{next(iter(lesson.exams))}"] >= learned,
+        GRADED: lines,
+    }
+
+
+def accuracies_of(lines: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """`accuracy_<exam>` of each exam as a whole, by its own grading."""
+    return {
         f"accuracy_{line['exam']}": float(accuracies([Counts(line["right"], line["asked"])])[0])
         for line in lines
         if not line["kind"] and not line["grading"]
-    }
-    return {
-        **lesson.about,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens": done.tokens,
-        "epochs": done.steps * cell.batch_size / len(lesson.data.tokens),
-        "train_seconds": round(done.seconds, 2),
-        "loss": done.loss,
-        "device": device,
-        **whole,
-        "learned": whole[f"accuracy_{next(iter(lesson.exams))}"] >= LEARNED,
-        GRADED: lines,
     }

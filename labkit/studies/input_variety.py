@@ -26,8 +26,19 @@ from labkit.instructions import draw_rules
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Exam, Lesson
 from labkit.studies.params import drawn_note
-from labkit.studies.rewriting import PAPER, SMALL, SMOKE, RewritingCell, RewritingParams
-from labkit.studies.rewriting import check_rules, draw_exam, lesson, simplest, spread, task_of
+from labkit.studies.rewriting import (
+    PAPER,
+    SMALL,
+    SMOKE,
+    RewritingCell,
+    RewritingParams,
+    check_rules,
+    draw_exam,
+    lesson,
+    simplest,
+    spread,
+    task_of,
+)
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, ranged
 

@@ -22,8 +22,19 @@ from labkit.studies.cell import cells
 from labkit.studies.explained import Explained
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import drawn_note
-from labkit.studies.rewriting import PAPER, SMALL, SMOKE, RewritingCell, RewritingParams
-from labkit.studies.rewriting import check_rules, draw_exam, lesson, simplest, spread, task_of
+from labkit.studies.rewriting import (
+    PAPER,
+    SMALL,
+    SMOKE,
+    RewritingCell,
+    RewritingParams,
+    check_rules,
+    draw_exam,
+    lesson,
+    simplest,
+    spread,
+    task_of,
+)
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, ranged
 
@@ -152,7 +163,7 @@ def rules(n: int) -> str:
 def spread_curve(title: str, exams: Mapping[str, str], where: Any = None) -> Curve:
     """Accuracy along the exponent, a curve per number of rules; uniform stands at the right end."""
     return Curve(
-        title=title, exams=exams, where=where, x="place", x_label="Exponent alpha of the power law (uniform: far right)",
+        title=title, exams=exams, where=where, x="place", x_label="Exponent of the power law (uniform: far right)",
         by="n_instructions", by_name="rules", by_label=rules,
         beside={"alpha": "alpha", "spread": "examples per rule (most, median, least)"},
     )  # fmt: skip

@@ -32,7 +32,7 @@ def key_of(line: Mapping[str, Any]) -> str:
 
 
 def long_rows(points: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
-    """The rows of finished points as long rows: their settings and measurements, and the columns of `LINE` and `key`."""
+    """The rows of finished points as long rows: their settings, measurements, `LINE` and `key`."""
     import pandas as pd
 
     lines = []

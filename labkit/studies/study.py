@@ -10,8 +10,8 @@ and collects them, with its question, paper, scales and expected minutes, in a `
 """
 
 import inspect
-from contextlib import nullcontext
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

@@ -6,28 +6,20 @@ instruction is.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from labkit import grade, learn
-from labkit.lab import Record
-from labkit.studies.cell import C, ModelCell, cells  # noqa: F401
-from labkit.studies.lesson import Exam as NewExam
-from labkit.studies.lesson import Lesson
-from labkit.studies.params import (  # noqa: F401
-    MODEL,
-    PAPER_MODEL,
-    ModelParams,
-    SeedParams,
-    StudyParams,
-    drawn_note,
-)
-
+from labkit.errors import BadRequest
+from labkit.lab import Point, Record
+from labkit.studies.params import MODEL, PAPER_MODEL, ModelParams, SeedParams, StudyParams, drawn_note  # noqa: F401
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,14 +29,111 @@ LOOKS, QUICK = 6, 300  # points on a learning curve, and the graded examples of 
 WATCHED = 2  # exams on the learning curve: the first ones
 
 
-class Exam(NewExam):
-    """As it was before studies had views: see `labkit.studies.lesson`."""
+class ModelCell(Point):
+    """One model: a study adds its dials, so that a cell holds everything its result depends on."""
 
-    def judged(self, model, layout, matches, device="cpu"):
-        return self.judge(self._answers(model, layout, matches, device))
+    seed: int
+    recipe: str
+    recipe_version: int
+    precision: str
+    layers: int
+    width: int
+    heads: int
+    expansion: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    n_test: int
 
-    def graded(self, name, right):
+    @abstractmethod
+    def layout(self) -> learn.Layout | learn.TextLayout:
+        """How a question and its answer become tokens."""
+
+    def model_shape(self) -> learn.Shape:
+        """The sizes of the cell's model."""
+        layout = self.layout()
+        return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
+
+    @property
+    def shape(self) -> tuple[Any, ...] | None:
+        """Cells of equal shape can be trained as one fleet, where the recipe can."""
+        if not learn.RECIPES[self.recipe].FLEET:
+            return None
+        return self.recipe, self.recipe_version, self.precision, self.batch_size, self.model_shape(), self.layout()
+
+
+C = TypeVar("C", bound=ModelCell)
+
+
+def cells(cell_class: type[C], params: ModelParams, dials: Iterable[Mapping[str, Any]]) -> list[C]:
+    """A cell for each setting of the dials; its other fields are the parameters of the same names.
+
+    The recipe's version and the machine's precision are written into the cell, so that its address changes with them.
+    """
+    shared = {name: value for name, value in params if name in cell_class.model_fields}
+    shared |= {
+        "recipe_version": learn.RECIPES[params.recipe].VERSION,
+        "precision": learn.precision_name(learn.best_device()),
+    }
+    return [cell_class(**{**shared, **dial}) for dial in dials]
+
+
+class Exam(NamedTuple):
+    """Examples to be graded.
+
+    Attributes:
+        data: The questions with their right answers.
+        instruction: The instruction each example belongs to, [N]: the clusters of the intervals.
+        n_instructions: How many there are.
+        kinds: Subsets of the examples, bool [N], that are also graded apart.
+        judge: From the answers as texts to verdicts by name, each bool [N]: the one named "" is the exam's, others go
+            under `<exam>_<name>`, and those that match exactly under `<exam>_string`. Default: exact match alone.
+    """
+
+    data: learn.Encoded
+    instruction: NDArray[np.int64]
+    n_instructions: int
+    kinds: Mapping[str, NDArray[np.bool_]] = {}
+    judge: Callable[[list[str]], Mapping[str, NDArray[np.bool_]]] | None = None
+
+    def matches(self, model: nn.Module, device: str = "cpu", first: int | None = None) -> Tensor:
+        """For each example (or the first few): is the whole answer the right one, token by token? Bool [N]."""
+        data = self.data._replace(tokens=self.data.tokens[:first])
+        answers = torch.from_numpy(data.tokens[:, data.prompt_length :]).long()
+        ignore = -100 if data.filling is None else data.filling
+        return grade.exact_match(learn.predict(model, data, device=device), answers, ignore=ignore)
+
+    def judged(
+        self, model: nn.Module, layout: learn.Layout | learn.TextLayout, matches: Tensor, device: str = "cpu"
+    ) -> Mapping[str, NDArray[np.bool_]]:
+        """The judge's verdicts. Answers that do not match are decoded greedily first, as the model would write them."""
+        assert self.judge is not None
+        tokens, start = torch.from_numpy(self.data.tokens).long(), self.data.prompt_length
+        answers = [layout.text(row) for row in tokens[:, start:].tolist()]
+        for some in torch.nonzero(~matches)[:, 0].split(512):
+            if len(some):
+                prompts = tokens[some, :start].to(device)
+                found = learn.generate(model, prompts, layout.answer, layout.end).tolist()
+                for place, row in zip(some.tolist(), found, strict=True):
+                    answers[place] = layout.text(row)
+        return self.judge(answers)
+
+    def graded(self, name: str, right: Tensor) -> dict[str, Any]:
+        """The columns of the exam for verdicts on its examples, bool [N]; see `graded`."""
         return graded(name, right, self.instruction, self.n_instructions, self.kinds)
+
+
+class Lesson(NamedTuple):
+    """What a cell's model learns from, and its exams by name; the first, `seen`, decides whether it has learned.
+
+    Learning curves follow the first two exams, by exact match. `about` is what the row shall say of the data. `steps`
+    overrides the cell's, where data of one size in tokens are of several sizes in examples.
+    """
+
+    data: learn.Encoded
+    exams: dict[str, Exam]
+    about: Mapping[str, Any] = {}
+    steps: int | None = None
 
 
 def measure(cell: C, record: Record, lesson_of: Callable[[C], Lesson]) -> dict[str, Any]:

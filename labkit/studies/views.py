@@ -176,7 +176,7 @@ class Curve(View):
         selected = self.select(rows, list(self.exams))
         names = [*([self.by] if self.by else []), self.x, "exam"]
         lines = [
-            at | self.estimate(group) | {column: group[column].iloc[0] for column in self.beside}
+            at | self.estimate(group) | {column: _common(group[column]) for column in self.beside}
             for at, group in _groups(selected, names, self.x)
         ]
         return Found(pd.DataFrame(lines), _models(selected, names), self._fitted(selected))
@@ -223,6 +223,11 @@ class Curve(View):
             title=title or self.title,
             subtitle=self.title if title else "",
         )
+
+
+def _common(values: "pd.Series[Any]") -> Any:
+    """What the models of one estimate have in common: the mean of numbers with a fraction, else the first value."""
+    return float(values.mean()) if values.dtype.kind == "f" else values.iloc[0]
 
 
 def _models(selected: "pd.DataFrame", names: Sequence[str]) -> "pd.DataFrame":
