@@ -118,3 +118,18 @@ def test_abstraction(scale: str) -> None:
                 blind = "blind_unseen_equal" if view == "generalists" else "blind_deeper_equal"
                 assert line[blind] == pytest.approx(row["blind_equal"], abs=1e-12)
     same(results.fit("specialists").numbers, summary["peak"])
+
+
+@pytest.mark.parametrize("scale", scales("encrypted_rewriting"))
+def test_encrypted_rewriting(scale: str) -> None:
+    results, summary = results_of("encrypted_rewriting", scale, ["unseen", "seen"])
+    for row in summary["cells"]:
+        at = {name: row[name] for name in ("n_instructions", "sampling")}
+        for kind in ("op", "noop"):
+            ours = estimate(results["halves"].line(f"unseen:{kind}", **at))
+            same(ours, [row[f"unseen_{kind}"], *row[f"unseen_{kind}_ci95"]])
+        if row["sampling"] == "whole":
+            same(
+                estimate(results["rules"].line("seen", n_instructions=row["n_instructions"])),
+                [row["seen"], *row["seen_ci95"]],
+            )

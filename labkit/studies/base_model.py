@@ -16,24 +16,27 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from labkit import learn
+from labkit import grade, learn
 from labkit.errors import BadRequest, unknown
 from labkit.instructions import Inputs, RewritingTask, Rules, draw_inputs, draw_rules
-from labkit.lab import Point, Record, Store, write_text
+from labkit.lab import Record, Row, Store, sweep, write_text
 from labkit.learn import llama
-from labkit.studies.contract import sentence
+from labkit.learn.learner import SmallLearner
+from labkit.studies.cell import Cell, measure
+from labkit.studies.lesson import Exam, Lesson
+from labkit.studies.params import sentence
 from labkit.studies.rewriting import spread
-from labkit.studies.symbolic import Exam, interval
+from labkit.studies.rows import GRADED, key_of
+from labkit.studies.views import interval
 
 RULES_SEED = 0
-LOOKS, QUICK = 8, 300  # points on the learning curve, and the graded examples of each
 
 
-class Base(Point):
-    """What a base model depends on."""
+class Base(Cell):
+    """What a base model depends on, and how it is made."""
 
     study: Literal["base_model"] = "base_model"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     recipe_version: int = llama.VERSION
     precision: str = Field(default_factory=lambda: learn.precision_name(learn.best_device()))
     alphabet: str = "abcdefghijklmnopqrstuvwxyz"
@@ -69,6 +72,33 @@ class Base(Point):
     def task(self) -> RewritingTask:
         return RewritingTask(self.pattern_length, self.input_length, 1, self.noop_share, self.alphabet)
 
+    def lesson(self) -> Lesson:
+        """Plain rewriting, every example new, and an exam on unseen rules."""
+        rules = draw_rules(self.task, self.rules, seed=RULES_SEED)
+        unseen = draw_rules(self.task, self.test_rules, seed=RULES_SEED, split="test")
+        data = _exam(self.task, rules, self.steps * self.batch_size, self.seed, 0).data
+        return Lesson(data, {"unseen": _exam(self.task, unseen, self.n_test, self.seed, 1)})
+
+    def learner(self, record: Record) -> SmallLearner:
+        layout = learn.rewriting_layout(self.task)
+        symbols, length = len(layout.vocabulary) + 1, layout.length + 1  # an end mark follows each answer
+        shape = learn.Shape(symbols, length, self.layers, self.width, self.heads, self.expansion)
+        return _Exported("llama", shape, layout, seed=self.seed, batch=self.batch_size, rate=self.learning_rate)
+
+    def measured(self, record: Record) -> Row:
+        row = super().measured(record)
+        write_text(record.folder / "README.md", _card(self, row))
+        return row
+
+
+class _Exported(SmallLearner):
+    """A Llama that is kept as a Hugging Face folder."""
+
+    def save(self, folder: Path) -> None:
+        assert isinstance(self.model, llama.Llama) and isinstance(self.layout, learn.Layout)
+        llama.export(self.model.cpu(), self.layout.vocabulary, folder)
+        self.model.to(self.device)
+
 
 def base_of(given: dict[str, Any]) -> Base:
     """The base model of some settings; the others keep their defaults.
@@ -86,12 +116,6 @@ def base_of(given: dict[str, Any]) -> Base:
         raise BadRequest(sentence(error)) from None
 
 
-def pretrained(base: Base, store: Store) -> Path:
-    """The folder of the base model in a store; pre-trained now if nobody has."""
-    store.measure(base, pretrain)
-    return store.folder(base)
-
-
 def pretrain_into(base: Base, out: Path, store: Store) -> str:
     """A copy of the base model in `out`; returns its card. Where it lies there already, nothing is done.
 
@@ -106,54 +130,14 @@ def pretrain_into(base: Base, out: Path, store: Store) -> str:
         if there != base:
             raise BadRequest(f"{out} holds something other than this base model: name an empty folder")
     else:
-        folder, partial = pretrained(base, store), out.with_name(f".tmp-{out.name}")
+        sweep([base], measure, store=store, jobs=0)
+        folder, partial = store.folder(base), out.with_name(f".tmp-{out.name}")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(folder, partial)
         if out.exists():
             out.rmdir()
         partial.rename(out)
     return (out / "README.md").read_text("utf-8")
-
-
-def pretrain(base: Base, record: Record) -> dict[str, Any]:
-    """Train the base model, leave it in the record's folder, and grade it on unseen rules."""
-    device, task = learn.best_device(), base.task
-    rules = draw_rules(task, base.rules, seed=RULES_SEED)
-    unseen = draw_rules(task, base.test_rules, seed=RULES_SEED, split="test")
-    data = _exam(task, rules, base.steps * base.batch_size, base.seed, 0).data
-    exam = _exam(task, unseen, base.n_test, base.seed, 1)
-    shape = learn.Shape(
-        len(data.vocabulary) + 1, data.tokens.shape[1], base.layers, base.width, base.heads, base.expansion
-    )
-    model = learn.build("llama", shape, base.seed).to(device)
-
-    def look(step: int, loss: float, seconds: float) -> None:
-        accuracy = float(exam.matches(model, device, QUICK).float().mean())
-        record.log(step=step, loss=round(loss, 4), seconds=round(seconds, 2), accuracy_unseen=accuracy)
-
-    done = learn.train(
-        model,
-        "llama",
-        data,
-        steps=base.steps,
-        batch_size=base.batch_size,
-        seed=base.seed,
-        learning_rate=base.learning_rate,
-        device=device,
-        every=max(1, base.steps // LOOKS),
-        on_step=look,
-    )
-    row = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens": done.tokens,
-        "train_seconds": round(done.seconds, 2),
-        "device": device,
-        **exam.graded("unseen", exam.matches(model, device)),
-    }
-    assert isinstance(model, llama.Llama)
-    llama.export(model.cpu(), "".join(data.vocabulary), record.folder)
-    write_text(record.folder / "README.md", _card(base, row))
-    return row
 
 
 def _exam(task: RewritingTask, rules: Rules, n: int, seed: int, stream: int) -> Exam:
@@ -174,9 +158,11 @@ def encode_ended(task: RewritingTask, rules: Rules, inputs: Inputs) -> learn.Enc
 def _card(base: Base, row: dict[str, Any]) -> str:
     """The model card."""
 
-    def told(exam: str) -> str:
-        name = f"accuracy_{exam}"
-        return interval(row[name], (row[f"{name}_lo"], row[f"{name}_hi"])) if name in row else "not asked"
+    graded = {key_of(line): grade.cluster_bootstrap(line["right"], line["asked"]) for line in row[GRADED]}
+
+    def accuracy_of(exam: str) -> str:
+        found = graded.get(exam)
+        return interval(found.mean, found.lo, found.hi) if found else "not asked"
 
     settings = "\n".join(f"- {name}: {value}" for name, value in base.model_dump(mode="json").items())
     return f"""---
@@ -190,7 +176,7 @@ rewriting: `x|y|z=` is answered by z with its leftmost x replaced by y (z itself
 `{llama.PAD}` at the end. It knows nothing else. Load it with `AutoModelForCausalLM` and `AutoTokenizer`.
 
 Accuracy on {base.test_rules} rules never seen, whole answers, 95 % intervals over rules:
-{told("unseen")}; where x occurs {told("unseen_op")}, no-ops {told("unseen_noop")}.
+{accuracy_of("unseen")}; where x occurs {accuracy_of("unseen:op")}, no-ops {accuracy_of("unseen:noop")}.
 
 {settings}
 

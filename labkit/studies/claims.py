@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HALF = "half the plateau"
+OPEN = (("low", float("-inf")), ("high", float("inf")))
 
 
 def judged(records: Sequence[Mapping[str, Any]], found: Mapping[str, Found]) -> list[dict[str, str]]:
@@ -31,15 +32,23 @@ def judged(records: Sequence[Mapping[str, Any]], found: Mapping[str, Found]) -> 
 
 
 def _judged(record: Mapping[str, Any], found: Mapping[str, Found]) -> dict[str, str]:
-    claim = dict(record["claim"])
-    view = found.get(claim["view"])
-    for end, none in (("low", float("-inf")), ("high", float("inf"))):
-        claim[end] = _end(claim.get(end, none), found.get(claim.get("fit_of", claim["view"])))
-    pieces, ours = RULES[claim["rule"]](view, claim) if view is not None and len(view.estimates) else ([], "")
+    """A record may hold several claims: then all their evidence counts."""
+    claims = record["claim"] if isinstance(record["claim"], list) else [record["claim"]]
+    pieces: list[Evidence] = []
+    ours: list[str] = []
+    for claim in claims:
+        view = found.get(claim["view"])
+        if view is not None and len(view.estimates):
+            ends = {
+                end: _end(claim.get(end, none), found.get(claim.get("fit_of", claim["view"]))) for end, none in OPEN
+            }
+            own, words = RULES[claim["rule"]](view, {**claim, **ends})
+            pieces += own
+            ours += [words] * bool(words)
     return {
         "published": record["statement"],
-        "ours": ours or "not tried",
-        "verdict": decide(pieces, claim.get("quantifier", "all")),
+        "ours": "; ".join(ours) or "not tried",
+        "verdict": decide(pieces, claims[0].get("quantifier", "all")),
         "source": f"{record['source']}, {record['figure']}",
     }
 

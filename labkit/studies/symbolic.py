@@ -8,16 +8,14 @@ instruction is.
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from labkit import grade, learn
-from labkit.errors import BadRequest
 from labkit.lab import Point, Record
 from labkit.studies.params import MODEL, PAPER_MODEL, ModelParams, SeedParams, StudyParams, drawn_note  # noqa: F401
 
