@@ -133,3 +133,19 @@ def test_encrypted_rewriting(scale: str) -> None:
                 estimate(results["rules"].line("seen", n_instructions=row["n_instructions"])),
                 [row["seen"], *row["seen_ci95"]],
             )
+
+
+@pytest.mark.parametrize("scale", scales("code_mixing"))
+def test_code_mixing(scale: str) -> None:
+    results, summary = results_of("code_mixing", scale, ["seen", "code", "general"])
+    for arm in summary["arms"]:
+        at = {name: arm[name] for name in ("size", "general_share", "mix")}
+        for exam in ("seen", "code", "general"):
+            same(estimate(results["mixes"].line(exam, **at)), [arm[exam], *arm[f"{exam}_ci95"]])
+        for kind, (mean, ends) in arm["kinds"].items():
+            same(estimate(results["kinds"].line(kind.replace("_", ":", 1), **at)), [mean, *ends])
+    for size in summary["sizes"]:
+        for gain in size["gains"]:
+            line = results["gains"].line("code", size=size["size"], general_share=gain["general_share"])
+            same(estimate(line), [gain["gain"], *gain["gain_ci95"]])
+        same(results.fit("gains").numbers["sizes"][size["size"]]["spot"], size["sweet_spot"])

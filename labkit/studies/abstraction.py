@@ -169,8 +169,8 @@ class Cell(ModelCell):
 
         Rules of one polynomial are one cluster of an interval.
 
-        `seen`: fresh inputs of the training rules; `unseen`: unseen diversifying rules; `special`, `deeper`: unseen rules
-        with a square, of the specialised training rules' depths and of greater ones.
+        `seen`: fresh inputs of the training rules; `unseen`: unseen diversifying rules; `special`, `deeper`: unseen
+        rules with a square, of the specialised training rules' depths and of greater ones.
         """
         task, layout = input_task(self), self.layout()
         rules = draw_equations(rule_class(self, self.seed, "train"), self.n_diverse)

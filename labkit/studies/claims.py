@@ -4,7 +4,8 @@ A record of `show/published.json` may hold a `claim`: the view it speaks of, a r
 rules gather the evidence, and `labkit.grade.decision` judges it; no verdict reads prose.
 
 - `level`: estimates chosen by `where` lie in [`low`, `high`). An end may be "half the plateau" of the fit
-  of the view `fit_of` (default its own), or "above 0".
+  of the view `fit_of` (default its own), "above 0", or "the last place"
+  that was tried.
 - `against`: estimates chosen by `where`, less `times` (default 1) those chosen by `against` that agree in the columns
   `match`, lie in [`low`, `high`); only against those whose mean is `provided` or more.
 - `fit`: the interval `interval` (default `ci95`) of the view's fit lies in [`low`, `high`).
@@ -22,7 +23,7 @@ from labkit.studies.views import Found, ranged
 if TYPE_CHECKING:
     import pandas as pd
 
-HALF = "half the plateau"
+HALF, LAST = "half the plateau", "the last place"
 OPEN = (("low", float("-inf")), ("high", float("inf")))
 
 
@@ -112,8 +113,11 @@ def _evidence(line: Mapping[str, Any], ends: tuple[float, float], claim: Mapping
 
 def _end(value: float | str, fitted: Found | None) -> float:
     """The end of a region as a number."""
+    numbers = fitted.fit.numbers if fitted and fitted.fit else {}
     if value == HALF:
-        return ((fitted.fit.numbers.get("plateau") if fitted and fitted.fit else None) or 1.0) / 2
+        return (numbers.get("plateau") or 1.0) / 2
+    if value == LAST:
+        return numbers.get("last", float("inf"))
     return ABOVE_ZERO if value == "above 0" else float(value)
 
 

@@ -74,7 +74,7 @@ def _small(learner: Learner) -> SmallLearner:
 
 def _look(record: Record, lesson: Lesson, learner: Learner, step: int, loss: float, seconds: float) -> None:
     """A point on the learning curve."""
-    watched = list(lesson.exams.items())[:WATCHED] if learner.shares_run else []
+    watched = [(name, exam) for name, exam in lesson.exams.items() if exam.gold and learner.shares_run][:WATCHED]
     quick = {f"accuracy_{name}": exam.quick(learner, QUICK) for name, exam in watched}
     finite = round(loss, 4) if math.isfinite(loss) else None
     record.log(step=step, loss=finite, seconds=round(seconds, 2), **quick)
@@ -83,7 +83,11 @@ def _look(record: Record, lesson: Lesson, learner: Learner, step: int, loss: flo
 def _graded(lesson: Lesson, learner: Learner, record: Record, done: Learned, learned: float) -> dict[str, Any]:
     """Keep a learner, and its row."""
     learner.save(record.folder)
-    lines = [line for name, exam in lesson.exams.items() for line in exam.lines(name, exam.verdicts(learner))]
+    lines = [
+        line
+        for name, exam in lesson.exams.items()
+        for line in exam.lines(name, exam.verdicts(learner, record.folder / f"{name}.jsonl"))
+    ]
     whole = accuracies_of(lines)
     return {
         **lesson.about,

@@ -6,7 +6,7 @@ made from a fixed draw of the families that a study reads and written into the c
 changes with it. Exams ask for training instructions (`seen`) or for those that no training set of any seed holds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from itertools import chain
@@ -19,12 +19,13 @@ from pydantic import Field
 from labkit import learn
 from labkit.errors import BadRequest
 from labkit.grade import sandbox
-from labkit.instructions import functions
+from labkit.instructions import Example, functions
 from labkit.instructions.families import EVERY
 from labkit.instructions.families import FAMILIES as GENERAL
 from labkit.instructions.family import LEVELS, Task, draw
 from labkit.instructions.functions import FUNCTIONS
-from labkit.studies.symbolic import MODEL, Exam, ModelCell, ModelParams
+from labkit.studies.lesson import Exam, Judge
+from labkit.studies.params import MODEL, ModelParams
 
 FAMILIES = (*GENERAL, FUNCTIONS.name)  # what a study reads unless it says otherwise
 LIMITS = sandbox.Limits(cpu_seconds=2, wall_seconds=5)  # of a small function
@@ -40,25 +41,6 @@ class LanguageParams(ModelParams):
     passes: float = Field(gt=0, le=10_000, description="how often a model sees its training set")
     steps: int = Field(ge=0, le=1000000000, description="optimiser steps of a model; 0: as many as the passes take")
     levels: list[Literal[1, 2, 3]] = Field(min_length=1, description="difficulties 1 to 3, in equal parts")
-
-
-class LanguageCell(ModelCell):
-    """One model of several families; see `ModelCell`."""
-
-    vocabulary: str
-    budget: int
-    passes: float
-    levels: tuple[int, ...]
-    question: int
-    answer: int
-
-    def reads(self) -> tuple[str, ...]:
-        """The families whose texts make the vocabulary."""
-        return FAMILIES
-
-    def layout(self) -> learn.TextLayout:
-        """Word pieces of the families; every question begins with its instruction."""
-        return learn.TextLayout(vocabulary(self.reads()), self.question, self.answer)
 
 
 @lru_cache(maxsize=4)
@@ -124,17 +106,18 @@ def encode(tasks: Sequence[Task], layout: learn.TextLayout) -> learn.Encoded:
     return layout.encode([question_of(task) for task in tasks], [task.example.output for task in tasks])
 
 
-def exam(
-    tasks: Sequence[Task],
-    layout: learn.TextLayout,
-    judge: Callable[[list[str]], Mapping[str, NDArray[np.bool_]]] | None = None,
-) -> Exam:
+def examples(tasks: Sequence[Task]) -> list[Example]:
+    """The tasks as examples to learn from or to be asked."""
+    return [task.example for task in tasks]
+
+
+def exam(tasks: Sequence[Task], judge: Judge | None = None) -> Exam:
     """Tasks to be graded: exactly, or by a judge; their instructions are the clusters, their levels the kinds."""
     keys = {key: number for number, key in enumerate(dict.fromkeys(task.instruction.key for task in tasks))}
     levels = np.array([task.level for task in tasks])
     kinds = {f"level{level}": levels == level for level in sorted(set(levels.tolist()))}
     instruction = np.array([keys[task.instruction.key] for task in tasks])
-    return Exam(encode(tasks, layout), instruction, len(keys), kinds if len(kinds) > 1 else {}, judge)
+    return Exam(examples(tasks), instruction, len(keys), kinds if len(kinds) > 1 else {}, judge)
 
 
 def held_out(
@@ -155,7 +138,7 @@ def held_out(
     return fitting
 
 
-def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
+def runs(tasks: Sequence[Task], unsafe: bool) -> Judge:
     """A judge of small functions: each answer is run against unit tests; the reference's own text passes unrun."""
 
     def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
@@ -171,7 +154,7 @@ def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[s
     return judge
 
 
-def accepted(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
+def accepted(tasks: Sequence[Task], unsafe: bool) -> Judge:
     """A judge of tasks of several families: their oracles' verdict on the final answer; small functions are run."""
     code = np.array([task.example.source == FUNCTIONS.name for task in tasks])
     run = runs([tasks[i] for i in np.flatnonzero(code).tolist()], unsafe)

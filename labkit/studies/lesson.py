@@ -1,6 +1,8 @@
 """A lesson: what a cell's model learns from, and the exams it sits. Nothing here knows what an instruction is."""
 
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ class Exam(NamedTuple):
         kinds: Subsets of the examples, bool [N], that are also graded apart.
         judge: From the answers as texts to verdicts by grading, each bool [N]: "" is the exam's own, others are graded
             beside it, and exact match under `AS_TEXT`. Default: exact match alone.
+        gold: Whether the examples hold right answers; without, everything is written and judged.
     """
 
     data: Data
@@ -33,18 +36,22 @@ class Exam(NamedTuple):
     n_instructions: int
     kinds: Mapping[str, Flags] = NONE
     judge: Judge | None = None
+    gold: bool = True
 
     def quick(self, learner: Learner, first: int) -> float:
         """The share of the first so many examples that are answered exactly."""
         places = np.arange(min(first, size_of(self.data)))
         return float(learner.right(subset(self.data, places)).mean())
 
-    def verdicts(self, learner: Learner) -> dict[str, Flags]:
-        """The verdict on every example by grading, bool [N] each; see `judge`."""
-        right = learner.right(self.data)
+    def verdicts(self, learner: Learner, keep: Path | None = None) -> dict[str, Flags]:
+        """The verdict on every example by grading, bool [N] each; see `judge`. Judged answers are kept in a file."""
+        right = {AS_TEXT: learner.right(self.data)} if self.gold else {}
         if self.judge is None:
-            return {"": right}
-        return {AS_TEXT: right, **self.judge(learner.written(self.data, right))}
+            return {"": right[AS_TEXT]}
+        answers = learner.written(self.data, right[AS_TEXT]) if self.gold else learner.answer(self.data)
+        if keep is not None:
+            keep.write_text("".join(json.dumps(answer) + "\n" for answer in answers), "utf-8")
+        return {**right, **self.judge(answers)}
 
     def lines(self, name: str, verdicts: Mapping[str, Flags]) -> list[dict[str, Any]]:
         """The graded lines of the exam: of all its examples, and of each kind that occurs; see `studies.rows`."""

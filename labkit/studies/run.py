@@ -100,6 +100,7 @@ class Run:
             charts=[(view.caption or view.title, results.chart(name)) for name, view in views.items()],
             tables=[
                 *((view.title, results.table(name)) for name, view in views.items()),
+                *((caption, table(results)) for caption, table in self.study.tables.items()),
                 ("Beside what was published", results.claims),
             ],
             notes=self.study.notes(self.params),

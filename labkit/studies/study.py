@@ -12,7 +12,7 @@ and collects them, with its question, paper, scales and expected minutes, in a `
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,7 @@ class Study:
         notes: From the parameters, sentences on what was decided for the person (say, an uneven budget).
         columns: From the long rows to the same with more columns, such as a share made from two counts.
         published: Which entries of `show/published.json` hold its claims; default the one of its name.
+        tables: More tables, by caption, from the results.
         stages: Later stages, each from the parameters and the long rows so far to the points that these decide.
         measure, measure_many: How a cell is measured, alone and several of one shape together.
     """
@@ -66,6 +67,7 @@ class Study:
     notes: Callable[[Any], list[str]] = lambda params: []
     columns: Callable[["pd.DataFrame"], "pd.DataFrame"] = lambda rows: rows
     published: Sequence[str] = ()
+    tables: Mapping[str, Callable[["Results"], list[dict[str, Any]]]] = field(default_factory=dict)
     stages: Sequence[Callable[[Any, "pd.DataFrame"], Sequence[Point]]] = ()
     measure: Measure = measure
     measure_many: MeasureMany | None = measure_many

@@ -81,14 +81,12 @@ class View(ABC):
         caption: What a reader should know of it, for report and notebook.
         where: Which long rows it is of; default all.
         pools: Exams that are several exams taken together, by name: their questions in one.
-        same_questions: Models of all seeds were asked the same questions.
     """
 
     title: str
     caption: str = ""
     where: Where | None = None
     pools: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    same_questions: bool = False
 
     @abstractmethod
     def measure(self, rows: "pd.DataFrame") -> Found:
@@ -115,7 +113,7 @@ class View(ABC):
 
     def estimate(self, group: "pd.DataFrame") -> dict[str, Any]:
         """The mean accuracy of some models that differ by seed, with its interval."""
-        found = grade.seed_cluster_bootstrap(counts_of(group), same_rules=self.same_questions)
+        found = grade.seed_cluster_bootstrap(counts_of(group), same_rules=same_questions(group))
         return {
             "mean": found.mean,
             "lo": found.lo,
@@ -125,6 +123,11 @@ class View(ABC):
             "lowest": float(grade.intervals.accuracies(counts_of(group)).min()),
             "not_learned": int((~group["learned"].astype(bool)).sum()),
         }
+
+
+def same_questions(rows: "pd.DataFrame") -> bool:
+    """Whether models of all seeds were asked the same questions, as `Lesson.about` may say of an exam."""
+    return "same_questions" in rows and bool(rows["same_questions"].fillna(False).all())
 
 
 def _pooled(rows: "pd.DataFrame") -> "pd.DataFrame":
@@ -356,7 +359,7 @@ class Gains(View):
         arms, scores = self.paired(rows)
         lines: Records = []
         for place, arm in enumerate(arms[1:], 1) if scores else ():
-            mean, lo, hi = grade.paired_difference(scores, place, 0, same_problems=self.same_questions)
+            mean, lo, hi = grade.paired_difference(scores, place, 0, same_problems=same_questions(rows))
             not_learned = int((~rows[rows[self.arm].isin([arm, arms[0]])]["learned"].astype(bool)).sum())
             line = {self.arm: arm, "exam": self.exam, "mean": mean, "lo": lo, "hi": hi, "seeds": len(scores)}
             lines.append(line | {"not_learned": not_learned, "over": "seeds and questions, in pairs"})
