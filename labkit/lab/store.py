@@ -33,7 +33,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
-from labkit.errors import BadRequest
+from labkit.errors import BadRequest, expanded
 
 Row = dict[str, Any]
 ADDRESS_LENGTH = 16
@@ -101,7 +101,7 @@ class Store:
     def default(cls) -> Self:
         """`$LABKIT_RUNS`, else the nearest `papermill_runs/` at or above the working directory, else a new one here."""
         if named := os.environ.get("LABKIT_RUNS"):
-            return cls(os.path.expanduser(named))  # no shell has seen what a .env or a kernel.json says
+            return cls(expanded(named))  # no shell has seen what a .env or a kernel.json says
         here = Path.cwd()
         found = (folder / "papermill_runs" for folder in (here, *here.parents))
         return cls(next((path for path in found if path.is_dir()), here / "papermill_runs"))
@@ -284,15 +284,15 @@ class Store:
         if (final / "result.json").exists():  # another machine was faster: its result stays
             shutil.rmtree(scratch)
             return
-        for folder, _, names in os.walk(scratch):
-            for path in [*(Path(folder, name) for name in names), Path(folder)]:
-                _sync(path)
+        for path in [*scratch.rglob("*"), scratch]:
+            if not path.is_symlink():
+                sync(path)
         old = scratch.with_name(f"{scratch.name}-old")
         if final.exists():  # an earlier failure of the same point, which this attempt replaces: aside in one step
             final.rename(old)
         scratch.rename(final)
         for folder in (final.parent, final.parent.parent):
-            _sync(folder)
+            sync(folder)
         shutil.rmtree(old, ignore_errors=True)
 
     def _folders(self, study: str) -> Iterator[Path]:
@@ -372,7 +372,7 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Bring a file, or the names in a folder, to the disk, so that no power cut undoes it."""
     if os.name == "nt" and path.is_dir():  # folders cannot be opened there, and need not
         return
@@ -401,7 +401,7 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def ensure_writable(folder: Path) -> None:
