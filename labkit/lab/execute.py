@@ -17,7 +17,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -119,17 +119,42 @@ def check_notebook(path: Path) -> Any:
 def _check_parameters(notebook: Any, given: Mapping[str, Any]) -> None:
     """Refuse a parameter that the notebook's own cell does not have."""
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    with suppress(SyntaxError):  # the kernel will say it
-        names = assigned(cell.source)
-        for name in given:
-            if name not in names:
-                raise unknown("parameter of the notebook", name, names)
+    names = assigned(cell.source)
+    for name in given:
+        if name not in names:
+            raise unknown("parameter of the notebook", name, names)
+
+
+def check_injected(names: Collection[str]) -> None:
+    """In a kernel, look at what papermill has set, by whatever command; elsewhere this does nothing.
+
+    Args:
+        names: The parameters of the study; those of an earlier cell of the notebook are known as well.
+
+    Raises:
+        BadRequest: for a name that would set nothing, or a value that the notebook has overwritten since.
+    """
+    ipython = sys.modules.get("IPython")
+    shell: Any = ipython.get_ipython() if ipython else None
+    cells = [str(source) for source in shell.user_ns.get("In", [])[1:]] if shell else []
+    for place, source in enumerate(cells):
+        if not source.startswith("# Parameters\n"):  # papermill's own heading
+            continue
+        known = [*names, *(name for cell in cells[:place] for name in assigned(cell))]
+        for name, value in assigned(source).items():
+            if name not in known:
+                raise unknown("parameter of the notebook", name, known)
+            if place == 0 and value is not ... and shell.user_ns.get(name) != value:
+                raise BadRequest(f"{name} = {value!r} was overwritten: the notebook has no cell tagged 'parameters'")
 
 
 def assigned(source: str) -> dict[str, Any]:
     """The names that lines of `name = value` set, with their values; Ellipsis for one that is no literal."""
     values: dict[str, Any] = {}
-    for statement in ast.parse(source).body:
+    statements: list[ast.stmt] = []
+    with suppress(SyntaxError):  # of lines that only a kernel understands
+        statements = ast.parse(source).body
+    for statement in statements:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             values[statement.targets[0].id] = ...
             with suppress(ValueError):
