@@ -291,9 +291,9 @@ class Store:
         if final.exists():  # an earlier failure of the same point, which this attempt replaces: aside in one step
             final.rename(old)
         scratch.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
         for folder in (final.parent, final.parent.parent):
             sync(folder)
-        shutil.rmtree(old, ignore_errors=True)
 
     def _folders(self, study: str) -> Iterator[Path]:
         """The folders of a study's points; BadRequest at the first foreign entry."""
