@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadRequest, unknown
+from labkit.lab import check_injected
 from labkit.studies import run as _run
 from labkit.studies.contract import Study as OldStudy
 from labkit.studies.old import finish, frame, logs, run, run_later
@@ -43,10 +44,15 @@ def find(name: str) -> Study:
     """The study of that name, or the one that a Python file defines as `STUDY`.
 
     Raises:
-        BadRequest: when there is none; suggests the nearest.
+        BadRequest: when there is none; suggests the nearest. In a notebook also for a parameter that papermill set
+            and that the study does not have.
     """
-    if name.endswith(".py"):
-        return _from_file(Path(name).resolve())
+    study = _from_file(Path(name).resolve()) if name.endswith(".py") else _of_the_lab(name)
+    check_injected(study.names())  # in a notebook: this is where each of ours begins
+    return study
+
+
+def _of_the_lab(name: str) -> Study:
     studies = every()
     if name not in studies:
         raise unknown("study", name, studies)
