@@ -81,7 +81,7 @@ class Base(Cell):
 
     def learner(self, record: Record) -> SmallLearner:
         layout = learn.rewriting_layout(self.task)
-        symbols, length = len(layout.vocabulary) + 1, layout.length + 1  # an end mark follows each answer
+        symbols, length = len(layout.vocabulary) + 2, layout.length + 1  # an end mark follows each answer; one is spare
         shape = learn.Shape(symbols, length, self.layers, self.width, self.heads, self.expansion)
         return _Exported("llama", shape, layout, seed=self.seed, batch=self.batch_size, rate=self.learning_rate)
 
@@ -96,7 +96,7 @@ class _Exported(SmallLearner):
 
     def save(self, folder: Path) -> None:
         assert isinstance(self.model, llama.Llama) and isinstance(self.layout, learn.Layout)
-        llama.export(self.model.cpu(), self.layout.vocabulary, folder)
+        llama.export(self.model.cpu(), self.layout.vocabulary + llama.PAD, folder)
         self.model.to(self.device)
 
 
