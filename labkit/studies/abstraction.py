@@ -16,7 +16,7 @@ depths are the paper's, the model and optimiser those of its rewriting study, an
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ from labkit.instructions.equations import (
 from labkit.instructions.equations import generator as input_generator
 from labkit.studies.cell import ModelCell, cells
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import MODEL, MODEL_GROUP, PAPER_MODEL, ModelParams, drawn_note
+from labkit.studies.params import MODEL_GROUP, ModelParams, drawn_note, scales
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, Fit, ranged
 
@@ -47,47 +47,9 @@ if TYPE_CHECKING:
 
 EXAMS = ("unseen", "special", "deeper")  # beside "seen"; see `Cell.lesson`
 
-SMALL: dict[str, Any] = {
-    **MODEL,
-    "n_rules": [40, 160, 1000],
-    "mix_rules": 160,
-    "diverse_shares": [0.0, 0.2, 0.5, 1.0],
-    "seeds": [0, 1, 2],
-    "budget": 38_400,
-    "depths": [3, 4],
-    "special_depths": [3],
-    "test_depths": [4],
-    "pattern_length": 7,
-    "input_length": 13,
-    "expression_depth": 5,
-    "grounding_share": 0.0,
-    "leaves": "abcdefghij23",
-    "steps": 600,
-    "test_rules": 100,
-    "n_test": 300,
-}
-SMOKE = {"n_rules": [4, 40], "mix_rules": 20, "diverse_shares": [0.0, 0.5, 1.0], "seeds": [0]}
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": {**SMALL, **SMOKE, "budget": 640, "steps": 20, "batch_size": 32, "test_rules": 20, "n_test": 40},
-    "laptop": SMALL,
-    "paper": {
-        **SMALL,
-        **PAPER_MODEL,
-        "n_rules": [10, 20, 40],
-        "mix_rules": 50,
-        "diverse_shares": [0.0, 0.02, 0.1, 0.2, 0.5, 1.0],
-        "budget": 50_000,
-        "grounding_share": 0.2,
-        "input_length": 25,
-        "expression_depth": 6,
-        "steps": 50 * 50_000 // 512,
-        "n_test": 10_000,
-    },
-}
-
 
 class Params(ModelParams):
-    """What a person may set; see `SCALES` for the values each scale gives."""
+    """What a person may set; see `scales.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
         "task": ("depths", "special_depths", "test_depths", "pattern_length", "input_length", "expression_depth")
@@ -362,7 +324,7 @@ STUDY = Study(
         "laptop": "6 to 8 minutes on two cores (estimated)",
         "paper": "one to two hours of a GPU (estimated, not run)",
     },
-    scales=SCALES,
+    scales=scales("abstraction"),
     Params=Params,
     points=points,
     dials={"n_diverse": "diversifying rules", "n_special": "special rules"},

@@ -41,7 +41,7 @@ from labkit.studies import cell as study_cell
 from labkit.studies import language, learners
 from labkit.studies.lesson import Lesson
 from labkit.studies.mixes import FamilyMix, Mix, corpus_mixes
-from labkit.studies.params import MODEL_GROUP
+from labkit.studies.params import MODEL_GROUP, scales
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, Fit, Found, Gains, Matrix, ranged, same_questions, signed
 
@@ -62,56 +62,9 @@ EXAMS = {
 MAIN = ("code", "humaneval", "mbpp", "own")  # the first of them that was sat is what the sweet spot is of
 Share = Annotated[float, Field(ge=0, lt=1)]
 
-SMALL: dict[str, Any] = {
-    **language.SMALL,
-    "families": list(FAMILIES),
-    "general_levels": [1],
-    "budget": [50_000],
-    "passes": 16,
-}
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        **SMALL,
-        "general_shares": [0, 0.1, 0.25, 0.5],
-        "families": ["rewriting", "sorting"],
-        "seeds": [0],
-        "layers": 2,
-        "width": 32,
-        "budget": [8000],
-        "passes": 2,
-        "batch_size": 32,
-        "n_test": 20,
-    },
-    "laptop": {**SMALL, "general_shares": [0, 0.05, 0.1, 0.25, 0.5, 0.75], "seeds": [0, 1, 2], "n_test": 300},
-    "qlora": {
-        **SMALL,
-        "general_shares": [0],
-        "seeds": [0],
-        "n_test": 300,
-        "model": "deepseek-ai/deepseek-coder-6.7b-base",
-        "mixes": [
-            *([20, 0, 0], [19, 1, 0], [18, 2, 0], [17, 3, 0], [16, 4, 0], [15, 5, 0], [18, 1, 1], [16, 2, 2]),
-            *([75, 0, 0], [74, 1, 0], [72.5, 2.5, 0], [67.5, 7.5, 0], [60, 15, 0]),
-            *([74, 0.5, 0.5], [72.5, 1.25, 1.25], [67.5, 3.25, 3.25], [60, 7.5, 7.5]),
-        ],
-        "plus": ["humaneval", "mbpp"],
-        "tuning": {"overlong": "drop"},
-    },
-}
-QLORA: dict[str, Any] = {  # what a model that is fine-tuned starts from, at any scale
-    "model": learners.SMALL,
-    "mixes": [],
-    "corpora": ["oss_instruct", "alpaca", "cot_collection"],
-    "tuning": {},
-    "plus": [],
-    "problems": [],
-    "new_tokens": 512,
-}
-SCALES = {scale: {**QLORA, **values} for scale, values in SCALES.items()}
-
 
 class Params(language.LanguageParams):
-    """What a person may set; see `SCALES` for the values each scale gives."""
+    """What a person may set; see `scales.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
         "general": ("families", "general_levels"),
@@ -352,7 +305,7 @@ STUDY = Study(
         "laptop": "10 to 12 minutes on two cores",
         "qlora": "days of a GPU (estimated, not run)",
     },
-    scales=SCALES,
+    scales=scales("code_mixing"),
     Params=Params,
     points=points,
     dials={"size": "training set", "mix": "mix"},

@@ -11,7 +11,7 @@ scale: shorter patterns and inputs, fewer examples, and this lab's own learner (
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,11 +20,8 @@ from labkit.design import allocate
 from labkit.errors import BadRequest
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Lesson
-from labkit.studies.params import drawn_note
+from labkit.studies.params import drawn_note, scales
 from labkit.studies.rewriting import (
-    PAPER,
-    SMALL,
-    SMOKE,
     RewritingCell,
     RewritingParams,
     check_rules,
@@ -38,22 +35,9 @@ from labkit.studies.views import Curve, Fit
 if TYPE_CHECKING:
     import pandas as pd
 
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": SMALL
-    | SMOKE
-    | {"occurrences": 1, "n_instructions": [2, 20, 200], "noop_shares": [0.5], "noop_counts": [20, 200]},
-    "laptop": SMALL
-    | {"occurrences": 1, "n_instructions": [10, 30, 100, 200, 300, 1000, 10_000], "seeds": [0, 1, 2]}
-    | {"noop_shares": [0.2, 0.5], "noop_counts": [100, 300, 1000], "noop_seeds": 2},
-    "paper": PAPER
-    | {"occurrences": 1, "seeds": [0, 1, 2], "noop_seeds": 3, "noop_shares": [0.1, 0.2, 0.3, 0.4, 0.5]}
-    | {"noop_counts": [100, 200, 300, 400, 500, 600, 1000, 10_000]}
-    | {"n_instructions": [10, 20, 50, 100, 200, 300, 400, 500, 600, 1000, 2000, 2500, 5000, 10**4, 10**5, 10**6]},
-}
-
 
 class Params(RewritingParams):
-    """What a person may set; see `SCALES` for the values each scale gives."""
+    """What a person may set; see `scales.yaml` for the values each scale gives."""
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I, one model each")
     occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
@@ -182,7 +166,7 @@ STUDY = Study(
         "laptop": "6 to 8 minutes on two cores (estimated)",
         "paper": "hours of a GPU (estimated, not run)",
     },
-    scales=SCALES,
+    scales=scales("diversity_sweep"),
     Params=Params,
     points=points,
     dials={"n_instructions": "rules", "noop_share": "no-ops"},

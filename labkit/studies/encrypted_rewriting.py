@@ -36,7 +36,7 @@ from labkit.studies import cell as study_cell
 from labkit.studies import harness
 from labkit.studies.base_model import RULES_SEED, Base, base_of
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import SeedParams
+from labkit.studies.params import SeedParams, scales
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, spread
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, ranged
@@ -58,67 +58,6 @@ OWN: dict[str, Any] = {
     "warmup_ratio": 0.05,
     "max_grad_norm": 1.0,
     "gradient_checkpointing": False,
-}
-SMALL: dict[str, Any] = {
-    "n_instructions": [10, 100, 300, 1000],
-    "halved": [100, 300],
-    "exponent": 0.1,
-    "seeds": [0, 1],
-    "model": OWN_BASE,
-    "quantisation": "nf4",
-    "rank": 32,
-    "alpha": 64,
-    "learning_rate": 1e-3,
-    "steps": 500,
-    "batch_size": 32,
-    "budget": 16_000,
-    "noop_share": 0.4,
-    "alphabet": "abcdefghijklmnopqrstuvwxyz",
-    "pattern_length": 3,
-    "input_length": 8,
-    "shift": 3,
-    "test_rules": 500,
-    "n_test": 1000,
-    "base_layers": 4,
-    "base_width": 64,
-    "base_heads": 4,
-    "base_rules": 20_000,
-    "base_steps": 1200,
-}
-PAPER: dict[str, Any] = {
-    **SMALL,
-    **finetuning.PRESETS["encrypted_rewriting"],
-    "n_instructions": [10, 30, 100, 300, 1000, 3000, 10_000, 40_000],
-    "halved": [1000, 10_000],
-    "model": "meta-llama/Llama-2-7b-hf",
-    "seeds": [0],
-    "budget": 40_000,
-    "pattern_length": 20,
-    "input_length": 50,
-    "test_rules": 5000,
-    "n_test": 5000,
-}
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        **SMALL,
-        "n_instructions": [4, 40],
-        "halved": [40],
-        "seeds": [0],
-        "rank": 8,
-        "alpha": 16,
-        "steps": 8,
-        "budget": 320,
-        "test_rules": 20,
-        "n_test": 40,
-        "base_layers": 2,
-        "base_width": 16,
-        "base_heads": 2,
-        "base_rules": 100,
-        "base_steps": 20,
-    },
-    "laptop": SMALL,
-    "qlora": {**PAPER, "quantisation": "nf4", "rank": 64, "alpha": 16, "learning_rate": 2e-4, "batch_size": 16},
-    "paper": PAPER,
 }
 
 
@@ -144,7 +83,7 @@ class Dials(BaseModel):
 
 
 class Params(Dials, SeedParams):
-    """What a person may set; see `SCALES` for the values each scale gives."""
+    """What a person may set; see `scales.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
         "task": ("alphabet", "pattern_length", "input_length", "shift", "noop_share", "budget", "test_rules", "n_test"),
@@ -346,7 +285,7 @@ STUDY = Study(
         "qlora": "a day of a GPU (estimated, not run)",
         "paper": "days of a GPU (estimated, not run)",
     },
-    scales=SCALES,
+    scales=scales("encrypted_rewriting"),
     Params=Params,
     points=points,
     dials={"n_instructions": "rules", "sampling": "sampling"},

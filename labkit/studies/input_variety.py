@@ -25,11 +25,8 @@ from labkit.errors import BadRequest
 from labkit.instructions import draw_rules
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import drawn_note
+from labkit.studies.params import drawn_note, scales
 from labkit.studies.rewriting import (
-    PAPER,
-    SMALL,
-    SMOKE,
     RewritingCell,
     RewritingParams,
     check_rules,
@@ -47,18 +44,9 @@ if TYPE_CHECKING:
 
 VARIED = 13  # stream of a seed
 
-LONGER = SMALL | {"input_length": 12}
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": LONGER | SMOKE | {"n_instructions": [20, 200], "variety": [1, [1, 4]]},
-    "laptop": LONGER | {"n_instructions": [300, 1000], "variety": [1, 2, 4, [1, 2, 3, 4]], "seeds": [0, 1]},
-    "paper": PAPER
-    | {"input_length": 500, "n_instructions": [200, 500, 1000, 2000], "seeds": [0, 1, 2]}
-    | {"variety": [1, 5, 10, 15, 20, [1, 5, 10, 15, 20]]},
-}
-
 
 class Params(RewritingParams):
-    """What a person may set; see `SCALES` for the values each scale gives."""
+    """What a person may set; see `scales.yaml` for the values each scale gives."""
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I")
     variety: list[int | tuple[int, ...]] = Field(
@@ -168,7 +156,7 @@ STUDY = Study(
         "laptop": "6 to 8 minutes on two cores (estimated)",
         "paper": "days of a GPU (estimated, not run)",
     },
-    scales=SCALES,
+    scales=scales("input_variety"),
     Params=Params,
     points=points,
     dials={"n_instructions": "rules", "occurrences": "x occurs"},

@@ -21,11 +21,8 @@ from labkit.instructions import draw_rules
 from labkit.studies.cell import cells
 from labkit.studies.explained import Explained
 from labkit.studies.lesson import Lesson
-from labkit.studies.params import drawn_note
+from labkit.studies.params import drawn_note, scales
 from labkit.studies.rewriting import (
-    PAPER,
-    SMALL,
-    SMOKE,
     RewritingCell,
     RewritingParams,
     check_rules,
@@ -52,23 +49,11 @@ EFFECTIVE: Mapping[str, Callable[[Any], float]] = {
     "Hill number of order 2 (1 / chance that two examples share a rule)": lambda counts: hill_number(counts, 2),
 }
 
-LAW = {"law": "weight", "floor": 1, "occurrences": 1}
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": SMALL | LAW | SMOKE | {"n_instructions": [20, 200], "alphas": ["uniform", 0.1], "even": [50]},
-    "laptop": SMALL
-    | LAW
-    | {"n_instructions": [300, 1000, 10_000], "alphas": ["uniform", 0.3, 0.1, 0.03]}
-    | {"even": [100, 200], "seeds": [0, 1]},
-    "paper": PAPER
-    | LAW
-    | {"n_instructions": [1000, 10_000, 100_000], "alphas": ["uniform", 2, 1, 0.5, 0.2, 0.1, 0.07, 0.03]}
-    | {"even": [200, 300, 500], "seeds": [0, 1, 2]},
-}
 Alpha = float | Literal["uniform"]
 
 
 class Params(RewritingParams):
-    """What a person may set; see `SCALES` for the values each scale gives."""
+    """What a person may set; see `scales.yaml` for the values each scale gives."""
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I")
     alphas: list[Alpha] = Field(min_length=1, description="exponents of the power law, or uniform")
@@ -224,7 +209,7 @@ STUDY = Study(
         "laptop": "6 to 8 minutes on two cores",
         "paper": "hours of a GPU (estimated, not run)",
     },
-    scales=SCALES,
+    scales=scales("long_tail"),
     Params=Params,
     points=points,
     dials={"n_instructions": "rules", "alpha": "alpha"},

@@ -31,7 +31,7 @@ from labkit.instructions.programs import Programs, ProgramTask, draw_programs, d
 from labkit.instructions.rewriting import Split
 from labkit.studies.cell import ModelCell, cells
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import MODEL, MODEL_GROUP, PAPER_MODEL, ModelParams, drawn_note
+from labkit.studies.params import MODEL_GROUP, ModelParams, drawn_note, scales
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, spread
 from labkit.studies.rows import counts_of
 from labkit.studies.study import Results, Study
@@ -47,54 +47,9 @@ KINDS = {
     "rewritten": "a step rewrites what another wrote",
 }
 
-SMALL: dict[str, Any] = {
-    **MODEL,
-    "rules": [2, 1, 3],
-    "run_steps": [1, 2, "halt"],
-    "longest": 3,
-    "order_share": 0.3,
-    "alphabet": "abcdefghijklmnop",
-    "pattern_length": 2,
-    "input_length": 4,
-    "budget": 57_600,
-    "steps": 900,
-    "test_programs": 100,
-    "n_test": 1000,
-}
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        **SMALL,
-        "n_programs": [2, 20, 200],
-        "n_beside": [200],
-        "seeds": [0],
-        "budget": 640,
-        "steps": 20,
-        "batch_size": 32,
-        "test_programs": 40,
-        "n_test": 100,
-    },
-    "laptop": {**SMALL, "n_programs": [30, 100, 300, 3000], "n_beside": [100, 300, 3000], "seeds": [0, 1]},
-    "paper": {
-        **SMALL,
-        **PAPER_MODEL,
-        "n_programs": [10, 30, 100, 300, 1000, 3000, 10_000, 100_000],
-        "n_beside": [10, 30, 100, 300, 1000, 3000, 10_000, 100_000],
-        "run_steps": [1, 2, 3, "halt"],
-        "seeds": [0, 1, 2],
-        "longest": 6,
-        "alphabet": "abcdefghijklmnopqrstuvwxyz",
-        "pattern_length": 20,
-        "input_length": 100,
-        "budget": 1_000_000,
-        "steps": 50 * 1_000_000 // 512,
-        "test_programs": 10_000,
-        "n_test": 100_000,
-    },
-}
-
 
 class Params(ModelParams):
-    """What a person may set; see `SCALES` for the values each scale gives."""
+    """What a person may set; see `scales.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
         "task": (
@@ -304,7 +259,7 @@ STUDY = Study(
         "laptop": "6 to 8 minutes on two cores",
         "paper": "days of a GPU (estimated, not run; no paper has this task, the model is the diversity papers')",
     },
-    scales=SCALES,
+    scales=scales("markov_programs"),
     Params=Params,
     points=points,
     dials={"n_programs": "programs", "rules": "rules", "run_steps": "steps"},

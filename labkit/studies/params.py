@@ -3,8 +3,11 @@
 import ast
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
 from typing import Any, ClassVar, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from labkit import learn
@@ -97,6 +100,24 @@ def drawn_note(params: ModelParams, budget: int) -> list[str]:
         f"{params.steps} steps of {params.batch_size} draw {drawn} examples, fewer than budget = {budget}: "
         f"{budget - drawn} examples of each model are never seen"
     ] * (drawn < budget)
+
+
+@cache
+def _scales() -> dict[str, Any]:
+    return dict(yaml.safe_load(resources.files("labkit.studies").joinpath("scales.yaml").read_text("utf-8")))
+
+
+def scales(study: str) -> dict[str, dict[str, Any]]:
+    """What each scale of a study sets, from `scales.yaml`."""
+    own, sets = _scales()[study], _scales()["sets"]
+
+    def whole(given: Mapping[str, Any]) -> dict[str, Any]:
+        shared: dict[str, Any] = {}
+        for name in given.get("like", ()):
+            shared |= whole(own[name] if name in own else sets[name])
+        return shared | {name: value for name, value in given.items() if name != "like"}
+
+    return {scale: whole(given) for scale, given in own.items()}
 
 
 def sentence(error: ValidationError) -> str:

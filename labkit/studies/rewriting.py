@@ -1,6 +1,6 @@
 """What the string-rewriting studies share: their dials, a cell's task, and its lesson of seen and unseen rules."""
 
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,33 +11,9 @@ from labkit.errors import BadRequest
 from labkit.instructions import RewritingTask, Rule, Rules, decode, draw_inputs, draw_rules
 from labkit.studies.cell import ModelCell
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import MODEL, MODEL_GROUP, PAPER_MODEL, ModelParams
+from labkit.studies.params import MODEL_GROUP, ModelParams
 
 TRAINING, SEEN, UNSEEN = 10, 11, 12  # streams of a seed
-
-# What the scales of these studies share: at laptop scale two cores train a model in about 20 s each; at paper scale
-# sizes, budget, epochs, learning rate and schedule are the papers' (arXiv 2402.10891, sec. 3), the batch size is ours.
-SMALL: dict[str, Any] = {
-    **MODEL,
-    "alphabet": "abcdefghijklmnopqrstuvwxyz",
-    "pattern_length": 3,
-    "input_length": 8,
-    "budget": 48_000,
-    "test_rules": 1000,
-    "n_test": 2000,
-}
-SMOKE = {"seeds": [0], "budget": 600, "steps": 20, "batch_size": 32, "test_rules": 50, "n_test": 100}
-PAPER: dict[str, Any] = {
-    **SMALL,
-    **PAPER_MODEL,
-    "pattern_length": 20,
-    "input_length": 50,
-    "budget": 1_000_000,
-    "steps": 50 * 1_000_000 // 512,
-    "test_rules": 100_000,
-    "n_test": 100_000,
-}
-
 
 class RewritingParams(ModelParams):
     """What a person may set of any rewriting study."""

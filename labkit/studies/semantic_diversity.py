@@ -34,7 +34,7 @@ from labkit.instructions.spaces import (
 )
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Lesson
-from labkit.studies.params import MODEL, PAPER_MODEL, drawn_note
+from labkit.studies.params import drawn_note, scales
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, RewritingCell, RewritingParams, draw_exam, spread, task_of
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Matrix, ranged
@@ -50,56 +50,10 @@ COLUMNS |= {"one_letter": "one letter, k = length", "unconstrained": "unconstrai
 OUTSIDE_LABEL = "unconstrained, lower k (if any)"
 
 ALL = ["+".join(kinds) for size in (1, 2, 3) for kinds in combinations(KINDS, size)]
-SMALL = {
-    **MODEL,
-    "alphabet": "abcdefghijklmnopqrstuvwxyz",
-    "mixtures": ALL,
-    "k_ranges": [(2, 3), (3, 3)],
-    "n_instructions": [5000, 500],
-    "crossed": [],
-    "varied": ALL[-1:],
-    "pattern_length": 6,
-    "input_length": 8,
-    "occurrences": 1,
-    "budget": 60_000,
-    "steps": 1250,
-    "batch_size": 48,
-    "test_rules": 200,
-    "n_test": 400,
-}
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        **SMALL,
-        "mixtures": [ALL[0], ALL[-1]],
-        "k_ranges": [(2, 3)],
-        "n_instructions": [60],
-        "seeds": [0],
-        "budget": 600,
-        "steps": 20,
-        "test_rules": 20,
-        "n_test": 40,
-    },
-    "laptop": {**SMALL, "seeds": [0, 1]},
-    "paper": {
-        **SMALL,
-        **PAPER_MODEL,
-        "k_ranges": [(3, 60), (3, 30), (3, 20), (3, 12), (3, 6), (3, 4)],
-        "n_instructions": [10_000, 5000, 1000, 500],
-        "crossed": ALL,
-        "varied": [],
-        "seeds": [0],
-        "pattern_length": 60,
-        "input_length": 500,
-        "budget": 1_000_000,
-        "steps": 50 * 1_000_000 // 512,
-        "test_rules": 1000,
-        "n_test": 10_000,
-    },
-}
 
 
 class Params(RewritingParams):
-    """What a person may set; see `SCALES` for the values each scale gives."""
+    """What a person may set; see `scales.yaml` for the values each scale gives."""
 
     mixtures: list[str] = Field(min_length=1, description="the classes trained on, joined by +: a row each")
     k_ranges: list[tuple[int, int]] = Field(min_length=1, description="lowest and highest k in training")
@@ -275,7 +229,7 @@ STUDY = Study(
         "laptop": "6 to 9 minutes on two cores (estimated)",
         "paper": "days of a GPU (estimated, not run)",
     },
-    scales=SCALES,
+    scales=scales("semantic_diversity"),
     Params=Params,
     points=points,
     dials={"mixture": "trained on", "k_low": "k from", "k_high": "to", "n_instructions": "rules"},
