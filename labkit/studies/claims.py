@@ -32,9 +32,14 @@ def judged(records: Sequence[Mapping[str, Any]], found: Mapping[str, Found]) -> 
     return [_judged(record, found) for record in records if "claim" in record]
 
 
+def claims_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The claims of a record: none, one or several, all of whose evidence counts."""
+    claims = record.get("claim", [])
+    return claims if isinstance(claims, list) else [claims]
+
+
 def _judged(record: Mapping[str, Any], found: Mapping[str, Found]) -> dict[str, str]:
-    """A record may hold several claims: then all their evidence counts."""
-    claims = record["claim"] if isinstance(record["claim"], list) else [record["claim"]]
+    claims = claims_of(record)
     pieces: list[Evidence] = []
     ours: list[str] = []
     for claim in claims:

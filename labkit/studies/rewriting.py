@@ -15,6 +15,7 @@ from labkit.studies.params import MODEL_GROUP, ModelParams
 
 TRAINING, SEEN, UNSEEN = 10, 11, 12  # streams of a seed
 
+
 class RewritingParams(ModelParams):
     """What a person may set of any rewriting study."""
 

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from labkit.errors import BadRequest, unknown
 from labkit.lab import Measure, MeasureMany, Point
 from labkit.studies.cell import measure, measure_many
-from labkit.studies.claims import judged
+from labkit.studies.claims import claims_of, judged
 from labkit.studies.params import StudyParams, leaves, sentence
 from labkit.studies.views import Fit, Found, View
 
@@ -163,8 +163,7 @@ class Results:
     @cached_property
     def finding(self) -> str:
         """One sentence, with what every study warns of."""
-        main = next(iter(self.found.values()))
-        lazy = int(main.models.drop_duplicates("address")["learned"].eq(False).sum())
+        lazy = int(self.rows.drop_duplicates("address")["learned"].eq(False).sum())
         warning = f" ({lazy} models have not learned their own training set)" if lazy else ""
         return self.study.finding(self) + warning
 
@@ -201,7 +200,7 @@ class Results:
         """A view's picture; the first view's has the finding as its title."""
         main = next(iter(self.found))
         view = view or main
-        drawn = [record for record in self.published if record.get("claim", {}).get("view", view) == view]
+        drawn = [record for record in self.published if any(claim["view"] == view for claim in claims_of(record))]
         return self.study.views[view].chart(self.found[view], drawn, self.finding if view == main else "")
 
     def as_dict(self) -> dict[str, Any]:
