@@ -207,7 +207,7 @@ def refine_all(asker: Asker, examples: Sequence[Example], kinds: Sequence[str | 
     refined, changed = [], []
     counts = Counter(asked=len(examples), untyped=list(kinds).count(None))
     for example, reply in zip(examples, ask(asker, chats), strict=True):
-        text = "" if isinstance(reply, Failure) else reply.text.strip()
+        text = "" if isinstance(reply, Failure) else prompts.without_reasoning(reply.text).strip()
         if isinstance(reply, Failure):
             fate = "failed"
         elif reply.truncated:

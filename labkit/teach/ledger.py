@@ -34,6 +34,7 @@ _APPLICATION, _VERSION = 0x6C61626B, 1  # "labk", in the file's header
 _LOCKED = 60.0  # seconds to wait for another process's write
 _UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _CHUNK = 500  # keys a query
+_CUT_OFF = {"length", "max_tokens", "max_output_tokens", "model_length", "content_filter"}  # as servers have it
 _SCHEMA = """
 CREATE TABLE reply (key TEXT PRIMARY KEY, text TEXT, prompt_tokens INT, completion_tokens INT, model TEXT,
     finish_reason TEXT, counted INT, cost INT, at REAL);
@@ -62,8 +63,8 @@ class Reply(NamedTuple):
 
     @property
     def truncated(self) -> bool:
-        """The reply ended at its token limit, not at its end."""
-        return self.finish_reason == "length"
+        """The reply ended at its token limit or at a filter, not at its end."""
+        return self.finish_reason.lower() in _CUT_OFF
 
 
 class Prices(NamedTuple):
