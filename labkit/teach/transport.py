@@ -68,9 +68,10 @@ class Transport:
         place = _place()
         if isinstance(place, str):
             raise BadRequest(place)
-        self.host, self.identity, self.redact = place.host, place.identity, Redactor(place.secrets)
+        self._proxied, self._local = place.proxy is not None, _is_local(place.host)
+        self.host = f"{place.host} (through {PROXY})" if self._proxied else place.host
+        self.identity, self.redact = place.identity, Redactor(place.secrets)
         self._key_name, self._url_name, self._has_key = place.key_name, place.url_name, bool(place.key)
-        self._proxied = place.proxy is not None
         guard_logs(self.redact)
         complaint = ""
         try:
@@ -181,10 +182,10 @@ class Transport:
             return Trouble(f"{self.host} {said}", "again", lost=True, down=True)
         why = self.redact(broken.why)
         if self._proxied and not broken.tls:
-            return Trouble(f"the proxy in {PROXY} does not connect to {self.host} ({why})", "again", down=True)
+            return Trouble(f"the proxy in {PROXY} does not connect ({why})", "again", down=True)
         ignored = [name for name in PROXIES if _set(name) or _set(name.lower())]
         hint = f"; {ignored[0]} is not used: a proxy for the teacher belongs into {PROXY}" if ignored else ""
-        hint = "" if _is_local(self.host) else hint
+        hint = "" if self._local else hint
         return Trouble(
             f"no endpoint answers at {self.host} ({why}): start it, or correct {self._url_name}{hint}",
             "again",

@@ -12,11 +12,13 @@ Limits: one thread of its own runs the event loop, so a wire is of the process t
 
 import asyncio
 import os
+import ssl
 import threading
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from functools import cache
 from typing import Any, NamedTuple
 
 
@@ -59,7 +61,7 @@ class Wire:
             trust_env=False,
             follow_redirects=False,
             proxy=proxy,
-            verify=httpx.create_ssl_context(),
+            verify=_trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             limits=httpx.Limits(max_keepalive_connections=connections),
         )
         self._loop = asyncio.new_event_loop()
@@ -131,6 +133,14 @@ class Wire:
         return Answer(answer.status_code, answer.headers, plain, whole)
 
 
+@cache
+def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Whom to trust; httpx looks into the environment itself, and reading the certificates takes a while."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
 def _inflated(body: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
     """The body as it was before a server compressed it, unasked, up to a size; whether that is all of it."""
     if len(body) <= most and encoding.lower() in ("gzip", "x-gzip", "deflate"):
@@ -141,8 +151,6 @@ def _inflated(body: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
 
 def _root(error: BaseException) -> tuple[str, bool]:
     """The system's own word for a connection that failed, such as `Connection refused`; whether it is TLS's."""
-    import ssl
-
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
         if isinstance(error, BaseExceptionGroup):  # one for each address of a name
