@@ -16,6 +16,8 @@ MARKS = [
     ("<Thinking>", "</THINKING>"),
     ('<reasoning effort="low">', "</reasoning>"),
     ("<seed:think>", "</seed:think>"),
+    ("<inner_thoughts>", "</inner_thoughts>"),
+    ("<|think|>", "<|/think|>"),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<|channel>thought", "<channel|>"),
@@ -33,7 +35,7 @@ def test_reasoning_is_no_part_of_an_answer(opening: str, closing: str, thought: 
     assert without_reasoning(f"{opening}{thought}{answer}") == ""  # it has not come to an answer
 
 
-@pytest.mark.parametrize(("opening", "closing"), MARKS[:7])
+@pytest.mark.parametrize(("opening", "closing"), MARKS[:9])
 @FEW
 @given(first=PLAIN, thought=PLAIN, answer=PLAIN)
 def test_marks_by_turns_nested_or_half(opening: str, closing: str, first: str, thought: str, answer: str) -> None:
@@ -41,7 +43,7 @@ def test_marks_by_turns_nested_or_half(opening: str, closing: str, first: str, t
     assert without_reasoning(f"{first}{block}{answer}") == first + answer
     assert without_reasoning(f"{thought}{closing}{answer}") == answer  # the opening mark stood in the prompt
     assert without_reasoning(f"{opening}{thought}{opening}{thought}{closing}{answer}") == answer
-    assert without_reasoning(f"{block}{answer}{opening}{thought}") == ""
+    assert without_reasoning(f"{block}{answer}\n{opening}{thought}") == ""
 
 
 @FEW
@@ -56,6 +58,8 @@ def test_a_text_without_marks_comes_back_as_it_is(text: str) -> None:
     [
         ("Write `<think>` before, `</think>` after.", "Write `<think>` before, `</think>` after."),
         ('the tag "<think>" opens', 'the tag "<think>" opens'),
+        ("<think/>b", "b"),
+        ("<think>a</think>List<Thought> b;", "List<Thought> b;"),
         ("<think>a</think><answer>b</answer>", "b"),
         ("<answer>b</answer>", "<answer>b</answer>"),
         ("analysisLet me see.assistantfinalb", "b"),

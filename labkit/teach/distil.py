@@ -222,10 +222,7 @@ def refine_all(asker: Asker, examples: Sequence[Example], kinds: Sequence[str | 
 
 
 def _groups(
-    kinds: Sequence[str | None],
-    difficulty: Sequence[float | str] | None,
-    n_seeds: int,
-    n: int | Mapping[str, int],
+    kinds: Sequence[str | None], difficulty: Sequence[float | str] | None, n_seeds: int, n: int | Mapping[str, int]
 ) -> list[_Group]:
     """Seeds of one kind and difficulty, in a fixed order, with the number of new pairs each group gets."""
     numbers = [n] if isinstance(n, int) else list(n.values())

@@ -74,12 +74,13 @@ _QUOTATION = re.compile(
     | “[^”]*” | „[^“”]*[“”] | «[^»]*» | ‘[^’]*’ | (?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w))*'(?!\w)""",
     re.MULTILINE | re.DOTALL | re.VERBOSE,
 )
-_THOUGHT = r"(?:\w+:)?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)"
+_THOUGHT = r"(?:\w+[:_-])?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad|monologue)(?:[_-]\w+)?"
 _REASONING = re.compile(  # marks as models and servers write them; one in ticks or quotation marks is only spoken of
     rf"""(?<![`"'“‘«])(?:
-    (?P<opening> (?i:<{_THOUGHT}(?:\s[^<>/]*)?>) | \[THINK\] | ◁think▷ | <\|channel>\s*(?:thought|analysis)
-        | <\|(?:begin_of_thought|START_THINKING)\|> )
-    | (?i:</{_THOUGHT}\s*>) | \[/THINK\] | ◁/think▷ | <channel\|> | <\|(?:end_of_thought|END_THINKING)\|> )""",
+    (?i:<(?:/\|?|\|/){_THOUGHT}\s*\|?> | <{_THOUGHT}\s*/> | <\|end_(?:of_)?{_THOUGHT}\|>)
+        | \[/THINK\] | ◁/think▷ | <channel\|>
+    | (?P<opening> (?i:<\|?{_THOUGHT}(?:\s[^<>/|]*)?\|?>)
+        | \[THINK\] | ◁think▷ | <\|channel>\s*(?:thought|analysis)))""",
     re.VERBOSE,
 )
 _ANSWER = re.compile(  # marks around what follows the reasoning
@@ -189,16 +190,19 @@ def without_reasoning(text: str) -> str:
         text = "\n".join(_FINAL.findall(text))
     elif text.lstrip().startswith("analysis") and "assistantfinal" in text:  # channels whose marks a server left out
         text = text.rpartition("assistantfinal")[2]
-    kept, end, inside = "", 0, False
+    kept, start, end, inside = "", 0, 0, False
     for mark in _REASONING.finditer(text):
         if mark["opening"] and not inside:
-            kept += text[end : mark.start()]
+            start = mark.start()
+            kept += text[end:start]
         elif not mark["opening"] and not inside:
             kept = ""
         inside, end = bool(mark["opening"]), mark.end()
     if not end:
         return text
-    answer = "" if inside else (kept + text[end:]).strip()
+    if inside:  # after a letter it is a type's name, as in `List<Thought>`
+        return kept + text[start:] if text[start - 1 : start].isalnum() else ""
+    answer = (kept + text[end:]).strip()
     wrapped = _ANSWER.fullmatch(answer)
     return wrapped[1].strip() if wrapped else answer
 

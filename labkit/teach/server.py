@@ -26,6 +26,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -34,6 +35,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import lru_cache
 from hmac import compare_digest
 from math import inf
 from pathlib import Path
@@ -77,17 +79,10 @@ _REFUSED = {
     *("tools", "functions", "function_call", "logprobs", "top_logprobs", "audio", "web_search_options"),
     *("response_format", "modalities"),
 }
-_READ = {
-    *("model", "messages", "n", "stream", "stream_options", "seed", "stop", "max_tokens", "max_completion_tokens"),
-}
+_READ = {*("model", "messages", "n", "stream", "stream_options", "seed", "stop", "max_tokens", "max_completion_tokens")}
 _RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
-_HARMLESS: tuple[Any, ...] = (
-    None,
-    False,
-    [],
-    {"type": "text"},
-    ["text"],
-)  # values of refused fields that ask for nothing
+# Values of refused fields that ask for nothing.
+_HARMLESS: tuple[Any, ...] = (None, False, [], {"type": "text"}, ["text"])
 
 
 class Refused(Exception):
@@ -176,12 +171,7 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
             Route("/v1/models", list_models, methods=["GET"]),
             Route("/v1/models/{model:path}", show_model, methods=["GET"]),
         ],
-        exception_handlers={
-            Refused: _refusal,
-            HTTPException: _no_route,
-            ClientDisconnect: _gone,
-            Exception: _failure,
-        },
+        exception_handlers={Refused: _refusal, HTTPException: _no_route, ClientDisconnect: _gone, Exception: _failure},
     )
 
 
@@ -346,30 +336,21 @@ class _Connection(H11Protocol):
 
 class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().set_exception_handler(_Complaints())
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: _complain(f"{context.get('message')}: {context.get('exception')}")
+        )
         await super().startup(sockets=sockets)
         for listener in sockets or ():
             listener.listen(_WAITING)
 
 
-class _Complaints:
+@lru_cache(100)
+def _complain(line: str) -> None:
     """What goes wrong beside requests, such as accepting without a file to be had: a line each, once."""
-
-    def __init__(self) -> None:
-        self._said: set[str] = set()
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        line = f"the teacher's server: {context.get('message')}: {context.get('exception')}"
-        if line not in self._said and len(self._said) < 100:
-            self._said.add(line)
-            print(line, file=sys.stderr, flush=True)
+    print(f"the teacher's server: {line}", file=sys.stderr, flush=True)
 
 
 def _most_connections() -> int:
-    try:
-        import resource
-    except ImportError:  # a system without such limits
-        return 10_000
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return 10_000 if files == resource.RLIM_INFINITY else max(files - SPARE_FILES, files // 2)
 
