@@ -208,11 +208,14 @@ def test_redirects_are_not_followed(status: int, at: Callable[..., Client]) -> N
         assert elsewhere.heads == []
 
 
-def test_a_relative_redirect_is_named_whole(at: Callable[..., Client]) -> None:
-    with serving(http(b"", "308 Moved", location="/v2/chat")) as server, at(server) as teacher:
-        where = rf"on to http://127.0.0.1:{server.port}/v2/chat"
-        with pytest.raises(BadRequest, match=where):
+@pytest.mark.parametrize(
+    ("location", "where"), [("/v2/chat", "http://127.0.0.1:{}/v2/chat"), ("http://[", "what is no address")]
+)
+def test_a_redirect_is_named_as_far_as_it_goes(location: str, where: str, at: Callable[..., Client]) -> None:
+    with serving(http(b"", "308 Moved", location=location)) as server, at(server) as teacher:
+        with pytest.raises(BadRequest) as caught:
             teacher.ask("a")
+        assert f"on to {where.format(server.port)} (308)" in str(caught.value)
 
 
 def test_nothing_of_the_environment_is_sent(

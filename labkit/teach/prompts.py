@@ -70,7 +70,7 @@ _RATING = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
 _WINNER = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 # What a judge repeats is not what it finds: block quotations, fences, ticks, and every kind of quotation mark.
 _QUOTATION = re.compile(
-    r"""^[ \t]*>.*?$ | (?P<fence>```|~~~).*?(?:(?P=fence)|\Z) | `[^`\n]*` | "(?:[^"\n]|\n(?!\n))*"
+    r"""^[ \t]*>.*?$ | (?P<fence>```|~~~).*?(?:(?P=fence)|\Z) | `[^`\n]*` | "[^"]*"
     | “[^”]*” | „[^“”]*[“”] | «[^»]*» | ‘[^’]*’ | (?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w))*'(?!\w)""",
     re.MULTILINE | re.DOTALL | re.VERBOSE,
 )
@@ -286,7 +286,7 @@ def written(pairs: Sequence[tuple[str, str, str]]) -> str:
 
 def _own_words(text: str) -> str:
     """What a judge says itself: neither its reasoning nor what it quotes."""
-    return _QUOTATION.sub("", without_reasoning(text))
+    return _QUOTATION.sub("", _SECTION.sub("", without_reasoning(text)))
 
 
 def _pairs_in(value: object) -> list[tuple[str, str, str]]:

@@ -98,8 +98,9 @@ class Transport:
         else:
             trouble = self._refused(outcome.status, replies.read_error(outcome.body), outcome.headers)
         if isinstance(trouble, Trouble) and trouble.what != "again" and not trouble.lost and not trouble.used:
-            missing = self._missing_model()
-            return Trouble(missing, "endpoint") if missing else trouble
+            models = self.models()
+            if not isinstance(models, Trouble) and (missing := self.missing(models)):
+                return Trouble(missing, "endpoint")
         return trouble
 
     def models(self) -> list[str] | Trouble:
@@ -135,10 +136,6 @@ class Transport:
         self._noted = True
         return []
 
-    def _missing_model(self) -> str | None:
-        models = self.models()
-        return None if isinstance(models, Trouble) else self.missing(models)
-
     def missing(self, models: list[str]) -> str | None:
         """The refusal of this client's model where the endpoint lists models, and not this one."""
         wanted = self._model
@@ -150,9 +147,7 @@ class Transport:
 
     def _read(self, answer: Answer, most: int) -> Reply | Trouble:
         if not answer.whole:
-            sentence = (
-                f"{self.host} answered with more than {most:,} bytes, too many for the tokens that were asked for"
-            )
+            sentence = f"{self.host} answered with more than {most:,} bytes, too many for the tokens asked for"
             return Trouble(sentence, "request", lost=True)
         said = replies.read_reply(answer.body)
         if isinstance(said, replies.Said):
@@ -183,14 +178,10 @@ class Transport:
         why = self.redact(broken.why)
         if self._proxied and not broken.tls:
             return Trouble(f"the proxy in {PROXY} does not connect ({why})", "again", down=True)
-        ignored = [name for name in PROXIES if _set(name) or _set(name.lower())]
+        ignored = [name for name in PROXIES if not self._local and (_set(name) or _set(name.lower()))]
         hint = f"; {ignored[0]} is not used: a proxy for the teacher belongs into {PROXY}" if ignored else ""
-        hint = "" if self._local else hint
-        return Trouble(
-            f"no endpoint answers at {self.host} ({why}): start it, or correct {self._url_name}{hint}",
-            "again",
-            down=True,
-        )
+        sentence = f"no endpoint answers at {self.host} ({why}): start it, or correct {self._url_name}{hint}"
+        return Trouble(sentence, "again", down=True)
 
     def _refused(self, status: int, fault: replies.Fault, headers: Mapping[str, str]) -> Trouble:
         """An error, by its status; 200 is one that says nothing but its words."""
@@ -210,32 +201,27 @@ class Transport:
             named = f"the proxy in {PROXY}" if self._proxied else f"a proxy before {self.host}"
             return Trouble(f"{named} wants other credentials (407){told}", "endpoint")
         if fault.code == "insufficient_quota":
-            return Trouble(
-                f"the account of the key in {self._key_name} is used up, says {self.host} ({status}){told}", "endpoint"
-            )
+            sentence = f"the account of the key in {self._key_name} is used up, says {self.host} ({status}){told}"
+            return Trouble(sentence, "endpoint")
         if status == 404:
             where = f"the address in {self._url_name} usually ends in /v1"
             return Trouble(f"{self.host} has no /chat/completions for '{self._model}' (404){told}; {where}", "endpoint")
         if status in (408, 409, 429) or status >= 500 or (status == 200 and fault.may_pass):
-            return Trouble(
-                f"{self.host} answered {status if status > 200 else 'with an error'}{told}",
-                "again",
-                down=status >= 500,
-                after=retry_after(headers, time.time()),
-            )
+            sentence = f"{self.host} answered {status if status > 200 else 'with an error'}{told}"
+            return Trouble(sentence, "again", down=status >= 500, after=retry_after(headers, time.time()))
         shown = f" ({status})" if status > 200 else ", in an answer without a status of its own"
         hint = "; set limit_name to 'max_completion_tokens'" if "max_completion_tokens" in fault.words else ""
         return Trouble(f"{self.host} refuses the request{shown}{told}{hint}", "request")
 
     def _redirected(self, status: int, headers: Mapping[str, str]) -> Trouble:
         """Not followed: whoever is named there would get the prompt, and its answer would pass for the endpoint's."""
-        place = urlsplit(urljoin(self.identity, headers.get("location", "")))
-        where = self.redact(f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}")[:QUOTED]
-        return Trouble(
-            f"{self.host} sends requests on to {where} ({status}), where they do not go by themselves: "
-            f"correct {self._url_name} if that is the endpoint",
-            "endpoint",
-        )
+        try:
+            place = urlsplit(urljoin(self.identity, headers.get("location", "")))
+            where = self.redact(f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}")[:QUOTED]
+        except ValueError:
+            where = "what is no address"
+        sentence = f"{self.host} sends requests on to {where} ({status}), where they do not go by themselves"
+        return Trouble(f"{sentence}: correct {self._url_name} if that is the endpoint", "endpoint")
 
     def _told(self, words: str) -> str:
         """A server's own words, as the end of a sentence of ours."""

@@ -65,16 +65,15 @@ class Wire:
             limits=httpx.Limits(max_keepalive_connections=connections),
         )
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._lock, self._closed = threading.Lock(), False
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
 
     def exchange(self, method: str, url: str, content: bytes | None, seconds: float, most: int) -> Answer | Broken:
         """Send a request and read its answer, in `seconds` and up to `most` bytes. An interrupt ends it."""
         with self._lock:
             if self._closed:
                 return Broken("the client is closed", sent=False)
-            if not self._thread.is_alive():
-                self._thread.start()
             future = asyncio.run_coroutine_threadsafe(self._exchange(method, url, content, seconds, most), self._loop)
         try:
             return future.result()
@@ -90,10 +89,9 @@ class Wire:
             was_closed, self._closed = self._closed, True
         if was_closed:
             return
-        if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
         self._loop.close()
 
     async def _end(self) -> None:
