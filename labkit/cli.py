@@ -1,20 +1,30 @@
 """The command line: see `labkit --help`.
 
-Exit codes: 0 done; 1 a run failed (says where); 2 a bad request (one sentence; nothing was started).
+Exit codes: 0 done; 1 a run failed (says where); 2 a bad request (one sentence; nothing was started); 130 interrupted,
+by Ctrl-C or by a signal that asks to leave.
+
+What holds for every command is done once: `main` turns exceptions into sentences and exit codes, and prints what a
+terminal cannot show as escapes; `command` takes care of paths.
 """
 
 import json
+import os
+import re
+import signal
+import stat
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from decimal import Decimal
 from functools import wraps
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, expanded, unknown
 
 if TYPE_CHECKING:
     from labkit.studies import Study
@@ -35,18 +45,109 @@ Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")
 
 
 def main() -> None:
-    """Entry point: turns a bad request into one sentence and exit code 2."""
+    """Entry point: turns whatever ends a command into one sentence and an exit code."""
     try:
-        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        with _signals_as_ctrl_c():
+            _show_what_can_be_shown()
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)  # which is typer's, 130 after Ctrl-C
+            print(end="", flush=True)  # a full disk or a closed pipe is noticed here, not after the exit code is given
     except BadRequest as refusal:
         leave(str(refusal), 2)
-    except typer.Abort:
-        leave("interrupted", 130)
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:  # `labkit ... | head`: the reader has what it wanted
+        _give_up_output()
+        code = 1
+    except OSError as error:
+        _give_up_output()
+        leave(_system_sentence(error), 1)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.startswith("labkit"):
+            raise
+        leave(f"this needs {missing.name}, which is not installed: `labkit doctor` says how to get it", 2)
     except Exception as error:
         sentence = getattr(error, "format_message", None)  # typer's own: an unknown option, a missing argument
         if sentence is None:
             raise
         leave(f"{sentence().rstrip('.')}; `labkit COMMAND --help` says what is allowed", 2)
+    if code == 130:
+        leave("interrupted", 130)
+    sys.exit(code)
+
+
+def _give_up_output() -> None:
+    """Where what was printed cannot be written, Python is not to try again, and complain, when it leaves."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _show_what_can_be_shown() -> None:
+    """Marks that the terminal's encoding lacks are printed as escapes, here and in every process started from here."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    os.environ["PYTHONIOENCODING"] = f"{encoding}:{errors or 'backslashreplace'}"
+
+
+@contextmanager
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """A request to leave, or a closed terminal, ends a command as Ctrl-C does: tidily, and with its processes."""
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # `nohup` has asked for another thing
+            with suppress(ValueError):  # not the main thread, which alone may say so
+                before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _system_sentence(error: OSError) -> str:
+    """What the operating system refused, and of which file: a full disk, a name too long, a read-only place."""
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}"
+
+
+def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command. `~` in its paths is the home folder, devices are no files, refusals leave no new folder."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def prepared(**options: Any) -> None:
+            options = {key: _at_home(value) for key, value in options.items()}
+            paths = [value for value in options.values() if isinstance(value, Path)]
+            for path in paths:
+                _refuse_devices(path)
+            new = [folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)]
+            try:
+                function(**options)
+            except BadRequest:
+                for folder in new:
+                    with suppress(OSError):  # it was never made, or something is in it
+                        folder.rmdir()
+                raise
+
+        return app.command(name)(prepared)
+
+    return register
+
+
+def _at_home(value: Any) -> Any:
+    """A path with `~` put right: no shell does it after `--out=`."""
+    return Path(expanded(value)) if isinstance(value, Path) else value
+
+
+def _refuse_devices(path: Path) -> None:
+    with suppress(OSError):  # a path that is not there, or cannot be, is said where it is used
+        mode = path.stat().st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+            raise BadRequest(f"{path} is a device, not a file or a folder")
 
 
 def leave(sentence: str, code: int) -> NoReturn:
@@ -71,7 +172,7 @@ def _common(
     pass
 
 
-@app.command("studies")
+@command("studies")
 def list_studies() -> None:
     """A line a study: question, paper, expected minutes at each scale."""
     from labkit import studies
@@ -81,20 +182,20 @@ def list_studies() -> None:
         print(f"{study.name}: {study.question} [{study.paper}] {minutes}")
 
 
-def resumable(command: Callable[..., None]) -> Callable[..., None]:
-    """On Ctrl-C, say what is kept (typer would turn it into a bare "Aborted")."""
+def resumable(function: Callable[..., None]) -> Callable[..., None]:
+    """On Ctrl-C, say what is kept."""
 
-    @wraps(command)
-    def interruptible(*args: Any, **options: Any) -> None:
+    @wraps(function)
+    def interruptible(**options: Any) -> None:
         try:
-            command(*args, **options)
+            function(**options)
         except KeyboardInterrupt:
             leave("interrupted; what was finished is in the store, and the same command goes on from there", 130)
 
     return interruptible
 
 
-@app.command("run")
+@command("run")
 @resumable
 def run_study(
     name: StudyName,
@@ -109,6 +210,8 @@ def run_study(
     from labkit import lab, learn, studies
 
     study = studies.find(name)
+    lab.check_notebook(study.notebook())
+    lab.check_surroundings(jobs, fleet, executor)
     params = resolve(study, scale, settings)
     points = study.points(params)  # what it refuses is refused before a notebook starts
     store = lab.Store.default()
@@ -116,7 +219,6 @@ def run_study(
     chosen = params.model_dump(mode="json")
     if out:
         lab.check_out(out, study.name)
-    lab.checked_executor(executor)
     with study.serving(params, points, store):  # what it lacks is said before a folder is made
         folder = out or lab.run_folder(store, study.name, chosen)
         print(f"{study.name} at {scale} scale, expected: {study.minutes[scale]}", flush=True)
@@ -138,7 +240,7 @@ def run_study(
         print(f"  {folder / file}")
 
 
-@app.command("sweep")
+@command("sweep")
 @resumable
 def sweep_study(
     name: StudyName,
@@ -212,7 +314,7 @@ def resolve(study: "Study", scale: str, settings: list[str] | None) -> Any:
     return study.resolve({**given, "scale": scale})
 
 
-@app.command("results")
+@command("results")
 def show_results(
     name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study in the store")] = None,
     form: Annotated[str, typer.Option("--format", help="table, csv or json")] = "table",
@@ -223,27 +325,42 @@ def show_results(
     from labkit.lab import Store
     from labkit.lab.query import query
 
+    damaged: list[str] = []
     if form not in ("table", "csv", "json"):
         raise unknown("format", form, ["table", "csv", "json"])
     if name is not None:
         studies.find(name)
-    table = query(Store.default(), name, sql)
+    table = query(Store.default(), name, sql, warn=damaged.append)
     if form == "csv":
         print(table.to_csv(index=False), end="")
     elif form == "json":
-        print(table.to_json(orient="records", indent=1, date_format="iso"))
+        print(json.dumps([_as_json(row) for row in table.to_dict("records")], indent=1, default=str))
     elif table.empty:
         print("no rows")
     else:
         if sql is None:  # settings that never vary say nothing here: csv and json have them
             settings = {"study", "version"}.union(*(study.Params.model_fields for study in studies.every().values()))
-            table = table.loc[:, [c for c in table if c not in settings or table[c].nunique() > 1]]
+            table = table.loc[:, [c for c in table if c not in settings or table[c].astype(str).nunique() > 1]]
         print_table([{str(k): v for k, v in row.items()} for row in table.to_dict("records")])
+    if damaged:
+        sys.stdout.flush()
+        others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        leave(f"{damaged[0]}{others}; everything else is shown", 1)
 
 
-@app.command("ask")
+def _as_json(value: Any) -> Any:
+    """What DuckDB gives as JSON has it: NaN and infinities have no form there, decimals are numbers."""
+    if isinstance(value, dict):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    number = float(value) if isinstance(value, Decimal) else value
+    return None if isinstance(number, float) and not isfinite(number) else number
+
+
+@command("ask")
 def ask_model(
-    where: Annotated[str, typer.Argument(metavar="POINT_OR_DIR", help="a point's address, or a folder with a model")],
+    where: Annotated[Path, typer.Argument(metavar="POINT_OR_DIR", help="a point's address, or a folder with a model")],
     rule: Annotated[str | None, typer.Option(help="'x -> y', to a model of rewriting")] = None,
     text: Annotated[str, typer.Option("--input", help="the input z, or what the instruction is about")] = "",
     instruction: Annotated[str | None, typer.Option(help="in words, to a model that reads text")] = None,
@@ -253,7 +370,7 @@ def ask_model(
     from labkit.instructions import Rule
     from labkit.lab import Store
 
-    folder = Path(where) if Path(where).is_dir() else Store.default().find(where)
+    folder = where if where.is_dir() else Store.default().find(str(where))
     if (rule is None) == (instruction is None):
         raise BadRequest("ask a model of rewriting with --rule and --input, a model that reads text with --instruction")
     if instruction is not None:
@@ -263,10 +380,14 @@ def ask_model(
     print(f"model   {answer.answer}\noracle  {answer.oracle}\n{'right' if answer.correct else 'wrong'}")
 
 
-@app.command("finetune")
+@command("finetune")
 def finetune_model(
-    data: Annotated[str, typer.Option(help="a corpus, or a file of records, such as train.jsonl of `labkit mix`")],
-    model: Annotated[str, typer.Option(help="a Hugging Face id, or the path of a model's folder")],
+    data: Annotated[
+        str, typer.Option(parser=expanded, metavar="TEXT", help="a corpus, or a file of records, such as train.jsonl")
+    ],
+    model: Annotated[
+        str, typer.Option(parser=expanded, metavar="TEXT", help="a Hugging Face id, or the path of a model's folder")
+    ],
     out: Annotated[Path, typer.Option(help="folder of the run; the same command goes on where a killed run stopped")],
     preset: Annotated[str, typer.Option(help="default, code_mixing or encrypted_rewriting")] = "default",
     settings: Settings = None,
@@ -285,7 +406,7 @@ def finetune_model(
     print(f"{done.steps} steps in {done.seconds:.0f} s, final loss {done.loss:.4f}\nadapter {done.adapter}")
 
 
-@app.command("pretrain")
+@command("pretrain")
 def pretrain_base(
     out: Annotated[Path, typer.Option(help="folder of the Hugging Face model; done already: nothing happens")],
     settings: Settings = None,
@@ -296,11 +417,13 @@ def pretrain_base(
     from labkit.studies.base_model import base_of, pretrain_into
 
     given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
+    if out.is_file():
+        raise BadRequest(f"--out {out} is a file: name a folder")
     ensure_writable(out.parent)
     print(pretrain_into(base_of(given), out, Store.default()), end="")
 
 
-@app.command("markov")
+@command("markov")
 def run_markov(
     file: Annotated[Path, typer.Argument(help="rules, one a line: `ab -> c`, stop rule `ab ->. c`")],
     text: Annotated[str, typer.Argument(metavar="INPUT")],
@@ -322,7 +445,7 @@ def run_markov(
     print(run.output)
 
 
-@app.command("mix")
+@command("mix")
 def mix_sources(
     spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="sources, weights, budget; see design/mixture.py")],
     out: Annotated[Path, typer.Option(help="folder for train.jsonl and manifest.json")],
@@ -344,7 +467,7 @@ def mix_sources(
         print(f"  {file}")
 
 
-@app.command("plan")
+@command("plan")
 def plan_next(
     run: Annotated[Path, typer.Option("--from", help="folder of an ability_growth run, or its result.json")],
     budget: Annotated[int, typer.Option(min=1, help="examples in all")],
@@ -370,7 +493,7 @@ def plan_next(
         print(f"  {file}")
 
 
-@app.command("code-eval")
+@command("code-eval")
 def evaluate_code(
     samples: Annotated[Path, typer.Option(help="JSON lines of {task_id, completion | solution}")],
     problems: Annotated[
@@ -388,11 +511,9 @@ def evaluate_code(
     """Run a model's programs against their tests in a sandbox: pass@k and every outcome."""
     from labkit.grade import code_eval
     from labkit.grade import plus as evalplus
-    from labkit.lab import ensure_writable
+    from labkit.lab import ensure_writable, write_text
 
-    sizes = [int(text) if text.strip().isdigit() else 0 for text in k.split(",")]
-    if 0 in sizes:
-        raise BadRequest(f"--k takes whole numbers from 1, separated by commas, not '{k}'")
+    sizes = parse_sizes(k)
     if not samples.is_file():
         raise BadRequest(f"no file {samples}")
     out = out or samples.with_suffix(".results.json")
@@ -430,13 +551,20 @@ def evaluate_code(
     if not plus:
         print(", ".join(f"{count} {outcome}" for outcome, count in result["outcomes"].items()))
     print(f"sandbox: {result['sandbox']}\nresult: {out}")
-    waiting = out.with_name(out.name + ".new")
-    waiting.write_text(json.dumps(result, indent=1) + "\n")
-    waiting.replace(out)
+    write_text(out, json.dumps(result, indent=1) + "\n")
     partial.unlink(missing_ok=True)
 
 
-@app.command("serve-teacher")
+def parse_sizes(text: str) -> list[int]:
+    """The k of pass@k."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch("[1-9][0-9]{0,8}", part) for part in parts):
+        shown = text if len(text) < 50 else f"{text[:47]}..."
+        raise BadRequest(f"--k takes whole numbers from 1 to 999999999, separated by commas, not '{shown}'")
+    return [int(part) for part in parts]
+
+
+@command("serve-teacher")
 def serve_teacher(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 8080,
     models: Annotated[
@@ -449,7 +577,7 @@ def serve_teacher(
     server.serve(port, models=models or ["oracle"])
 
 
-@app.command("bench")
+@command("bench")
 def run_bench() -> None:
     """Speed, side by side in one run: recipes, generators, and the share of the machine's peak."""
     from labkit import bench
@@ -457,7 +585,7 @@ def run_bench() -> None:
     bench.main()
 
 
-@app.command("doctor")
+@command("doctor")
 def look_around() -> None:
     """What this machine offers, and what each missing piece would enable."""
     from labkit.lab import doctor

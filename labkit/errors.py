@@ -5,7 +5,9 @@ any work starts; the command line prints the sentence and leaves with exit code 
 """
 
 import difflib
+import os
 from collections.abc import Iterable
+from os import PathLike
 
 
 class BadRequest(ValueError):
@@ -22,6 +24,11 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadRequest:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f": did you mean '{near[0]}'?" if near else ""
     return BadRequest(f"unknown {kind} '{name}'{hint} (allowed: {', '.join(names)})")
+
+
+def expanded(path: str | PathLike[str]) -> str:
+    """A path with `~` as the home folder, for places that no shell has seen; a home of nobody stays as it is."""
+    return os.path.expanduser(path)  # noqa: PTH111 (which does not raise, as Path's does)
 
 
 def first_line(error: Exception) -> str:

@@ -1,6 +1,15 @@
 """Running and remembering: the store, the sweep over points, papermill execution, provenance. Knows no study."""
 
-from labkit.lab.execute import RUN_FILES, RunFailed, check_out, execute, run_folder
+from labkit.lab.execute import (
+    RUN_FILES,
+    RunFailed,
+    check_injected,
+    check_notebook,
+    check_out,
+    check_surroundings,
+    execute,
+    run_folder,
+)
 from labkit.lab.progress import Progress
 from labkit.lab.provenance import provenance
 from labkit.lab.store import Measure, MeasureMany, Point, Record, Row, Store, ensure_writable, write_json, write_text
@@ -28,7 +37,10 @@ __all__ = [
     "RunFailed",
     "Store",
     "SweepFailed",
+    "check_injected",
+    "check_notebook",
     "check_out",
+    "check_surroundings",
     "checked_executor",
     "cores",
     "default_fleet",

@@ -10,25 +10,30 @@ The kernel learns of its surroundings by the environment: `LABKIT_RUNS` (the sto
 files go), `LABKIT_JOBS` and `LABKIT_EXECUTOR` (of a sweep), `LABKIT_BATCH=1` (plain lines instead of bars and widgets).
 """
 
+import ast
 import hashlib
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import BadRequest
-from labkit.lab.store import Store, ensure_writable
+import psutil
+
+from labkit.errors import BadRequest, first_line, unknown
+from labkit.lab.store import HERE, Store, ensure_writable, sync
+from labkit.lab.sweep import checked_executor, default_fleet, default_jobs
 
 RUN_FILES = ("notebook.ipynb", "report.html", "params.yaml", "result.json", "provenance.json")
+SCRATCH = f".tmp-{HERE}-"  # then the process, `.ipynb`
 
 
 class RunFailed(RuntimeError):
-    """The notebook raised; the message says in which cell and why, and where the failed copy is."""
+    """The notebook did not run to its end; the message says in which cell and why, and where the failed copy is."""
 
 
 def run_folder(store: Store, study: str, params: Mapping[str, Any]) -> Path:
@@ -36,6 +41,8 @@ def run_folder(store: Store, study: str, params: Mapping[str, Any]) -> Path:
     text = json.dumps(dict(params), sort_keys=True, default=str)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     runs = store.root / study / "runs"
+    for folder in runs.glob("*"):
+        _tidy(folder)
     while True:
         try:
             (runs / name).mkdir(parents=True)
@@ -44,14 +51,26 @@ def run_folder(store: Store, study: str, params: Mapping[str, Any]) -> Path:
             name += "+"
 
 
+def _tidy(folder: Path) -> None:
+    """Remove what a killed run of this machine left: its half of a notebook, and the folder, if that was all."""
+    for scratch in folder.glob(f"{SCRATCH}*.ipynb"):
+        process = scratch.stem.removeprefix(SCRATCH)
+        if not (process.isdecimal() and psutil.pid_exists(int(process))):
+            with suppress(OSError):
+                scratch.unlink()
+                folder.rmdir()
+
+
 def check_out(folder: Path, study: str) -> None:
     """Refuse a folder in which something could be lost.
 
     Raises:
         BadRequest: when it cannot be written, or holds files other than those of an earlier run of the same study.
     """
+    _tidy(folder)
     ensure_writable(folder)
-    strange = [path.name for path in folder.iterdir() if path.name not in (*RUN_FILES, "failed.ipynb")]
+    known = (*RUN_FILES, "failed.ipynb")
+    strange = [path.name for path in folder.iterdir() if path.name not in known and not path.name.startswith(SCRATCH)]
     if strange:
         raise BadRequest(
             f"{folder} already holds '{sorted(strange)[0]}': name an empty folder or one of an earlier run"
@@ -63,6 +82,87 @@ def check_out(folder: Path, study: str) -> None:
             holder = "something else"
         if holder != study:
             raise BadRequest(f"{folder} holds a run of {holder}: name another folder")
+
+
+def check_surroundings(jobs: int | None = None, fleet: int | None = None, executor: str | None = None) -> None:
+    """Refuse (BadRequest) what a sweep would, of the options or else of the environment, before a kernel starts."""
+    checked_executor(executor)
+    if jobs is None:
+        default_jobs()
+    if fleet is None:
+        default_fleet()
+
+
+def check_notebook(path: Path) -> Any:
+    """The notebook in that file.
+
+    Raises:
+        BadRequest: when there is none, or when no cell, or more than one, is tagged `parameters`: what was asked for
+            would be overwritten by the notebook's own values.
+    """
+    import nbformat
+    import papermill  # noqa: F401 (a want of it is said here, before anything starts)
+
+    try:
+        notebook = nbformat.reads(path.read_text("utf-8"), as_version=4)
+        nbformat.validate(notebook)
+        tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    except OSError as error:
+        raise BadRequest(f"cannot read {path}: {error.strerror}") from None
+    except Exception as error:  # nbformat raises what it meets on its way through a broken file
+        raise BadRequest(f"{path} is no notebook: {type(error).__name__}: {first_line(error)[:200]}") from None
+    if len(tagged) != 1:
+        raise BadRequest(f"{path} has {len(tagged)} cells with the tag 'parameters', not one: nothing could be set")
+    return notebook
+
+
+def _check_parameters(notebook: Any, given: Mapping[str, Any]) -> None:
+    """Refuse a parameter that the notebook's own cell does not have."""
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    names = assigned(cell.source)
+    for name in given:
+        if name not in names:
+            raise unknown("parameter of the notebook", name, names)
+
+
+def check_injected(names: Collection[str]) -> None:
+    """In a kernel, look at what papermill has set, by whatever command; elsewhere this does nothing.
+
+    Args:
+        names: The parameters of the study; those of an earlier cell of the notebook are known as well.
+
+    Raises:
+        BadRequest: for a name that would set nothing, or a value that the notebook has overwritten since.
+    """
+    ipython = sys.modules.get("IPython")
+    shell: Any = ipython.get_ipython() if ipython else None
+    cells = [str(source) for source in shell.user_ns.get("In", [])[1:]] if shell else []
+    for place, source in enumerate(cells):
+        if not source.startswith("# Parameters\n"):  # papermill's own heading
+            continue
+        known = [*names, *(name for cell in cells[:place] for name in assigned(cell))]
+        for name, value in assigned(source).items():
+            if name not in known:
+                raise unknown("parameter of the notebook", name, known)
+            if place == 0 and value is not ... and shell.user_ns.get(name) != value:
+                raise BadRequest(f"{name} = {value!r} was overwritten: the notebook has no cell tagged 'parameters'")
+
+
+def assigned(source: str) -> dict[str, Any]:
+    """The names that lines of `name = value` set, with their values; Ellipsis for one that is no literal."""
+    values: dict[str, Any] = {}
+    statements: list[ast.stmt] = []
+    with suppress(SyntaxError):  # of lines that only a kernel understands
+        statements = ast.parse(source).body
+    for statement in statements:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+            continue
+        target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+        if isinstance(target, ast.Name):
+            values[target.id] = ...
+            with suppress(ValueError):
+                values[target.id] = ast.literal_eval(statement.value)
+    return values
 
 
 def execute(
@@ -77,59 +177,102 @@ def execute(
 ) -> Path:
     """Execute a notebook with the given parameters; its printed lines appear on standard output as they come.
 
+    The kernel is this very Python, whatever kernels Jupyter finds on this machine.
+
     Returns:
         The path of the executed copy, `folder/notebook.ipynb`.
 
     Raises:
-        RunFailed: when a cell raised.
+        BadRequest: for a notebook without its parameters cell, or a parameter that the cell does not have.
+        RunFailed: when a cell raised, the kernel died, or the copy could not be written.
     """
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
+    source = check_notebook(notebook)
+    _check_parameters(source, params)
     folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / f".tmp-{os.getpid()}.ipynb"
     surroundings = {
         "LABKIT_RUNS": str(store.root.resolve()),
         "LABKIT_RUN_DIR": str(folder.resolve()),
         "LABKIT_BATCH": "1",
+        "LABKIT_JOBS": jobs,
+        "LABKIT_FLEET": fleet,
+        "LABKIT_EXECUTOR": executor,
     }
-    if jobs is not None:
-        surroundings["LABKIT_JOBS"] = str(jobs)
-    if fleet is not None:
-        surroundings["LABKIT_FLEET"] = str(fleet)
-    if executor is not None:
-        surroundings["LABKIT_EXECUTOR"] = executor
-    before = {name: os.environ.get(name) for name in surroundings}
-    os.environ.update(surroundings)
-    logging.getLogger("papermill").setLevel(logging.WARNING)
+    scratch = folder.resolve() / f"{SCRATCH}{os.getpid()}.ipynb"
+    try:
+        with _environment({name: str(value) for name, value in surroundings.items() if value is not None}):
+            _run(source, notebook, scratch, params)
+        (folder / "failed.ipynb").unlink(missing_ok=True)
+        sync(scratch)
+        return scratch.replace(folder / "notebook.ipynb")
+    finally:
+        scratch.unlink(missing_ok=True)
+        with suppress(OSError):  # only when nothing came of it
+            folder.rmdir()
+
+
+def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any]) -> None:
+    """Let papermill execute a notebook into `scratch`; what fails becomes one RunFailed."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # its warnings are on parameters, which are checked here
     try:
         papermill.execute_notebook(
-            str(notebook),
-            str(scratch),
+            source,
+            str(scratch).replace("{", "{{").replace("}", "}}"),  # papermill formats it with the parameters
             parameters=dict(params),
             kernel_name="python3",
+            kernel_manager_class=_own_kernel(),
             progress_bar=False,
             extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks are not the study's
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             cwd=str(notebook.parent),
         )
-        (folder / "failed.ipynb").unlink(missing_ok=True)
-        return scratch.replace(folder / "notebook.ipynb")
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":  # Ctrl-C reached the kernel before it reached us
             raise KeyboardInterrupt from None
-        scratch.replace(folder / "failed.ipynb")
         where = f"cell {error.exec_count} of {notebook.name}"
-        raise RunFailed(f"{where} raised {error.ename}: {error.evalue}\nsee {folder / 'failed.ipynb'}") from None
+        raise _failed(f"{where} raised {error.ename}: {error.evalue}", scratch) from None
     except DeadKernelError:
-        scratch.replace(folder / "failed.ipynb")
-        raise RunFailed(f"the kernel of {notebook.name} died\nsee {folder / 'failed.ipynb'}") from None
+        raise _failed(f"the kernel of {notebook.name} died", scratch) from None
+    except RuntimeError as error:  # jupyter_client's word for a kernel that does not come up
+        raise _failed(f"the kernel of {notebook.name} could not start ({sys.executable}): {error}", scratch) from None
+    except OSError as error:
+        raise RunFailed(f"{notebook.name} stopped, {error.strerror or error}: {error.filename or scratch}") from None
+
+
+def _failed(sentence: str, scratch: Path) -> RunFailed:
+    """A failure whose notebook is kept for a look, where papermill has written it."""
+    kept = scratch.with_name("failed.ipynb")
+    with suppress(FileNotFoundError):
+        scratch.replace(kept)
+        sentence += f"\nsee {kept}"
+    return RunFailed(sentence)
+
+
+def _own_kernel() -> type:
+    """A kernel that is this Python: a kernel called python3 may be that of another installation."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnKernel(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=words, display_name="Python 3", language="python")
+
+    return OwnKernel
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
     finally:
-        scratch.unlink(missing_ok=True)
-        with suppress(OSError):  # only when nothing came of it
-            folder.rmdir()
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -1,49 +1,171 @@
-"""SQL over the store: DuckDB reads the points' `result.json` files where they lie.
+"""SQL over the store: the points' rows, read and checked here, as tables of DuckDB.
 
-Tables: one a study, named by it, and `points`, which is all of them (or the one study asked for). A row is a point:
+Tables: one per study, named by it, and `points`, which is all of them (or the one study asked for). A row is a point:
 its settings and what was measured. Lists of counts by rule are left out of `points` unless a query names them through
 the study's own table.
+
+A column's type follows from all its values: whole numbers, numbers, true and false, text, lists or records of these.
+Where values differ in kind, within a study or between two, the column is text. Texts stay as they are written.
+
+Limits: an answer has to fit into `MEMORY`; a study called `points`, or as another in other case, has no
+table of its own.
 """
 
-import warnings
-from typing import TYPE_CHECKING
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
-from labkit.errors import BadRequest
-from labkit.lab.store import Store
+from labkit.errors import BadRequest, first_line
+from labkit.lab.store import Row, Store
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
 
+MEMORY = "1GB"
+DEEPEST = 8  # records within records that become columns of columns; what lies deeper is JSON
+ALL_POINTS = "points"
+# what cannot be taken out of DuckDB, or not be shown, as it is: time zones (they would need pytz), bytes, ...
+SHOWN_AS_TEXT = re.compile(r"TIME|DATE|BLOB|UUID|INTERVAL|BIT|UNION|MAP")
 
-def query(store: Store, study: str | None = None, sql: str | None = None) -> "pd.DataFrame":
+
+def query(
+    store: Store, study: str | None = None, sql: str | None = None, warn: Callable[[str], None] | None = None
+) -> "pd.DataFrame":
     """The answer to `sql`, default every scalar column of `points`.
+
+    Args:
+        warn: Takes a sentence for each entry of the store that cannot be read, while the others are; default: the
+            first such entry is refused.
 
     Raises:
         BadRequest: for an empty or damaged store, or a query that DuckDB refuses.
     """
     import duckdb
 
-    names = [study] if study else store.studies()
-    names = [name for name in names if store.rows(name)]  # reads them all: a damaged file is named here
-    if not names:
+    rows = _rows(store, [study] if study else store.studies(), warn)
+    if not rows:
         raise BadRequest(
             f"no finished points{f' of {study}' if study else ''} in {store.root}: `labkit run` makes some"
         )
     try:
-        with duckdb.connect() as db:
-            for name in names:
-                files = [path.as_posix() for path in store.finished(name)]
-                db.read_json(files, union_by_name=True).create(name)
-            union = " union all by name ".join(f'select * from "{name}"' for name in names)
-            db.execute(f"create view every_column as {union}")
-            columns = db.execute("describe every_column").fetchall()
-            scalars = ", ".join(f'"{column[0]}"' for column in columns if not column[1].endswith("[]"))
-            db.execute(f"create view points as select {scalars} from every_column")
+        with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": "", "threads": 2}) as db:
+            for name, its_rows in rows.items():
+                if name.casefold() != ALL_POINTS:
+                    _create(db, name, its_rows)
+            _create(db, ALL_POINTS, list(chain.from_iterable(rows.values())), lists=False)
             db.execute("set enable_external_access = false")
-            if sql and [kind.type.name for kind in db.extract_statements(sql)] != ["SELECT"]:
-                raise BadRequest(f"--sql {sql!r} is not one SELECT: results are read, never changed")
-            with warnings.catch_warnings():  # duckdb 2.0 calls pandas in a way that pandas 3.1 deprecates
-                warnings.simplefilter("ignore", DeprecationWarning)
-                return db.execute(sql or "from points").df()
+            db.execute("set lock_configuration = true")
+            return _answer(db, _checked(db, sql) if sql else f"from {ALL_POINTS}")
     except duckdb.Error as error:
-        raise BadRequest(f"the query was refused: {str(error).splitlines()[0]}") from None
+        raise BadRequest(f"the query was refused: {first_line(error)}") from None
+
+
+def _rows(store: Store, studies: Sequence[str], warn: Callable[[str], None] | None) -> dict[str, list[Row]]:
+    """The rows by study, where there are any. What cannot be read is named, and refused where nothing else is left."""
+    found = {study: store.read(study) for study in studies}
+    complaints = [complaint for _, its_complaints in found.values() for complaint in its_complaints]
+    rows = {study: its_rows for study, (its_rows, _) in found.items() if its_rows}
+    if complaints and (warn is None or not rows):
+        raise BadRequest(complaints[0])
+    if warn:
+        for complaint in complaints:
+            warn(complaint)
+    return rows
+
+
+def _create(db: "duckdb.DuckDBPyConnection", name: str, rows: Sequence[Row], *, lists: bool = True) -> None:
+    """A table of rows, which DuckDB reads as JSON by types that hold for all of them."""
+    import pandas as pd
+
+    types = {key: _type([row.get(key) for row in rows]) for key in dict.fromkeys(chain.from_iterable(rows))}
+    chosen = [key for key, kind in types.items() if lists or not isinstance(kind, list)]
+    places = {f"c{i}": types[key] for i, key in enumerate(chosen)}
+    db.register("rows as JSON", pd.DataFrame({"line": [_line(row, chosen) for row in rows]}, dtype=object))
+    columns = ", ".join(f"line.{place} as {_quoted(key)}" for place, key in zip(places, chosen, strict=True))
+    structure = json.dumps(places).replace("'", "''")
+    db.execute(
+        f"create table if not exists {_quoted(name)} as select {columns} "
+        f"from (select from_json_strict(line, '{structure}') as line from \"rows as JSON\")"
+    )
+    db.unregister("rows as JSON")
+
+
+def _line(row: Row, keys: Sequence[str]) -> str:
+    text = json.dumps({f"c{i}": row.get(key) for i, key in enumerate(keys)}, ensure_ascii=False)
+    return _whole_characters(text)
+
+
+def _type(values: Iterable[Any], depth: int = 0) -> Any:
+    """The type of a column in the form of DuckDB's `from_json`: a name, [type] for lists, {key: type} for records."""
+    known = [value for value in values if value is not None]
+    kinds = {type(value) for value in known}
+    if kinds == {bool}:
+        return "BOOLEAN"
+    if kinds == {int}:
+        return "BIGINT" if all(-(2**63) <= value < 2**63 for value in known) else "DOUBLE"
+    if kinds and kinds <= {int, float}:
+        return "DOUBLE"
+    if kinds == {list} and depth < DEEPEST:
+        return [_type(chain.from_iterable(known), depth + 1)]
+    if kinds == {dict} and depth < DEEPEST:
+        return _record_type(known, depth)
+    return "VARCHAR"
+
+
+def _record_type(records: Sequence[Row], depth: int) -> Any:
+    keys = set(chain.from_iterable(records))
+    named = {key.casefold() for key in keys if key and key.isprintable()}
+    if not keys or len(named) < len(keys) or any(record.keys() != keys for record in records):
+        return "JSON"  # records of different fields, or of names that DuckDB has not or would not tell apart
+    return {key: _type((record[key] for record in records), depth + 1) for key in records[0]}
+
+
+def _checked(db: "duckdb.DuckDBPyConnection", sql: str) -> str:
+    """The one SELECT that a query is."""
+    try:
+        sql.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(f"--sql {sql!r} holds half a character") from None
+    statements = db.extract_statements(sql)
+    if [statement.type.name for statement in statements] != ["SELECT"]:
+        raise BadRequest(f"--sql {sql!r} is not one SELECT: results are read, never changed")
+    return str(statements[0].query).strip().rstrip(";")
+
+
+def _answer(db: "duckdb.DuckDBPyConnection", select: str) -> "pd.DataFrame":
+    """What a SELECT says, with values as Python's own: whole numbers stay whole beside empty places."""
+    import pandas as pd
+
+    def run() -> "pd.DataFrame":
+        db.execute(f"create temp table answer as {select}")  # within the memory limit, unlike what leaves DuckDB
+        kinds = db.execute("describe answer").fetchall()
+        shown = [
+            f"{_quoted(column)}::varchar as {_quoted(column)}" if SHOWN_AS_TEXT.search(kind) else _quoted(column)
+            for column, kind, *_ in kinds
+        ]
+        rows = db.execute(f"select {', '.join(shown)} from answer").fetchall()
+        table = pd.DataFrame(rows, columns=[column for column, *_ in kinds], dtype=object)
+        for column in [column for column, kind, *_ in kinds if kind == "JSON"]:
+            table[column] = pd.Series([text and json.loads(text) for text in table[column]], dtype=object)
+        return table
+
+    with ThreadPoolExecutor(1) as pool:  # this thread heeds Ctrl-C while DuckDB is at work
+        waiting = pool.submit(run)
+        try:
+            return waiting.result()
+        except BaseException:
+            db.interrupt()
+            raise
+
+
+def _quoted(name: str) -> str:
+    return '"' + (_whole_characters(name).replace('"', '""') or " ") + '"'
+
+
+def _whole_characters(text: str) -> str:
+    """DuckDB takes no halves of surrogate pairs, as a model's answer or a folder's name may hold them."""
+    return text.encode("utf-8", "replace").decode()

@@ -4,10 +4,13 @@
 
 Guarantees
 - A point's address is a hash of everything that decides its result, so equal points share one folder.
-- A folder is written under a temporary name and renamed: a finished point is whole, a half-written one is ignored
-  and redone. A failed point leaves `error.json` (with its traceback) and is tried again by the next sweep.
+- A folder is written under a temporary name, brought to the disk with all its files, and renamed: a finished point is
+  whole, also after a power cut; a half-written one is ignored and redone. A failed point leaves `error.json` (with its
+  traceback) and is tried again by the next sweep.
+- `result.json` ends with a seal: a digest of the row, and the size of every file beside it. A row that was edited is
+  named by every reader, a file that was cut by `check`. Points without a seal, of earlier versions, are read as well.
 - Two processes may share a store: a point is worked on under a file lock that the system frees when a process dies.
-- Stores merge by copying folders; DuckDB answers SQL over them.
+- Stores merge by copying folders; DuckDB answers SQL over their rows.
 
 Limits: the lock is an advisory one of the local machine, so two machines on one network folder may both measure a
 point (the first to finish is kept). A damaged finished point is never
@@ -17,6 +20,7 @@ overwritten: it is named, and the person decides.
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 import traceback
@@ -29,10 +33,11 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
-from labkit.errors import BadRequest
+from labkit.errors import BadRequest, expanded
 
 Row = dict[str, Any]
 ADDRESS_LENGTH = 16
+HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # this machine, in the names of what it may tidy up
 
 
 class Point(BaseModel):
@@ -96,7 +101,7 @@ class Store:
     def default(cls) -> Self:
         """`$LABKIT_RUNS`, else the nearest `papermill_runs/` at or above the working directory, else a new one here."""
         if named := os.environ.get("LABKIT_RUNS"):
-            return cls(named)
+            return cls(expanded(named))  # no shell has seen what a .env or a kernel.json says
         here = Path.cwd()
         found = (folder / "papermill_runs" for folder in (here, *here.parents))
         return cls(next((path for path in found if path.is_dir()), here / "papermill_runs"))
@@ -111,12 +116,14 @@ class Store:
         """Look the store over before work starts.
 
         Raises:
-            BadRequest: when the folder cannot be written, or holds a foreign or damaged entry; names it.
+            BadRequest: when the folder cannot be written, or holds a foreign or damaged entry, or a point of which a
+                file is empty or cut; names it.
         """
         ensure_writable(self.root)
         for name in [study] if study else self.studies():
             for folder in self._folders(name):
-                _read_finished(folder)
+                if _read_finished(folder) is not None:
+                    _check_files(folder)
 
     def studies(self) -> list[str]:
         """The studies that have points here."""
@@ -132,7 +139,8 @@ class Store:
 
     def finished(self, study: str) -> list[Path]:
         """The `result.json` of every finished point of a study, by address."""
-        return [path for folder in self._folders(study) if (path := folder / "result.json").exists()]
+        folders = (path for path in self._entries(study) if len(path.name) == ADDRESS_LENGTH)
+        return [path for folder in folders if (path := folder / "result.json").exists()]
 
     def rows(self, study: str) -> list[Row]:
         """Every finished row of a study, by address.
@@ -140,8 +148,22 @@ class Store:
         Raises:
             BadRequest: at the first foreign or damaged entry.
         """
-        found = (_read_finished(folder) for folder in self._folders(study))
-        return [row for row in found if row is not None]
+        rows, complaints = self.read(study)
+        if complaints:
+            raise BadRequest(complaints[0])
+        return rows
+
+    def read(self, study: str) -> tuple[list[Row], list[str]]:
+        """The finished rows of a study that can be read, by address; and a sentence for each entry that cannot."""
+        rows, complaints = [], []
+        for path in self._entries(study):
+            try:
+                row = _read_finished(_checked(path))
+            except BadRequest as damage:
+                complaints.append(str(damage))
+            else:
+                rows += [row] if row is not None else []
+        return rows, complaints
 
     def log(self, study: str, address: str) -> list[Row]:
         """The lines that the measurement of a point logged (say, its learning curve)."""
@@ -185,36 +207,54 @@ class Store:
             rows: dict[str, Row | None] = {point.address: self.result(point) for point in points}
             missing = [point for point in points if rows[point.address] is None]
             if missing:
-                scratches = {point.address: self._scratch(point) for point in missing}
-                try:
-                    with ExitStack() as stack:
-                        records = [
-                            stack.enter_context(Record(scratch, folder / f".work-{address}"))
-                            for address, scratch in scratches.items()
-                        ]
-                        measured = measure(missing, records)
-                    for point, found in zip(missing, measured, strict=True):  # each is safe before the next is written
-                        row = {"address": point.address, **point.model_dump(mode="json"), **found}
-                        row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-                        write_json(scratches[point.address] / "result.json", row)
-                        self._move_in(scratches[point.address], self.folder(point))
-                        shutil.rmtree(folder / f".work-{point.address}", ignore_errors=True)
-                        rows[point.address] = row
-                except Exception as error:
-                    if len(missing) == 1:
-                        trace = traceback.format_exc()
-                        self._fail(missing[0], scratches[missing[0].address], f"{type(error).__name__}: {error}", trace)
-                    for scratch in scratches.values():
-                        shutil.rmtree(scratch, ignore_errors=True)
-                    raise
+                rows |= self._measured(missing, measure)
             return [whole for point in points if (whole := rows[point.address]) is not None]
+
+    def _measured(self, points: Sequence[Point], measure: MeasureMany) -> dict[str, Row]:
+        """The rows of points whose locks are held, each kept before the next is written."""
+        folder, rows = self.points_folder(points[0].study), {}
+        scratches: dict[str, Path] = {}
+        try:
+            with ExitStack() as stack:
+                for point in points:
+                    scratches[point.address] = self._scratch(point)
+                records = [
+                    stack.enter_context(Record(scratch, folder / f".work-{address}"))
+                    for address, scratch in scratches.items()
+                ]
+                measured = measure(points, records)
+            for point, found in zip(points, measured, strict=True):
+                row = {"address": point.address, **point.model_dump(mode="json"), **found}
+                row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+                _seal(scratches[point.address], row)
+                self._move_in(scratches[point.address], self.folder(point))
+                shutil.rmtree(folder / f".work-{point.address}", ignore_errors=True)
+                rows[point.address] = row
+        except Exception as error:
+            if len(points) == 1 and scratches:
+                with suppress(OSError):  # where not even this can be written, the error itself is what counts
+                    message = f"{type(error).__name__}: {error}"
+                    self._fail(points[0], scratches[points[0].address], message, traceback.format_exc())
+            raise
+        finally:
+            for scratch in scratches.values():
+                shutil.rmtree(scratch, ignore_errors=True)
+        return rows
+
+    def tidy(self, study: str) -> None:
+        """Remove the scratch folders of this machine's processes that are gone: of every point that nobody is at."""
+        points = self.points_folder(study)
+        for scratch in points.glob(f".tmp-{'?' * ADDRESS_LENGTH}-{HERE}-*"):
+            address = scratch.name.split("-")[1]
+            with suppress(Timeout, OSError), FileLock(points / ".locks" / f"{address}.lock", timeout=0):
+                shutil.rmtree(scratch, ignore_errors=True)
 
     def _scratch(self, point: Point) -> Path:
         """A new folder for a point whose lock is held; whatever a killed process left of it is removed."""
         points = self.points_folder(point.study)
         for stale in points.glob(f".tmp-{point.address}-*"):
             shutil.rmtree(stale, ignore_errors=True)
-        scratch = points / f".tmp-{point.address}-{uuid4().hex[:8]}"
+        scratch = points / f".tmp-{point.address}-{HERE}-{uuid4().hex[:8]}"
         scratch.mkdir()
         write_json(scratch / "point.json", point.model_dump(mode="json"))
         return scratch
@@ -232,33 +272,45 @@ class Store:
             self._fail(point, self._scratch(point), error, detail)
 
     def _fail(self, point: Point, scratch: Path, error: str, detail: str) -> None:
+        if (self.folder(point) / "result.json").exists():  # it is finished: what failed came after
+            return
         (scratch / "result.json").unlink(missing_ok=True)  # it could not be written whole
         write_json(scratch / "error.json", {"error": error, "traceback": detail})
         self._move_in(scratch, self.folder(point))
 
     @staticmethod
     def _move_in(scratch: Path, final: Path) -> None:
+        """Give a scratch folder its name, when all that it holds has reached the disk."""
         if (final / "result.json").exists():  # another machine was faster: its result stays
             shutil.rmtree(scratch)
             return
-        if final.exists():  # an earlier failure of the same point, which this attempt replaces
-            shutil.rmtree(final)
+        for path in [*scratch.rglob("*"), scratch]:
+            if not path.is_symlink():
+                sync(path)
+        old = scratch.with_name(f"{scratch.name}-old")
+        if final.exists():  # an earlier failure of the same point, which this attempt replaces: aside in one step
+            final.rename(old)
         scratch.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+        for folder in (final.parent, final.parent.parent):
+            sync(folder)
 
     def _folders(self, study: str) -> Iterator[Path]:
+        """The folders of a study's points; BadRequest at the first foreign entry."""
+        return map(_checked, self._entries(study))
+
+    def _entries(self, study: str) -> list[Path]:
         points = self.points_folder(study)
-        if not points.exists():
-            return
-        if not points.is_dir():
-            raise BadRequest(f"foreign entry in the store: {points} is a file where the points' folder belongs")
-        for path in sorted(points.iterdir()):
-            if path.name.startswith("."):
-                continue
-            if not path.is_dir() or len(path.name) != ADDRESS_LENGTH or not (path / "point.json").exists():
-                raise BadRequest(
-                    f"foreign entry in the store: {path} is not the folder of a point; move it away and start again"
-                )
-            yield path
+        try:
+            return sorted(path for path in points.iterdir() if not path.name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return [points] if points.is_file() else []
+
+
+def _checked(path: Path) -> Path:
+    if len(path.name) == ADDRESS_LENGTH and ((path / "point.json").exists() or not os.path.lexists(path)):
+        return path  # or it was moved since it was listed: a failed point that is being retried
+    raise BadRequest(f"foreign entry in the store: {path} is not the folder of a point; move it away and start again")
 
 
 def _read_finished(folder: Path) -> Row | None:
@@ -266,15 +318,69 @@ def _read_finished(folder: Path) -> Row | None:
     if not path.exists():
         return None
     try:
-        row, point = json.loads(path.read_text("utf-8")), json.loads((folder / "point.json").read_text("utf-8"))
+        row, point = _load(path), _load(folder / "point.json")
         whole = row["address"] == folder.name and all(row[name] == point[name] for name in point) and "finished" in row
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise BadRequest(
             f"damaged result in the store: {path} is not what its folder's name promises; move {folder} away"
         )
+    seal = row.pop("seal", None)
+    if seal is not None and (not isinstance(seal, dict) or seal.get("row") != _digest(row)):
+        raise BadRequest(f"damaged result in the store: {path} was changed after it was measured; move {folder} away")
     return dict(row)
+
+
+def _load(path: Path) -> Row:
+    """A file of `write_json`, which never writes NaN."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    return dict(json.loads(path.read_text("utf-8"), parse_constant=refuse))
+
+
+def _digest(row: Row) -> str:
+    canonical = json.dumps(row, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _seal(folder: Path, row: Row) -> None:
+    """Write `result.json`: the row, and what lets a reader see that it, or a file beside it, was changed."""
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    as_read = json.loads(json.dumps(row, allow_nan=False))  # keys of dicts as text
+    write_json(folder / "result.json", {**row, "seal": {"row": _digest(as_read), "files": files}})
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse a finished point with a file that is missing, empty or cut, as a power cut or a full disk leaves them."""
+    seal = _load(folder / "result.json").get("seal")
+    if seal is None:  # of an earlier version: what no measurement leaves empty
+        sizes = {path.name: 1 for path in folder.iterdir() if path.suffix in (".json", ".safetensors")}
+        damaged = [name for name in sizes if (folder / name).stat().st_size == 0]
+    else:
+        damaged = [name for name, size in seal["files"].items() if _size(folder / name) != size]
+    if damaged:
+        raise BadRequest(
+            f"damaged point in the store: {folder / damaged[0]} is empty, cut or missing; "
+            f"move {folder} away, and the point is measured again"
+        )
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk, so that no power cut undoes it."""
+    if os.name == "nt" and path.is_dir():  # folders cannot be opened there, and need not
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -284,13 +390,18 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that a reader never sees half of it."""
-    scratch = path.with_name(f".tmp-{path.name}-{uuid4().hex[:8]}")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    """Write a file under a temporary name, bring it to the disk and rename it: a reader never sees half of it."""
+    scratch = path.with_name(f".tmp-{uuid4().hex[:8]}")  # short: a name that is as long as a name may be fits, too
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
 
 
 def ensure_writable(folder: Path) -> None:

@@ -3,8 +3,10 @@
 Guarantees
 - A point that the store already holds is not measured again; what remains is measured in the order given.
 - A point that raises, or whose process is killed, is recorded with its traceback and does not stop the others.
-- Ctrl-C or a kill loses at most the points in flight: each finished one is in the store. When the parent is killed,
-  a worker finishes the point it is at and leaves.
+- Ctrl-C or a kill loses at most the points in flight: each finished one is in the store. When the parent is gone,
+  its workers leave at once, and with them their hold on their points.
+- A full disk, or one that has become read-only, ends the sweep at the first point that cannot be kept: what would be
+  trained after it would be thrown away.
 - Results do not depend on the number of workers: a measurement is pure up to its point, and every worker uses one
   thread.
 - Where it pays (`default_fleet`), points of one shape are measured together, as the study's `measure_many` can. A
@@ -15,13 +17,16 @@ cluster that `RAY_ADDRESS` names (all its machines must see the store's folder) 
 workers of `processes` are spawned, not forked: a fork of a process that has used torch threads or CUDA is not safe.
 """
 
+import errno
 import gc
 import multiprocessing
 import os
+import re
 import signal
+import threading
 import traceback
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Hashable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
@@ -59,11 +64,8 @@ def cores() -> int:
 
 def default_jobs() -> int:
     """`$LABKIT_JOBS`, else one worker a core, or one alone where models train on a GPU."""
-    given = os.environ.get("LABKIT_JOBS")
-    if given and not given.isdecimal():
-        raise BadRequest(f"LABKIT_JOBS = {given!r} must be a whole number, 0 or more")
-    if given:
-        return int(given)
+    if given := os.environ.get("LABKIT_JOBS"):
+        return _whole_number("LABKIT_JOBS", given, least=0)
     import torch
 
     return 1 if torch.cuda.is_available() else cores()
@@ -76,14 +78,17 @@ def default_fleet() -> int:
     memory traffic, which a fleet multiplies. There a fleet gained a tenth at best (LABLOG.md, "the fleet"), not worth
     that a kill costs all its members instead of one: so a process a core with one model each.
     """
-    given = os.environ.get("LABKIT_FLEET")
-    if given and not (given.isdecimal() and int(given) > 0):
-        raise BadRequest(f"LABKIT_FLEET = {given!r} must be a whole number, 1 or more")
-    if given:
-        return int(given)
+    if given := os.environ.get("LABKIT_FLEET"):
+        return _whole_number("LABKIT_FLEET", given, least=1)
     import torch
 
     return 32 if torch.cuda.is_available() else 1
+
+
+def _whole_number(name: str, text: str, *, least: int) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text) or int(text) < least:
+        raise BadRequest(f"{name} = {text!r} must be a whole number, {least} or more")
+    return int(text)
 
 
 def fleets(points: Sequence[Point], size: int) -> list[list[Point]]:
@@ -175,6 +180,7 @@ def run_points(
     size = (default_fleet() if fleet is None else fleet) if measure_many else 1
     for study in sorted({point.study for point in points}):
         store.check(study)
+        store.tidy(study)
     unique = {point.address: point for point in points}
     outcomes: dict[str, Outcome] = {}
     for address, point in unique.items():
@@ -188,12 +194,28 @@ def run_points(
         run = _here if jobs == 0 else EXECUTORS[executor]
         size = max(1, min(size, -(-len(missing) // max(jobs, 1))))  # no worker goes without
         groups = fleets(missing, size)
-        for outcome in run(groups, Work(measure, measure_many, store), jobs) if groups else ():
-            outcomes[outcome.point.address] = outcome
-            progress.step(outcome.row, outcome.error)
+        with closing(run(groups, Work(measure, measure_many, store), jobs)) as measured:
+            for outcome in measured if groups else ():
+                outcomes[outcome.point.address] = outcome
+                progress.step(outcome.row, outcome.error)
+                if number := _full(f"{outcome.error} {outcome.traceback}"):
+                    _stop(number, len(unique) - len(outcomes), store)
     finally:
         progress.close()
+        for study in sorted({point.study for point in missing}):
+            store.tidy(study)  # of workers that were stopped half-way
     return [outcomes[point.address] for point in points]
+
+
+def _full(complaint: str) -> int | None:
+    """The system's number of a full or read-only disk, whichever library met it, in whatever process."""
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return next((number for number in numbers if os.strerror(number).lower() in complaint.lower()), None)
+
+
+def _stop(number: int, left: int, store: Store) -> None:
+    kept = f"the sweep stopped with {left} points to go, and those finished before are kept"
+    raise OSError(number, f"{os.strerror(number)}; {kept}", str(store.root))
 
 
 class Work(NamedTuple):
@@ -204,7 +226,7 @@ class Work(NamedTuple):
     store: Store
 
 
-def _here(groups: Sequence[list[Point]], work: Work, jobs: int) -> Iterator[Outcome]:
+def _here(groups: Sequence[list[Point]], work: Work, jobs: int) -> Generator[Outcome, None, None]:
     for group in groups:
         yield from _attempt(group, work)
 
@@ -221,8 +243,9 @@ def _attempt(group: list[Point], work: Work) -> list[Outcome]:
         rows = work.store.measure_many(group, work.measure_many)
         return [Outcome(point, row) for point, row in zip(group, rows, strict=True)]
     except Exception as error:
-        if len(group) == 1:
-            return [Outcome(group[0], None, f"{type(error).__name__}: {error}", traceback.format_exc())]
+        trace = traceback.format_exc()
+        if len(group) == 1 or _full(trace):
+            return [Outcome(point, None, f"{type(error).__name__}: {error}", trace) for point in group]
     finally:
         torch.set_num_threads(threads)
     gc.collect()  # the failed fleet is gone before its halves start: the device may have been too small for it
@@ -273,7 +296,8 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 
 def _serve(pipe: "Connection[Any, Any]", work: Work) -> None:
-    """A worker's life: measure what comes through the pipe until the parent closes it."""
+    """A worker's life: measure what comes through the pipe until the parent closes it, or is gone."""
+    threading.Thread(target=_leave_with_the_parent, daemon=True).start()
     try:
         while True:
             pipe.send(_attempt(pipe.recv(), work))
@@ -281,7 +305,13 @@ def _serve(pipe: "Connection[Any, Any]", work: Work) -> None:
         return
 
 
-def _in_workers(groups: Sequence[list[Point]], work: Work, jobs: int) -> Iterator[Outcome]:
+def _leave_with_the_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
+
+
+def _in_workers(groups: Sequence[list[Point]], work: Work, jobs: int) -> Generator[Outcome, None, None]:
     queue = list(reversed(groups))
     workers = [_Worker(work) for _ in range(min(jobs, len(queue)))]
     try:
@@ -320,7 +350,7 @@ def _lost(group: list[Point], error: str, detail: str, store: Store) -> list[Out
     return [Outcome(point, None, error) for point in group]
 
 
-def _on_ray(groups: Sequence[list[Point]], work: Work, jobs: int) -> Iterator[Outcome]:
+def _on_ray(groups: Sequence[list[Point]], work: Work, jobs: int) -> Generator[Outcome, None, None]:
     import ray
 
     address = os.environ.get("RAY_ADDRESS")

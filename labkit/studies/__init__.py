@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from labkit.errors import unknown
-from labkit.lab import Point, Progress, Row, Store, provenance, run_folder, sweep, write_json, write_text
+from labkit.lab import (
+    Point,
+    Progress,
+    Row,
+    Store,
+    check_injected,
+    provenance,
+    run_folder,
+    sweep,
+    write_json,
+    write_text,
+)
 from labkit.studies.contract import Study, StudyParams, parse_settings, parse_value
 
 if TYPE_CHECKING:
@@ -52,11 +63,13 @@ def find(name: str) -> Study:
     """The study of that name.
 
     Raises:
-        BadRequest: when there is none; suggests the nearest.
+        BadRequest: when there is none; suggests the nearest. In a notebook also for a parameter that papermill set
+            and that the study does not have.
     """
     studies = every()
     if name not in studies:
         raise unknown("study", name, studies)
+    check_injected(studies[name].names())  # in a notebook: this is where each of ours begins
     return studies[name]
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, expanded, unknown
 from labkit.lab import Measure, MeasureMany, Point, Store
 
 if TYPE_CHECKING:
@@ -171,17 +171,35 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A value from the command line: JSON, else a Python literal, else the text itself.
+    """A value from the command line: JSON, else a Python literal, else the text itself (`~/` is the home folder).
+
+    Raises:
+        BadRequest: for brackets in brackets, without end.
 
     >>> parse_value("[0, 1]"), parse_value("1e5"), parse_value("fast"), parse_value("(1, 2)")
     ([0, 1], 100000.0, 'fast', (1, 2))
     """
     for parse in (json.loads, ast.literal_eval):
         try:
-            return parse(text)
+            value = parse(text)
         except (ValueError, SyntaxError):
             continue
-    return text
+        except (RecursionError, MemoryError):  # what Python's parsers say of brackets in brackets
+            raise BadRequest(f"'{text[:20]}...' is nested too deeply for a value") from None
+        if _depth(value) > 20:
+            raise BadRequest(f"'{text[:20]}...' is nested too deeply for a value")
+        return value
+    return expanded(text) if text.startswith("~/") else text
+
+
+def _depth(value: Any) -> int:
+    """How many lists, or dicts, lie in one another."""
+    depth, layer = 0, [value]
+    while layer:
+        inside = [list(one.values()) if isinstance(one, dict) else one for one in layer]
+        layer = [item for one in inside if isinstance(one, list | tuple | set) for item in one]
+        depth += 1
+    return depth - 1
 
 
 def parse_settings(settings: Sequence[str], what: str = "--set") -> dict[str, str]:
