@@ -4,6 +4,7 @@ Left open: what the GPU's libraries take themselves, and fragmentation.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -45,7 +46,7 @@ def estimate_memory(config: Any, settings: Finetuning) -> Memory:
     model = _on_meta(config, settings)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head and not m.weight.requires_grad]
+    linear = [m for m in model.modules() if _is_linear(m, head) and not m.weight.requires_grad]
     inner = sum(m.weight.numel() for m in linear)
     outer = sum(p.numel() for p in model.parameters() if not p.requires_grad) - inner
     constants = (1 + 4 / 256) / 64 if settings.double_quantisation else 4 / 64
@@ -107,7 +108,7 @@ def lora_config(settings: Finetuning) -> Any:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=settings.targets if settings.targets == "all-linear" else settings.targets.split(","),
+        target_modules="all-linear" if settings.targets == "all-linear" else _names(settings.targets),
     )
 
 
@@ -132,10 +133,38 @@ def _on_meta(config: Any, settings: Finetuning) -> Any:
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=training_dtype(), attn_implementation="sdpa")
+        _check_targets(model, settings)
         try:
             return get_peft_model(model, lora_config(settings), autocast_adapter_dtype=False)
         except ValueError as refusal:
             raise BadRequest(f"targets = '{settings.targets}' for '{settings.model}': {first_line(refusal)}") from None
+
+
+def _names(targets: str) -> list[str]:
+    """Module names that stand apart by commas, blanks or both."""
+    return [name for name in re.split(r"[,\s]+", targets) if name]
+
+
+def _check_targets(model: Any, settings: Finetuning) -> None:
+    """Refuse every target that is not the name, or the end of the path, of linear layers inside the model's blocks."""
+    linear = [path for path, module in model.named_modules() if _is_linear(module, model.get_output_embeddings())]
+    others = [path for path, _ in model.named_modules() if path not in set(linear)]
+    names = [] if settings.targets == "all-linear" else _names(settings.targets)
+    matches = lambda name, paths: any(f".{path}".endswith(f".{name}") for path in paths)  # noqa: E731
+    wrong = [name for name in names if not matches(name, linear) or matches(name, others)]
+    if wrong or not linear or not (names or settings.targets == "all-linear"):
+        has = ", ".join(sorted({path.rpartition(".")[2] for path in linear})) or "none"
+        raise BadRequest(
+            f"targets = '{settings.targets}': {', '.join(wrong) or 'it'} names no linear layers inside the blocks of "
+            f"'{settings.model}', which LoRA adapts (there are: {has}; all-linear takes them all)"
+        )
+
+
+def _is_linear(module: nn.Module, head: nn.Module | None) -> bool:
+    """Whether LoRA adapts a module: a linear layer (GPT-2 calls it Conv1D) that is not the output head."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, nn.Linear | Conv1D) and module is not head
 
 
 def _saved_bytes(model: Any, settings: Finetuning) -> int:
