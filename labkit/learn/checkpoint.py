@@ -11,10 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Rule
 from labkit.learn.encoding import Layout
+from labkit.learn.finite import check_weights
 from labkit.learn.inference import generate
+from labkit.learn.memory import estimate_training
 from labkit.learn.text import TextLayout
 from labkit.learn.train import RECIPES
 from labkit.learn.transformer import Shape
@@ -75,25 +77,47 @@ def load(folder: Path) -> Learner:
 
     Raises:
         BadRequest: when the folder holds no model, or a damaged one.
+        NotFinite: when a weight is NaN or infinite.
     """
     try:
         about = json.loads((folder / "model.json").read_text("utf-8"))
         weights = load_file(folder / "model.safetensors")
-        sizes: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in about["layout"].items()
-        }
-        layout: Layout | TextLayout = TextLayout(**sizes) if "pieces" in sizes else Layout(**sizes)
-        learner = Learner(None, about["recipe"], Shape(**about["shape"]), layout)  # type: ignore[arg-type]
+        learner = _empty(about, sum(weight.numel() for weight in weights.values()))
     except FileNotFoundError as missing:
         raise BadRequest(f"no trained model in {folder}: {Path(missing.filename).name} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as damage:
-        raise BadRequest(f"the model in {folder} is damaged or not one of labkit: {damage}") from None
-    model = build(learner.recipe, learner.shape, seed=0)
-    expected = {name for name, _ in model.named_parameters()}  # GPT-2 ties its head to its embedding and saves it once
-    if expected != set(weights):
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        SafetensorError,
+    ) as e:
+        raise BadRequest(f"the model in {folder} is damaged or not one of labkit: {first_line(e)}") from None
+    # GPT-2 ties its head to its embedding and saves it once
+    expected = {name: parameter.shape for name, parameter in learner.model.named_parameters()}
+    if expected != {name: weight.shape for name, weight in weights.items()}:
         raise BadRequest(f"the model in {folder} is damaged: its weights are not those that model.json describes")
-    model.load_state_dict(weights, strict=False)
-    return learner._replace(model=model)
+    learner.model.load_state_dict(weights, strict=False)
+    check_weights(learner.model, str(folder))
+    return learner
+
+
+def _empty(about: Any, numbers: int) -> Learner:
+    """The learner that `model.json` describes, its weights still to be read; any error says that it describes none."""
+    sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in about["layout"].items()}
+    layout: Layout | TextLayout = TextLayout(**sizes) if "pieces" in sizes else Layout(**sizes)
+    recipe, shape = about["recipe"], Shape(**about["shape"])
+    symbols = list(layout.vocabulary)
+    if not all(isinstance(symbol, str) for symbol in symbols):
+        raise TypeError("its symbols are no texts")
+    if (layout.length, len(symbols)) != (shape.length, shape.vocabulary):
+        raise ValueError("the sizes in model.json contradict each other")
+    if estimate_training(recipe, shape, 1, layout.answer).weights > 4 * 4 * numbers:  # before memory is taken for it
+        raise ValueError("its weights are not those that model.json describes")
+    return Learner(build(recipe, shape, seed=0), recipe, shape, layout)
 
 
 def ask(learner: Learner, rule: Rule, text: str) -> Answer:

@@ -1,12 +1,16 @@
-"""What fine-tuning takes of a device's memory, known before any weight is loaded.
+"""What training takes of a device's memory, known before any weight is there: fine-tuning, and small models.
 
-Left open: what the GPU's libraries take themselves, and fragmentation.
+Left open: what the GPU's libraries take themselves, fragmentation, the training data, and how much several small models
+take that are trained side by side.
 """
 
 import os
 import re
+import resource
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
@@ -15,7 +19,11 @@ from torch import nn
 
 from labkit.errors import BadRequest, first_line
 from labkit.learn.finetuning import Finetuning
+from labkit.learn.train import best_device, precision_name
+from labkit.learn.transformer import Shape
 
+_CGROUP, _CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_LIMITS = (("", "memory.max"), ("memory", "memory.limit_in_bytes"))  # versions 2 and 1
 _TILE = (4096, 32_768)  # tokens and words of the vocabulary in TRL's tile of the head; allocated whole
 
 
@@ -88,6 +96,103 @@ def check_memory(config: Any, settings: Finetuning) -> Memory:
     )
 
 
+class Training(NamedTuple):
+    """Bytes that training a small model from scratch needs, by use."""
+
+    weights: int
+    gradients: int
+    optimiser: int
+    activations: int
+
+
+class _Sizes(NamedTuple):
+    """What a recipe's models are made of, in widths; measured by tests/test_memory.py.
+
+    Attributes:
+        tables: Vectors per token of the vocabulary.
+        matrices: Of each hidden unit of a perceptron.
+        attention, perceptron, hidden: Numbers that autograd keeps per token and block: always, where there is a
+            perceptron, and for each of its expansions.
+        muon: Whether Muon updates the matrices.
+    """
+
+    tables: int
+    matrices: int
+    attention: int
+    perceptron: int
+    hidden: int
+    muon: bool
+
+
+_SMALL = {
+    "fast": _Sizes(4, 2, 6, 2, 1, True),
+    "llama": _Sizes(2, 3, 10, 0, 4, True),
+    "paper": _Sizes(1, 2, 8, 0, 5, False),
+}
+
+
+def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -> Training:
+    """What one small model takes while it is trained, from its sizes alone.
+
+    Adam keeps 8 bytes a parameter. Muon keeps 4 a parameter of its matrices, and works on six copies of these when the
+    activations are gone; the larger of the two counts as activations.
+    """
+    sizes, width = _SMALL[recipe], shape.width
+    expansion = shape.expansion if recipe == "fast" else max(1, shape.expansion)
+    matrices = shape.layers * (4 + sizes.matrices * expansion) * width**2
+    tables = (sizes.tables * shape.vocabulary + shape.length) * width
+    tokens, number = batch_size * shape.length, precision_size()
+    kept = sizes.attention + (sizes.perceptron + sizes.hidden * expansion) * (expansion > 0)
+    backward = max(3, expansion)
+    activations = (
+        tokens * width * (shape.layers * kept + backward) * number + 12 * batch_size * answer * shape.vocabulary
+    )
+    optimiser = (4 if sizes.muon else 8) * matrices + 8 * tables
+    return Training(
+        4 * (matrices + tables), 4 * (matrices + tables), optimiser, max(activations, 24 * matrices * sizes.muon)
+    )
+
+
+def precision_size() -> int:
+    """Bytes of an activation of a small model."""
+    return 2 if precision_name(best_device()) == "bfloat16" else 4
+
+
+def check_training_memory(name: str, recipe: str, shape: Shape, batch_size: int, answer: int) -> None:
+    """Refuse a small model that the machine could not train even if it did nothing else.
+
+    Raises:
+        BadRequest: says how much it takes and how much there is.
+    """
+    needed, there = estimate_training(recipe, shape, batch_size, answer), machine_memory()
+    if sum(needed) > there:
+        parts = ", ".join(f"{use} {size / 2**30:.1f}" for use, size in needed._asdict().items())
+        raise BadRequest(
+            f"{name} takes about {sum(needed) / 2**30:.1f} GiB of memory to train ({parts}), and this machine has "
+            f"{there / 2**30:.1f}: lower width, layers or expansion"
+            + f", or batch_size = {batch_size}"
+            * (needed.activations > needed.weights)
+        )
+
+
+def machine_memory() -> int:
+    """Bytes that training could use at most: the GPU's, or the machine's within the limits set to this process."""
+    device = training_device()
+    return int(torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _limited(psutil.virtual_memory().total))
+
+
+def _limited(size: int) -> int:
+    """A size, or the smallest limit set to the process (`ulimit -v`) or to the container around it."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [] if soft == resource.RLIM_INFINITY else [soft]
+    with suppress(OSError):  # no Linux
+        own = [line.rpartition(":")[2].strip("/") for line in _CGROUPS.read_text().splitlines()]
+        groups = {folder for path in ["", *own] for folder in (Path(path), *Path(path).parents)}
+        files = [_CGROUP / base / group / file for base, file in _LIMITS for group in groups]
+        limits += [int(text) for file in files if file.exists() and (text := file.read_text().strip()).isdecimal()]
+    return min([size, *limits])
+
+
 def describe(memory: Memory) -> str:
     """An estimate in words, in MiB."""
     parts = ", ".join(f"{name} {value / 2**20:.0f}" for name, value in memory._asdict().items())
@@ -97,7 +202,9 @@ def describe(memory: Memory) -> str:
 def free_memory() -> int:
     """Bytes free on the device that training would use."""
     device = training_device()
-    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return _limited(psutil.virtual_memory().available)
 
 
 def lora_config(settings: Finetuning) -> Any:
@@ -132,7 +239,10 @@ def _on_meta(config: Any, settings: Finetuning) -> Any:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=training_dtype(), attn_implementation="sdpa")
+        try:
+            model = AutoModelForCausalLM.from_config(config, dtype=training_dtype(), attn_implementation="sdpa")
+        except ValueError as refusal:
+            raise BadRequest(f"'{settings.model}' cannot be fine-tuned here: {first_line(refusal)}") from None
         _check_targets(model, settings)
         try:
             return get_peft_model(model, lora_config(settings), autocast_adapter_dtype=False)

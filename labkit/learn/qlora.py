@@ -27,12 +27,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
 from labkit.learn import chat
 from labkit.learn.finetuning import PRESETS, QUANTISATIONS, Finetuning, settings
-from labkit.learn.finite import NotFinite, all_finite, check_training, check_weights
+from labkit.learn.finite import NotFinite, all_finite, check_files, check_training, check_weights
 from labkit.learn.memory import (
     Memory,
     check_memory,
@@ -451,6 +452,7 @@ def _run(trainer: Any, checkpoint: Path | None) -> float:
 def _base(model: str, revision: str | None, quantisation: str, double: bool) -> Any:
     """The base model, frozen by nobody yet, on the device of this process."""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils import cached_file
 
     if quantisation != "none":
         _import("bitsandbytes", "accelerate")
@@ -459,6 +461,8 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
         how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": double}
         how["bnb_4bit_compute_dtype"] = training_dtype()
     with _refusals(model):
+        if quantisation == "nf4":
+            check_files(Path(str(cached_file(model, "config.json", revision=revision))).parent, model)
         found = AutoModelForCausalLM.from_pretrained(
             model,
             revision=revision,
@@ -503,7 +507,6 @@ def _trained(model: Any) -> Iterator[torch.Tensor]:
 
 def _finite_adapter(folder: Path) -> bool:
     """Whether a folder's adapter can be read and holds finite numbers alone."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -611,7 +614,9 @@ def _refusals(model: str) -> Iterator[None]:
     """Turns what transformers says of a model that cannot be had into one sentence."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except BadRequest:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
         if Path(model).is_dir():
             raise BadRequest(f"the folder {model} holds no whole model: {first_line(error)}") from None
         raise BadRequest(
