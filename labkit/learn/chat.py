@@ -413,10 +413,11 @@ def _marked(message: dict[str, str], control: re.Pattern[str]) -> dict[str, str]
 
 def _check_whole(tokenizer: Any, what: str, texts: Sequence[str], parts: Sequence[Sequence[str]]) -> None:
     """Refuse a template that leaves out part of a record; it may trim, and change white space."""
-    bare = lambda text: "".join(re.split("|".join((r"\s+", *_MARKS)), text))  # noqa: E731
+    plain = lambda text: re.sub("|".join(_MARKS), "", text)  # noqa: E731
+    bare = lambda text: "".join(plain(text).split())  # noqa: E731
     cut = [i for i, text in enumerate(texts) if any(bare(part) not in bare(text) for part in parts[i])]
     if cut:
-        first = " ".join(parts[cut[0]])[:60]
+        first = plain(" ".join(parts[cut[0]]))[:60]
         raise _useless(tokenizer, f"leaves out part of the {what} of {len(cut)} examples, the first {first!r}")
 
 

@@ -107,7 +107,8 @@ def load(folder: Path) -> Learner:
 
 def _empty(about: Any, numbers: int) -> Learner:
     """The learner that `model.json` describes, its weights still to be read; any error says that it describes none."""
-    sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in about["layout"].items()}
+    lists = {name: tuple(value) for name, value in about["layout"].items() if isinstance(value, list)}
+    sizes: dict[str, Any] = about["layout"] | lists
     layout: Layout | TextLayout = TextLayout(**sizes) if "pieces" in sizes else Layout(**sizes)
     recipe, shape = about["recipe"], Shape(**about["shape"])
     symbols = list(layout.vocabulary)
