@@ -1,4 +1,4 @@
-"""What a chat template means: its own control tokens are tokens, a record's are letters, and what it cannot do is said."""
+"""What a chat template means: its own control tokens are tokens, a record's are letters, and failures are sentences."""
 
 from typing import Any
 
@@ -105,10 +105,9 @@ def test_a_template_may_trim_but_not_cut() -> None:
         list(chat.turns(tokens, [example("name", "")] * 2, ["elm", "<plan>why</plan>elm"]))
 
 
-ANSWERED = "{% if m.role == 'assistant' %}{{ m.content + eos_token }}{% endif %}"
 BROKEN = {
-    "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content }}{% endif %}{% endfor %}": "leaves out the question",
-    "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}": "leaves out the answer",
+    "{% for m in messages if m.role == 'assistant' %}{{ m.content }}{% endfor %}": "leaves out the question",
+    "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}": "leaves out the answer",
     "fixed text": "leaves out the question",
     "{{ messages[-1].content }}": "rewrites the prompt when it adds the answer",
     "{% for m in messages %}{{ m.content }}": "cannot be applied (TemplateSyntaxError",

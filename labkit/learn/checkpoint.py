@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -80,22 +81,16 @@ def load(folder: Path) -> Learner:
         NotFinite: when a weight is NaN or infinite.
     """
     try:
-        about = json.loads((folder / "model.json").read_text("utf-8"))
+        about = _About.model_validate_json((folder / "model.json").read_bytes())
         weights = load_file(folder / "model.safetensors")
         learner = _empty(about, sum(weight.numel() for weight in weights.values()))
     except FileNotFoundError as missing:
         raise BadRequest(f"no trained model in {folder}: {Path(missing.filename).name} is missing") from None
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-        SafetensorError,
-    ) as e:
-        raise BadRequest(f"the model in {folder} is damaged or not one of labkit: {first_line(e)}") from None
+    except ValidationError as error:
+        where, why = ".".join(map(str, error.errors()[0]["loc"])), error.errors()[0]["msg"]
+        raise BadRequest(f"the model in {folder} is damaged or not one of labkit: model.json: {where} {why}") from None
+    except (OSError, ValueError, SafetensorError) as damage:
+        raise BadRequest(f"the model in {folder} is damaged or not one of labkit: {first_line(damage)}") from None
     # GPT-2 ties its head to its embedding and saves it once
     expected = {name: parameter.shape for name, parameter in learner.model.named_parameters()}
     if expected != {name: weight.shape for name, weight in weights.items()}:
@@ -105,20 +100,30 @@ def load(folder: Path) -> Learner:
     return learner
 
 
-def _empty(about: Any, numbers: int) -> Learner:
-    """The learner that `model.json` describes, its weights still to be read; any error says that it describes none."""
-    lists = {name: tuple(value) for name, value in about["layout"].items() if isinstance(value, list)}
-    sizes: dict[str, Any] = about["layout"] | lists
-    layout: Layout | TextLayout = TextLayout(**sizes) if "pieces" in sizes else Layout(**sizes)
-    recipe, shape = about["recipe"], Shape(**about["shape"])
-    symbols = list(layout.vocabulary)
-    if not all(isinstance(symbol, str) for symbol in symbols):
-        raise TypeError("its symbols are no texts")
-    if (layout.length, len(symbols)) != (shape.length, shape.vocabulary):
-        raise ValueError("the sizes in model.json contradict each other")
-    if estimate_training(recipe, shape, 1, layout.answer).weights > 4 * 4 * numbers:  # before memory is taken for it
+class _About(BaseModel):
+    """What `model.json` says."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    recipe: Literal["fast", "llama", "paper"]
+    shape: Shape
+    layout: Layout | TextLayout
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> "_About":
+        shape, layout = self.shape, self.layout
+        least = min(shape.layers, shape.width, shape.heads, shape.context, shape.expansion + 1, layout.answer)
+        sizes = shape.length == layout.length and shape.vocabulary == len(layout.vocabulary)
+        if least < 1 or not sizes or shape.width % shape.heads:
+            raise ValueError("its sizes contradict each other")
+        return self
+
+
+def _empty(about: _About, numbers: int) -> Learner:
+    """The learner that `model.json` describes, its weights still to be read."""
+    needed = estimate_training(about.recipe, about.shape, 1, about.layout.answer).weights
+    if needed > 4 * 4 * numbers:  # before memory is taken for it
         raise ValueError("its weights are not those that model.json describes")
-    return Learner(build(recipe, shape, seed=0), recipe, shape, layout)
+    return Learner(build(about.recipe, about.shape, seed=0), about.recipe, about.shape, about.layout)
 
 
 def ask(learner: Learner, rule: Rule, text: str) -> Answer:

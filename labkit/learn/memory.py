@@ -106,10 +106,10 @@ class Training(NamedTuple):
 
 
 class _Sizes(NamedTuple):
-    """What a recipe's models are made of, in widths; measured by tests/test_memory.py.
+    """What a recipe's models are made of, in widths; measured by tests/test_finite.py.
 
     Attributes:
-        tables: Vectors per token of the vocabulary.
+        tables: Vectors per token of the vocabulary, besides those of `fast` for each place in the context.
         matrices: Of each hidden unit of a perceptron.
         attention, perceptron, hidden: Numbers that autograd keeps per token and block: always, where there is a
             perceptron, and for each of its expansions.
@@ -125,7 +125,7 @@ class _Sizes(NamedTuple):
 
 
 _SMALL = {
-    "fast": _Sizes(4, 2, 6, 2, 1, True),
+    "fast": _Sizes(1, 2, 6, 2, 1, True),
     "llama": _Sizes(2, 3, 10, 0, 4, True),
     "paper": _Sizes(1, 2, 8, 0, 5, False),
 }
@@ -140,16 +140,17 @@ def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -
     sizes, width = _SMALL[recipe], shape.width
     expansion = shape.expansion if recipe == "fast" else max(1, shape.expansion)
     matrices = shape.layers * (4 + sizes.matrices * expansion) * width**2
-    tables = (sizes.tables * shape.vocabulary + shape.length) * width
+    tables = sizes.tables + (shape.context if recipe == "fast" else 0)
+    others = (tables * shape.vocabulary + shape.length) * width
     tokens, number = batch_size * shape.length, precision_size()
     kept = sizes.attention + (sizes.perceptron + sizes.hidden * expansion) * (expansion > 0)
     backward = max(3, expansion)
     activations = (
         tokens * width * (shape.layers * kept + backward) * number + 12 * batch_size * answer * shape.vocabulary
     )
-    optimiser = (4 if sizes.muon else 8) * matrices + 8 * tables
+    optimiser = (4 if sizes.muon else 8) * matrices + 8 * others
     return Training(
-        4 * (matrices + tables), 4 * (matrices + tables), optimiser, max(activations, 24 * matrices * sizes.muon)
+        4 * (matrices + others), 4 * (matrices + others), optimiser, max(activations, 24 * matrices * sizes.muon)
     )
 
 
