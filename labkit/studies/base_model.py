@@ -21,6 +21,7 @@ from labkit.errors import BadRequest, unknown
 from labkit.instructions import Inputs, RewritingTask, Rules, draw_inputs, draw_rules
 from labkit.lab import Point, Record, Store, write_text
 from labkit.learn import llama
+from labkit.learn.memory import check_training_memory
 from labkit.studies.contract import sentence
 from labkit.studies.rewriting import spread
 from labkit.studies.symbolic import Exam, interval
@@ -74,16 +75,20 @@ def base_of(given: dict[str, Any]) -> Base:
     """The base model of some settings; the others keep their defaults.
 
     Raises:
-        BadRequest: for an unknown setting, or a value out of range.
+        BadRequest: for an unknown setting, a value out of range, or a model that this machine's memory cannot train.
     """
     allowed = [name for name in Base.model_fields if name not in ("study", "version", "recipe_version", "precision")]
     for name in given:
         if name not in allowed:
             raise unknown("setting of the base model", name, allowed)
     try:
-        return Base(**given)
+        base = Base(**given)
     except ValidationError as error:
         raise BadRequest(sentence(error)) from None
+    layout = learn.rewriting_layout(base.task)
+    shape = _shape(base, len(layout.vocabulary) + 2, layout.length + 1)
+    check_training_memory("the base model", "llama", shape, base.batch_size, layout.answer + 1)
+    return base
 
 
 def pretrained(base: Base, store: Store) -> Path:
@@ -98,6 +103,8 @@ def pretrain_into(base: Base, out: Path, store: Store) -> str:
     Raises:
         BadRequest: when `out` holds anything else.
     """
+    if out.exists() and not out.is_dir():
+        raise BadRequest(f"{out} is a file: name an empty or a new folder for the base model")
     if out.exists() and any(out.iterdir()):
         try:
             there = Base.model_validate_json((out / "point.json").read_text("utf-8"))
@@ -122,9 +129,7 @@ def pretrain(base: Base, record: Record) -> dict[str, Any]:
     unseen = draw_rules(task, base.test_rules, seed=RULES_SEED, split="test")
     data = _exam(task, rules, base.steps * base.batch_size, base.seed, 0).data
     exam = _exam(task, unseen, base.n_test, base.seed, 1)
-    shape = learn.Shape(
-        len(data.vocabulary) + 1, data.tokens.shape[1], base.layers, base.width, base.heads, base.expansion
-    )
+    shape = _shape(base, len(data.vocabulary) + 1, data.tokens.shape[1])
     model = learn.build("llama", shape, base.seed).to(device)
 
     def look(step: int, loss: float, seconds: float) -> None:
@@ -154,6 +159,10 @@ def pretrain(base: Base, record: Record) -> dict[str, Any]:
     llama.export(model.cpu(), "".join(data.vocabulary), record.folder)
     write_text(record.folder / "README.md", _card(base, row))
     return row
+
+
+def _shape(base: Base, vocabulary: int, length: int) -> learn.Shape:
+    return learn.Shape(vocabulary, length, base.layers, base.width, base.heads, base.expansion)
 
 
 def _exam(task: RewritingTask, rules: Rules, n: int, seed: int, stream: int) -> Exam:

