@@ -136,7 +136,8 @@ class Reader:
         self.unused: Counter[str] = Counter()
         self.quoted: list[str] = []
         self.good = 0
-        self._fields, self._detected, self._settled = fields, fields is None, False
+        self._shape = shapes.Shape(fields, detected=False) if fields else None
+        self._settled = False
 
     @property
     def notes(self) -> list[str]:
@@ -149,15 +150,14 @@ class Reader:
 
     def _look(self, rows: Iterable[dict[str, Any]]) -> None:
         first: dict[str, Any] = {}
-        missing = shapes.columns_of(self._fields) if self._fields else []
+        missing = self._shape.columns if self._shape else []
         for record in islice(rows, _AHEAD):
             first = first or record
-            if self._fields is None:
-                self._fields = shapes.detect(record)
+            self._shape = self._shape or shapes.detect(record)
             missing = [column for column in missing if not shapes.has(record, column)]
-            if self._fields and not missing:
+            if self._shape and not missing:
                 break
-        if first and self._fields is None:
+        if first and self._shape is None:
             raise BadRequest(f"{self._what()}: {shapes.unknown_shape(first)}")
         if first and missing:
             raise BadRequest(
@@ -168,12 +168,8 @@ class Reader:
     def _rows(self) -> Iterator[tuple[int, Any]]:
         if self.path is None:
             return self._hub()
-        headless = not self._detected and all(column.isdecimal() for column in shapes.columns_of(self._given()))
+        headless = self._shape is not None and all(column.isdecimal() for column in self._shape.columns)
         return records(self.path, headless=headless)
-
-    def _given(self) -> Fields:
-        assert self._fields  # for the type checker: settled before it is asked
-        return self._fields
 
     def __iter__(self) -> Iterator[Example]:
         self.bad, self.unused, self.quoted, self.good = Counter(), Counter(), [], 0
@@ -215,16 +211,18 @@ class Reader:
             return "not an object"
         if not self._settled:
             self._look([record])
-        fields = self._given()
-        values = shapes.parts(record, fields, self._detected)
-        reason = values if isinstance(values, str) else _text_of(values, fields.rewrite)
+        assert self._shape  # for the type checker
+        values = self._shape.parts(record)
+        reason = values if isinstance(values, str) else _text_of(values, self._shape.fields.rewrite)
         if reason or isinstance(values, str):
             return _COLUMN_WISE if reason.endswith("no text") and shapes.column_wise(record) else reason
-        names, lost = shapes.left_out(record, fields, self._detected, list(values.values()))
+        names, lost = self._shape.left_out(record, list(values.values()))
         if lost:
             which = f"columns {shown(lost)}" if len(lost) > 1 else f"column {shown(lost)}"
             return f"{which} would be left out: name `fields` if that is meant"
-        self.unused.update(name for name in names if name in self.unused or len(self.unused) < _NOTED)
+        for name in names:
+            if name in self.unused or len(self.unused) < _NOTED:
+                self.unused[name] += 1
         key = sha256(f"{values['instruction']}\0{values['input']}".encode()).hexdigest()[:16]
         return Example(values["instruction"], values["input"], values["output"], self.name, key)
 

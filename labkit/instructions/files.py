@@ -243,14 +243,15 @@ def _array(text: io.TextIOWrapper, path: Path, window: str) -> Iterator[tuple[in
 
 
 class _Feed:
-    """Lines for the csv module; of the row being read it knows the first line, the quotes, and whether it is cut."""
+    """Lines for the csv module; of the row being read it knows the first line and all that it took."""
 
     def __init__(self, lines: Iterator[_Line]) -> None:
         self.lines, self.number = lines, 0
         self.next_row()
 
     def next_row(self) -> None:
-        self.first, self.quotes, self.size, self.cut, self.text = self.number + 1, 0, 0, False, ""
+        self.first, self.size, self.cut = self.number + 1, 0, False
+        self.taken: list[_Line] = []
 
     def __iter__(self) -> "_Feed":
         return self
@@ -258,8 +259,7 @@ class _Feed:
     def __next__(self) -> str:
         line = next(self.lines)
         self.number += 1
-        self.text = self.text or line.text[:_TEXT]
-        self.quotes += line.quotes or line.text.count('"')
+        self.taken.append(line)
         self.size += len(line.text)
         if self.size > LIMIT:
             raise csv.Error(too_long())
@@ -269,9 +269,12 @@ class _Feed:
         return '"\n' if line.quotes % 2 else "\n"
 
     @property
-    def over(self) -> int:
-        """How many lines the row went over."""
-        return self.number - self.first + 1
+    def text(self) -> str:
+        return self.taken[0].text[:_TEXT]
+
+    @property
+    def quotes(self) -> int:
+        return sum(line.quotes or line.text.count('"') for line in self.taken)
 
 
 def _table(text: io.TextIOWrapper, path: Path, tabs: bool, headless: bool) -> Iterator[tuple[int, Any]]:
@@ -303,7 +306,7 @@ def _table(text: io.TextIOWrapper, path: Path, tabs: bool, headless: bool) -> It
             yield feed.first, dict(zip(columns, row, strict=True))
         elif row:
             which = "more" if len(row) > len(columns) else "fewer"
-            over = f", over {feed.over} lines" if feed.over > 1 else ""
+            over = f", over {len(feed.taken)} lines" if len(feed.taken) > 1 else ""
             yield (
                 feed.first,
                 Broken(f"{which} fields than the {'first row' if headless else 'header'}{over}", feed.text),
@@ -314,10 +317,10 @@ def _wrong_quote(feed: _Feed, path: Path, tabs: bool, error: str) -> str:
     """The reason of a row that is bad by itself; where it may have swallowed others, the file is refused."""
     if tabs:
         return "a line break within a row"
-    if feed.cut and feed.over == 1:
+    if feed.cut and len(feed.taken) == 1:
         return too_long()
     closed = feed.quotes % 2 == 0 or "end of data" in error  # at the end no other row is behind an open quote
-    if feed.over == 1 and closed:
+    if len(feed.taken) == 1 and closed:
         return "a quote out of place"
     raise BadRequest(
         f"{path}: a quote of the row that begins in line {feed.first} is out of place or does not close (it was read "

@@ -7,7 +7,7 @@ Left open: what a column of another name holds: it is counted as not used.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from labkit.errors import BadRequest
@@ -80,10 +80,10 @@ def has(record: Mapping[str, Any], column: str) -> bool:
     return column in record or column.split(".")[0] in record
 
 
-def detect(record: Mapping[str, Any]) -> Fields | None:
-    """The known shape of a record, its input left to each record (see `INPUTS`)."""
-    fits = (shape for shape in SHAPES if shape.instruction in record and shape.output in record)
-    return next((shape._replace(input="") for shape in fits), None)
+def detect(record: Mapping[str, Any]) -> "Shape | None":
+    """The known shape of a record; where its input stands is found in each record (see `INPUTS`)."""
+    fits = (fields for fields in SHAPES if fields.instruction in record and fields.output in record)
+    return next((Shape(fields._replace(input=""), detected=True) for fields in fits), None)
 
 
 def unknown_shape(record: Mapping[str, Any]) -> str:
@@ -113,28 +113,74 @@ def column_wise(record: Mapping[str, Any]) -> bool:
     return len(values) > 1 and same and len({len(value) for value in values}) == 1
 
 
-def parts(record: Mapping[str, Any], fields: Fields, detected: bool) -> dict[str, Any] | str:
-    """What stands in the columns of an example; or, in a few words, why there is none."""
-    if fields.instruction == fields.output:
-        turns = get(record, fields.output)
-        return f"{shown([fields.output])} is missing" if turns is None else conversation(turns)
-    if reason := _wrong_turn(record, fields):
-        return reason
-    values = {name: get(record, spec) for name, spec in zip(Fields._fields, fields[:3], strict=False) if spec}
-    if detected:
-        held = [name for name in INPUTS if record.get(name) is not None and record[name] != ""]
-        values["input"] = record[held[0]] if held else ""
-        if len(held) > 1 and record[held[0]] != record[held[1]]:
-            return f"{' and '.join(held)} both hold something: name `fields`"
-    values["input"] = "" if values.get("input") is None else values["input"]
-    if _chat(values["instruction"]) and _chat(values["output"]):
-        if values["input"] != "":
-            return "an input beside a conversation"
-        return conversation([*values["instruction"], *values["output"]])
-    for name in ("instruction", "output"):
-        if _chat(values[name]):
-            return f"{name} is a list of turns, the other is none"
-    return values
+class Shape:
+    """How the records of one source become examples: the fields, and what follows from them once for all.
+
+    Args:
+        detected: Whether the fields are of a known shape, and not named by a person or a corpus.
+    """
+
+    def __init__(self, fields: Fields, detected: bool) -> None:
+        self.fields, self.detected = fields, detected
+        self.columns = columns_of(fields)
+        self.chat = fields.instruction == fields.output
+        inputs = INPUTS if detected and not self.chat else ()
+        self.used = {*self.columns, *(column.split(".")[0] for column in self.columns), *inputs}
+        self.lists: dict[str, set[str]] = {}  # of which elements are named by place
+        for match in (re.match(r"(.+?)\.(\d+)(\.|$)", column) for column in self.columns):
+            if match:
+                self.lists.setdefault(match[1], set()).add(match[2])
+
+    def parts(self, record: Mapping[str, Any]) -> dict[str, Any] | str:
+        """What stands in the columns of an example; or, in a few words, why there is none."""
+        fields = self.fields
+        if self.chat:
+            turns = get(record, fields.output)
+            return f"{shown([fields.output])} is missing" if turns is None else conversation(turns)
+        if self.lists and (reason := self._wrong_turn(record)):
+            return reason
+        instruction, output = get(record, fields.instruction), get(record, fields.output)
+        held = get(record, fields.input) if fields.input else None
+        if self.detected:
+            names = [name for name in INPUTS if record.get(name) is not None and record[name] != ""]
+            held = record[names[0]] if names else None
+            if len(names) > 1 and record[names[0]] != record[names[1]]:
+                return f"{' and '.join(names)} both hold something: name `fields`"
+        given = "" if held is None else held
+        if not _chat(instruction) and not _chat(output):
+            return {"instruction": instruction, "input": given, "output": output}
+        if not _chat(instruction) or not _chat(output):
+            return f"{'instruction' if _chat(instruction) else 'output'} is a list of turns, the other is none"
+        return "an input beside a conversation" if given != "" else conversation([*instruction, *output])
+
+    def _wrong_turn(self, record: Mapping[str, Any]) -> str | None:
+        """Why columns that pick turns by their places would teach a turn of another role."""
+        for name, spec, role in (
+            ("instruction", self.fields.instruction, "user"),
+            ("output", self.fields.output, "assistant"),
+        ):
+            if spec in record or ("{" in spec and role == "user"):  # a template may put several turns into the question
+                continue
+            for column in _named(spec):
+                turn = next((value for value in _walk(record, column) if _is_turn(value)), None)
+                there = _role(turn) if turn else role
+                if there in ROLES and there != role:
+                    return f"{name} ({column}) is a turn of the {there}: name the whole conversation instead"
+        return None
+
+    def left_out(self, record: Mapping[str, Any], texts: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The columns that hold something and are not used; and those of them that must not be left out."""
+        names = [name for name, value in record.items() if name not in self.used and not _empty(value)]
+        wrong = [name for name in names if means(name, record[name])] if self.detected else []
+        for path, named in self.lists.items():
+            value = get(record, path)
+            if isinstance(value, list) and len(value) > len(named):
+                names.append(f"{path} beyond what is named")
+        if self.chat:
+            listed = get(record, self.fields.output)
+            keys = {key for turn in listed for key, value in turn.items() if not _empty(value)}
+            names += [f"{key} of a turn" for key in sorted(keys - {*_TEXTS, *_WHO})]
+        return names, [name for name in wrong if not _repeats(record[name], texts)]
 
 
 def get(record: Mapping[str, Any], spec: str) -> Any:
@@ -160,47 +206,6 @@ def _walk(record: Any, path: str) -> Iterator[Any]:
         yield value
 
 
-def _wrong_turn(record: Mapping[str, Any], fields: Fields) -> str | None:
-    """Why columns that pick turns by their places would teach a turn of another role."""
-    for name, spec, role in (("instruction", fields.instruction, "user"), ("output", fields.output, "assistant")):
-        if spec in record or ("{" in spec and role == "user"):  # a template may put several turns into the question
-            continue
-        for column in _named(spec):
-            turn = next((value for value in _walk(record, column) if isinstance(value, dict) and _is_turn(value)), None)
-            there = _role(turn) if turn else role
-            if there in ROLES and there != role:
-                return f"{name} ({column}) is a turn of the {there}: name the whole conversation instead"
-    return None
-
-
-def left_out(
-    record: Mapping[str, Any], fields: Fields, detected: bool, texts: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """The columns that hold something and are not used; and those of them that must not be left out."""
-    columns = columns_of(fields)
-    used = {*columns, *(column.split(".")[0] for column in columns), *(INPUTS if detected and len(columns) > 1 else ())}
-    if detected and fields.instruction == fields.output:
-        used -= set(INPUTS)
-    names = [name for name, value in record.items() if name not in used and not _empty(value)]
-    names += [f"{path} beyond what is named" for path in _further(record, columns)]
-    if fields.instruction == fields.output:
-        turns = get(record, fields.output)
-        keys = {key for turn in turns for key, value in turn.items() if not _empty(value)}
-        names += [f"{key} of a turn" for key in sorted(keys - {*_TEXTS, *_WHO})]
-    wrong = [name for name in names if detected and name in record and means(name, record[name])]
-    return names, [name for name in wrong if not _repeats(record[name], texts)]
-
-
-def _further(record: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
-    """Lists of which the columns name some elements by place, where there are more."""
-    places: dict[str, set[str]] = {}
-    for column in columns:
-        if column not in record and (match := re.match(r"(.+?)\.(\d+)(\.|$)", column)):
-            places.setdefault(match[1], set()).add(match[2])
-    lists = ((path, get(record, path), named) for path, named in places.items())
-    return [path for path, value, named in lists if isinstance(value, list) and len(value) > len(named)]
-
-
 def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, str | list | dict) and not value)
 
@@ -210,7 +215,7 @@ def means(name: str, value: Any) -> bool:
     return not isinstance(value, bool | int | float) and _means(name)
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _means(name: str) -> bool:
     if re.fullmatch("[A-H]", name):
         return True  # the options of a multiple choice
