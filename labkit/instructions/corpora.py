@@ -142,7 +142,7 @@ class Reader:
     @property
     def notes(self) -> list[str]:
         """What the latest passage left out of the examples, a sentence per column."""
-        return [f"column '{shown([name])}' is not used ({count:,} records)" for name, count in self.unused.items()]
+        return [f"not used: {shown([name])} (records: {count:,})" for name, count in self.unused.items()]
 
     def settle(self) -> None:
         """Find the columns in the first records: the first of a known shape, or those that the fields name."""

@@ -261,10 +261,10 @@ def _agieval(record: dict[str, Any], group: str) -> Question | str:
 def _doit(record: dict[str, Any], group: str) -> Question | str:
     messages = record.get("messages")
     listed, parts = turns(messages), conversation(messages)
-    if isinstance(parts, str) or isinstance(listed, str) or not parts["output"].strip():
-        return "no question with its answer"
+    if not messages or isinstance(parts, str) or isinstance(listed, str):
+        return str(parts) if messages else "no question with its answer"
     text, label, form = parts["instruction"], parts["output"].strip(), record.get("question_format")
-    if not text.strip():
+    if not text.strip() or not label:
         return "no question with its answer"
     choices = record.get("choices") if form == 1 else []
     if not isinstance(choices, list) or not all(isinstance(choice, str) and choice.strip() for choice in choices):

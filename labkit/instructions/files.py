@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from labkit.errors import BadRequest
+from labkit.errors import BadRequest, first_line
 
 LIMIT = 1 << 24  # characters of one record; a longer one counts as broken
 _CHUNK = 1 << 20
@@ -93,7 +93,7 @@ def records(path: Path, *, headless: bool = False) -> Iterator[tuple[int, Any]]:
         for row in _rows(path, headless):
             yield row
     except (OSError, EOFError, zlib.error) as error:
-        raise BadRequest(f"{path} cannot be read: {error}") from None
+        raise BadRequest(f"{path} cannot be read: {first_line(error)}") from None
     if row is None:
         raise BadRequest(f"{path} is empty")
 
@@ -243,7 +243,7 @@ def _array(text: io.TextIOWrapper, path: Path, window: str) -> Iterator[tuple[in
 
 
 class _Feed:
-    """Lines for the csv module; of the row being read it knows the first line and all that it took."""
+    """Lines for the csv module; of the row being read it knows the first line and how many it took."""
 
     def __init__(self, lines: Iterator[_Line]) -> None:
         self.lines, self.number = lines, 0
@@ -251,7 +251,7 @@ class _Feed:
 
     def next_row(self) -> None:
         self.first, self.size, self.cut = self.number + 1, 0, False
-        self.taken: list[_Line] = []
+        self.line: _Line | None = None
 
     def __iter__(self) -> "_Feed":
         return self
@@ -259,7 +259,7 @@ class _Feed:
     def __next__(self) -> str:
         line = next(self.lines)
         self.number += 1
-        self.taken.append(line)
+        self.line = self.line or line
         self.size += len(line.text)
         if self.size > LIMIT:
             raise csv.Error(too_long())
@@ -269,12 +269,18 @@ class _Feed:
         return '"\n' if line.quotes % 2 else "\n"
 
     @property
-    def text(self) -> str:
-        return self.taken[0].text[:_TEXT]
+    def over(self) -> int:
+        """How many lines the row went over."""
+        return self.number - self.first + 1
 
     @property
-    def quotes(self) -> int:
-        return sum(line.quotes or line.text.count('"') for line in self.taken)
+    def text(self) -> str:
+        return self.line.text[:_TEXT] if self.line else ""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether as many quotes close as open in the first line."""
+        return not self.line or (self.line.quotes or self.line.text.count('"')) % 2 == 0
 
 
 def _table(text: io.TextIOWrapper, path: Path, tabs: bool, headless: bool) -> Iterator[tuple[int, Any]]:
@@ -306,7 +312,7 @@ def _table(text: io.TextIOWrapper, path: Path, tabs: bool, headless: bool) -> It
             yield feed.first, dict(zip(columns, row, strict=True))
         elif row:
             which = "more" if len(row) > len(columns) else "fewer"
-            over = f", over {len(feed.taken)} lines" if len(feed.taken) > 1 else ""
+            over = f", over {feed.over} lines" if feed.over > 1 else ""
             yield (
                 feed.first,
                 Broken(f"{which} fields than the {'first row' if headless else 'header'}{over}", feed.text),
@@ -317,10 +323,10 @@ def _wrong_quote(feed: _Feed, path: Path, tabs: bool, error: str) -> str:
     """The reason of a row that is bad by itself; where it may have swallowed others, the file is refused."""
     if tabs:
         return "a line break within a row"
-    if feed.cut and len(feed.taken) == 1:
+    if feed.cut and feed.over == 1:
         return too_long()
-    closed = feed.quotes % 2 == 0 or "end of data" in error  # at the end no other row is behind an open quote
-    if len(feed.taken) == 1 and closed:
+    closed = feed.balanced or "end of data" in error  # at the end no other row is behind an open quote
+    if feed.over == 1 and closed:
         return "a quote out of place"
     raise BadRequest(
         f"{path}: a quote of the row that begins in line {feed.first} is out of place or does not close (it was read "
@@ -354,7 +360,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
         batches = table.iter_batches(256)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
     except ArrowException as error:
-        raise BadRequest(f"{path} is no whole Parquet file: {error}") from None
+        raise BadRequest(f"{path} is no whole Parquet file: {first_line(error)}") from None
 
 
 def needs_datasets() -> Any:

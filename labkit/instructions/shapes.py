@@ -175,7 +175,7 @@ class Shape:
         for path, named in self.lists.items():
             value = get(record, path)
             if isinstance(value, list) and len(value) > len(named):
-                names.append(f"{path} beyond what is named")
+                names.append(f"further elements of {path}")
         if self.chat:
             listed = get(record, self.fields.output)
             keys = {key for turn in listed for key, value in turn.items() if not _empty(value)}
