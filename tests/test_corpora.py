@@ -334,8 +334,10 @@ MEANT = {
     "response": "Another.",
     "messages": [{"role": "user", "content": "More."}],
     "B": "two",
+    "persona": "Add",
+    "candidates": ["Add", "Done"],
 }
-HARMLESS = {"id": 3, "source": "web", "category": "sum", "prompt_id": "p1", "choices": 4, "system": "", "history": []}
+HARMLESS = {"id": 3, "source": "web", "category": "sum", "prompt_id": "p1", "choices": 4, "system": " ", "history": []}
 
 
 @pytest.mark.parametrize("column", MEANT)

@@ -54,6 +54,7 @@ ROLES = {
 _ROLE = {name: role for role, names in ROLES.items() for name in names}
 _TEXTS, _WHO = ("content", "value", "text"), ("role", "from")
 # Names, of which the last word counts: `system_prompt` is a prompt, `prompt_id` an id.
+_LONG = 30  # characters; a shorter text stands in another by chance
 _MEDIA = ("image", "picture", "photo", "audio", "video")  # also where it is only a path
 MEANING = frozenset(
     (
@@ -135,8 +136,8 @@ class Shape:
         """What stands in the columns of an example; or, in a few words, why there is none."""
         fields = self.fields
         if self.chat:
-            turns = get(record, fields.output)
-            return f"{shown([fields.output])} is missing" if turns is None else conversation(turns)
+            listed = get(record, fields.output)
+            return f"{shown([fields.output])} is missing" if listed is None else conversation(listed)
         if self.lists and (reason := self._wrong_turn(record)):
             return reason
         instruction, output = get(record, fields.instruction), get(record, fields.output)
@@ -207,7 +208,11 @@ def _walk(record: Any, path: str) -> Iterator[Any]:
 
 
 def _empty(value: Any) -> bool:
-    return value is None or (isinstance(value, str | list | dict) and not value)
+    return (
+        value is None
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, list | dict) and not value)
+    )
 
 
 def means(name: str, value: Any) -> bool:
@@ -225,13 +230,12 @@ def _means(name: str) -> bool:
 
 
 def _repeats(value: Any, texts: Sequence[str]) -> bool:
-    """Whether a column says nothing new: its text stands in those used, or the instruction and the output in it."""
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str) for text in values):
+    """Whether a column says nothing new: its text is, or at some length stands in, one that is used, or holds all."""
+    if not isinstance(value, str):
         return False
-    instruction, *_, output = texts
-    inside = all(any(text.strip() in used for used in texts) for text in values)
-    return inside or all(instruction.strip() in text and output.strip() in text for text in values)
+    text, (instruction, *_, output) = value.strip(), (used.strip() for used in texts)
+    inside = any(text == used.strip() or (len(text) >= _LONG and text in used) for used in texts)
+    return inside or (instruction in text and output in text)
 
 
 def _is_turn(value: Any) -> bool:
@@ -248,12 +252,12 @@ def _role(turn: Mapping[str, Any]) -> str:
     return _ROLE.get(name.lower().replace("-", "_"), name)
 
 
-def turns(conversation: Any) -> list[tuple[str, str]] | str:
+def turns(listed: Any) -> list[tuple[str, str]] | str:
     """Role and text of each turn; or, in a few words, why they cannot be read. An empty system turn is no turn."""
-    if not isinstance(conversation, list) or not conversation:
-        return "no turns" if isinstance(conversation, list) else "a conversation that is no list of turns"
+    if not isinstance(listed, list) or not listed:
+        return "no turns" if isinstance(listed, list) else "a conversation that is no list of turns"
     read = []
-    for turn in conversation:
+    for turn in listed:
         if not isinstance(turn, dict):
             return turn.reason if isinstance(turn, Broken) else "a turn that is no object"
         role, text = _role(turn), _said(turn)
