@@ -24,6 +24,7 @@ def labkit(*words: str | Path, **environment: str) -> Done:
     code, out, err = 0, io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["labkit", *map(str, words)])
+        patch.setenv("PYTHONIOENCODING", "utf-8")  # which the command sets, for good
         for name, value in environment.items():
             patch.setenv(name, value)
         try:

@@ -82,6 +82,15 @@ def test_exactly_the_answer_and_its_end_are_learned(tokenizer: Any, template: st
         assert row["seq_lengths"] == [len(row["input_ids"])]
 
 
+def test_the_end_mark_is_learned_where_it_is_the_filling_too(tokenizer: Any) -> None:
+    tokenizer.pad_token = tokenizer.eos_token
+    rows = chat.dataset(chat.encode(tokenizer, tiny_examples(6)))
+    for row in chat.Collator(tokenizer.pad_token_id)(list(rows))["labels"].tolist():
+        learned = [token for token in row if token != chat.IGNORED]
+        assert learned.count(tokenizer.eos_token_id) == 1
+        assert learned[-1] == tokenizer.eos_token_id
+
+
 def test_a_tokenizers_own_template_is_kept(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 

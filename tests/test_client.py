@@ -18,12 +18,13 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-pytest.importorskip("openai", reason="the teacher needs labkit[teacher]")
+pytest.importorskip("httpx", reason="the teacher needs labkit[teacher]")
 
 from flaky import FAULTS, Flaky, Plan, share
 
@@ -52,7 +53,6 @@ FAST = Settings("teacher", timeout=2.0, backoff=0.02, concurrency=8, patience=0.
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LABKIT_TEACHER_URL", "LABKIT_TEACHER_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, "")  # as good as unset, and undone whatever a test writes there
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def at(url: str, key: str | None = None) -> None:
@@ -304,6 +304,38 @@ def test_the_claims_of_a_dead_process_are_booked_as_lost(cache: Path) -> None:
     ledger.book(expired, Reply("late", 10, 10, "m", "stop"))  # it was slow, not dead
     assert ledger.spent().tokens == 620
     ledger.close()
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600, 10**8])
+def test_setting_the_clock_frees_no_claim(cache: Path, monkeypatch: pytest.MonkeyPatch, jump: int) -> None:
+    one, other = Ledger(cache, Prices(), Budget()), Ledger(cache, Prices(), Budget())
+    claim = one.claim("a", Bound(1, 1), 60)
+    now, boot = time.time, psutil._psplatform.boot_time  # the kernel shifts the time of its start along
+    monkeypatch.setattr(time, "time", lambda: now() + jump)
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot() + jump)
+    later = Ledger(cache, Prices(), Budget())
+    for ledger in (one, other, later):
+        assert ledger.claim("a", Bound(1, 1), 60) is None
+    assert isinstance(claim, Claim)
+    one.book(claim, Reply("text", 1, 1, "m", "stop"))
+    assert other.claim("a", Bound(1, 1), 60) == Reply("text", 1, 1, "m", "stop", cached=True)
+    assert other.spent().lost_tokens == 0
+    for ledger in (one, other, later):
+        ledger.close()
+
+
+def test_a_claim_that_hangs_is_waited_for_as_long_as_a_lease(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = Ledger(cache, Prices(), Budget()), Ledger(cache, Prices(), Budget())
+    one.claim("a", Bound(1, 1), 1000)
+    now, passed = time.monotonic, 0
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed)
+    assert other.claim("a", Bound(1, 1), 60) is None
+    passed = 50
+    assert other.claim("a", Bound(1, 1), 60) is None
+    passed = 70
+    assert isinstance(other.claim("a", Bound(1, 1), 60), Claim)
+    one.close()
+    other.close()
 
 
 # Retries and rates.

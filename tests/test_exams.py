@@ -257,3 +257,98 @@ def test_the_published_agieval(name: str) -> None:
     assert left == 0
     if name == "logiqa-en":  # opened are valves 2 and 3, by the rules given; the option is listed third and marked (B)
         assert exam.questions[108].options[exam.questions[108].right] == "No.2 valve and No.3 valve."
+
+
+WRONG = {
+    "no right option": {
+        "label": [0, 1, True, float("nan"), "", "b", "None", "NaN", "Because", "C", [None], [1], {"A": 1}]
+    },
+    "several right options": {"label": ["AB", "A, B", ["A", "B"]]},
+    "no question": {"question": [None, 3, float("nan"), [], "\n"]},
+    "no options": {"options": [None, "AB", {"A": "x", "B": "y"}, float("nan")]},
+    "an option is no text": {"options": [["(A)x", 3], ["(A)x", float("nan")], ["(A)x", ["y"]], [True, False]]},
+    "an empty option": {"options": [["(A)x", None], ["x", ""]]},
+    "passage is no text": {"passage": [0, False, [], ["p"], float("nan")]},
+    "not UTF-8": {"question": ["\ud83d"], "options": [["x", "\udc00"]]},
+}
+
+
+@pytest.mark.parametrize(
+    ("reason", "change"),
+    [(reason, {name: value}) for reason, forms in WRONG.items() for name, values in forms.items() for value in values],
+    ids=ascii,
+)
+def test_every_field_of_another_type_is_a_bad_question(reason: str, change: dict[str, Any], tmp_path: Path) -> None:
+    good = {"passage": None, "question": "Q?", "options": ["(A)x", "(B)y"], "label": "A"}
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(good) + "\n" + json.dumps(good | change) + "\n")
+    exam = read_exam(path, on_bad="skip")
+    assert (len(exam.questions), exam.bad) == (1, {reason: 1})
+
+
+@pytest.mark.parametrize("label", ["B", " B ", "(B)", "B.", "Ｂ", ["B"]])
+def test_a_label_is_a_letter(label: Any) -> None:
+    question = closed("Q?", ["x", "y"], label, "g")
+    assert isinstance(question, Question)
+    assert question.gold == "B"
+
+
+def test_options_of_a_table_are_those_of_their_letters(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("Question,B,A,Answer\nq,second,first,A\n")
+    (question,) = read_exam(path).questions
+    assert question.options[question.right] == "first"
+    for header, says in (
+        ("Question,A,B,D,Answer", "options A, B, D: a letter is left out"),
+        ("Question,A,B,B,Answer", "column 'B' stands twice"),
+    ):
+        path.write_text(f"{header}\nq,x,y,z,B\n")
+        with pytest.raises(BadRequest, match=says):
+            read_exam(path, on_bad="skip")
+    path.write_text('Question,A,B,Answer\n"q,x,y,A\nr,x,y,B\n')
+    with pytest.raises(BadRequest, match="a quote of the row that begins in line 2"):
+        read_exam(path, on_bad="skip")
+
+
+def test_a_bad_few_shot_example_is_not_passed_over(tmp_path: Path) -> None:
+    table(tmp_path / "test" / "a.csv", ("问", "甲", "乙", "丙", "丁", "C"))
+    table(
+        tmp_path / "dev" / "a.csv",
+        ("例", "一", "二", "三", "四", "E"),
+        ("例", "1", "2", "3", "4", "A"),
+        ("例", "1", "2", "3", "4", "B"),
+    )
+    with pytest.raises(BadRequest, match=r"a few-shot example is bad: a\.csv, record 2: no right option"):
+        read_exam(tmp_path, shots=2)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        *(
+            (asked("问", "二", answer=value), "no right answer")
+            for value in (True, [2], " ", float("nan"), float("inf"))
+        ),
+        *(
+            (asked("问", "好", question_format=1, choices=value), "no distractors")
+            for value in ("ab", ["a", 1], ["a", " "])
+        ),
+        (asked("问", "A") | {"messages": "A"}, "a conversation that is no list of turns"),
+        (asked("问", "A") | {"messages": [{"role": "user", "content": None}]}, "a turn without text content"),
+        (asked("问", "A") | {"messages": [{"role": "user", "content": "问"}]}, "the last turn is the user's"),
+        (asked(" ", "A"), "no question with its answer"),
+        (asked("问", " "), "no question with its answer"),
+        (asked("\ud83d", "A"), "not UTF-8"),
+    ],
+    ids=ascii,
+)
+def test_bad_records_of_doit_are_named(record: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    good = asked("选\nA. 甲\nB. 乙", "A", type="biology", answer=None)  # null is none
+    path = tmp_path / "made_test.json"
+    path.write_text(json.dumps(good) + "\n" + json.dumps(record) + "\n")
+    exam = read_exam(path, on_bad="skip")
+    assert len(exam.questions) == 1
+    assert next(iter(exam.bad)).startswith(reason)
+    named = [{"from": "human", "value": "选\nA. 甲\nB. 乙"}, {"from": "gpt", "value": "B"}]
+    (question,) = read_exam(lines(path, good | {"messages": named})).questions
+    assert (question.kind, question.gold) == ("given", "B")

@@ -1,7 +1,9 @@
 """QLoRA on a tiny Llama: what a run promises, tried on the CPU."""
 
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +14,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import tiny_examples, tiny_llama
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from labkit import BadRequest
 from labkit.cli import main
-from labkit.learn import chat, memory, qlora
+from labkit.learn import chat, memory, qlora, scoring
+from labkit.learn.finite import NotFinite
 
 for package in ("trl", "peft", "bitsandbytes"):
     pytest.importorskip(package, reason="needs labkit[qlora]")
@@ -372,6 +375,155 @@ def test_models_that_cannot_be_had_are_refused(
     assert not (tmp_path / "out").exists()  # nothing was started
     with pytest.raises(BadRequest, match=r"no adapter for .* can be read from"):
         qlora.load(base, tmp_path / "empty")
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_run_that_diverges_leaves_nothing(settings: Settings, tmp_path: Path) -> None:
+    """Steps of 1e30 leave float32; every checkpoint is thrown away, and the folder can be used again."""
+    changes = {"quantisation": "none", "learning_rate": 1e30, "save_every": 1, "gradient_checkpointing": False}
+    logged: list[float] = []
+    with pytest.raises(NotFinite, match=r"training diverged, nothing of it is kept: .*; lower learning_rate = 1e\+30"):
+        qlora.finetune(
+            EXAMPLES, settings(**changes), tmp_path, on_log=lambda line: logged.append(line["loss"]), say=lambda s: None
+        )
+    assert all(math.isfinite(loss) for loss in logged)
+    assert everything(tmp_path) == []
+    assert qlora.finetune(EXAMPLES, settings(quantisation="none", steps=1), tmp_path, say=lambda s: None).steps == 1
+
+
+def spoil(file: Path, layer: str, value: float = math.nan) -> None:
+    """Replace one number in a file of weights."""
+    weights = load_file(file)
+    name = next(name for name in weights if layer in name)
+    weights[name] = weights[name].clone()
+    weights[name].view(-1)[3] = value
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("quantisation", qlora.QUANTISATIONS)
+@pytest.mark.parametrize(("layer", "value"), [("down_proj", math.nan), ("embed_tokens", math.nan), ("norm", math.inf)])
+def test_a_base_that_is_not_finite_is_refused(
+    settings: Settings, base: Path, tmp_path: Path, quantisation: str, layer: str, value: float
+) -> None:
+    shutil.copytree(base, tmp_path / "base")
+    spoil(tmp_path / "base" / "model.safetensors", layer, value)
+    with pytest.raises(NotFinite, match=rf"the weights of .* are not all finite numbers \(.*{layer}"):
+        qlora.load(tmp_path / "base", quantisation=quantisation)
+    if layer == "norm":
+        with pytest.raises(NotFinite):
+            qlora.finetune(EXAMPLES, settings(tmp_path / "base", quantisation=quantisation), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_finite_on_disk_is_not_gone_on_from(trained: Path, base: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    spoil(tmp_path / "run" / "adapter" / qlora.ADAPTER_FILE, "q_proj")
+    about = json.loads((trained / "settings.json").read_text())["settings"]
+    with pytest.raises(NotFinite, match="remove the folder, and start again"):
+        qlora.finetune(EXAMPLES, qlora.Finetuning(**about), tmp_path / "run")
+    with pytest.raises(NotFinite, match="q_proj"):
+        qlora.load(tmp_path / "run")
+    for step, broken in ((2, False), (4, True)):
+        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").write_text('{"global_step": 1}')
+        shutil.copy((tmp_path / "run" if broken else trained) / "adapter" / qlora.ADAPTER_FILE, folder)
+    assert qlora.last_checkpoint(tmp_path / "checkpoints") == tmp_path / "checkpoints" / "checkpoint-2"
+    shutil.rmtree(tmp_path / "checkpoints" / "checkpoint-2")
+    assert qlora.last_checkpoint(tmp_path / "checkpoints") is None
+
+
+def test_a_model_whose_scores_are_not_numbers_scores_nothing(base: Path) -> None:
+    model, tokenizer = qlora.load(base, template="plain")
+    model.get_output_embeddings().weight.data[0, 0] = math.nan  # after the check: as an overflow would
+    for ask in (
+        lambda: qlora.answer(model, tokenizer, EXAMPLES[:2], max_new_tokens=2),
+        lambda: qlora.teacher_forced(model, tokenizer, EXAMPLES[:2]),
+        lambda: scoring.score(model, tokenizer, EXAMPLES[:2], [["a", "b"]] * 2),
+    ):
+        with pytest.raises(NotFinite, match=r"not a number|not numbers"):
+            ask()
+
+
+def test_tokens_beyond_the_embeddings_are_refused_before_training(
+    settings: Settings, base: Path, tmp_path: Path
+) -> None:
+    model, tokenizer = qlora.load(base, template="plain")
+    count = len(tokenizer)
+    tokenizer.add_special_tokens({"pad_token": "<filling>"})
+    shutil.copytree(base, tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    said = rf"token {count} \('<filling>', of {count + 1} tokens\) and the model {count} embeddings"
+    with pytest.raises(BadRequest, match=said):
+        qlora.finetune(EXAMPLES, settings(tmp_path / "base"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    for ask in (qlora.answer, qlora.teacher_forced):
+        with pytest.raises(BadRequest, match=said):
+            ask(model, tokenizer, EXAMPLES[:2])
+    with pytest.raises(BadRequest, match=said):
+        scoring.score(model, tokenizer, EXAMPLES[:2], [["a", "b"]] * 2)
+
+
+LLAMA = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def architecture(kind: str) -> Any:
+    from transformers import GPT2Config, LlamaConfig
+
+    if kind == "gpt2":
+        return GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=96)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return LlamaConfig(vocab_size=50, max_position_embeddings=96, **sizes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "wanted"),
+    [
+        ("llama", "q_proj, v_proj", {"q_proj", "v_proj"}),
+        ("llama", "  k_proj\tup_proj ,\nq_proj,", {"k_proj", "up_proj", "q_proj"}),
+        ("llama", "mlp.down_proj", {"down_proj"}),
+        ("llama", "all-linear", LLAMA),
+        ("gpt2", "c_attn", {"c_attn"}),
+        ("gpt2", "all-linear", {"c_attn", "c_proj", "c_fc"}),
+    ],
+)
+def test_every_target_is_adapted(settings: Settings, kind: str, targets: str, wanted: set[str]) -> None:
+    made = memory._on_meta(architecture(kind), settings(targets=targets))
+    assert {name.split(".")[-4] for name, p in made.named_parameters() if p.requires_grad} == wanted
+    assert qlora.estimate_memory(architecture(kind), settings(targets=targets, quantisation="none")).adapters > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "named"),
+    [
+        ("llama", "q_proj,nope", "nope"),
+        ("llama", "q_proj v_pro k_proj other", "v_pro, other"),
+        ("llama", "lm_head", "lm_head"),
+        ("llama", "embed_tokens,q_proj", "embed_tokens"),
+        ("llama", "self_attn", "self_attn"),
+        ("llama", "proj", "proj"),
+        ("llama", "All-Linear", "All-Linear"),
+        ("llama", "all-linear,q_proj", "all-linear"),
+        ("llama", " , ", "it"),
+        ("llama", "", "it"),
+        ("gpt2", "q_proj", "q_proj"),
+        ("gpt2", "lm_head", "lm_head"),
+    ],
+)
+def test_a_target_that_the_model_has_not_is_named(settings: Settings, kind: str, targets: str, named: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        qlora.check_memory(architecture(kind), settings(targets=targets))
+    assert f": {named} names no linear layers inside the blocks of" in str(refused.value)
+    assert ("c_attn, c_fc, c_proj" if kind == "gpt2" else ", ".join(sorted(LLAMA))) in str(refused.value)
+
+
+def test_an_adapter_is_no_base(trained: Path) -> None:
+    for folder in (trained, trained / "adapter"):
+        with pytest.raises(BadRequest, match="holds a LoRA adapter, not a whole model"):
+            qlora.load_config(str(folder))
 
 
 def test_several_gpus_want_a_launcher(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,69 +1,52 @@
 """Real instruction data: named corpora and local files, read as a stream of examples.
 
 Guaranteed:
-- one record is held at a time, of at most `LIMIT` characters (of Parquet a batch within one row group; of a `datasets`
-  folder what it maps): a file of any size is read in bounded memory;
+- one record is held at a time, of at most `LIMIT` characters: a file of any size is read in bounded memory (`files`);
 - a bad record is counted by its reason and the first few are quoted; it is refused, or skipped where that is asked for;
+- what is not used is counted, column by column (`Reader.notes`); of a detected shape no column is left out that changes
+  what is asked or answered: such a record is bad (`shapes`). Columns are looked for in each record, not in the first;
 - equal files give equal examples in equal order, whatever the format.
 Left open: what a record says is not checked; a conversation of several turns becomes one example (see `Fields`); the
 hub's stream is trusted at the pinned revision and has no checksum of ours.
 """
 
-import csv
-import gzip
-import io
 import json
 import re
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 
 from labkit.errors import BadRequest, unknown
+from labkit.instructions import shapes
 from labkit.instructions.example import Example
+from labkit.instructions.files import LIMIT, Broken, exists, needs_datasets, records, shown, too_long
+from labkit.instructions.shapes import SHAPES, Fields, conversation
+
+__all__ = [
+    "CORPORA",
+    "LIMIT",
+    "SHAPES",
+    "Broken",
+    "Corpus",
+    "Fields",
+    "Reader",
+    "conversation",
+    "fetch",
+    "read",
+    "records",
+]
 
 TaskType = Literal["code", "general", "reasoning", "mathematics", "knowledge", "writing"]
 OnBad = Literal["refuse", "skip"]
-LIMIT = 1 << 24  # characters of one record; a longer one counts as broken
-_CHUNK = 1 << 20
 _QUOTED = 3  # bad records quoted in a message
-_AHEAD = 10_000  # records read on after the first bad one, to say how many more there are
-
-
-class Fields(NamedTuple):
-    """Which columns of a record make an example.
-
-    Each of the three names a column (`question`; `instances.0.input` looks inside; `0` is the first column of a file
-    without header) or is a template of columns (`"{rationale} The answer is {target}."`). Where `instruction` and
-    `output` name one column, it is a conversation, a list of `{role, content}`: the last turn is the output; the
-    instruction is the turn before, or, of several, all of them as lines `role: content`. `input` may be missing or
-    empty in a record, the other two may not.
-
-    Attributes:
-        rewrite: Regular expressions with what replaces them, applied to all three.
-    """
-
-    instruction: str
-    output: str
-    input: str = ""
-    rewrite: Sequence[tuple[str, str]] = ()
-
-
-SHAPES = (
-    Fields("instruction", "output", "input"),
-    Fields("instruction", "response", "context"),
-    Fields("instruction", "response", "input"),
-    Fields("question", "answer"),
-    Fields("problem", "solution"),
-    Fields("prompt", "completion"),
-    Fields("messages", "messages"),
-)
+_AHEAD = 10_000  # records read on after the first bad one, to say how many more there are; and in search of the columns
+_NOTED = 100  # columns that are not used and counted one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +81,6 @@ def _published() -> dict[str, Corpus]:
 CORPORA: dict[str, Corpus] = _published()
 
 
-class Broken(NamedTuple):
-    """What stands in a file where a record should be."""
-
-    reason: str
-    text: str
-
-
 def read(
     source: str | Path,
     *,
@@ -129,14 +105,14 @@ def read(
     if on_bad not in get_args(OnBad):
         raise unknown("rule for bad records", on_bad, get_args(OnBad))
     corpus = CORPORA.get(str(source))
-    if corpus is None and (path is not None or not Path(source).exists()):
+    if corpus is None and (path is not None or not exists(Path(source))):
         if path is None and (len(Path(source).parts) > 1 or Path(source).suffix):
             raise BadRequest(f"{source} does not exist: neither a corpus nor a file or folder")
         raise unknown("corpus", str(source), CORPORA)
     local = Path(path if path is not None else source) if path is not None or corpus is None else None
     if local is None and corpus and corpus.hub is None:
         raise BadRequest(f"{corpus.name} is not on the hub: give `path`, a local copy from {corpus.home}")
-    chosen = _fields(fields) if fields else corpus.fields if corpus else None
+    chosen = shapes.fields_of(fields) if fields else corpus.fields if corpus else None
     name = str(source) if corpus else Path(source).name.split(".")[0]
     reader = Reader(name, corpus, local, chosen, on_bad)
     if local is not None:
@@ -145,9 +121,10 @@ def read(
 
 
 class Reader:
-    """Goes through a source; `bad` (reason: number), `quoted` and `good` tell of the latest passage.
+    """Goes through a source; `bad` (reason: number), `quoted`, `good` and `unused` tell of the latest passage.
 
-    Of a hub's corpus, `revision` is then the commit that was read.
+    Of a hub's corpus, `revision` is then the commit that was read. `unused` counts the records in which a column held
+    something that did not become part of the example.
     """
 
     def __init__(
@@ -156,24 +133,46 @@ class Reader:
         self.name, self.corpus, self.path, self.on_bad = name, corpus, path, on_bad
         self.revision = corpus.revision if corpus else None
         self.bad: Counter[str] = Counter()
+        self.unused: Counter[str] = Counter()
         self.quoted: list[str] = []
         self.good = 0
-        self._fields, self._settled = fields, False
+        self._shape = shapes.Shape(fields, detected=False) if fields else None
+        self._settled = False
+
+    @property
+    def notes(self) -> list[str]:
+        """What the latest passage left out of the examples, a sentence per column."""
+        return [f"not used: {shown([name])} (records: {count:,})" for name, count in self.unused.items()]
 
     def settle(self) -> None:
-        """Find the fields in the first record there is."""
-        first = next((record for _, record in self._rows() if isinstance(record, dict)), None)
-        if first is not None:
-            self._settle(first)
+        """Find the columns in the first records: the first of a known shape, or those that the fields name."""
+        self._look(record for _, record in self._rows() if isinstance(record, dict))
+
+    def _look(self, rows: Iterable[dict[str, Any]]) -> None:
+        first: dict[str, Any] = {}
+        missing = self._shape.columns if self._shape else []
+        for record in islice(rows, _AHEAD):
+            first = first or record
+            self._shape = self._shape or shapes.detect(record)
+            missing = [column for column in missing if not shapes.has(record, column)]
+            if self._shape and not missing:
+                break
+        if first and self._shape is None:
+            raise BadRequest(f"{self._what()}: {shapes.unknown_shape(first)}")
+        if first and missing:
+            raise BadRequest(
+                f"{self._what()} has no column '{missing[0]}'; its columns: {shown(first)}{shapes.inside(first)}"
+            )
+        self._settled = bool(first)
 
     def _rows(self) -> Iterator[tuple[int, Any]]:
         if self.path is None:
             return self._hub()
-        headless = self._fields is not None and all(column.isdigit() for column in _columns(self._fields))
+        headless = self._shape is not None and all(column.isdecimal() for column in self._shape.columns)
         return records(self.path, headless=headless)
 
     def __iter__(self) -> Iterator[Example]:
-        self.bad, self.quoted, self.good = Counter(), [], 0
+        self.bad, self.unused, self.quoted, self.good = Counter(), Counter(), [], 0
         seen = ahead = 0
         for number, record in self._rows():
             made = self._example(record)
@@ -202,18 +201,7 @@ class Reader:
     def _note(self, number: int, record: Any, reason: str) -> None:
         self.bad[reason] += 1
         if len(self.quoted) < _QUOTED:
-            text = record.text if isinstance(record, Broken) else json.dumps(record, default=str)
-            self.quoted.append(f"record {number}: {text[:60]!a}")
-
-    def _settle(self, record: dict[str, Any]) -> Fields:
-        if self._fields is None:
-            self._fields = _detect(record, self._what())
-        else:
-            for column in _columns(self._fields):
-                if column not in record and column.split(".")[0] not in record:
-                    raise BadRequest(f"{self._what()} has no column '{column}'; its columns: {', '.join(record)}")
-        self._settled = True
-        return self._fields
+            self.quoted.append(f"record {number}: {_excerpt(record)[:60]!a}")
 
     def _example(self, record: Any) -> Example | str:
         """The example in a record, or why it has none."""
@@ -221,29 +209,25 @@ class Reader:
             return record.reason
         if not isinstance(record, dict):
             return "not an object"
-        fields = self._fields if self._settled and self._fields else self._settle(record)
-        if fields.instruction == fields.output:
-            found = conversation(record.get(fields.output))
-        else:
-            found = {name: _get(record, spec) for name, spec in zip(Fields._fields, fields[:3], strict=False) if spec}
-            found["input"] = found.get("input") or ""
-        for name, value in found.items():
-            if not isinstance(value, str):
-                return f"{name} is missing" if value is None else f"{name} is no text"
-            for pattern, new in fields.rewrite:
-                value = re.sub(pattern, new, value)
-            if not value.strip() and name != "input":
-                return f"{name} is empty"
-            found[name] = value
-        try:
-            key = sha256(f"{found['instruction']}\0{found['input']}".encode()).hexdigest()[:16]
-            found["output"].encode()
-        except UnicodeEncodeError:
-            return "not UTF-8"
-        return Example(found["instruction"], found["input"], found["output"], self.name, key)
+        if not self._settled:
+            self._look([record])
+        assert self._shape  # for the type checker
+        values = self._shape.parts(record)
+        reason = values if isinstance(values, str) else _text_of(values, self._shape.fields.rewrite)
+        if reason or isinstance(values, str):
+            return _COLUMN_WISE if reason.endswith("no text") and shapes.column_wise(record) else reason
+        names, lost = self._shape.left_out(record, list(values.values()))
+        if lost:
+            which = f"columns {shown(lost)}" if len(lost) > 1 else f"column {shown(lost)}"
+            return f"{which} would be left out: name `fields` if that is meant"
+        for name in names:
+            if name in self.unused or len(self.unused) < _NOTED:
+                self.unused[name] += 1
+        key = sha256(f"{values['instruction']}\0{values['input']}".encode()).hexdigest()[:16]
+        return Example(values["instruction"], values["input"], values["output"], self.name, key)
 
     def _hub(self) -> Iterator[tuple[int, Any]]:
-        corpus, datasets = self.corpus, _datasets()
+        corpus, datasets = self.corpus, needs_datasets()
         assert corpus  # for the type checker
         assert corpus.hub
         from huggingface_hub import HfApi
@@ -265,6 +249,35 @@ class Reader:
                 f"{corpus.name} cannot be read from the hub ({corpus.hub}: {type(error).__name__}); offline, give "
                 "`path`: a file of it (.json, .jsonl, .csv, .parquet) or a folder written by datasets.save_to_disk"
             ) from None
+
+
+_COLUMN_WISE = "column-wise (each column holds the values of all records; pandas writes records with orient='records')"
+
+
+def _text_of(values: dict[str, Any], rewrite: Iterable[tuple[str, str]]) -> str:
+    """Rewrite the parts of an example in place; or, in a few words, why they are none."""
+    for name, value in values.items():
+        if not isinstance(value, str):
+            return f"{name} is missing" if value is None else f"{name} is no text"
+        for pattern, new in rewrite:
+            value = re.sub(pattern, new, value)
+        if not value.strip() and name != "input":
+            return f"{name} is empty"
+        values[name] = value
+    if sum(map(len, values.values())) > LIMIT:
+        return too_long()
+    try:
+        "".join(values.values()).encode()
+    except UnicodeEncodeError:
+        return "not UTF-8"
+    return ""
+
+
+def _excerpt(record: Any) -> str:
+    try:
+        return record.text if isinstance(record, Broken) else json.dumps(record, default=str)
+    except (RecursionError, TypeError, ValueError):
+        return "(cannot be shown)"
 
 
 def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
@@ -298,190 +311,3 @@ def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
             f"{file} of {name} cannot be had from the hub ({corpus.hub}: {type(error).__name__}): give a local copy of "
             "its repository"
         ) from None
-
-
-def records(path: Path, *, headless: bool = False) -> Iterator[tuple[int, Any]]:
-    """The records of a file or folder with their numbers (the line, where a record is a line), `Broken` among them.
-
-    Raises:
-        BadRequest: for a missing file, an unknown format, or a file that cannot be read on.
-    """
-    if not path.exists():
-        raise BadRequest(f"{path} does not exist")
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if not path.is_dir() and suffix not in (".json", ".jsonl", ".csv", ".tsv", ".parquet"):
-        raise BadRequest(f"{path}: unknown format; .json, .jsonl, .csv, .tsv (each also .gz) and .parquet can be read")
-    rows = _saved(path) if path.is_dir() else _parquet(path) if suffix == ".parquet" else _text(path, suffix, headless)
-    row = None
-    try:
-        for row in rows:
-            yield row
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadRequest(f"{path} cannot be read: {error}") from None
-    if row is None:
-        raise BadRequest(f"{path} is empty")
-
-
-def _text(path: Path, suffix: str, headless: bool) -> Iterator[tuple[int, Any]]:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw:
-        # What is no UTF-8 becomes lone surrogates, which no example may hold.
-        text = io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", "" if suffix == ".csv" else "\n")
-        if suffix == ".json":
-            yield from _json(text, path)
-        elif suffix == ".jsonl":
-            yield from _jsonl(text)
-        else:
-            yield from _table(text, suffix == ".tsv", headless)
-
-
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    return iter(partial(text.readline, LIMIT), "")
-
-
-def _jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(_lines(text), 1):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                record = Broken("broken JSON", line.strip())
-            yield number, record
-
-
-def _json(text: io.TextIOWrapper, path: Path) -> Iterator[tuple[int, Any]]:
-    """The elements of an array, decoded one after the other from a window on the file; or JSON lines."""
-    window = text.read(_CHUNK).lstrip()
-    if not window.startswith("["):
-        text.seek(0)
-        yield from _jsonl(text)
-        return
-    decode, between = json.JSONDecoder().raw_decode, re.compile(r"[\s,]*")
-    at, number = 1, 0
-    while True:
-        at = between.match(window, at).end()  # type: ignore[union-attr]
-        if window[at : at + 1] == "]":
-            if (window[at + 1 :] + text.read(_CHUNK)).strip():
-                raise BadRequest(f"{path} goes on after its array: it is not one JSON value")
-            return
-        try:
-            record, end = decode(window, at)
-        except (ValueError, RecursionError):
-            end = len(window)
-        if end < len(window):
-            number, at = number + 1, end
-            yield number, record
-            continue
-        more = text.read(_CHUNK)  # what ends with the window may go on after it
-        if not more or end - at > LIMIT:
-            raise BadRequest(
-                f"{path} is broken from record {number + 1} on, {window[at : at + 60]!a}: "
-                "an array cannot be read past that (JSON lines could)"
-            )
-        window, at = window[at:] + more, 0
-
-
-def _table(text: io.TextIOWrapper, tabs: bool, headless: bool) -> Iterator[tuple[int, Any]]:
-    csv.field_size_limit(LIMIT)
-    quoting: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
-    rows, columns = csv.reader(_lines(text), strict=True, **quoting), list[str]()
-    while True:
-        number = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield number, Broken("broken row", str(error))
-            continue
-        if not columns:
-            columns = [str(i) for i in range(len(row))] if headless else row
-            if not headless:
-                continue
-        if len(row) == len(columns):
-            yield number, dict(zip(columns, row, strict=True))
-        elif row:
-            yield number, Broken("columns missing", ", ".join(row))
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise BadRequest(f"{path}: Parquet needs pyarrow: pip install 'labkit[qlora]'") from None
-    try:
-        batches = parquet.ParquetFile(path, pre_buffer=False).iter_batches(256)
-        yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
-    except ArrowException as error:
-        raise BadRequest(f"{path} is no whole Parquet file: {error}") from None
-
-
-def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise BadRequest("this source needs the package datasets: pip install 'labkit[qlora]'") from None
-    return datasets
-
-
-def _saved(path: Path) -> Iterator[tuple[int, Any]]:
-    datasets = _datasets()
-    try:
-        found = datasets.load_from_disk(str(path))
-    except (FileNotFoundError, ValueError):
-        raise BadRequest(f"{path} is no folder written by datasets.save_to_disk") from None
-    if isinstance(found, datasets.DatasetDict):
-        if "train" not in found:
-            raise BadRequest(f"{path} has no split 'train'; give the folder of one of its splits: {', '.join(found)}")
-        found = found["train"]
-    yield from enumerate(found, 1)
-
-
-def _fields(given: Mapping[str, str | int]) -> Fields:
-    columns = {name: str(column) for name, column in given.items()}
-    if not {"instruction", "output"} <= columns.keys() <= {"instruction", "output", "input"}:
-        raise BadRequest(f"fields name {', '.join(given)}: instruction and output are needed, input may be added")
-    return Fields(columns["instruction"], columns["output"], columns.get("input", ""))
-
-
-def _columns(fields: Fields) -> list[str]:
-    return [column for spec in fields[:3] if spec for column in (re.findall(r"{([^{}]+)}", spec) or [spec])]
-
-
-def _detect(record: Mapping[str, Any], what: str) -> Fields:
-    """The known shape of a record; one with its input wins over the same without."""
-    fits = [shape for shape in SHAPES if shape.instruction in record and shape.output in record]
-    if not fits:
-        known = "; ".join(" + ".join(dict.fromkeys(shape[:2])) for shape in SHAPES)
-        raise BadRequest(f"{what}: none of the known shapes ({known}); give `fields`; its columns: {', '.join(record)}")
-    return next((shape for shape in fits if shape.input in record), fits[0])
-
-
-def _get(record: Mapping[str, Any], spec: str) -> Any:
-    if spec in record:
-        return record[spec]
-    if "{" in spec:
-        parts = {column: _get(record, column) for column in re.findall(r"{([^{}]+)}", spec)}
-        wrong = [part for part in parts.values() if not isinstance(part, str) or not part.strip()]
-        return wrong[0] if wrong else re.sub(r"{([^{}]+)}", lambda found: parts[found[1]], spec)
-    value: Any = record
-    for step in spec.split("."):
-        if isinstance(value, list) and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            value = value.get(step) if isinstance(value, dict) else None
-    return value
-
-
-def conversation(turns: Any) -> dict[str, Any]:
-    """The parts of an example in a list of turns, as `Fields` says; what a bad list lacks is None, or no text."""
-    if not isinstance(turns, list) or not all(
-        isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
-        for turn in turns
-    ):
-        return {"instruction": turns if turns is None else []}  # missing, or no text
-    if len(turns) < 2 or turns[-1]["role"] != "assistant":
-        return {"output": None}
-    *before, last = turns
-    lines = (f"{turn['role']}: {turn['content']}" for turn in before)
-    instruction = before[0]["content"] if len(before) == 1 else "\n".join(lines)
-    return {"instruction": instruction, "input": "", "output": last["content"]}

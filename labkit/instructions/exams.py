@@ -20,18 +20,22 @@ writing and role play are 1. Not seen: a record. Distractors of open questions w
 gold answers of others in the file.
 """
 
+import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from random import Random
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple, get_args
 
 from labkit.errors import BadRequest, unknown
-from labkit.instructions.corpora import Broken, OnBad, conversation, records
+from labkit.instructions.corpora import OnBad
 from labkit.instructions.example import Example
+from labkit.instructions.files import Broken, records
+from labkit.instructions.shapes import conversation, turns
 
 DOIT = (
     "biology",
@@ -148,24 +152,44 @@ def read_exam(path: str | Path, *, shots: int = 0, on_bad: OnBad = "refuse") -> 
     return Exam(f"{name}_{shots}_shot" if shots else name, tuple(questions), bad, examples)
 
 
-def closed(text: str, options: Sequence[Any], label: Any, group: str) -> Question | str:
+def closed(text: Any, options: Sequence[Any], label: Any, group: str) -> Question | str:
     """A question with listed options and the letter of the right one; or, in a few words, why it is none."""
-    texts = tuple(" ".join(option.split()) if isinstance(option, str) else "" for option in options)
-    letters = re.findall("[A-Z]", "".join(label) if isinstance(label, list) else str(label or ""))
-    if not text.strip():
+    if not isinstance(text, str) or not text.strip():
         return "no question"
-    if len(texts) < 2:
+    if len(options) < 2:
         return "fewer than two options"
+    if not all(isinstance(option, str) or option is None for option in options):
+        return "an option is no text"
+    texts = tuple(" ".join((option or "").split()) for option in options)
     if not all(texts):
         return "an empty option"
     if len(set(texts)) < len(texts):
         return "duplicate options"
+    if not _utf8(text, *texts):
+        return "not UTF-8"
+    letters = _letters(label)
     if len(letters) > 1:
         return "several right options"
-    if not letters or letters[0] not in ascii_uppercase[: len(texts)]:
+    if not letters or letters not in ascii_uppercase[: len(texts)]:
         return "no right option"
     language: Literal["zh", "en"] = "zh" if re.search("[\u4e00-\u9fff]", text) else "en"
-    return Question(text.strip(), texts, ascii_uppercase.index(letters[0]), group, language)
+    return Question(text.strip(), texts, ascii_uppercase.index(letters), group, language)
+
+
+def _letters(label: Any) -> str:
+    """The different letters that a label is, brackets and separators aside; empty: it is none, nor a list of them."""
+    said = label if isinstance(label, list) else [label]
+    if not all(isinstance(letter, str) for letter in said):
+        return ""
+    text = unicodedata.normalize("NFKC", " ".join(said))
+    return "".join(dict.fromkeys(re.findall("[A-Z]", text))) if re.fullmatch(r"[\W_]*([A-Z][\W_]*)+", text) else ""
+
+
+def _utf8(*texts: str) -> bool:
+    try:
+        return bool("".join(texts).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _files(path: Path) -> list[Path]:
@@ -184,7 +208,7 @@ def _stem(file: Path) -> str:
 def _read(file: Path, group: str) -> Iterator[tuple[str, Question | str]]:
     readers: dict[str, Callable[[dict[str, Any], str], Question | str]]
     readers = {".csv": _cmmlu, ".jsonl": _agieval, ".json": _doit}
-    suffix = Path(file.name.removesuffix(".gz")).suffix
+    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
     if suffix not in readers:
         raise BadRequest(f"{file} is no exam: .csv (CMMLU), .jsonl (AGIEval) and .json (DoIT) can be read")
     for number, record in records(file):
@@ -200,52 +224,65 @@ def _dev(file: Path, group: str, shots: int) -> list[Question]:
     dev = file.parent.parent / "dev" / file.name
     if ".csv" not in file.name or not dev.is_file():
         raise BadRequest(f"{file} has no few-shot examples beside it (CMMLU's are in dev/): ask it with shots = 0")
-    found = [question for _, question in _read(dev, group) if isinstance(question, Question)]
+    found = list(islice(_read(dev, group), shots))
     if len(found) < shots:
         raise BadRequest(f"{dev} has {len(found)} few-shot examples, not {shots}")
-    return found[:shots]
+    if bad := [f"{where}: {question}" for where, question in found if not isinstance(question, Question)]:
+        raise BadRequest(f"{dev}: a few-shot example is bad: {bad[0]}")
+    return [question for _, question in found if isinstance(question, Question)]
 
 
 def _cmmlu(record: dict[str, Any], group: str) -> Question | str:
-    columns = [name for name in record if len(name) == 1 and name in ascii_uppercase]
+    columns = sorted(name for name in record if len(name) == 1 and name in ascii_uppercase)
     if "Question" not in record or "Answer" not in record:
         return "no columns Question and Answer"
+    if columns != list(ascii_uppercase[: len(columns)]):
+        return f"options {', '.join(columns)}: a letter is left out"
     return closed(record["Question"], [record[name] for name in columns], record["Answer"], group)
 
 
 def _agieval(record: dict[str, Any], group: str) -> Question | str:
-    question, options = record.get("question"), record.get("options")
+    question, options, passage = record.get("question"), record.get("options"), record.get("passage")
     if not isinstance(question, str) or not isinstance(options, list):
         return "no options" if isinstance(question, str) else "no question"
-    marks = [_MARK.match(str(option)) for option in options]
+    if not isinstance(passage, str | None):
+        return "passage is no text"
+    marks = [_MARK.match(option) if isinstance(option, str) else None for option in options]
     letters = [mark[1] if mark else "" for mark in marks]
     if sorted(letters) == list(ascii_uppercase[: len(options)]):
         options = [o[mark.end() :] for _, o, mark in sorted(zip(letters, options, marks, strict=True)) if mark]
     else:  # marks that repeat or are missing say nothing: places count
         options = [o[mark.end() :] if mark and mark[2] else o for o, mark in zip(options, marks, strict=True)]
-    passage = record.get("passage") or ""
-    return closed(f"{passage}\n{question}".strip() if question.strip() else "", options, record.get("label"), group)
+    return closed(
+        f"{passage or ''}\n{question}".strip() if question.strip() else "", options, record.get("label"), group
+    )
 
 
 def _doit(record: dict[str, Any], group: str) -> Question | str:
-    parts = conversation(record.get("messages"))
-    text, label = parts.get("instruction"), parts.get("output")
-    if not isinstance(text, str) or not isinstance(label, str):
+    messages = record.get("messages")
+    listed, parts = turns(messages), conversation(messages)
+    if not messages or isinstance(parts, str) or isinstance(listed, str):
+        return str(parts) if messages else "no question with its answer"
+    text, label, form = parts["instruction"], parts["output"].strip(), record.get("question_format")
+    if not text.strip() or not label:
         return "no question with its answer"
-    label, form = label.strip(), record.get("question_format")
+    choices = record.get("choices") if form == 1 else []
+    if not isinstance(choices, list) or not all(isinstance(choice, str) and choice.strip() for choice in choices):
+        return "no distractors"
+    if not _utf8(text, label, *choices):
+        return "not UTF-8"
     if form == 1:
-        choices = record.get("choices")
-        if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c for c in choices):
+        if len(choices) < 2:
             return "no distractors"
         if len(set(choices)) < len(choices):
             return "duplicate options"
         return Question(text, tuple(choices), 0, group, "zh", "open")
     if form != 0:
         return "no question_format"
-    if "answer" in record:
-        final = str(record["answer"]).strip()
-        return Question(text, (label,), 0, group, "zh", "open", final) if final and label else "no right answer"
-    letters = _offered(record["messages"][-2]["content"])
+    if record.get("answer") is not None:
+        final = _final(record["answer"])
+        return Question(text, (label,), 0, group, "zh", "open", final) if final else "no right answer"
+    letters = _offered(listed[-2][1])
     if record.get("type") == "ethics":
         chosen = "".join(sorted(set(re.findall("[A-H]", label.splitlines()[-1] if label else ""))))
         sets = tuple("".join(some) for some in combinations(letters, len(chosen)))
@@ -262,7 +299,13 @@ def _doit(record: dict[str, Any], group: str) -> Question | str:
         return Question(text, (_RIGHT[place], _WRONG[place]), right, group, "zh", "given")
     if re.fullmatch(r"[A-H]([\s,，、]*[A-H])*", label):
         return "no right option" if len(label) == 1 else "several right options"
-    return Question(text, (label,), 0, group, "zh", "open", label) if label else "no right answer"
+    return Question(text, (label,), 0, group, "zh", "open", label)
+
+
+def _final(answer: Any) -> str:
+    """A parsed answer as text; empty: it is neither a text nor a finite number."""
+    number = isinstance(answer, int | float) and not isinstance(answer, bool) and math.isfinite(answer)
+    return str(answer).strip() if number or isinstance(answer, str) else ""
 
 
 def _offered(text: str) -> str:

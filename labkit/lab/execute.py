@@ -155,10 +155,13 @@ def assigned(source: str) -> dict[str, Any]:
     with suppress(SyntaxError):  # of lines that only a kernel understands
         statements = ast.parse(source).body
     for statement in statements:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            values[statement.targets[0].id] = ...
+        if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+            continue
+        target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+        if isinstance(target, ast.Name):
+            values[target.id] = ...
             with suppress(ValueError):
-                values[statement.targets[0].id] = ast.literal_eval(statement.value)
+                values[target.id] = ast.literal_eval(statement.value)
     return values
 
 

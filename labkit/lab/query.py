@@ -7,7 +7,8 @@ the study's own table.
 A column's type follows from all its values: whole numbers, numbers, true and false, text, lists or records of these.
 Where values differ in kind, within a study or between two, the column is text. Texts stay as they are written.
 
-Limits: an answer has to fit into `MEMORY`; a study called `points` has no table of its own.
+Limits: an answer has to fit into `MEMORY`; a study called `points`, or as another in other case, has no
+table of its own.
 """
 
 import json
@@ -51,7 +52,7 @@ def query(
             f"no finished points{f' of {study}' if study else ''} in {store.root}: `labkit run` makes some"
         )
     try:
-        with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": ""}) as db:
+        with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": "", "threads": 2}) as db:
             for name, its_rows in rows.items():
                 if name.casefold() != ALL_POINTS:
                     _create(db, name, its_rows)
@@ -83,13 +84,14 @@ def _create(db: "duckdb.DuckDBPyConnection", name: str, rows: Sequence[Row], *, 
     types = {key: _type([row.get(key) for row in rows]) for key in dict.fromkeys(chain.from_iterable(rows))}
     chosen = [key for key, kind in types.items() if lists or not isinstance(kind, list)]
     places = {f"c{i}": types[key] for i, key in enumerate(chosen)}
-    lines = pd.DataFrame({"line": [_line(row, chosen) for row in rows]}, dtype=object)  # noqa: F841 (DuckDB finds it)
+    db.register("rows as JSON", pd.DataFrame({"line": [_line(row, chosen) for row in rows]}, dtype=object))
     columns = ", ".join(f"line.{place} as {_quoted(key)}" for place, key in zip(places, chosen, strict=True))
     structure = json.dumps(places).replace("'", "''")
     db.execute(
-        f"create or replace table {_quoted(name)} as select {columns} "
-        f"from (select from_json_strict(line, '{structure}') as line from lines)"
+        f"create table if not exists {_quoted(name)} as select {columns} "
+        f"from (select from_json_strict(line, '{structure}') as line from \"rows as JSON\")"
     )
+    db.unregister("rows as JSON")
 
 
 def _line(row: Row, keys: Sequence[str]) -> str:
@@ -116,12 +118,9 @@ def _type(values: Iterable[Any], depth: int = 0) -> Any:
 
 def _record_type(records: Sequence[Row], depth: int) -> Any:
     keys = set(chain.from_iterable(records))
-    if (
-        any(record.keys() != keys for record in records)
-        or len({key.casefold() for key in keys}) < len(keys)
-        or not keys
-    ):
-        return "JSON"  # records of different fields, or of names that DuckDB would not tell apart
+    named = {key.casefold() for key in keys if key and key.isprintable()}
+    if not keys or len(named) < len(keys) or any(record.keys() != keys for record in records):
+        return "JSON"  # records of different fields, or of names that DuckDB has not or would not tell apart
     return {key: _type((record[key] for record in records), depth + 1) for key in records[0]}
 
 

@@ -2,14 +2,18 @@
 
 Guaranteed:
 - The prompt is what the tokenizer's chat template makes of the instruction, and the same in training and generation.
-- Loss on the answer and the end mark after it, on nothing else.
+- The answer's tokens are those of the template's own text up to the end mark, control tokens that it writes included;
+  where a token would join prompt and answer, the two are tokenised apart, as in generation.
+- Loss on what follows the prompt (what the template puts before the answer, the answer, its end mark), on nothing else.
+- A template that cannot be applied, or leaves out part of a question or an answer, is refused.
 - An example longer than `max_length` is refused or dropped, as the caller chooses, and counted; none is ever cut.
-- A special token that a record spells out in its text is read as text, so that no record can end its own answer.
+- A control token that a record spells out in its text is read as text, so that no record can end its own answer.
 - Packed examples do not see one another: each restarts its positions, from which transformers (5.0 or newer, `sdpa`
   or `eager` attention, no cache) builds a block-diagonal mask; `isolates` checks this on the very model.
 Left open: templates that print today's date encode differently tomorrow.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -18,13 +22,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 IGNORED = -100  # the label of a token without loss, by PyTorch's convention
+_PROBES = ("a question, 7 words long, to look for", "an answer, 7 words long, to look for")
+_MARKS = ("\U000f0000", "\U000f0001")  # transformers': before and after a control token that is to be read as text
 _CHUNK = 1_000  # examples tokenised at a time: bounds the memory that Python lists take
 
 
@@ -86,7 +92,8 @@ def set_template(tokenizer: Any, name: str | None = None) -> None:
     The template is saved with the tokenizer, so that whoever loads the model asks it as it was trained.
 
     Raises:
-        BadRequest: for an unknown name, or a tokenizer without an end-of-sequence token.
+        BadRequest: for an unknown name, a tokenizer without an end-of-sequence token, or one that has several
+            templates and none of the name `default`.
     """
     if tokenizer.eos_token_id is None:
         raise BadRequest(
@@ -95,6 +102,9 @@ def set_template(tokenizer: Any, name: str | None = None) -> None:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if name is None and tokenizer.chat_template:
+        named = tokenizer.chat_template  # transformers' own choice among several is `default`
+        if isinstance(named, dict) and "default" not in named:
+            raise _useless(tokenizer, f"is one of several ({', '.join(sorted(named))}), none of them named 'default'")
         return
     if name is not None and name not in TEMPLATES:
         raise unknown("template", name, TEMPLATES)
@@ -103,34 +113,86 @@ def set_template(tokenizer: Any, name: str | None = None) -> None:
 
 
 def prompt_tokens(tokenizer: Any, examples: Sequence[Example]) -> list[list[int]]:
-    """The tokens of each example's prompt, up to where the answer begins."""
-    conversations = [[_message(example)] for example in examples]
-    spelled = any(mark in e.instruction or mark in e.input for mark in tokenizer.added_tokens_encoder for e in examples)
-    return tokenizer.apply_chat_template(
-        conversations,
-        add_generation_prompt=True,
-        **({"sanitize_control_tokens": True} if spelled else {}),  # takes three times as long
-    )["input_ids"]
-
-
-def answer_frame(tokenizer: Any) -> tuple[str, list[int]]:
-    """What the template puts before an answer (a text, often empty), and the tokens that end it.
+    """The tokens of each example's prompt, up to where the answer begins.
 
     Raises:
-        BadRequest: when the template does not keep the prompt as it was once the answer is there.
+        BadRequest: when the template cannot be applied, or leaves out part of a question.
     """
-    question, answer = {"role": "user", "content": "?"}, {"role": "assistant", "content": "ANSWER"}
-    prompt = tokenizer.apply_chat_template([question], add_generation_prompt=True, tokenize=False)
-    whole = tokenizer.apply_chat_template([question, answer], tokenize=False)
-    if not whole.startswith(prompt) or "ANSWER" not in whole[len(prompt) :]:
-        raise BadRequest(
-            f"the chat template of '{tokenizer.name_or_path}' rewrites the prompt when it adds the answer; "
-            f"choose one of the templates {', '.join(TEMPLATES)}"
-        )
-    lead, _, ending = whole[len(prompt) :].partition("ANSWER")
-    tokens = tokenizer(ending, add_special_tokens=False)["input_ids"]
-    stops = [place for place, token in enumerate(tokens) if token in tokenizer.all_special_ids]
-    return lead, tokens[: stops[0] + 1] if stops else [*tokens, tokenizer.eos_token_id]
+    texts = [prompt for prompt, _ in _texts(tokenizer, examples, None)]
+    return _tokenised(tokenizer, texts)
+
+
+def turns(
+    tokenizer: Any, questions: Sequence[Example], answers: Sequence[str]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """The tokens of each prompt, and those of the answer with its end mark, as the template writes the two together.
+
+    Where a token would join the two, the prompt's tokens are those of the prompt alone, as in generation.
+
+    Raises:
+        BadRequest: as `answer_frame`, and when the template leaves out part of a question or an answer.
+    """
+    frame = answer_frame(tokenizer)
+    break_ids = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    for start in range(0, len(questions), _CHUNK):
+        texts = _texts(tokenizer, questions[start : start + _CHUNK], answers[start : start + _CHUNK])
+        if not all(answer.endswith(frame.ending) for _, answer in texts):
+            raise _useless(tokenizer, "ends different answers in different ways")
+        rests = [frame.close(answer) for _, answer in texts]
+        prompts = _tokenised(tokenizer, [prompt for prompt, _ in texts])
+        wholes = _tokenised(tokenizer, [prompt + rest for (prompt, _), rest in zip(texts, rests, strict=True)])
+        for prompt, whole, rest in zip(prompts, wholes, rests, strict=True):
+            ids = whole[len(prompt) :] if whole[: len(prompt)] == prompt else _inside(tokenizer, rest, break_ids)
+            yield prompt, ids + frame.appended
+
+
+class Frame(NamedTuple):
+    """What a template puts around an answer.
+
+    Attributes:
+        lead: Its text before the answer, often none.
+        ending: Its text after it.
+        kept: What of this is learned: up to the first control token, or all of it.
+        appended: The end-of-sequence token where the ending has no control token, else nothing.
+        stop: The token that ends an answer.
+    """
+
+    lead: str
+    ending: str
+    kept: str
+    appended: list[int]
+    stop: int
+
+    def close(self, rest: str) -> str:
+        """What follows a prompt, cut after the answer's end mark."""
+        return rest.removesuffix(self.ending) + self.kept
+
+    def strip(self, written: str) -> str:
+        """The answer in a text that was written up to `stop`."""
+        kept = self.kept if self.appended else ""
+        return written.removesuffix(kept).removeprefix(self.lead)
+
+
+def answer_frame(tokenizer: Any) -> Frame:
+    """What the template puts around an answer.
+
+    Raises:
+        BadRequest: when the template cannot be applied, leaves out the question or the answer, or does not keep the
+            prompt as it was once the answer is there.
+    """
+    conversation = [{"role": "user", "content": _PROBES[0]}, {"role": "assistant", "content": _PROBES[1]}]
+    (prompt,), (whole,) = _rendered(tokenizer, [conversation[:1]], True), _rendered(tokenizer, [conversation], False)
+    if _PROBES[0] not in prompt:
+        raise _useless(tokenizer, "leaves out the question")
+    if not whole.startswith(prompt):
+        raise _useless(tokenizer, "rewrites the prompt when it adds the answer")
+    lead, answer, ending = whole[len(prompt) :].partition(_PROBES[1])
+    if not answer:
+        raise _useless(tokenizer, "leaves out the answer")
+    mark = _control(tokenizer).search(ending)
+    if mark is None:
+        return Frame(lead, ending, ending, [tokenizer.eos_token_id], tokenizer.eos_token_id)
+    return Frame(lead, ending, ending[: mark.end()], [], tokenizer.convert_tokens_to_ids(mark.group()))
 
 
 def encode(
@@ -142,18 +204,14 @@ def encode(
     """Examples as tokens, prompt then answer then end mark.
 
     Raises:
-        BadRequest: when examples are longer than `max_length` and `overlong` is `refuse`, or when none is left.
+        BadRequest: as `turns`, when examples are longer than `max_length` and `overlong` is `refuse`, or when none is
+            left.
     """
-    lead, ending = answer_frame(tokenizer)
     tokens, lengths, prompts = [np.zeros(0, np.int32)], [], []
-    for start in range(0, len(examples), _CHUNK):
-        chunk = examples[start : start + _CHUNK]
-        questions = prompt_tokens(tokenizer, chunk)
-        answers = tokenizer([lead + e.output for e in chunk], add_special_tokens=False, split_special_tokens=True)
-        for question, answer in zip(questions, answers["input_ids"], strict=True):
-            tokens.append(np.array([*question, *answer, *ending], np.int32))
-            lengths.append(len(tokens[-1]))
-            prompts.append(len(question))
+    for question, answer in turns(tokenizer, examples, [example.output for example in examples]):
+        tokens.append(np.array([*question, *answer], np.int32))
+        lengths.append(len(tokens[-1]))
+        prompts.append(len(question))
     sizes = np.array(lengths, np.int64)
     fits = sizes <= (max_length or sizes.max(initial=0))
     misfits = int((~fits).sum())
@@ -259,6 +317,114 @@ def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """The items, `size` at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def check_tokens(tokenizer: Any, highest: int, embeddings: int) -> None:
+    """Refuse a token, the filling included, for which a model has no embedding.
+
+    Raises:
+        BadRequest: names the token, and how many embeddings there are.
+    """
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    if (beyond := max(highest, pad)) >= embeddings:
+        raise BadRequest(
+            f"the tokenizer of '{tokenizer.name_or_path}' has the token {beyond} "
+            f"('{tokenizer.convert_ids_to_tokens(beyond)}', of {len(tokenizer)} tokens) and the model {embeddings} "
+            "embeddings: resize the model's embeddings (resize_token_embeddings), or take the model's own tokenizer"
+        )
+
+
+def _control(tokenizer: Any) -> re.Pattern[str]:
+    """Control tokens: the special ones, and added ones that the template writes (blanks are ordinary text)."""
+    template = str(tokenizer.get_chat_template())
+    added = [
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special or (token.content in template and not token.content.isspace())
+    ]
+    longest_first = sorted(added, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+
+def _texts(tokenizer: Any, questions: Sequence[Example], answers: Sequence[str] | None) -> list[tuple[str, str]]:
+    """What the template writes: each prompt, and what follows it; without answers nothing does.
+
+    Control tokens that a record spells out are marked as text, see `_tokenised`.
+    """
+    control = _control(tokenizer)
+    asked = [[_marked(_message(question), control)] for question in questions]
+    prompts = _rendered(tokenizer, asked, True)
+    _check_whole(tokenizer, "question", prompts, [[m["instruction"], m["input"]] for (m,) in asked])
+    if answers is None:
+        return [(prompt, "") for prompt in prompts]
+    replies = [_marked({"role": "assistant", "content": answer}, control) for answer in answers]
+    wholes = _rendered(tokenizer, [[*a, reply] for a, reply in zip(asked, replies, strict=True)], False)
+    if not all(whole.startswith(prompt) for prompt, whole in zip(prompts, wholes, strict=True)):
+        raise _useless(tokenizer, "rewrites the prompt when it adds the answer")
+    rests = [whole[len(prompt) :] for prompt, whole in zip(prompts, wholes, strict=True)]
+    _check_whole(tokenizer, "answer", rests, [[reply["content"]] for reply in replies])
+    return list(zip(prompts, rests, strict=True))
+
+
+def _rendered(tokenizer: Any, conversations: Sequence[list[dict[str, str]]], prompt: bool) -> list[str]:
+    """What the template makes of some conversations; a template is foreign code, and may raise anything."""
+    if not conversations:
+        return []
+    try:
+        return tokenizer.apply_chat_template(conversations, add_generation_prompt=prompt, tokenize=False)
+    except Exception as error:
+        reason = f"cannot be applied ({type(error).__name__}: {first_line(error)})"
+        raise _useless(tokenizer, reason) from None
+
+
+def _tokenised(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Tokens of rendered texts; marked control tokens become text, which takes three times as long."""
+    marked = [any(mark in text for mark in _MARKS) for text in texts]
+    plain = [text for text, is_marked in zip(texts, marked, strict=True) if not is_marked]
+    found = iter(tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else [])
+    try:
+        return [
+            tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"]
+            if mark
+            else next(found)
+            for text, mark in zip(texts, marked, strict=True)
+        ]
+    except ValueError as refusal:
+        raise BadRequest(
+            f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
+            f"{first_line(refusal)}"
+        ) from None
+
+
+def _inside(tokenizer: Any, text: str, break_ids: list[int]) -> list[int]:
+    """The tokens of a text that others come before: SentencePiece puts a blank before a text that stands alone."""
+    ids, alone = _tokenised(tokenizer, ["\n" + text, text])
+    return ids[len(break_ids) :] if ids[: len(break_ids)] == break_ids else alone
+
+
+def _marked(message: dict[str, str], control: re.Pattern[str]) -> dict[str, str]:
+    """A message whose control tokens, spelled out in a record, stand between transformers' marks."""
+    if not any(control.search(text) for text in message.values()):
+        return message
+    from transformers.utils.chat_template_utils import mark_control_tokens
+
+    return mark_control_tokens(message, control)
+
+
+def _check_whole(tokenizer: Any, what: str, texts: Sequence[str], parts: Sequence[Sequence[str]]) -> None:
+    """Refuse a template that leaves out part of a record; it may trim, and change white space."""
+    plain = lambda text: re.sub("|".join(_MARKS), "", text)  # noqa: E731
+    bare = lambda text: "".join(plain(text).split())  # noqa: E731
+    cut = [i for i, text in enumerate(texts) if any(bare(part) not in bare(text) for part in parts[i])]
+    if cut:
+        first = plain(" ".join(parts[cut[0]]))[:60]
+        raise _useless(tokenizer, f"leaves out part of the {what} of {len(cut)} examples, the first {first!r}")
+
+
+def _useless(tokenizer: Any, why: str) -> BadRequest:
+    return BadRequest(
+        f"the chat template of '{tokenizer.name_or_path}' {why}; choose one of the templates {', '.join(TEMPLATES)}"
+    )
 
 
 def _message(example: Example) -> dict[str, str]:

@@ -4,17 +4,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Rule
 from labkit.learn.encoding import Layout
+from labkit.learn.finite import check_weights
 from labkit.learn.inference import generate
+from labkit.learn.memory import estimate_training
 from labkit.learn.text import TextLayout
 from labkit.learn.train import RECIPES
 from labkit.learn.transformer import Shape
@@ -75,25 +78,52 @@ def load(folder: Path) -> Learner:
 
     Raises:
         BadRequest: when the folder holds no model, or a damaged one.
+        NotFinite: when a weight is NaN or infinite.
     """
     try:
-        about = json.loads((folder / "model.json").read_text("utf-8"))
+        about = _About.model_validate_json((folder / "model.json").read_bytes())
         weights = load_file(folder / "model.safetensors")
-        sizes: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in about["layout"].items()
-        }
-        layout: Layout | TextLayout = TextLayout(**sizes) if "pieces" in sizes else Layout(**sizes)
-        learner = Learner(None, about["recipe"], Shape(**about["shape"]), layout)  # type: ignore[arg-type]
+        learner = _empty(about, sum(weight.numel() for weight in weights.values()))
     except FileNotFoundError as missing:
         raise BadRequest(f"no trained model in {folder}: {Path(missing.filename).name} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as damage:
-        raise BadRequest(f"the model in {folder} is damaged or not one of labkit: {damage}") from None
-    model = build(learner.recipe, learner.shape, seed=0)
-    expected = {name for name, _ in model.named_parameters()}  # GPT-2 ties its head to its embedding and saves it once
-    if expected != set(weights):
+    except ValidationError as error:
+        where, why = ".".join(map(str, error.errors()[0]["loc"])), error.errors()[0]["msg"]
+        raise BadRequest(f"the model in {folder} is damaged or not one of labkit: model.json: {where} {why}") from None
+    except (OSError, ValueError, SafetensorError) as damage:
+        raise BadRequest(f"the model in {folder} is damaged or not one of labkit: {first_line(damage)}") from None
+    # GPT-2 ties its head to its embedding and saves it once
+    expected = {name: parameter.shape for name, parameter in learner.model.named_parameters()}
+    if expected != {name: weight.shape for name, weight in weights.items()}:
         raise BadRequest(f"the model in {folder} is damaged: its weights are not those that model.json describes")
-    model.load_state_dict(weights, strict=False)
-    return learner._replace(model=model)
+    learner.model.load_state_dict(weights, strict=False)
+    check_weights(learner.model, str(folder))
+    return learner
+
+
+class _About(BaseModel):
+    """What `model.json` says."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    recipe: Literal["fast", "llama", "paper"]
+    shape: Shape
+    layout: Layout | TextLayout
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> "_About":
+        shape, layout = self.shape, self.layout
+        least = min(shape.layers, shape.width, shape.heads, shape.context, shape.expansion + 1, layout.answer)
+        sizes = shape.length == layout.length and shape.vocabulary == len(layout.vocabulary)
+        if least < 1 or not sizes or shape.width % shape.heads:
+            raise ValueError("its sizes contradict each other")
+        return self
+
+
+def _empty(about: _About, numbers: int) -> Learner:
+    """The learner that `model.json` describes, its weights still to be read."""
+    needed = estimate_training(about.recipe, about.shape, 1, about.layout.answer).weights
+    if needed > 4 * 4 * numbers:  # before memory is taken for it
+        raise ValueError("its weights are not those that model.json describes")
+    return Learner(build(about.recipe, about.shape, seed=0), about.recipe, about.shape, about.layout)
 
 
 def ask(learner: Learner, rule: Rule, text: str) -> Answer:

@@ -28,7 +28,7 @@ class Finetuning:
         revision: The commit of a hub model.
         quantisation: `nf4` (4 bits), `int8`, or `none` (16 bits on a GPU, 32 on a CPU).
         double_quantisation: With `nf4`: the quantisation constants are quantised, too.
-        rank, alpha, dropout, targets: LoRA's; `targets` is `all-linear` or module names, comma-separated.
+        rank, alpha, dropout, targets: LoRA's; `targets` is `all-linear`, or names of modules apart by commas or blanks.
         learning_rate, schedule, warmup_ratio, weight_decay, max_grad_norm: AdamW's.
         batch_size: Rows in one pass on one device; a row is an example, or several when packing.
         accumulation: Passes in one step.

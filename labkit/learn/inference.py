@@ -2,7 +2,8 @@
 
 Guarantees: no result depends on the other rows of its batch, but for rounding. `generate` writes the tokens that a
 forward pass over the whole sequence for each token would give; where two tokens are equally likely up to rounding
-(seldom in float32, now and then in the bfloat16 of GPUs) the two may choose differently.
+(seldom in float32, now and then in the bfloat16 of GPUs) the two may choose differently. A model that gives a score of
+NaN is refused (`NotFinite`) by all of them.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from labkit.learn.batches import batch_of, sizes
 from labkit.learn.encoding import Encoded
+from labkit.learn.finite import check_scores
 from labkit.learn.train import precision, precision_name
 
 ROWS = 128  # prompts that a CPU reads at once: more would push each other out of its cache
@@ -78,6 +80,7 @@ def _forced(
         batch = batch_of(sequences[rows][None].to(device), data.answer_length, data.filling, size)
         with precision(device):
             logits = model(batch.tokens[..., :-1], batch.answer, batch.where)
+        check_scores(logits)
         where = torch.arange(batch.target.shape[1]) if batch.where is None else batch.where[0].cpu()
         yield rows[where // batch.answer], where % batch.answer, logits.flatten(0, -2), batch.target[0]
     model.train()
@@ -105,7 +108,9 @@ def _write(model: Any, prompt: Tensor, answer_length: int, end: int | None) -> T
     done = torch.zeros_like(here, dtype=torch.bool)
     for place in range(answer_length):
         with precision(prompt.device.type):
-            token = model.read(token, past).argmax(-1, keepdim=True)
+            logits = model.read(token, past)
+        check_scores(logits)
+        token = logits.argmax(-1, keepdim=True)
         if end is not None:
             token[done] = end
             done |= token[:, 0] == end

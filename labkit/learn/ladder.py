@@ -33,6 +33,7 @@ from torch import nn
 from labkit.errors import BadRequest, unknown
 from labkit.learn.batches import Batches, Stream
 from labkit.learn.encoding import Encoded
+from labkit.learn.finite import check_training
 from labkit.learn.train import RECIPES, Schedule, Trained, advance, rate, together
 
 WARM_UP_STEPS = 10
@@ -87,6 +88,7 @@ def train_ladder(
     Raises:
         BadRequest: for an unknown recipe or one without copies, no rungs, a rung of another layout or too small for a
             step, or shares that are not positive.
+        NotFinite: when the loss or a weight of a rung's model is NaN or infinite.
     """
     module, volumes = _checked(recipe, rungs, batch_size, passes, cooldown)
     optimiser = module.Optimiser(model, [rate(module, learning_rate)])
@@ -107,6 +109,7 @@ def train_ladder(
         for step in range(constant, steps):
             losses = advance(branch, own, batches.next(), step, [schedule(step, steps)])
         (loss,) = losses.tolist()
+        check_training(loss, branch.parameters(), steps, rate(module, learning_rate))
         trained.append(Trained(steps, steps * batch_size * length, time.perf_counter() - began, loss))
         if on_rung:
             on_rung(number, branch, steps, trained[-1].tokens, loss)

@@ -1,11 +1,16 @@
-"""What fine-tuning takes of a device's memory, known before any weight is loaded.
+"""What training takes of a device's memory, known before any weight is there: fine-tuning, and small models.
 
-Left open: what the GPU's libraries take themselves, and fragmentation.
+Left open: what the GPU's libraries take themselves, fragmentation, the training data, and how much several small models
+take that are trained side by side.
 """
 
 import os
+import re
+import resource
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
@@ -14,7 +19,11 @@ from torch import nn
 
 from labkit.errors import BadRequest, first_line
 from labkit.learn.finetuning import Finetuning
+from labkit.learn.train import best_device, precision_name
+from labkit.learn.transformer import Shape
 
+_CGROUP, _CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_LIMITS = (("", "memory.max"), ("memory", "memory.limit_in_bytes"))  # versions 2 and 1
 _TILE = (4096, 32_768)  # tokens and words of the vocabulary in TRL's tile of the head; allocated whole
 
 
@@ -45,7 +54,7 @@ def estimate_memory(config: Any, settings: Finetuning) -> Memory:
     model = _on_meta(config, settings)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head and not m.weight.requires_grad]
+    linear = [m for m in model.modules() if _is_linear(m, head) and not m.weight.requires_grad]
     inner = sum(m.weight.numel() for m in linear)
     outer = sum(p.numel() for p in model.parameters() if not p.requires_grad) - inner
     constants = (1 + 4 / 256) / 64 if settings.double_quantisation else 4 / 64
@@ -87,6 +96,104 @@ def check_memory(config: Any, settings: Finetuning) -> Memory:
     )
 
 
+class Training(NamedTuple):
+    """Bytes that training a small model from scratch needs, by use."""
+
+    weights: int
+    gradients: int
+    optimiser: int
+    activations: int
+
+
+class _Sizes(NamedTuple):
+    """What a recipe's models are made of, in widths; measured by tests/test_finite.py.
+
+    Attributes:
+        tables: Vectors per token of the vocabulary, besides those of `fast` for each place in the context.
+        matrices: Of each hidden unit of a perceptron.
+        attention, perceptron, hidden: Numbers that autograd keeps per token and block: always, where there is a
+            perceptron, and for each of its expansions.
+        muon: Whether Muon updates the matrices.
+    """
+
+    tables: int
+    matrices: int
+    attention: int
+    perceptron: int
+    hidden: int
+    muon: bool
+
+
+_SMALL = {
+    "fast": _Sizes(1, 2, 6, 2, 1, True),
+    "llama": _Sizes(2, 3, 10, 0, 4, True),
+    "paper": _Sizes(1, 2, 8, 0, 5, False),
+}
+
+
+def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -> Training:
+    """What one small model takes while it is trained, from its sizes alone.
+
+    Adam keeps 8 bytes a parameter. Muon keeps 4 a parameter of its matrices, and works on six copies of these when the
+    activations are gone; the larger of the two counts as activations.
+    """
+    sizes, width = _SMALL[recipe], shape.width
+    expansion = shape.expansion if recipe == "fast" else max(1, shape.expansion)
+    matrices = shape.layers * (4 + sizes.matrices * expansion) * width**2
+    tables = sizes.tables + (shape.context if recipe == "fast" else 0)
+    others = (tables * shape.vocabulary + shape.length) * width
+    tokens, number = batch_size * shape.length, precision_size()
+    kept = sizes.attention + (sizes.perceptron + sizes.hidden * expansion) * (expansion > 0)
+    backward = max(3, expansion)
+    activations = (
+        tokens * width * (shape.layers * kept + backward) * number + 12 * batch_size * answer * shape.vocabulary
+    )
+    optimiser = (4 if sizes.muon else 8) * matrices + 8 * others
+    return Training(
+        4 * (matrices + others), 4 * (matrices + others), optimiser, max(activations, 24 * matrices * sizes.muon)
+    )
+
+
+def precision_size() -> int:
+    """Bytes of an activation of a small model."""
+    return 2 if precision_name(best_device()) == "bfloat16" else 4
+
+
+def check_training_memory(name: str, recipe: str, shape: Shape, batch_size: int, answer: int) -> None:
+    """Refuse a small model that the machine could not train even if it did nothing else.
+
+    Raises:
+        BadRequest: says how much it takes and how much there is.
+    """
+    needed, there = estimate_training(recipe, shape, batch_size, answer), machine_memory()
+    if sum(needed) > there:
+        parts = ", ".join(f"{use} {size / 2**30:.1f}" for use, size in needed._asdict().items())
+        raise BadRequest(
+            f"{name} takes about {sum(needed) / 2**30:.1f} GiB of memory to train ({parts}), and this machine has "
+            f"{there / 2**30:.1f}: lower width, layers or expansion"
+            + f", or batch_size = {batch_size}"
+            * (needed.activations > needed.weights)
+        )
+
+
+def machine_memory() -> int:
+    """Bytes that training could use at most: the GPU's, or the machine's within the limits set to this process."""
+    device = training_device()
+    return int(torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _limited(psutil.virtual_memory().total))
+
+
+def _limited(size: int) -> int:
+    """A size, or the smallest limit set to the process (`ulimit -v`) or to the container around it."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [] if soft == resource.RLIM_INFINITY else [soft]
+    with suppress(OSError):  # no Linux
+        own = [line.rpartition(":")[2].strip("/") for line in _CGROUPS.read_text().splitlines()]
+        groups = {folder for path in ["", *own] for folder in (Path(path), *Path(path).parents)}
+        files = [_CGROUP / base / group / file for base, file in _LIMITS for group in groups]
+        limits += [int(text) for file in files if file.exists() and (text := file.read_text().strip()).isdecimal()]
+    return min([size, *limits])
+
+
 def describe(memory: Memory) -> str:
     """An estimate in words, in MiB."""
     parts = ", ".join(f"{name} {value / 2**20:.0f}" for name, value in memory._asdict().items())
@@ -96,7 +203,9 @@ def describe(memory: Memory) -> str:
 def free_memory() -> int:
     """Bytes free on the device that training would use."""
     device = training_device()
-    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return _limited(psutil.virtual_memory().available)
 
 
 def lora_config(settings: Finetuning) -> Any:
@@ -107,7 +216,7 @@ def lora_config(settings: Finetuning) -> Any:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=settings.targets if settings.targets == "all-linear" else settings.targets.split(","),
+        target_modules="all-linear" if settings.targets == "all-linear" else _names(settings.targets),
     )
 
 
@@ -131,11 +240,42 @@ def _on_meta(config: Any, settings: Finetuning) -> Any:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=training_dtype(), attn_implementation="sdpa")
+        try:
+            model = AutoModelForCausalLM.from_config(config, dtype=training_dtype(), attn_implementation="sdpa")
+        except ValueError as refusal:
+            raise BadRequest(f"'{settings.model}' cannot be fine-tuned here: {first_line(refusal)}") from None
+        _check_targets(model, settings)
         try:
             return get_peft_model(model, lora_config(settings), autocast_adapter_dtype=False)
         except ValueError as refusal:
             raise BadRequest(f"targets = '{settings.targets}' for '{settings.model}': {first_line(refusal)}") from None
+
+
+def _names(targets: str) -> list[str]:
+    """Module names that stand apart by commas, blanks or both."""
+    return [name for name in re.split(r"[,\s]+", targets) if name]
+
+
+def _check_targets(model: Any, settings: Finetuning) -> None:
+    """Refuse every target that is not the name, or the end of the path, of linear layers inside the model's blocks."""
+    linear = [path for path, module in model.named_modules() if _is_linear(module, model.get_output_embeddings())]
+    others = [path for path, _ in model.named_modules() if path not in set(linear)]
+    names = [] if settings.targets == "all-linear" else _names(settings.targets)
+    matches = lambda name, paths: any(f".{path}".endswith(f".{name}") for path in paths)  # noqa: E731
+    wrong = [name for name in names if not matches(name, linear) or matches(name, others)]
+    if wrong or not linear or not (names or settings.targets == "all-linear"):
+        has = ", ".join(sorted({path.rpartition(".")[2] for path in linear})) or "none"
+        raise BadRequest(
+            f"targets = '{settings.targets}': {', '.join(wrong) or 'it'} names no linear layers inside the blocks of "
+            f"'{settings.model}', which LoRA adapts (there are: {has}; all-linear takes them all)"
+        )
+
+
+def _is_linear(module: nn.Module, head: nn.Module | None) -> bool:
+    """Whether LoRA adapts a module: a linear layer (GPT-2 calls it Conv1D) that is not the output head."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, nn.Linear | Conv1D) and module is not head
 
 
 def _saved_bytes(model: Any, settings: Finetuning) -> int:

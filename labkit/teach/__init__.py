@@ -1,7 +1,8 @@
 """A teacher and a judge as services: what is asked of them, how, and what is made of their answers.
 
     prompts     what is asked, and how replies are read: the one contract of client and server
-    client      asking an OpenAI-compatible endpoint: cache, budget, retries; `ledger` keeps what was paid for
+    client      asking an OpenAI-compatible endpoint: cache, budget, retries; `ledger` keeps what was paid
+                for, `transport` makes one attempt, `wire` carries bytes, `replies` reads what servers answer
     judge       scores of single answers and pairwise comparisons, with their parse failures and biases counted
     distil      mining, classification, expansion and refinement of a training set by a teacher (TAPIR)
     benchmarks  MT-Bench questions and AlpacaEval outputs, read and written

@@ -7,12 +7,17 @@ Guaranteed
 - A reply is paid for once: it is kept in one SQLite file (`ledger.py`) under a hash of all that decides it, so that a
   rerun costs nothing, whatever ended the run before. The budget of that file stops before it is exceeded.
 - What may pass is tried again, with exponential backoff and full jitter, or after the server's Retry-After: timeouts,
-  broken connections, 408, 409, 429, 5xx, and answers that are no whole reply. What will not pass is one sentence.
+  broken connections, 408, 409, 429, 5xx, errors that speak of load, and answers that are no whole reply. What will not
+  pass is one sentence, and so is an answer that was charged and holds no reply.
+- A call ends within `timeout` whatever the server does, and an answer is read up to a size that suits its tokens.
+- What the server says it charged is booked, up to what can have been used; an error is booked as nothing.
 - An endpoint that is gone stops the run in seconds (`patience`); the replies so far are kept.
 - The key appears in no message, log, repr, traceback or file (`redaction.py`).
 
-Limits: threads, so a client is made in the process that uses it. The rate limit is of one client. Replies are not
-streamed. A reply is the cached one even where the model behind a name has changed: name another file to ask anew.
+Limits: threads, so a client is made in the process that uses it. The rate limit is of one client. No stream is asked
+for; one that comes is read to its end. A reply's text holds what the model wrote, marks of reasoning included (see
+`prompts.without_reasoning`). A reply is the cached one even where the model behind a name has changed: name another
+file to ask anew.
 """
 
 import hashlib
@@ -49,6 +54,7 @@ __all__ = [
 
 # What a chat template may add in tokens: around a message, and of its own accord (dates, a default system prompt).
 TOKENS_A_MESSAGE, TOKENS_A_REQUEST = 16, 128
+BELIEVED = 8  # times its bound: servers add prompts of their own, and reasoning may be charged beyond max_tokens
 CHECKS = 3  # attempts to list the models
 KEPT = "the run ends here, and what was answered is kept"
 LONGEST_BACKOFF = 20.0  # seconds
@@ -90,7 +96,7 @@ class Settings:
     """How a teacher is asked. Raises BadRequest for a value that makes no sense."""
 
     model: str
-    timeout: float = 60.0  # seconds in which a server must send something
+    timeout: float = 60.0  # seconds for a whole call, from its connection to the last byte of its answer
     retries: int = 6
     backoff: float = 0.5  # seconds before the first retry, at most; doubled for each further one
     concurrency: int = 8  # requests at once
@@ -157,7 +163,11 @@ class Client:
         self._transport = Transport(settings.model, settings.timeout, settings.concurrency)
         self._identity = identity or self._transport.identity
         budget = Budget(settings.token_budget, settings.cost_budget)
-        self._ledger = Ledger(cache, Prices(settings.price_in, settings.price_out), budget)
+        try:
+            self._ledger = Ledger(cache, Prices(settings.price_in, settings.price_out), budget)
+        except BaseException:
+            self._transport.close()
+            raise
         self._shown = self._transport.redact(f"Client({settings.model!r} at {self._transport.host}, {self._ledger})")
         self._wait, self._random = wait, random
         self._pace = Pace(settings.requests_a_minute, clock)
@@ -175,8 +185,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._transport.close()
         self._ledger.close()
+        self._transport.close()
 
     def check(self) -> list[str]:
         """Ask the endpoint for its models, which costs nothing; returns them (empty where it lists none).
@@ -360,15 +370,18 @@ class Client:
 
     def _attempt(self, body: dict[str, Any], claim: Claim) -> Reply | Trouble:
         try:
-            outcome = self._transport.attempt(body)
+            outcome = self._transport.attempt(body, claim.bound.completion)
         except BaseException:  # an interrupt: what was sent may be charged
             self._ledger.release(claim, lost=True)
             raise
         if isinstance(outcome, Trouble):
-            self._ledger.release(claim, lost=outcome.lost)
+            used = outcome.used and _believable(Bound(*outcome.used), claim.bound)
+            self._ledger.release(claim, lost=outcome.lost, used=used)
             return outcome
-        if not outcome.counted:
-            outcome = outcome._replace(prompt_tokens=claim.bound.prompt, completion_tokens=claim.bound.completion)
+        usage = Bound(outcome.prompt_tokens, outcome.completion_tokens)
+        if not outcome.counted or _believable(usage, claim.bound) != usage:
+            prompt, completion = claim.bound
+            outcome = outcome._replace(prompt_tokens=prompt, completion_tokens=completion, counted=False)
         return self._ledger.book(claim, outcome)
 
     def _delay(self, attempt: int, trouble: Trouble) -> float:
@@ -405,6 +418,12 @@ def _bound(body: Mapping[str, Any], max_tokens: int) -> Bound:
     """A byte-level tokenizer makes at most one token of a byte."""
     size = sum(len(message["role"].encode()) + len(message["content"].encode()) for message in body["messages"])
     return Bound(size + TOKENS_A_MESSAGE * len(body["messages"]) + TOKENS_A_REQUEST, max_tokens)
+
+
+def _believable(usage: Bound, bound: Bound) -> Bound:
+    """What a server says it used, or the bound where it says far more than any tokenizer makes of the request."""
+    most = Bound(BELIEVED * bound.prompt, BELIEVED * bound.completion)
+    return usage if usage.prompt <= most.prompt and usage.completion <= most.completion else bound
 
 
 def _repeated(outcome: Reply | Failure) -> Reply | Failure:

@@ -207,7 +207,7 @@ def refine_all(asker: Asker, examples: Sequence[Example], kinds: Sequence[str | 
     refined, changed = [], []
     counts = Counter(asked=len(examples), untyped=list(kinds).count(None))
     for example, reply in zip(examples, ask(asker, chats), strict=True):
-        text = "" if isinstance(reply, Failure) else reply.text.strip()
+        text = "" if isinstance(reply, Failure) else prompts.without_reasoning(reply.text).strip()
         if isinstance(reply, Failure):
             fate = "failed"
         elif reply.truncated:
@@ -222,10 +222,7 @@ def refine_all(asker: Asker, examples: Sequence[Example], kinds: Sequence[str | 
 
 
 def _groups(
-    kinds: Sequence[str | None],
-    difficulty: Sequence[float | str] | None,
-    n_seeds: int,
-    n: int | Mapping[str, int],
+    kinds: Sequence[str | None], difficulty: Sequence[float | str] | None, n_seeds: int, n: int | Mapping[str, int]
 ) -> list[_Group]:
     """Seeds of one kind and difficulty, in a fixed order, with the number of new pairs each group gets."""
     numbers = [n] if isinstance(n, int) else list(n.values())

@@ -6,7 +6,8 @@ Guaranteed
   one budget. The budget is that of the *file*, for its lifetime, over all models and runs: a new file is a new budget.
 - The budget stops *before* it is exceeded: a request is booked at its upper bound before it is sent (`claim`), and at
   what it cost afterwards (`book`). A request whose answer was lost may have been charged, so its bound stays booked.
-- A killed process's claims do not hold up others: they are booked as lost once its process is gone, or after a lease.
+- A killed process's claims do not hold up others: they are booked as lost once its process is gone, or after a lease,
+  which the machine's clock cannot cut short: it is counted from where a process first sees the claim.
 
 Limits: the bound is one of byte-level tokenizers, and of servers that keep `max_tokens`; what a server says it used is
 booked even where it is more. Not for network file systems (WAL), nor across a fork. The text of a prompt is not kept,
@@ -19,7 +20,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -34,6 +35,7 @@ _APPLICATION, _VERSION = 0x6C61626B, 1  # "labk", in the file's header
 _LOCKED = 60.0  # seconds to wait for another process's write
 _UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _CHUNK = 500  # keys a query
+_CUT_OFF = {"length", "max_tokens", "max_output_tokens", "model_length", "content_filter"}  # as servers have it
 _SCHEMA = """
 CREATE TABLE reply (key TEXT PRIMARY KEY, text TEXT, prompt_tokens INT, completion_tokens INT, model TEXT,
     finish_reason TEXT, counted INT, cost INT, at REAL);
@@ -62,8 +64,8 @@ class Reply(NamedTuple):
 
     @property
     def truncated(self) -> bool:
-        """The reply ended at its token limit, not at its end."""
-        return self.finish_reason == "length"
+        """The reply ended at its token limit or at a filter, not at its end."""
+        return self.finish_reason.lower() in _CUT_OFF
 
 
 class Prices(NamedTuple):
@@ -124,7 +126,8 @@ class Ledger:
     def __init__(self, path: str | os.PathLike[str], prices: Prices, budget: Budget) -> None:
         self.path, self._prices, self._budget = Path(path), prices, budget
         self._lock, self._open, self._closed = Lock(), dict[int, Claim](), False
-        self._owner = (socket.gethostname(), os.getpid(), psutil.Process().create_time())
+        self._until: dict[int, float] = {}  # by claim, on the clock of this process that never jumps
+        self._owner = (socket.gethostname(), os.getpid(), _started(psutil.Process()))
         with self._named():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock"):  # two processes that make one file would find each other's halves
@@ -133,7 +136,7 @@ class Ledger:
                 )
                 self._prepare()
         with self._writing():
-            self._bury()
+            self._bury(inf)
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.path)!r})"
@@ -174,7 +177,7 @@ class Ledger:
             if row:
                 return _reply(row)
             if self._must_wait(claim):
-                self._bury()
+                self._bury(lease)
                 if self._must_wait(claim):
                     return None
             host, pid, started = self._owner
@@ -183,7 +186,7 @@ class Ledger:
                 "INSERT INTO held (key, tokens, cost, host, pid, started, until) VALUES (?, ?, ?, ?, ?, ?, ?)", values
             )
             claim = claim._replace(id=found.lastrowid or 0)
-            self._open[claim.id] = claim
+            self._open[claim.id], self._until[claim.id] = claim, time.monotonic() + lease
         return claim
 
     def book(self, claim: Claim, reply: Reply) -> Reply:
@@ -196,12 +199,14 @@ class Ledger:
             self._add(1, reply.prompt_tokens, reply.completion_tokens, 0, cost)
         return reply if kept else self.find([claim.key])[claim.key]
 
-    def release(self, claim: Claim, *, lost: bool) -> None:
-        """End a claim that brought no reply; `lost`: there may have been one, and it may have been charged."""
+    def release(self, claim: Claim, *, lost: bool, used: Bound | None = None) -> None:
+        """End a claim that brought no reply; `lost`: there may have been one, and it may have been charged; `used`: it
+        was, and this is what for."""
         with self._writing():
             self._end(claim)
-            if lost:
-                self._add(0, 0, 0, sum(claim.bound), claim.cost)
+            if used or lost:
+                tokens = used or claim.bound
+                self._add(0, 0, 0, sum(tokens), self._prices.nano(*tokens))
 
     def spent(self) -> Spent:
         """What was spent so far, by every process; claims in flight are not in it."""
@@ -241,15 +246,21 @@ class Ledger:
             f"request might cost {following}; raise {kind}_budget to go on, the replies so far are kept"
         )
 
-    def _bury(self) -> None:
-        """Book the claims of processes that are gone."""
-        here, now = self._owner[0], time.time()
+    def _bury(self, lease: float) -> None:
+        """Book the claims of processes that are gone, and those held for longer than their lease, or than ours."""
+        here, now, seen = self._owner[0], time.monotonic(), self._until
+        self._until = {}
         for claim, tokens, cost, host, pid, started, until in self._db.execute(
             "SELECT id, tokens, cost, host, pid, started, until FROM held"
         ).fetchall():
-            if until < now or (host == here and not _alive(pid, started)):
+            end = min(seen.get(claim, inf), now + lease)
+            # Of another machine's process all we know is what it wrote.
+            gone = end < now or not _alive(pid, started) if host == here else until < time.time()
+            if gone:
                 self._db.execute("DELETE FROM held WHERE id = ?", (claim,))
                 self._add(0, 0, 0, tokens, cost)
+            else:
+                self._until[claim] = end
 
     def _end(self, claim: Claim) -> None:
         self._open.pop(claim.id, None)
@@ -322,9 +333,14 @@ def _int(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
+def _started(process: psutil.Process) -> float:
+    """When a process started, counted from the machine's start, where setting the clock does not change it."""
+    return process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)
+
+
 def _alive(pid: int, started: float) -> bool:
     try:
-        return abs(psutil.Process(pid).create_time() - started) < 5  # seconds: the boot time is adjusted now and then
+        return abs(_started(psutil.Process(pid)) - started) < 5  # seconds: the boot time is adjusted now and then
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

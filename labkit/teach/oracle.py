@@ -248,7 +248,7 @@ def _refine(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
 def _expand(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
     seeds = [
         known
-        for instruction, given, _ in prompts.read_pairs(parts.get("examples", "")).pairs
+        for instruction, given, _ in prompts.pairs_of(parts.get("examples", "")).pairs
         if (known := solve(f"{instruction}\n{given}" if given else instruction))
     ]
     request = text.rpartition("[The end of examples]")[2]

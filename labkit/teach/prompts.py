@@ -5,8 +5,10 @@ One contract for both sides: the client renders a request with a function of thi
 texts are plain English, so that any chat model can stand in for the oracle.
 
 Guaranteed: what is quoted in a request (a question, a student's answer) cannot close its own section or pass for
-another, because brackets of section marks are taken out of it; a reply that does not say what was asked for is read as
-None, never as a guess. Left open: a judge may still be talked into a score by the text it reads.
+another, because brackets of section marks are taken out of it; a reply that does not say what was asked for, or says
+two things, is read as None, never as a guess; reasoning is no part of what a reply says (`without_reasoning`).
+Left open: a judge may still be talked into a score by the text it reads; a reply that writes a mark of reasoning as
+plain text, neither quoted nor in ticks, loses what the mark seems to hold.
 
 Sources: single-answer grading on a scale of 1 to 10 with `[[7]]` at the end and pairwise comparison with `[[A]]`,
 `[[B]]`, `[[C]]` follow the form of Zheng et al. 2023 (arXiv 2306.05685), in words of our own; task classification,
@@ -66,6 +68,33 @@ REFINEMENTS = {  # what a good response of a kind of task looks like; any other 
 DEFAULT = "Make it correct, complete and to the point, in exactly the form that is asked for."
 _RATING = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
 _WINNER = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
+# What a judge repeats is not what it finds: block quotations, fences, ticks, and every kind of quotation mark.
+_QUOTATION = re.compile(
+    r"""^[ \t]*>.*?$ | (?P<fence>```|~~~).*?(?:(?P=fence)|\Z) | `[^`\n]*` | "[^"]*"
+    | “[^”]*” | „[^“”]*[“”] | «[^»]*» | ‘[^’]*’ | (?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w))*'(?!\w)""",
+    re.MULTILINE | re.DOTALL | re.VERBOSE,
+)
+_THOUGHT = r"(?:\w+[:_-])?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad|monologue)(?:[_-]\w+)?"
+_REASONING = re.compile(  # marks as models and servers write them; one in ticks or quotation marks is only spoken of
+    rf"""(?<![`"'“‘«])(?:
+    (?i:<(?:/\|?|\|/){_THOUGHT}\s*\|?> | <{_THOUGHT}\s*/> | <\|end_(?:of_)?{_THOUGHT}\|>)
+        | \[/THINK\] | ◁/think▷ | <channel\|>
+    | (?P<opening> (?i:<\|?{_THOUGHT}(?:\s[^<>/|]*)?\|?>)
+        | \[THINK\] | ◁think▷ | <\|channel>\s*(?:thought|analysis)))""",
+    re.VERBOSE,
+)
+_ANSWER = re.compile(  # marks around what follows the reasoning
+    r"\s*(?:<answer>|<\|begin_of_solution\|>|<\|START_(?:RESPONSE|TEXT)\|>)(.*?)"
+    r"(?:</answer>|<\|end_of_solution\|>|<\|END_(?:RESPONSE|TEXT)\|>)?\s*",
+    re.DOTALL,
+)
+_CHANNEL = re.compile(r"""(?<![`"'“‘«])(?:<\|channel\|>|\A\s*(?:analysis|commentary)<\|message\|>)""")
+_FINAL = re.compile(
+    r"<\|channel\|>\s*final\b\s*(?:<\|constrain\|>\s*\w+\s*)?(?:<\|message\|>)?"
+    r"(.*?)(?=<\|(?:end|return|start|channel|call)\|>|\Z)",
+    re.DOTALL,
+)
+_NO_PAIR = re.compile(r"```[\w-]*|~~~[\w-]*|^\s*(?:[-*>]\s*|\d+[.)]\s*)+$|[\s,\[\]]")  # what may stand around pairs
 _SECTION = re.compile(r"\[The start of (?P<name>[^\]]+)\]\n(?P<text>.*?)\n?\[The end of (?P=name)\]", re.DOTALL)
 _MARK = re.compile(r"\[(The (?:start|end) of [^\]]*)\]")
 
@@ -151,24 +180,50 @@ def compare(question: str, a: str, b: str, reference: str | None = None) -> list
     )
 
 
+def without_reasoning(text: str) -> str:
+    """What a reply says once its reasoning is taken out: `<think>`, `[THINK]`, channels other than the final one.
+
+    Reasoning without its closing mark has not come to an answer: the empty text. With a closing mark alone it began in
+    the prompt. A text without such marks comes back as it is.
+    """
+    if _CHANNEL.search(text):
+        text = "\n".join(_FINAL.findall(text))
+    elif text.lstrip().startswith("analysis") and "assistantfinal" in text:  # channels whose marks a server left out
+        text = text.rpartition("assistantfinal")[2]
+    kept, start, end, inside = "", 0, 0, False
+    for mark in _REASONING.finditer(text):
+        if mark["opening"] and not inside:
+            start = mark.start()
+            kept += text[end:start]
+        elif not mark["opening"] and not inside:
+            kept = ""
+        inside, end = bool(mark["opening"]), mark.end()
+    if not end:
+        return text
+    if inside:  # after a letter it is a type's name, as in `List<Thought>`
+        return kept + text[start:] if text[start - 1 : start].isalnum() else ""
+    answer = (kept + text[end:]).strip()
+    wrapped = _ANSWER.fullmatch(answer)
+    return wrapped[1].strip() if wrapped else answer
+
+
 def read_score(text: str) -> float | None:
-    """The rating of a judge, 1 to 10: the last one it wrote; None when it wrote none, or one outside the scale."""
-    found = _RATING.findall(text)
-    rating = float(found[-1]) if found else None
+    """The rating of a judge, 1 to 10; None when it wrote none or several, or one outside the scale."""
+    ratings = {float(rating) for rating in _RATING.findall(_own_words(text))}
+    rating = ratings.pop() if len(ratings) == 1 else None
     return rating if rating is not None and 1 <= rating <= 10 else None
 
 
 def read_winner(text: str) -> Winner | None:
-    """The verdict of a comparison, the last one written; None when there is none."""
-    found = _WINNER.findall(text)
-    if not found:
-        return None
-    last = found[-1].upper()
-    return "A" if last == "A" else "B" if last == "B" else "tie"
+    """The verdict of a comparison; None when there is none, or there are several that differ."""
+    verdicts = {verdict.upper() for verdict in _WINNER.findall(_own_words(text))}
+    winners: set[Winner] = {"A" if verdict == "A" else "B" if verdict == "B" else "tie" for verdict in verdicts}
+    return winners.pop() if len(winners) == 1 else None
 
 
 def read_kind(text: str, kinds: Sequence[str]) -> str | None:
     """The kind of task that a classifier named, whatever stands around it; None when it named none or several."""
+    text = without_reasoning(text)
     said = text.strip().strip("\"'`.*").casefold()
     exact = [kind for kind in kinds if kind.casefold() == said]
     if exact:
@@ -178,24 +233,28 @@ def read_kind(text: str, kinds: Sequence[str]) -> str | None:
 
 
 def read_pairs(text: str) -> Written:
-    """The new pairs that a teacher wrote, a JSON object a line; other lines that are not empty count as unreadable.
+    """The new pairs that a teacher wrote as JSON objects, on a line, over several, in a list or in a fence.
 
-    A fence around the lines is passed over.
+    Lines that are not empty and hold no part of a pair count as unreadable.
     """
-    pairs, unreadable = [], 0
-    for line in text.splitlines():
-        if not line.strip() or line.strip().startswith("```"):
-            continue
+    return pairs_of(without_reasoning(text))
+
+
+def pairs_of(text: str) -> Written:
+    """Likewise, of a text that may speak of reasoning."""
+    decoder = json.JSONDecoder(strict=False)  # teachers write line ends and tabs into their texts as they are
+    pairs: list[tuple[str, str, str]] = []
+    unreadable, end = 0, 0
+    while (start := text.find("{", end)) >= 0:
+        unreadable += _lines_without_pair(text[end:start], after=end > 0, before=True)
         try:
-            record = json.loads(line.strip().rstrip(","))
-            parts = tuple(record[key] for key in ("instruction", "input", "output"))
-        except (ValueError, KeyError, TypeError):
-            parts = ()
-        if len(parts) == 3 and all(isinstance(part, str) for part in parts) and parts[0].strip() and parts[2].strip():
-            pairs.append((parts[0], parts[1], parts[2]))
-        else:
-            unreadable += 1
-    return Written(pairs, unreadable)
+            record, end = decoder.raw_decode(text, start)
+            found = _pairs_in(record)
+        except (ValueError, RecursionError):
+            found, end = [], len(text) if (line := text.find("\n", start)) < 0 else line
+        pairs += found
+        unreadable += not found
+    return Written(pairs, unreadable + _lines_without_pair(text[end:], after=end > 0, before=False))
 
 
 def kind_of(messages: Sequence[Message]) -> Kind | None:
@@ -223,6 +282,34 @@ def section(name: str, text: str) -> str:
 def written(pairs: Sequence[tuple[str, str, str]]) -> str:
     """New pairs as `read_pairs` reads them."""
     return "\n".join(_line(pair) for pair in pairs)
+
+
+def _own_words(text: str) -> str:
+    """What a judge says itself: neither its reasoning nor what it quotes."""
+    return _QUOTATION.sub("", _SECTION.sub("", without_reasoning(text)))
+
+
+def _pairs_in(value: object) -> list[tuple[str, str, str]]:
+    """The pairs in a JSON value: a pair itself, or a record or list that holds some."""
+    if isinstance(value, list):
+        return [pair for item in value for pair in _pairs_in(item)]
+    if not isinstance(value, dict):
+        return []
+    parts = [value.get(key) for key in ("instruction", "input", "output")]
+    texts = [part for part in parts if isinstance(part, str)]
+    if len(texts) < 3:
+        return [pair for item in value.values() if isinstance(item, list) for pair in _pairs_in(item)]
+    return [(texts[0], texts[1], texts[2])] if texts[0].strip() and texts[2].strip() else []
+
+
+def _lines_without_pair(between: str, *, after: bool, before: bool) -> int:
+    """How many lines of a text between two objects say something; those that it shares with an object are the object's.
+
+    Split at line feeds alone: a text may hold other characters that Python takes for line ends.
+    """
+    lines = between.split("\n")
+    alone = lines[int(after) : len(lines) - int(before)]
+    return sum(bool(_NO_PAIR.sub("", line)) for line in alone)
 
 
 def _line(pair: tuple[str, str, str]) -> str:

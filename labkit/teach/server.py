@@ -14,14 +14,19 @@ space before it; `max_tokens` cuts there. Fields that the protocol has and an or
 they could be wrong in type and otherwise passed over (temperature, top_p, penalties); fields that would change the form
 of the reply (tools, logprobs, JSON schemas, audio) are refused, and so is what the protocol does not have.
 
+A request that is not whole after `WHOLE` seconds is hung up on, and there are never more connections than the process
+may have files open: for one too many the slowest sender has to go, or it is told so (503) and closed.
+
 Left open: no TLS, no limits of rate, one process; whoever reaches the port may ask, so it listens on this machine alone
-unless told otherwise.
+unless told otherwise; a client that reads its reply slowly is waited for.
 """
 
+import asyncio
 import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -30,7 +35,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import lru_cache
 from hmac import compare_digest
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from uuid import uuid4
@@ -39,12 +46,14 @@ from labkit.errors import BadRequest
 from labkit.teach.oracle import MODEL, Flaws, flaws_of, reply
 
 try:
+    import h11
     import uvicorn
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response, StreamingResponse
     from starlette.routing import Route
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError:
     raise BadRequest(
         "the teacher's server needs the packages starlette and uvicorn: pip install 'labkit[teacher]'"
@@ -54,6 +63,10 @@ KEY = "LABKIT_TEACHER_KEY"
 URL = "LABKIT_TEACHER_URL"
 LARGEST = 2**20  # bytes of a request
 CHOICES = 128  # the most of one request, as OpenAI has it
+WHOLE = 20.0  # seconds for a request's last byte, from its connection or its first byte
+SPARE_FILES = 48  # of those a process may open, kept from connections
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_WAITING = 1024  # connections that the system holds until they are accepted
 _SECONDS = 60  # until a server counts as not started
 _TOKEN = re.compile(r"\s*(?:\w{1,6}|[^\w\s])|\s+")
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -66,17 +79,10 @@ _REFUSED = {
     *("tools", "functions", "function_call", "logprobs", "top_logprobs", "audio", "web_search_options"),
     *("response_format", "modalities"),
 }
-_READ = {
-    *("model", "messages", "n", "stream", "stream_options", "seed", "stop", "max_tokens", "max_completion_tokens"),
-}
+_READ = {*("model", "messages", "n", "stream", "stream_options", "seed", "stop", "max_tokens", "max_completion_tokens")}
 _RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
-_HARMLESS: tuple[Any, ...] = (
-    None,
-    False,
-    [],
-    {"type": "text"},
-    ["text"],
-)  # values of refused fields that ask for nothing
+# Values of refused fields that ask for nothing.
+_HARMLESS: tuple[Any, ...] = (None, False, [], {"type": "text"}, ["text"])
 
 
 class Refused(Exception):
@@ -165,12 +171,7 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
             Route("/v1/models", list_models, methods=["GET"]),
             Route("/v1/models/{model:path}", show_model, methods=["GET"]),
         ],
-        exception_handlers={
-            Refused: _refusal,
-            HTTPException: _no_route,
-            ClientDisconnect: _gone,
-            Exception: _failure,
-        },
+        exception_handlers={Refused: _refusal, HTTPException: _no_route, ClientDisconnect: _gone, Exception: _failure},
     )
 
 
@@ -290,19 +291,85 @@ def _child() -> None:
     server.run(sockets=[socket.socket(fileno=told["fd"])])
 
 
+class _Connection(H11Protocol):
+    """A connection that is not kept for a client who does not finish its request."""
+
+    hanging_up: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > _most_connections() and not self._make_room():
+            transport.write(_BUSY)
+            transport.close()
+        else:
+            self._expect()
+
+    def _make_room(self) -> bool:
+        """Hang up on whoever has been sending its request for longest, if that is a second."""
+        sending = [(other.hanging_up.when(), other) for other in self.connections if other.hanging_up]
+        end, other = min(sending, key=lambda one: one[0], default=(inf, self))
+        if end > self.loop.time() + WHOLE - 1:
+            return False
+        other.transport.abort()
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+            self._expect()
+        else:
+            self._done()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._done()
+        super().connection_lost(exc)
+
+    def _expect(self) -> None:
+        if self.hanging_up is None:
+            self.hanging_up = self.loop.call_later(WHOLE, self.transport.abort)
+
+    def _done(self) -> None:
+        if self.hanging_up is not None:
+            self.hanging_up.cancel()
+            self.hanging_up = None
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: _complain(f"{context.get('message')}: {context.get('exception')}")
+        )
+        await super().startup(sockets=sockets)
+        for listener in sockets or ():
+            listener.listen(_WAITING)
+
+
+@lru_cache(100)
+def _complain(line: str) -> None:
+    """What goes wrong beside requests, such as accepting without a file to be had: a line each, once."""
+    print(f"the teacher's server: {line}", file=sys.stderr, flush=True)
+
+
+def _most_connections() -> int:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 10_000 if files == resource.RLIM_INFINITY else max(files - SPARE_FILES, files // 2)
+
+
 def _server(application: Starlette) -> uvicorn.Server:
     config = uvicorn.Config(
         application,
+        http=_Connection,
         lifespan="off",
         ws="none",
         log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
+        backlog=8,  # accepted in one go: so many files may be open beyond the limit until those too many are closed
         timeout_keep_alive=300,  # a study trains between its questions
         timeout_graceful_shutdown=2,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -1,38 +1,47 @@
-"""One attempt to get one answer over the wire, with the `openai` package: a reply, or what was in the way.
+"""One attempt to get one answer: a reply, or what was in the way.
 
 The address and the key are read from the environment here and leave this module in no form: whatever went wrong comes
-back as a `Trouble`, a sentence without secrets, and no exception of another package gets out, since those hold requests
-with their headers. An address may hold `user:password@`, which is sent as Basic authorization.
+back as a `Trouble`, a sentence without secrets. An address may hold `user:password@`, which is sent as Basic
+authorization. What the environment holds for other programs is not sent: an organisation, a project, headers or
+credentials of theirs, and their proxies. Who wants a proxy or further headers says so in `LABKIT_TEACHER_PROXY` and
+`LABKIT_TEACHER_HEADERS` (`Name: value`, one a line); this machine's own addresses are asked without a proxy.
 """
 
 import base64
 import difflib
 import email.utils
+import ipaddress
 import json
+import logging
 import os
 import re
 import time
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from labkit.errors import BadRequest, unknown
+from labkit.teach import replies
 from labkit.teach.ledger import Reply
 from labkit.teach.redaction import Redactor, guard_logs
+from labkit.teach.wire import Answer, Broken, Wire
 
 URLS, KEYS = ("LABKIT_TEACHER_URL", "OPENAI_BASE_URL"), ("LABKIT_TEACHER_KEY", "OPENAI_API_KEY")
+PROXY, HEADERS = "LABKIT_TEACHER_PROXY", "LABKIT_TEACHER_HEADERS"
+PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")  # of other programs; lower case counts as well
 QUOTED = 200  # characters of a server's own words
 LISTED = 20  # models that a refusal names
 CHECK_TIMEOUT = 10.0  # seconds
-UNSENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError")  # httpx's names
-LARGEST_COUNT = 1 << 40  # tokens; more is no count
+# Bytes of an answer: what surrounds a reply, what a token takes in a stream of its own records, and a limit to both.
+ROOM, BYTES_A_TOKEN, LARGEST = 1 << 18, 1 << 10, 1 << 26
+WITHOUT_LIST = (404, 405, 501)  # statuses of an endpoint that lists no models
 
 
 class Trouble(NamedTuple):
     """Why an attempt brought no reply. `what`: "again" may pass, "request" is refused, "endpoint" refuses all requests.
 
-    `lost`: the endpoint may have answered, and charged. `down`: it is no sign of life. `after`: seconds that the server
-    asks to wait.
+    `lost`: the endpoint may have answered, and charged; `used` is what it says it charged. `down`: it is no sign of
+    life. `after`: seconds that the server asks to wait.
     """
 
     sentence: str
@@ -40,6 +49,7 @@ class Trouble(NamedTuple):
     lost: bool = False
     down: bool = False
     after: float | None = None
+    used: replies.Usage | None = None
 
 
 class Transport:
@@ -52,69 +62,79 @@ class Transport:
     def __init__(self, model: str, timeout: float, connections: int) -> None:
         try:
             import httpx  # noqa: F401
-            import openai
         except ImportError:
-            raise BadRequest("a teacher needs the package openai: pip install 'labkit[teacher]'") from None
-        self._openai, self._model, self._timeout = openai, model, timeout
+            raise BadRequest("a teacher needs the package httpx: pip install 'labkit[teacher]'") from None
+        self._model, self._timeout, self._noted = model, timeout, False
         place = _place()
         if isinstance(place, str):
             raise BadRequest(place)
-        self.host, self.identity, self.redact = place.host, place.identity, Redactor(place.secrets)
+        self._proxied, self._local = place.proxy is not None, _is_local(place.host)
+        self.host = f"{place.host} (through {PROXY})" if self._proxied else place.host
+        self.identity, self.redact = place.identity, Redactor(place.secrets)
         self._key_name, self._url_name, self._has_key = place.key_name, place.url_name, bool(place.key)
         guard_logs(self.redact)
         complaint = ""
         try:
-            self._api = openai.OpenAI(
-                api_key=place.key or "none",
-                base_url=place.identity,
-                max_retries=0,
-                timeout=timeout,
-                default_headers=place.headers,
-            )
+            self._wire = Wire(place.headers, connections, place.proxy)
         except Exception as error:
-            complaint = self.redact(str(error))
+            complaint = self.redact(str(error).split("\n")[0])
         if complaint:  # raised here, so that no traceback leads to the other package's frames
-            raise BadRequest(f"{place.url_name} is of no use to the package openai: {complaint}")
+            named = PROXY if self._proxied else "SSL_CERT_FILE or SSL_CERT_DIR"
+            raise BadRequest(f"{named} is of no use to the package httpx: {complaint}")
 
     def close(self) -> None:
-        self._api.close()
+        self._wire.close()
 
-    def attempt(self, body: Mapping[str, Any]) -> Reply | Trouble:
-        """Send one chat request. A reply whose `counted` is False has no token counts."""
-        try:
-            # The package's typed `chat.completions.create` builds pydantic models, and takes twice the time.
-            answer = self._api.post("/chat/completions", cast_to=object, body=dict(body))
-        except Exception as error:
-            trouble = self._trouble(error, self._timeout)
+    def attempt(self, body: Mapping[str, Any], tokens: int) -> Reply | Trouble:
+        """Send one chat request, for a reply of up to `tokens`; where its `counted` is False it has no token counts."""
+        most = min(ROOM + BYTES_A_TOKEN * tokens, LARGEST)
+        outcome = self._wire.exchange(
+            "POST", f"{self.identity}/chat/completions", json.dumps(body).encode(), self._timeout, most
+        )
+        if isinstance(outcome, Broken):
+            return self._broken(outcome, self._timeout)
+        if 200 <= outcome.status < 300:
+            trouble = self._read(outcome, most)
         else:
-            return self._read(answer)
-        if trouble.what != "again" and (missing := self._missing_model()):
-            return Trouble(missing, "endpoint")
+            trouble = self._refused(outcome.status, replies.read_error(outcome.body), outcome.headers)
+        if isinstance(trouble, Trouble) and trouble.what != "again" and not trouble.lost and not trouble.used:
+            models = self.models()
+            if not isinstance(models, Trouble) and (missing := self.missing(models)):
+                return Trouble(missing, "endpoint")
         return trouble
 
     def models(self) -> list[str] | Trouble:
-        """What the endpoint lists; an empty list where it has no such list."""
+        """What the endpoint lists; an empty list where it has no such list, or keeps it from this key."""
         seconds = min(self._timeout, CHECK_TIMEOUT)
-        try:
-            answer = self._api.get("/models", cast_to=object, options={"timeout": seconds})
-        except Exception as error:
-            if getattr(error, "status_code", 0) in (404, 405, 501):
-                return []
-            return self._trouble(error, seconds)
-        try:
-            record: Any = json.loads(answer) if isinstance(answer, str) else answer
-            return [str(entry["id"]) for entry in record["data"]]
-        except (ValueError, KeyError, TypeError):
-            pass
+        outcome = self._wire.exchange("GET", f"{self.identity}/models", None, seconds, LARGEST)
+        if isinstance(outcome, Broken):
+            return self._broken(outcome, seconds)._replace(lost=False)
+        if not 200 <= outcome.status < 300:
+            return self._without_list(outcome)
+        names = replies.read_models(outcome.body) if outcome.whole else None
+        if isinstance(names, list):
+            return names
+        if names:
+            return self._refused(names.status or 200, names, outcome.headers)
         return Trouble(
             f"what answers at {self.host} is no OpenAI-compatible endpoint, since its /models is no list of models; "
             f"the address in {self._url_name} usually ends in /v1",
             "endpoint",
         )
 
-    def _missing_model(self) -> str | None:
-        models = self.models()
-        return None if isinstance(models, Trouble) else self.missing(models)
+    def _without_list(self, answer: Answer) -> list[str] | Trouble:
+        """A list that is kept from us says nothing about chats, unless it is the key that is unknown."""
+        fault = replies.read_error(answer.body)
+        if answer.status in WITHOUT_LIST:
+            return []
+        passing = answer.status in (407, 408, 409, 429) or not 400 <= answer.status < 500
+        if passing or (answer.status == 401 and not re.search("scope|permission|privilege", fault.words, re.I)):
+            return self._refused(answer.status, fault, answer.headers)
+        if not self._noted:
+            said = f"{self.host} does not list its models ({answer.status}){self._told(fault.words)}"
+            logging.getLogger(__name__).warning("%s; it is asked all the same", said)
+        self._noted = True
+        return []
 
     def missing(self, models: list[str]) -> str | None:
         """The refusal of this client's model where the endpoint lists models, and not this one."""
@@ -125,78 +145,89 @@ class Transport:
         near = difflib.get_close_matches(wanted, models, n=LISTED, cutoff=0.0) if len(models) > LISTED else models
         return self.redact(str(unknown(f"model at {self.host}", wanted, near)))
 
-    def _read(self, answer: object) -> Reply | Trouble:
-        try:
-            record: Any = json.loads(answer) if isinstance(answer, str) else answer
-            choice = record["choices"][0]
-            message = choice["message"]
-            text = message["content"] if message["content"] is not None else message.get("refusal") or ""
-            if not isinstance(text, str):
-                raise TypeError("content")
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-            said = "no JSON" if isinstance(answer, str) else "no reply"
-            return Trouble(f"{self.host} answered with {said} in it", "again", lost=True, down=True)
-        prompt, completion = _count(record, "prompt_tokens"), _count(record, "completion_tokens")
-        counted = prompt is not None and completion is not None
-        model, reason = (
-            self._clean(str(name)) for name in (record.get("model") or self._model, choice.get("finish_reason") or "")
-        )
-        return Reply(self._clean(text), prompt or 0, completion or 0, model, reason, counted=counted)
+    def _read(self, answer: Answer, most: int) -> Reply | Trouble:
+        if not answer.whole:
+            sentence = f"{self.host} answered with more than {most:,} bytes, too many for the tokens asked for"
+            return Trouble(sentence, "request", lost=True)
+        said = replies.read_reply(answer.body)
+        if isinstance(said, replies.Said):
+            usage = said.usage or (0, 0)
+            named = self._clean(said.model or self._model), self._clean(said.finish_reason)
+            return Reply(self._clean(said.text), *usage, *named, counted=said.usage is not None)
+        if said.kind == "error":
+            return self._refused(said.status or 200, said, answer.headers)
+        return self._without_reply(said)
+
+    def _without_reply(self, fault: replies.Fault) -> Trouble:
+        """An answer that is none. One that was charged, or is whole and no text, would be the same another time."""
+        words = {"empty": "no reply in it", "odd": f"{fault.words}, which is no text"}.get(fault.kind, fault.words)
+        charged = sum(fault.usage or (0,))
+        said = self.redact(f"{self.host} answered with {words}" + (f", and charged {charged:,} tokens" * (charged > 0)))
+        final = charged > 0 or fault.kind == "odd"
+        return Trouble(said, "request" if final else "again", lost=not fault.usage, down=not final, used=fault.usage)
 
     def _clean(self, text: str) -> str:
         """Without secrets, and without halves of surrogate pairs, which no file can hold."""
         return self.redact(re.sub("[\ud800-\udfff]", "\ufffd", text))
 
-    def _trouble(self, error: Exception, seconds: float) -> Trouble:
-        if isinstance(error, self._openai.APIStatusError):
-            return self._status(error.status_code, self._told(error.body), error.response.headers, error.code)
-        if isinstance(error, self._openai.APIConnectionError):
-            cause = type(error.__cause__).__name__
-            if cause in UNSENT:
-                why = _root(error)
-                return Trouble(
-                    f"no endpoint answers at {self.host} ({self.redact(why)}): start it, or correct {self._url_name}",
-                    "again",
-                    down=True,
-                )
-            if isinstance(error, self._openai.APITimeoutError):
-                return Trouble(f"{self.host} gave no answer in {seconds:g} s", "again", lost=True, down=True)
-            return Trouble(f"{self.host} broke off its answer ({cause})", "again", lost=True, down=True)
-        if isinstance(error, ValueError):
-            return Trouble(f"{self.host} answered with broken JSON", "again", lost=True, down=True)
-        return Trouble(
-            self.redact(f"{self.host} could not be asked: {type(error).__name__}: {error}"), "endpoint", lost=True
-        )
+    def _broken(self, broken: Broken, seconds: float) -> Trouble:
+        if broken.sent:
+            late = f"gave no {'whole ' * broken.begun}answer in {seconds:g} s"
+            said = late if broken.late else f"broke off its answer ({broken.why})"
+            return Trouble(f"{self.host} {said}", "again", lost=True, down=True)
+        why = self.redact(broken.why)
+        if self._proxied and not broken.tls:
+            return Trouble(f"the proxy in {PROXY} does not connect ({why})", "again", down=True)
+        ignored = [name for name in PROXIES if not self._local and (_set(name) or _set(name.lower()))]
+        hint = f"; {ignored[0]} is not used: a proxy for the teacher belongs into {PROXY}" if ignored else ""
+        sentence = f"no endpoint answers at {self.host} ({why}): start it, or correct {self._url_name}{hint}"
+        return Trouble(sentence, "again", down=True)
 
-    def _status(self, status: int, told: str, headers: Mapping[str, str], code: str | None) -> Trouble:
+    def _refused(self, status: int, fault: replies.Fault, headers: Mapping[str, str]) -> Trouble:
+        """An error, by its status; 200 is one that says nothing but its words."""
+        told = self._told(fault.words)
+        trouble = self._status(status, told, headers, fault)
+        return trouble._replace(used=fault.usage)
+
+    def _status(self, status: int, told: str, headers: Mapping[str, str], fault: replies.Fault) -> Trouble:
+        if 300 <= status < 400:
+            return self._redirected(status, headers)
         if status == 401 or (status == 403 and not self._has_key):
             wanted = "set it to one that it knows" if self._has_key else "it is not set"
             return Trouble(f"{self.host} refuses the key in {self._key_name} ({status}): {wanted}", "endpoint")
         if status == 403:
             return Trouble(f"{self.host} forbids the request with the key in {self._key_name} (403){told}", "endpoint")
-        if code == "insufficient_quota":
-            return Trouble(
-                f"the account of the key in {self._key_name} is used up, says {self.host} ({status}){told}", "endpoint"
-            )
+        if status == 407:
+            named = f"the proxy in {PROXY}" if self._proxied else f"a proxy before {self.host}"
+            return Trouble(f"{named} wants other credentials (407){told}", "endpoint")
+        if fault.code == "insufficient_quota":
+            sentence = f"the account of the key in {self._key_name} is used up, says {self.host} ({status}){told}"
+            return Trouble(sentence, "endpoint")
         if status == 404:
             where = f"the address in {self._url_name} usually ends in /v1"
             return Trouble(f"{self.host} has no /chat/completions for '{self._model}' (404){told}; {where}", "endpoint")
-        if status in (408, 409, 429) or status >= 500:
-            return Trouble(
-                f"{self.host} answered {status}{told}",
-                "again",
-                down=status >= 500,
-                after=retry_after(headers, time.time()),
-            )
-        return Trouble(f"{self.host} refuses the request ({status}){told}", "request")
+        if status in (408, 409, 429) or status >= 500 or (status == 200 and fault.may_pass):
+            sentence = f"{self.host} answered {status if status > 200 else 'with an error'}{told}"
+            return Trouble(sentence, "again", down=status >= 500, after=retry_after(headers, time.time()))
+        shown = f" ({status})" if status > 200 else ", in an answer without a status of its own"
+        hint = "; set limit_name to 'max_completion_tokens'" if "max_completion_tokens" in fault.words else ""
+        return Trouble(f"{self.host} refuses the request{shown}{told}{hint}", "request")
 
-    def _told(self, body: object) -> str:
+    def _redirected(self, status: int, headers: Mapping[str, str]) -> Trouble:
+        """Not followed: whoever is named there would get the prompt, and its answer would pass for the endpoint's."""
+        try:
+            place = urlsplit(urljoin(self.identity, headers.get("location", "")))
+            where = self.redact(f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}")[:QUOTED]
+        except ValueError:
+            where = "what is no address"
+        sentence = f"{self.host} sends requests on to {where} ({status}), where they do not go by themselves"
+        return Trouble(f"{sentence}: correct {self._url_name} if that is the endpoint", "endpoint")
+
+    def _told(self, words: str) -> str:
         """A server's own words, as the end of a sentence of ours."""
-        said = body.get("message") or body.get("detail") if isinstance(body, dict) else body
-        words = self.redact(" ".join(str(said or "").split())).rstrip(
-            "."
-        )  # before it is cut: half a key is no secret's form
-        return f": {words[:QUOTED]}" if words and not words.startswith("<") else ""
+        # Redacted before it is cut: half a key is no secret's form.
+        said = self.redact(" ".join(words.split())).rstrip(".")
+        return f": {said[:QUOTED]}" if said and not said.startswith("<") else ""
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -211,20 +242,6 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
 
 
-def _count(record: Any, name: str) -> int | None:
-    """A number of tokens that a server says it used; None where it does not."""
-    usage = record.get("usage")
-    count = usage.get(name) if isinstance(usage, dict) else None
-    return count if type(count) is int and 0 <= count < LARGEST_COUNT else None
-
-
-def _root(error: BaseException) -> str:
-    """The system's own word for a connection that failed, such as `Connection refused`."""
-    while (deeper := error.__cause__ or error.__context__) is not None:
-        error = deeper
-    return getattr(error, "strerror", None) or type(error).__name__
-
-
 class _Place(NamedTuple):
     """What the environment says, with the secrets apart from the rest."""
 
@@ -235,6 +252,7 @@ class _Place(NamedTuple):
     key: str
     headers: dict[str, str]
     secrets: list[str]
+    proxy: str | None
 
     def __repr__(self) -> str:  # tracebacks may show local variables
         return f"_Place({self.host!r})"
@@ -263,14 +281,44 @@ def _place() -> _Place | str:
             f"{url_name} is no address of an endpoint: it must look like http://localhost:8000/v1, with no ? and no #"
         )
     host = f"{parts.scheme}://" + (f"[{address}]" if ":" in address else address) + (f":{port}" if port else "")
-    headers, secrets = {}, [key]
+    headers, secrets = _own_headers(), [key]
+    if isinstance(headers, str):
+        return headers
+    secrets += headers.values()
+    headers = {"authorization": f"Bearer {key or 'none'}"} | headers
     if parts.username or parts.password:
         if key:
             return f"{url_name} holds a user, and {key_name} is set too: a request can carry only one of them"
         name, password = unquote(parts.username or ""), unquote(parts.password or "")
-        headers["Authorization"] = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+        headers["authorization"] = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
         secrets += [f"{name}:{password}", password, name]
-    return _Place(host, host + parts.path.rstrip("/"), url_name, key_name, key, headers, secrets)
+    proxy = None if _is_local(host) else _set(PROXY) or None
+    if proxy:
+        try:
+            secrets += [unquote(secret) for secret in (urlsplit(proxy).password, urlsplit(proxy).username) if secret]
+        except ValueError:
+            return f"{PROXY} is no address: it must look like http://proxy:8080"
+    return _Place(host, host + parts.path.rstrip("/"), url_name, key_name, key, headers, secrets, proxy)
+
+
+def _own_headers() -> dict[str, str] | str:
+    """The further headers that a person wants, or what is wrong with them."""
+    lines = [line.strip() for line in _set(HEADERS).split("\n") if line.strip()]
+    pairs = [re.fullmatch(r"([!#$%&'*+.^_`|~\w-]+):\s*([\x20-\x7e]+)", line, re.ASCII) for line in lines]
+    if None in pairs:
+        return f"{HEADERS} holds a line that is no header: it must look like 'Name: value', in ASCII"
+    return {pair[1].lower(): pair[2] for pair in pairs if pair}
+
+
+def _is_local(host: str) -> bool:
+    """Whether an address is this machine's own, by its name alone."""
+    name = (urlsplit(host).hostname or "").rstrip(".")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or address.is_unspecified or bool(mapped and mapped.is_loopback)
 
 
 def _set(name: str) -> str:
