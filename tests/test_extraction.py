@@ -18,7 +18,7 @@ PROGRAMS = [
     "f = lambda x: x * 2\n",
     "from functools import partial\n\nf = partial(pow, 2)\n",
     "class f:\n    def __init__(self, x):\n        self.x = x\n\n    def __eq__(self, other):\n        return True\n",
-    "import math\nLIMIT = 10\n\ndef helper(x):\n    return x % LIMIT\n\n@staticmethod\ndef f(x):\n    return helper(x)\n",
+    "import math\nLIMIT = 10\ndef helper(x):\n    return x % LIMIT\n\n@staticmethod\ndef f(x):\n    return helper(x)\n",
     "def f(text):\n    for mark in ('<think>', '</think>'):\n        text = text.replace(mark, '')\n    return text\n",
     "def f(x):\n    note = '''\nas it is\n# no comment\n~~~\n'''\n    return note * x\n",
     "try:\n    from math import isqrt as f\nexcept ImportError:\n    def f(x):\n        return int(x ** 0.5)\n",

@@ -208,7 +208,7 @@ def _marks(text: str) -> list[re.Match[str]]:
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line) + 1)
-    programs = [(starts[b.start], starts[b.end]) for b in _blocks(lines) if parse(dedent("\n".join(b.lines)))]
+    programs = [(starts[b.start], starts[b.end]) for b in _blocks(lines) if parse(dedent(b.text))]
     return [mark for mark in marks if not any(start < mark.start() < end for start, end in programs)]
 
 
@@ -222,11 +222,11 @@ def _opens(mark: re.Match[str], text: str) -> bool:
 
 
 class Block(NamedTuple):
-    """A fenced block: from line `start` to before line `end`, its lines without what the fence stands in."""
+    """A fenced block: from line `start` to before line `end`, its text without what the fence stands in."""
 
     start: int
     end: int
-    lines: list[str]
+    text: str
     info: str
 
 
@@ -265,16 +265,20 @@ def _block(lines: Sequence[str], at: int, fence: re.Match[str]) -> Block:
             before = [*inner, closing["code"]] if code else inner
             text = dedent("\n".join(before))
             if not code and not after and not closings and not _in_string(text):
-                return Block(at, at + len(inner) + 2, before, fence["info"])
+                return Block(at, at + len(inner) + 2, _ended(before), fence["info"])
             if "#" not in code and text.strip() and parse(text):
                 # A fence with a tag opens the next block: the one that should have closed this is missing.
                 reopens = after and TAG.fullmatch(after)
-                return Block(at, at + len(inner) + (1 if reopens else 2), before, fence["info"])
+                return Block(at, at + len(inner) + (1 if reopens else 2), _ended(before), fence["info"])
             closings += [] if code or after else [len(inner)]
         inner.append(line)
     if closings and not parse(dedent("\n".join(inner))):
-        return Block(at, at + closings[0] + 2, inner[: closings[0]], fence["info"])
-    return Block(at, len(lines), inner, fence["info"])
+        return Block(at, at + closings[0] + 2, _ended(inner[: closings[0]]), fence["info"])
+    return Block(at, len(lines), "\n".join(inner), fence["info"])
+
+
+def _ended(lines: Sequence[str]) -> str:
+    return "".join(line + "\n" for line in lines)
 
 
 def _inside(line: str, lead: str) -> str:
@@ -333,7 +337,7 @@ def _pieces(text: str, entry_point: str, depth: int = 3) -> Iterator[Piece]:
 
 def _read(block: Block, entry_point: str, depth: int) -> Iterator[Piece]:
     """A block as the first of its readings that defines the entry point, else that parses; else what parses in it."""
-    content = "".join(line + "\n" for line in block.lines)
+    content = block.text
     rest = block.info.strip().partition(" ")[2]
     texts = [content, *(f"{line}\n{content}" for line in (block.info.strip(), rest) if line)]
     forms = [
@@ -345,8 +349,8 @@ def _read(block: Block, entry_point: str, depth: int) -> Iterator[Piece]:
     best = next((piece for piece in parsed if entry_point in bound(piece.tree)), next(iter(parsed), None))
     yield best or Piece(content, None, True)
     if best is None and depth:
-        nested = any(FENCE.fullmatch(line) for line in block.lines)
-        yield from _pieces(content, entry_point, depth - 1) if nested else _loose(block.lines, entry_point)
+        nested = any(FENCE.fullmatch(line) for line in content.split("\n"))
+        yield from _pieces(content, entry_point, depth - 1) if nested else _loose(content.split("\n"), entry_point)
 
 
 def _loose(lines: Sequence[str], entry_point: str) -> Iterator[Piece]:
@@ -375,7 +379,7 @@ def _runs(lines: Sequence[str]) -> Iterator[str]:
         run = [line.removeprefix(margin) for line in lines[at:end]]
         length = _parsing(run)
         if length:
-            yield "".join(line + "\n" for line in run[:length])
+            yield _ended(run[:length])
         elif HEAD.match(run[0]):  # what a broken definition holds is no program of its own
             length = next((n for n in range(1, len(run)) if _top(run[n])), len(run))
         at += length or 1
