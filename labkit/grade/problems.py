@@ -29,6 +29,7 @@ from labkit.grade.extraction import ERRORS, above, bound, compiles, parse
 
 LONGEST = 1 << 26  # bytes of a record, or of a file that is one JSON list
 LARGEST = 1 << 31  # bytes of a file, unpacked
+BLANK = 1_000_000  # blank lines of a file
 # What models for infilling are given: a hole in the prompt, or its two ends in their own marks.
 ENDS = re.compile(
     r"\s*<[|｜]?(?:fim.prefix|fim.begin|PRE)[|｜]?>(.*)<[|｜]?(?:fim.suffix|fim.hole|SUF)[|｜]?>(.*)"
@@ -89,29 +90,31 @@ def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 for number, line in _lines(path, file):
                     empty = False
                     yield from _parsed(path, number, line)
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise BadRequest(f"cannot read {path} as UTF-8 text: {error}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadRequest(f"cannot read {path}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"cannot read {path}: it is not UTF-8 text ({error.reason}; save it as UTF-8)") from None
     if empty:
         raise BadRequest(f"{path} is empty: a JSON line a record is expected")
 
 
 def _lines(path: Path, file: gzip.GzipFile | BufferedReader) -> Iterator[tuple[int, str]]:
     """(number, text) of each line that is not blank; number 0 and everything where the file is one JSON list."""
-    number, size, begun = 0, 0, False
+    number = size = blank = 0
     while line := file.readline(LONGEST + 1):
         number, size = number + 1, size + len(line)
         line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if not line.strip() and size <= LARGEST:
-            continue
-        whole = not begun and line.lstrip().startswith(b"[")
-        begun = True
+        whole = number == blank + 1 and line.lstrip().startswith(b"[")
         line += file.read(LONGEST + 1) if whole else b""
-        if len(line) > LONGEST or size > LARGEST:
+        if len(line) > LONGEST or size > LARGEST or blank > BLANK:
             raise BadRequest(
-                f"{path}, line {number}: a record, or a JSON list, has at most {LONGEST >> 20} MB, and a file unpacked "
-                f"at most {LARGEST >> 30} GB"
+                f"{path}, line {number}: a record, or a JSON list, has at most {LONGEST >> 20} MB, and a file at most "
+                f"{LARGEST >> 30} GB unpacked and {BLANK:,} blank lines"
             )
-        yield 0 if whole else number, line.decode()
+        if line.strip():
+            yield 0 if whole else number, line.decode()
+        else:
+            blank += 1
 
 
 def _parsed(path: Path, number: int, line: str) -> Iterator[tuple[str, dict[str, Any]]]:

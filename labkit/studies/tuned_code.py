@@ -106,6 +106,10 @@ def mixture_of(cell: TunedCell) -> Mixture:
 
 def measure(cell: TunedCell, record: Record) -> dict[str, Any]:
     """Fine-tune one model on its mixture, let it write a program for each problem, and run these."""
+    for file in cell.problems:  # problems that cannot be judged here are refused before a model is trained for them
+        problems = code_eval.load_problems(Path(file))
+        references = [code_eval.Sample(task, problem.reference) for task, problem in problems.items()]
+        code_eval.evaluate(problems, references, unsafe=cell.confirm_unsafe, workers=1)
     mixed = compose(mixture_of(cell))
     write_json(record.folder / "manifest.json", mixed.manifest)
     for source in mixed.manifest["sources"]:
@@ -138,7 +142,8 @@ def measure(cell: TunedCell, record: Record) -> dict[str, Any]:
         )
         name = _exam(problems)
         outcomes = [verdict["outcome"] for (verdict,) in found["problems"].values()]
-        row |= _solved(name, [outcome == "passed" for outcome in outcomes if outcome != code_eval.UNJUDGED])
+        if judged := [outcome == "passed" for outcome in outcomes if outcome != code_eval.UNJUDGED]:
+            row |= _solved(name, judged)
         row[f"{name}_not_scored"] = len(found["not_scored"])
         row |= {f"{name}_outcome_{kind}": count for kind, count in found["outcomes"].items()}
     return row
