@@ -164,6 +164,8 @@ def test_a_completion_repeats_continues_or_fills_in_its_prompt(code: str, prompt
             "import sys\nsys.setrecursionlimit(9)\ndef f(x): return x\ndef main():\n    print(f(input()))\n",
         ),
         ("```\ndef f(x):\n    return (x\n```", "def f(x):\n    return (x\n"),
+        (">>> f(1)\n```\n>>> def f(x):\n...     return x\n>>> f(1)\n1\n```", "def f(x):\n    return x\n"),
+        ("```\nf([1])\n```\n```\nx.append(1)\n```", "x.append(1)\n"),
         ("Try `f = lambda x: x` for that.", "f = lambda x: x\n"),
         ("```python def f(x): return x```", "def f(x): return x\n"),
         ("```\ndef f(x):\n\u00a0\u00a0return '\u00a0'\n```", "def f(x):\n  return ' '\n"),

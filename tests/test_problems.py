@@ -57,6 +57,7 @@ TESTS = {
     "if __name__ == '__main__':\n    unittest.main()\n",
     "own base": "from unittest import TestCase\nclass Base(TestCase):\n    pass\nclass Twice(Base):\n"
     "    def test_it(self):\n        self.assertEqual(twice(2), 4)\n",
+    "script": str(PROBLEM["test"]) + "if __name__ == '__main__':\n    import pytest\n    pytest.main()\n",
     "guarded import": "try:\n    import numpy as np\nexcept ImportError:\n    np = None\n" + str(PROBLEM["test"]),
 }
 PROMPTS = {
@@ -239,7 +240,18 @@ def test_pass_at_k_takes_whole_numbers_alone(value: Any, place: str) -> None:
 
 def test_the_program_of_an_answer_is_the_same_for_every_caller() -> None:
     problem = problems.Problem("T/0", "def twice(x):\n", "twice", "", "")
+    pair = problems.Problem("T/1", "", "first", "assert first(Pair(1, 2)) == 1", "")
+    both = "```\nclass Pair: pass\n```\n```\ndef first(pair): return pair.one\n```"
+    assert code_eval.program(both, pair).code.startswith("class Pair: pass")  # which the test alone needs
     for answer in ("```\n    return 2 * x\n```", "```\ndef twice(x):\n    return 2 * x\n```", "return 2 * x"):
         names: dict[str, Any] = {}
         exec(code_eval.program(answer, problem).code, names)
         assert names["twice"](4) == 8
+
+
+def test_a_raw_completion_may_repeat_its_prompt(tmp_path: Path) -> None:
+    known = load_problems(write(tmp_path / "p.jsonl", {**PROBLEM, "prompt": "import math\ndef twice(x):\n"}))
+    rows = [{"task_id": "T/0", "completion": text} for text in ("def twice(x):\n    return 2 * x\n", "    return\nif")]
+    samples = load_samples(write(tmp_path / "s.jsonl", *rows), known)
+    assert samples[0].solution == "import math\ndef twice(x):\n    return 2 * x\n"
+    assert samples[1].solution == "import math\ndef twice(x):\n    return\nif"

@@ -19,6 +19,7 @@ import platform
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -26,7 +27,7 @@ from typing import IO, Any, NamedTuple
 import labkit
 from labkit.errors import BadRequest, unknown
 from labkit.grade import sandbox
-from labkit.grade.extraction import Extracted, complete, extract
+from labkit.grade.extraction import Extracted, complete, extract, free
 from labkit.grade.extraction import extract_code as extract_code
 from labkit.grade.pass_at_k import PROBLEMS, estimate
 from labkit.grade.problems import Problem, continued, field, none_runs, records, task_id_of
@@ -83,6 +84,9 @@ def evaluate(
         programs = {s: _program(s.solution, problems[task]) for task, own in scored.items() for s in own}
         by_program = judged(programs.values(), file)
     verdicts = {task: [by_program[programs[sample]] for sample in own] for task, own in scored.items()}
+    fenced = [
+        s for own in scored.values() for s in own if by_program[programs[s]].outcome == "syntax" and "```" in s.solution
+    ]
     outcomes = [verdict.outcome for own in verdicts.values() for verdict in own]
     return {
         **estimates(
@@ -92,7 +96,9 @@ def evaluate(
         "problems": {task: [verdict._asdict() for verdict in own] for task, own in verdicts.items()},
         "not_scored": excluded,
         "unchecked": [task for task in scored if not problems[task].reference.strip()],
+        "no_definition": [task for task, own in scored.items() for sample in own if not sample.definitions],
         "several_definitions": [task for task, own in scored.items() for sample in own if sample.definitions > 1],
+        "fenced": len(fenced),
         "sandbox": sandbox.described(contained),
         "limits": limits._asdict(),
         "versions": {"labkit": labkit.__version__, "python": platform.python_version()},
@@ -135,6 +141,10 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
     if tasks := result["several_definitions"]:
         text = f"{len(tasks)} answers define the entry point in several ways, of which the first was taken"
         lines.append(f"{text}: {_few(list(dict.fromkeys(tasks)))}")
+    if tasks := result["no_definition"]:
+        lines.append(f"{len(tasks)} answers define no entry point: {_few(list(dict.fromkeys(tasks)))}")
+    if count := result["fenced"]:
+        lines.append(f"{count} programs are no Python but hold a code fence: --markdown takes programs out of answers")
     return lines
 
 
@@ -211,16 +221,23 @@ def load_samples(path: Path, problems: Mapping[str, Problem], *, markdown: bool 
         if markdown:
             code, definitions = program(text, problem, continues=kinds[0] == "completion")
         else:
-            code, definitions = text if kinds[0] == "solution" else continued(problem.prompt, text, problem.suffix), 1
+            code, definitions = text if kinds[0] == "solution" else continued(problem, text), 1
         samples.append(Sample(task, code, definitions))
     return samples
 
 
 def program(answer: str, problem: Problem, *, continues: bool = True) -> Extracted:
     """The program in a model's answer to a problem, which may continue the prompt."""
+    wanted = _wanted(problem.test)
     if continues and problem.prompt:
-        return complete(answer, problem.entry_point, problem.prompt, problem.suffix)
-    return extract(answer, problem.entry_point)
+        return complete(answer, problem.entry_point, problem.prompt, problem.suffix, wanted)
+    return extract(answer, problem.entry_point, wanted)
+
+
+@cache
+def _wanted(test: str) -> frozenset[str]:
+    """What a test wants of a solution beside its entry point, as some MBPP tests want a class."""
+    return frozenset(free(test))
 
 
 def _read_partial(partial: Path | None) -> dict[str, Verdict]:

@@ -19,7 +19,7 @@ import re
 import symtable
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 LONGEST = 1 << 20  # characters that are parsed; a longer text is no program of a model
@@ -27,7 +27,10 @@ ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError)  # of a text tha
 
 
 class Extracted(NamedTuple):
-    """`definitions` counts the blocks that define the entry point differently; the first of them is in `code`."""
+    """`definitions` counts the blocks that define the entry point differently; the first of them is in `code`.
+
+    It is 0 where there is no definition that could be taken.
+    """
 
     code: str
     definitions: int
@@ -41,8 +44,8 @@ class Piece(NamedTuple):
     fenced: bool
 
 
-def extract(answer: str, entry_point: str = "") -> Extracted:
-    """The program in an answer, and how many there were to choose from.
+def extract(answer: str, entry_point: str = "", wanted: Collection[str] = ()) -> Extracted:
+    """The program in an answer, and how many there were to choose from; `wanted` names more than the entry point.
 
     >>> extract("First\\n```\\nimport math\\n```\\nthen\\n```py\\ndef f(x):\\n    return math.pi\\n```", "f").code
     'import math\\ndef f(x):\\n    return math.pi\\n'
@@ -56,9 +59,9 @@ def extract(answer: str, entry_point: str = "") -> Extracted:
     whole = [piece for piece in defining if not _is_stub(piece, entry_point)]
     first = next(iter([piece for piece in whole if piece.fenced] or whole or defining), None)
     if first is None:
-        return Extracted(_undefined(text, pieces, entry_point), 1)
+        return Extracted(_undefined(text, pieces, entry_point), 0)
     different = {ast.dump(piece.tree) for piece in whole if piece.tree and piece.fenced == first.fenced}
-    return Extracted(_joined(first, pieces, entry_point), max(len(different), 1))
+    return Extracted(_joined(first, pieces, entry_point, wanted), max(len(different), 1))
 
 
 def extract_code(answer: str, entry_point: str = "") -> str:
@@ -70,10 +73,10 @@ def extract_code(answer: str, entry_point: str = "") -> str:
     return extract(answer, entry_point).code
 
 
-def complete(answer: str, entry_point: str, prompt: str, suffix: str = "") -> Extracted:
+def complete(answer: str, entry_point: str, prompt: str, suffix: str = "", wanted: Collection[str] = ()) -> Extracted:
     """The program of an answer to a prompt that it repeats, continues or fills in: prompt and suffix are part of it."""
     text = without_reasoning(_lines_alike(answer))
-    found = extract(answer, entry_point)
+    found = extract(answer, entry_point, wanted)
     if defines(found.code, entry_point):
         rest = suffix if compiles(found.code + suffix) else ""
         return found._replace(code=future_first(above(prompt, entry_point) + found.code + rest))
@@ -81,7 +84,8 @@ def complete(answer: str, entry_point: str, prompt: str, suffix: str = "") -> Ex
     opened = re.split(r"^[ \t]*(?:`{3,}|~{3,})", text, maxsplit=1, flags=re.MULTILINE)[0]
     bodies = [opened] if CODE.match(opened.strip()) else []
     programs = [program for body in (*bodies, found.code) for program in _continued(prompt, body, suffix)]
-    return Extracted(next(filter(compiles, programs), prompt + found.code + suffix), 1)
+    program = next(filter(compiles, programs), None)
+    return Extracted(prompt + found.code + suffix if program is None else program, int(program is not None))
 
 
 def _continued(prompt: str, code: str, suffix: str) -> Iterator[str]:
@@ -167,13 +171,13 @@ def _head(name: str) -> re.Pattern[str]:
 # Reasoning
 
 
-WORD = r"(?i:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis)"
+WORD = r"(?i:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|plan(?:ning)?|cot)"
 WORDS = r"(?:THINK(?:ING)?|THOUGHTS?|REASON(?:ING)?)"
 # <think>, <|begin_of_thought|>, <seed:think>, ◁think▷, [THINK]; beside a quote or a bar it is a program's text.
 MARK = re.compile(
     r"(?<!['\"(\\|])(?<!(?<!``)`)(?:"
-    rf"(?P<close>[<◁]\|?/(?:\w+:)?{WORD}\|?[>▷]|<\|end_of_{WORD}\|>|\[/{WORDS}\])"
-    rf"|(?P<open>[<◁]\|?(?:\w+:)?(?:begin_of_|start_of_)?{WORD}(?:\s[^<>\n]*)?\|?[>▷]|(?<!\w)\[{WORDS}\])"
+    rf"(?P<close>[<◁]\|?/(?:\w+:)?{WORD}\|?[>▷]|<\|end_(?:of_)?{WORD}\|>|\[/{WORDS}\])"
+    rf"|(?P<open>[<◁]\|?(?:\w+:)?(?:(?:begin|start)_(?:of_)?)?{WORD}(?:\s[^<>\n]*)?\|?[>▷]|(?<!\w)\[{WORDS}\])"
     r")(?!['\")\\|]|`(?!``))"
 )
 FINAL = re.compile(
@@ -346,6 +350,10 @@ def _read(block: Block, entry_point: str, depth: int) -> Iterator[Piece]:
         for form in dict.fromkeys((text, dedent(text), text.translate(BLANKS), dedent(text.translate(BLANKS))))
     ]
     parsed = [Piece(form, tree, True) for form in forms if (tree := parse(form))]
+    # A function that was written in a session of the interpreter.
+    session = "".join(line[4:] + "\n" for line in content.split("\n") if line.startswith((">>> ", "... ")))
+    if entry_point in bound(tree := parse(session)):
+        parsed.append(Piece(session, tree, True))
     best = next((piece for piece in parsed if entry_point in bound(piece.tree)), next(iter(parsed), None))
     yield best or Piece(content, None, True)
     if best is None and depth:
@@ -418,7 +426,9 @@ def _undefined(text: str, pieces: Sequence[Piece], entry_point: str) -> str:
         for piece in [*fenced, *pieces]:
             if _is_body(piece):
                 return piece.text
-    return next((piece.text for piece in [*(p for p in fenced if p.tree), *fenced]), text)
+    shown = [p for p in fenced if p.tree and all(_is_use(node, {entry_point}) for node in p.tree.body)]
+    blocks = [p for p in fenced if p not in shown]
+    return next((piece.text for piece in [*(p for p in blocks if p.tree), *blocks, *fenced]), text)
 
 
 def _is_body(piece: Piece) -> bool:
@@ -460,12 +470,13 @@ RUNS = {"print", "input", "exit", "quit", "breakpoint", "sys.exit", "doctest.tes
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
-def _joined(main: Piece, pieces: Sequence[Piece], entry_point: str) -> str:
+def _joined(main: Piece, pieces: Sequence[Piece], entry_point: str, also: Collection[str]) -> str:
     """The program with the imports and definitions of other pieces that it needs, in their order."""
     text = _without_use(main.text, entry_point)
     before: dict[tuple[bool, int, int], str] = {}
     after: dict[tuple[bool, int, int], str] = {}
-    own, wanted, seen = bound(parse(text)), free(text), set[str]()
+    own, seen = bound(parse(text)), set[str]()
+    wanted = free(text) | set(also) - own
     later = next(n for n, piece in enumerate(pieces) if piece is main)
     while wanted - seen:
         seen.add(name := sorted(wanted - seen)[0])

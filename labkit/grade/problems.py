@@ -179,8 +179,8 @@ def _humaneval(where: str, record: dict[str, Any]) -> Problem:
         raise BadRequest(f"{where}: the prompt does not parse as Python, nor does it with a body")
     tree.body = [node for node in tree.body if getattr(node, "name", None) != entry]
     preamble = _unparsed(where, tree)
-    reference = continued(prompt, solution, suffix) if solution.strip() else ""
-    problem = Problem(task_id_of(where, record), prompt, entry, test, reference, suffix=suffix)
+    problem = Problem(task_id_of(where, record), prompt, entry, test, "", suffix=suffix)
+    problem = problem._replace(reference=continued(problem, solution) if solution.strip() else "")
     call, obstacle = _call(_test_tree(where, problem))
     lacks = _lacks("prompt", tree) or _lacks("test", _test_tree(where, problem))
     problem = problem._replace(test=f"{preamble}\n{test}\n{call}\n", obstacle=lacks or obstacle)
@@ -207,11 +207,16 @@ def _can_go_on(prompt: str, solution: str, suffix: str) -> bool:
     return any(parse(prompt + body + suffix) for body in [solution, "", *bodies])
 
 
-def continued(prompt: str, completion: str, suffix: str = "") -> str:
-    """A prompt with its completion; on a new line where they make a program only so."""
-    program = prompt + completion + suffix
-    apart = f"{prompt}\n{completion}{suffix}"
-    return apart if not prompt.endswith("\n") and not compiles(program) and compiles(apart) else program
+def continued(problem: Problem, completion: str) -> str:
+    """A prompt with its completion; where they make no program: on a new line, or the completion in the prompt's place,
+    if they make one so."""
+    program = problem.prompt + completion + problem.suffix
+    if not problem.prompt or compiles(program):
+        return program
+    forms = [f"{problem.prompt}\n{completion}{problem.suffix}"]
+    if problem.entry_point in bound(parse(completion)):
+        forms.append(above(problem.prompt, problem.entry_point) + completion)
+    return next(filter(compiles, forms), program)
 
 
 def _mbpp(where: str, record: dict[str, Any]) -> Problem:
@@ -262,7 +267,9 @@ def _unparsed(where: str, tree: ast.Module) -> str:
 def _lacks(part: str, tree: ast.Module) -> str:
     """What a test, or the prompt above it, imports that the sandbox has not; where it does without, that counts not."""
     tries = [node for node in ast.walk(tree) if isinstance(node, ast.Try) and node.handlers]
-    guarded = {node for attempt in tries for statement in attempt.body for node in ast.walk(statement)}
+    bodies = [statement for attempt in tries for statement in attempt.body]
+    bodies += [node for node in ast.walk(tree) if isinstance(node, ast.If) and _is_elsewhere(node.test)]
+    guarded = {node for body in bodies for node in ast.walk(body)}
     names = set[str]()
     for node in (node for node in ast.walk(tree) if node not in guarded):
         if isinstance(node, ast.Import):
@@ -273,6 +280,11 @@ def _lacks(part: str, tree: ast.Module) -> str:
         return ""
     hint = "; HumanEval+ and MBPP+ are graded with --plus" if "numpy" in missing else ""
     return f"its {part} imports {', '.join(missing)}, but the sandbox has the standard library alone{hint}"
+
+
+def _is_elsewhere(condition: ast.expr) -> bool:
+    """Does it hold for a script, or for a type checker, and never here?"""
+    return any(name in ast.unparse(condition) for name in ("__name__", "TYPE_CHECKING"))
 
 
 def _call(tree: ast.Module) -> tuple[str, str]:
