@@ -163,6 +163,7 @@ def test_a_completion_repeats_continues_or_fills_in_its_prompt(code: str, prompt
             "    print(f(input()))\nmain()\n```",
             "import sys\nsys.setrecursionlimit(9)\ndef f(x): return x\ndef main():\n    print(f(input()))\n",
         ),
+        ("```\ndef f(x): return x\nx = input()\nprint(f(x))\n```", "def f(x): return x\n"),
         ("```\ndef f(x):\n    return (x\n```", "def f(x):\n    return (x\n"),
         (">>> f(1)\n```\n>>> def f(x):\n...     return x\n>>> f(1)\n1\n```", "def f(x):\n    return x\n"),
         ("```\nf([1])\n```\n```\nx.append(1)\n```", "x.append(1)\n"),

@@ -547,7 +547,7 @@ def _needed(entry_point: str, body: Sequence[ast.stmt]) -> set[str]:
     needed, todo = set[str](), {entry_point}
     while todo:
         needed.add(name := todo.pop())
-        todo |= set().union(*(_loaded(node) for node in body if name in bound(node))) - needed
+        todo |= set().union(*(_used(node) for node in body if name in bound(node))) - needed
     return needed
 
 
@@ -570,6 +570,14 @@ def _is_use(node: ast.stmt, trying: set[str]) -> bool:
         return True
     calls = {ast.unparse(n.func) for n in _own(node) if isinstance(n, ast.Call)}
     return bool(calls & (RUNS | trying)) or any(call.startswith("sys.stdin") for call in calls)
+
+
+def _used(node: ast.stmt) -> set[str]:
+    """The names of the program that a statement uses: of a function, not its own variables."""
+    try:
+        return free(ast.unparse(node))
+    except ERRORS:
+        return set()
 
 
 def _loaded(node: ast.AST) -> set[str]:
