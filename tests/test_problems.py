@@ -71,6 +71,8 @@ PROMPTS = {
     "several lines": ("def twice(\n    x,\n):\n\t# tabs\n", "\treturn 2 * x\n"),
     "a hole": ("def twice(x):\n    <FILL_ME>\n    return y\n", "y = 2 * x"),
     "a hole in a line": ("def twice(x):\n    return <FILL_ME> * x\n", "2"),
+    "a hole in brackets": ("def twice(x):\n    y = [MASK]\n    return y\n", "2 * x"),
+    "no hole": ('def twice(x):\n    """Fills nothing in.\n\n    <mask>\n    """\n', "    return 2 * x\n"),
     "two ends": ("<fim_prefix>def twice(x):\n    y = <fim_suffix>\n    return y\n<fim_middle>", "2 * x"),
 }
 
@@ -141,15 +143,15 @@ def test_problems_that_fail_their_own_solution_are_named_and_not_scored(tmp_path
     assert result["outcomes"]["passed"] == 2
     said = "\n".join(remarks(result))
     assert "not scored: wrong: its own reference solution is not passed here, but failed: AssertionError" in said
-    assert "3 of 5 problems are not scored" in said
-    assert "1 problems have no reference solution" in said
+    assert "3 of 5 problems not scored" in said
+    assert "problems without a reference solution that their tests were tried on: 1 (none)" in said
     with pytest.raises(BadRequest, match=r"no problem can be judged here: wrong .* and 1 more"):
         evaluate({t: known[t] for t in ("wrong", "late")}, [Sample("wrong", ""), Sample("late", "")], partial=partial)
 
 
 def test_what_cannot_be_judged_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def stream(programs: Any, *args: Any, **named: Any) -> Any:
-        return ((n, Verdict(p.solution.split()[0], "as told", 0.0)) for n, p in enumerate(programs))
+        return ((n, Verdict(p.solution.split()[0], "told", 0.0)) for n, p in enumerate(programs))
 
     monkeypatch.setattr(sandbox, "stream", stream)
     monkeypatch.setattr(sandbox, "available", lambda unsafe: False)
@@ -160,8 +162,9 @@ def test_what_cannot_be_judged_is_left_out_and_named(monkeypatch: pytest.MonkeyP
     assert result["pass@1"]["left_out"] == ["b"]
     assert result["pass@1"]["n_samples"] == 2
     assert result["outcomes"]["unjudged"] == 4
-    assert any("4 programs cannot be judged here" in line for line in remarks(result))
-    assert any("pass@3 leaves out 2 problems" in line and "a, b" in line for line in remarks(result))
+    said = "\n".join(remarks(result))
+    assert "programs that cannot be judged here, left out of pass@k: 4, as told" in said
+    assert "too few judged programs for pass@3, left out of it: 2 (a, b)" in said
 
 
 @pytest.mark.parametrize(

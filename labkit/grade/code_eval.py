@@ -124,32 +124,32 @@ def _excluded(
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:
-    """What a person should know of a result beside its numbers, a line each."""
-    lines, total = [], len(result["problems"]) + len(result["not_scored"])
-    for task, reason in list(result["not_scored"].items())[:5]:
-        lines.append(f"not scored: {task}: {reason}")
-    if more := result["not_scored"]:
-        lines.append(f"{len(more)} of {total} problems are not scored, and no program is failed by them")
-    if tasks := result["unchecked"]:
-        lines.append(f"{len(tasks)} problems have no reference solution that their tests were tried on: {_few(tasks)}")
-    unjudged = {task: sum(v["outcome"] == UNJUDGED for v in own) for task, own in result["problems"].items()}
-    if count := sum(unjudged.values()):
-        first = next(v["detail"] for own in result["problems"].values() for v in own if v["outcome"] == UNJUDGED)
-        lines.append(f"{count} programs cannot be judged here and are left out of pass@k, the first: {first[:200]}")
-    for name, tasks in ((n, v["left_out"]) for n, v in result.items() if n.startswith("pass@") and v["left_out"]):
-        lines.append(f"{name} leaves out {len(tasks)} problems with too few judged programs: {_few(tasks)}")
-    if tasks := result["several_definitions"]:
-        text = f"{len(tasks)} answers define the entry point in several ways, of which the first was taken"
-        lines.append(f"{text}: {_few(list(dict.fromkeys(tasks)))}")
-    if tasks := result["no_definition"]:
-        lines.append(f"{len(tasks)} answers define no entry point: {_few(list(dict.fromkeys(tasks)))}")
-    if count := result["fenced"]:
-        lines.append(f"{count} programs are no Python but hold a code fence: --markdown takes programs out of answers")
+    """What a person should know of a result of `evaluate` beside its numbers, a line each."""
+    excluded, own = result["not_scored"], result["problems"]
+    unjudged = [v["detail"] for verdicts in own.values() for v in verdicts if v["outcome"] == UNJUDGED]
+    lines = [f"not scored: {task}: {reason}" for task, reason in list(excluded.items())[:5]]
+    if excluded:
+        lines.append(f"{len(excluded)} of {len(excluded) + len(own)} problems not scored: no program is failed by them")
+    if unjudged:
+        lines.append(
+            f"programs that cannot be judged here, left out of pass@k: {len(unjudged)}, as {unjudged[0][:200]}"
+        )
+    for name in (name for name in result if name.startswith("pass@")):
+        lines += _listed(f"problems with too few judged programs for {name}, left out of it", result[name]["left_out"])
+    lines += _listed("problems without a reference solution that their tests were tried on", result["unchecked"])
+    lines += _listed(
+        "answers with several definitions of the entry point, the first taken", result["several_definitions"]
+    )
+    lines += _listed("answers without a definition of the entry point", result["no_definition"])
+    if result["fenced"]:
+        lines.append(f"no Python, but with a code fence: {result['fenced']} (--markdown takes programs out of answers)")
     return lines
 
 
-def _few(tasks: Sequence[str]) -> str:
-    return ", ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
+def _listed(what: str, tasks: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys(tasks))
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return [f"{what}: {len(tasks)} ({', '.join(names[:5])}{more})"] if tasks else []
 
 
 def parse_k(text: str) -> list[int]:

@@ -38,6 +38,7 @@ ENDS = re.compile(
 )
 HOLE = re.compile(r"<\|?(?:FILL_ME|FILL|INFILL|fill|infill|MASK|mask)\|?>|\[(?:insert|INSERT|FILL|MASK)\]")
 HOLE_LINE = re.compile(rf"(?<=\n)([ \t]*)(?:#[ \t]*)?(?:{HOLE.pattern})[ \t]*(?=\n|\Z)")
+STRING = re.compile(r"(\"{3}|'{3}).*?\1|\"[^\"\n]*\"|'[^'\n]*'", re.DOTALL)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -192,7 +193,8 @@ def _around_the_hole(prompt: str, suffix: str) -> tuple[str, str]:
     """What stands before and after a completion, where the prompt marks its place."""
     if ends := ENDS.fullmatch(prompt):
         return ends[1], ends[2] + suffix
-    hole = HOLE_LINE.search(prompt) or (None if parse(prompt) else HOLE.search(prompt))
+    code = STRING.sub(lambda string: "." * len(string[0]), prompt)  # a docstring may speak of such marks
+    hole = HOLE_LINE.search(code) or HOLE.search(code)
     if hole is None:
         return prompt, suffix
     indentation = hole[1] if hole.lastindex else ""
