@@ -195,8 +195,10 @@ def test_no_answer_is_an_error(answer: str) -> None:
         assert isinstance(complete(text, "f", "def f(x):\n").code, str)
 
 
-@pytest.mark.parametrize(
-    "deep", ["(" * 300, "-" * 100_000 + "1", "a" + ".b" * 50_000, "```\n" * 3000, "<think>" * 3000, "f(" * 900]
-)
+MONSTERS = ["(" * 300, "-" * 100_000 + "1", "1+" * 2500 + "1", "a" + ".b" * 50_000, "f(" * 900]
+MONSTERS += ["```\n" * 3000, "<think>" * 3000, " " * 50_000 + "<|im_end|>", "f = " + "1+" * 2500]
+
+
+@pytest.mark.parametrize("deep", MONSTERS)
 def test_a_monstrous_answer_is_an_answer(deep: str) -> None:
-    assert not defines(extract(f"Here:\n```\n{deep}\n```", "f").code, "f")
+    assert not defines(extract(f"Here:\n```\n{deep}\n```", "g").code, "g")

@@ -20,9 +20,12 @@ import symtable
 import textwrap
 import warnings
 from collections.abc import Collection, Iterator, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 LONGEST = 1 << 20  # characters that are parsed; a longer text is no program of a model
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+DEFINITIONS = (*SCOPES[:3], ast.Import, ast.ImportFrom)
 ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError)  # of a text that does not compile
 
 
@@ -60,7 +63,7 @@ def extract(answer: str, entry_point: str = "", wanted: Collection[str] = ()) ->
     first = next(iter([piece for piece in whole if piece.fenced] or whole or defining), None)
     if first is None:
         return Extracted(_undefined(text, pieces, entry_point), 0)
-    different = {ast.dump(piece.tree) for piece in whole if piece.tree and piece.fenced == first.fenced}
+    different = {piece.text.strip() for piece in whole if piece.fenced == first.fenced}
     return Extracted(_joined(first, pieces, entry_point, wanted), max(len(different), 1))
 
 
@@ -113,9 +116,7 @@ def above(prompt: str, entry_point: str) -> str:
 def parse(text: str) -> ast.Module | None:
     """The syntax tree; None where there is none. Every failure of the parser counts, also on what is nested deeply."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(text) if len(text) <= LONGEST else None
+        return tree_of(text) if len(text) <= LONGEST else None
     except ERRORS:
         return None
 
@@ -123,28 +124,35 @@ def parse(text: str) -> ast.Module | None:
 def compiles(text: str) -> bool:
     """Is it a program? The parser takes a `return` outside a function, the compiler does not."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return len(text) <= LONGEST and bool(compile(text, "<answer>", "exec", dont_inherit=True))
+        return len(text) <= LONGEST and bool(tree_of(text, compiled=True))
     except ERRORS:
         return False
 
 
+def tree_of(text: str, *, compiled: bool = False) -> ast.Module:
+    """The syntax tree, tried by the compiler, too, where `compiled`; no warnings, but any of `ERRORS`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = ast.parse(text)
+        if compiled:
+            compile(tree, "<answer>", "exec", dont_inherit=True)
+    return tree
+
+
 def bound(tree: ast.AST | None) -> set[str]:
     """The names that a program binds at its top level, in whatever way."""
-    if tree is None:
-        return set()
-    if isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {tree.name}
-    if isinstance(tree, ast.Import | ast.ImportFrom):
-        return {alias.asname or alias.name.split(".")[0] for alias in tree.names}
-    if isinstance(tree, ast.Name):
-        return {tree.id} if isinstance(tree.ctx, ast.Store) else set()
-    if isinstance(tree, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        return set()
-    if isinstance(tree, ast.AnnAssign) and tree.value is None:
-        return set()
-    return set().union(*map(bound, ast.iter_child_nodes(tree)))
+    names, todo = set[str](), [tree] if tree else []
+    while todo:  # a loop: trees may be deeper than Python's stack
+        node = todo.pop()
+        if isinstance(node, SCOPES):
+            names |= {node.name} if not isinstance(node, ast.Lambda) else set()
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name):
+            names |= {node.id} if isinstance(node.ctx, ast.Store) else set()
+        elif not isinstance(node, ast.comprehension) and not (isinstance(node, ast.AnnAssign) and node.value is None):
+            todo += ast.iter_child_nodes(node)
+    return names
 
 
 def defines(text: str, name: str) -> bool:
@@ -163,9 +171,8 @@ def future_first(text: str) -> str:
 
 
 def _head(name: str) -> re.Pattern[str]:
-    return re.compile(
-        rf"^[ \t>]*(?:(?:async[ \t]+def|def|class)[ \t]+{re.escape(name)}\b|{re.escape(name)}[ \t]*=)", re.M
-    )
+    word = re.escape(name)
+    return re.compile(rf"^[ \t>]*(?:(?:async[ \t]+def|def|class)[ \t]+{word}\b|{word}[ \t]*=)", re.MULTILINE)
 
 
 # Reasoning
@@ -185,7 +192,7 @@ FINAL = re.compile(
     re.DOTALL,
 )
 CHANNEL = re.compile(r"<\|channel\|>|\Aanalysis(?=[A-Z])")
-END_MARKS = re.compile(r"(?:\s*(?:<\|\w+\|>|</s>|<｜[^｜\n]+｜>|<end_of_turn>))+\s*\Z")
+END_MARK = re.compile(r"(?:<\|\w+\|>|</s>|<｜[^｜\n]+｜>|<end_of_turn>)\Z")
 
 
 def without_reasoning(text: str) -> str:
@@ -200,7 +207,10 @@ def without_reasoning(text: str) -> str:
             inside = False
         elif mark["open"] and not inside and _opens(mark, text):
             kept, inside = kept + text[at : mark.start()], True
-    return END_MARKS.sub("", re.sub(r"^\ufeff+", "", kept if inside else kept + text[at:], flags=re.MULTILINE))
+    text = re.sub(r"^\ufeff+", "", kept if inside else kept + text[at:], flags=re.MULTILINE)
+    while end := END_MARK.search(text.rstrip()):
+        text = text[: end.start()]
+    return text
 
 
 def _marks(text: str) -> list[re.Match[str]]:
@@ -260,11 +270,13 @@ def _blocks(lines: Sequence[str]) -> Iterator[Block]:
 
 def _block(lines: Sequence[str], at: int, fence: re.Match[str]) -> Block:
     """The block that a fence opens: to the first closing fence that is in no string, else the first, else the end."""
-    ticks = re.compile(rf"(?P<code>.*?)[ \t]*{fence['ticks'][0]}{{{len(fence['ticks'])},}}(?P<after>[^`~]*)")
+    ticks = re.compile(rf"(?P<code>.*?){fence['ticks'][0]}{{{len(fence['ticks'])},}}(?P<after>[^`~]*)")
     inner: list[str] = []
     closings: list[int] = []
+    tries = 0
     for line in (_inside(line, fence["lead"]) for line in lines[at + 1 :]):
-        if (closing := ticks.fullmatch(line)) and len(closings) < CLOSINGS:
+        if (closing := ticks.fullmatch(line)) and tries < CLOSINGS:
+            tries += 1
             code, after = closing["code"].strip(), closing["after"].strip()
             before = [*inner, closing["code"]] if code else inner
             text = dedent("\n".join(before))
@@ -300,14 +312,9 @@ def _inside(line: str, lead: str) -> str:
 def _in_string(text: str) -> bool:
     """Does a text end inside a string of several lines?"""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(text)
-    except SyntaxError as error:
+        return not tree_of(text)
+    except ERRORS as error:
         return "unterminated triple-quoted" in str(error)
-    except ERRORS:
-        pass
-    return False
 
 
 def dedent(text: str) -> str:
@@ -344,12 +351,8 @@ def _read(block: Block, entry_point: str, depth: int) -> Iterator[Piece]:
     content = block.text
     rest = block.info.strip().partition(" ")[2]
     texts = [content, *(f"{line}\n{content}" for line in (block.info.strip(), rest) if line)]
-    forms = [
-        form
-        for text in texts
-        for form in dict.fromkeys((text, dedent(text), text.translate(BLANKS), dedent(text.translate(BLANKS))))
-    ]
-    parsed = [Piece(form, tree, True) for form in forms if (tree := parse(form))]
+    forms = [form for text in texts for blank in (text, text.translate(BLANKS)) for form in (blank, dedent(blank))]
+    parsed = [Piece(form, tree, True) for form in dict.fromkeys(forms) if (tree := parse(form))]
     # A function that was written in a session of the interpreter.
     session = "".join(line[4:] + "\n" for line in content.split("\n") if line.startswith((">>> ", "... ")))
     if entry_point in bound(tree := parse(session)):
@@ -381,10 +384,8 @@ def _runs(lines: Sequence[str]) -> Iterator[str]:
         if not CODE.match(lines[at], len(margin)):
             at += 1
             continue
-        end = next(
-            (n for n in range(at, len(lines)) if lines[n].strip() and not lines[n].startswith(margin)), len(lines)
-        )
-        run = [line.removeprefix(margin) for line in lines[at:end]]
+        own = takewhile(lambda line: not line.strip() or line.startswith(margin), lines[at:])  # noqa: B023
+        run = [line.removeprefix(margin) for line in own]
         length = _parsing(run)
         if length:
             yield _ended(run[:length])
@@ -399,10 +400,8 @@ def _parsing(run: Sequence[str]) -> int:
     while length:
         text = "\n".join(run[:length])
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ast.parse(text[:LONGEST])
-                return length
+            tree_of(text[:LONGEST])
+            return length
         except SyntaxError as error:
             length = min(error.lineno or 1, length) - 1
             while length and not _top(run[length]):
@@ -438,28 +437,24 @@ def _is_body(piece: Piece) -> bool:
     return any(isinstance(node, ast.Return | ast.Yield | ast.YieldFrom) for node in inner)
 
 
-def _own(node: ast.AST) -> Iterator[ast.AST]:
+def _own(statement: ast.AST) -> Iterator[ast.AST]:
     """A statement's nodes, without those of the functions and classes in it."""
-    yield node
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-        for child in ast.iter_child_nodes(node):
-            yield from _own(child)
+    todo = [statement]
+    while todo:
+        yield (node := todo.pop())
+        todo += [] if isinstance(node, SCOPES) else ast.iter_child_nodes(node)
 
 
 def _is_stub(piece: Piece, entry_point: str) -> bool:
     """Does a piece give the entry point's signature alone, with no body or an ellipsis for it?"""
     nodes = [node for node in piece.tree.body if entry_point in bound(node)] if piece.tree else []
-    bodies = [n.body for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
-    return len(bodies) == len(nodes) and all(map(_is_empty, bodies))
+    return all(isinstance(node, SCOPES) and all(map(_is_empty, node.body)) for node in nodes)
 
 
-def _is_empty(body: Sequence[ast.stmt]) -> bool:
-    return all(
-        isinstance(node, ast.Pass)
-        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-        or (isinstance(node, ast.Raise) and "NotImplementedError" in ast.dump(node))
-        for node in body
-    )
+def _is_empty(node: ast.stmt) -> bool:
+    refuses = isinstance(node, ast.Raise) and any(getattr(n, "id", "") == "NotImplementedError" for n in ast.walk(node))
+    says = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return isinstance(node, ast.Pass) or refuses or says
 
 
 # What a program needs, and what it does without
@@ -467,7 +462,6 @@ def _is_empty(body: Sequence[ast.stmt]) -> bool:
 
 # Calls at the top level that show a program, or wait for a person.
 RUNS = {"print", "input", "exit", "quit", "breakpoint", "sys.exit", "doctest.testmod", "unittest.main"}
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
 def _joined(main: Piece, pieces: Sequence[Piece], entry_point: str, also: Collection[str]) -> str:
@@ -568,8 +562,16 @@ def _is_use(node: ast.stmt, trying: set[str]) -> bool:
         return True  # a word of prose that parses
     if isinstance(node, ast.Assert) or (isinstance(node, ast.AnnAssign) and node.value is None):
         return True
-    calls = {ast.unparse(n.func) for n in _own(node) if isinstance(n, ast.Call)}
+    calls = {_dotted(n.func) for n in _own(node) if isinstance(n, ast.Call)}
     return bool(calls & (RUNS | trying)) or any(call.startswith("sys.stdin") for call in calls)
+
+
+def _dotted(node: ast.expr) -> str:
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id if isinstance(node, ast.Name) else "", *reversed(names)])
 
 
 def _used(node: ast.stmt) -> set[str]:

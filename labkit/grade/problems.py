@@ -17,7 +17,6 @@ import gzip
 import json
 import re
 import sys
-import warnings
 import zlib
 from collections.abc import Iterator
 from io import BufferedReader
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labkit.errors import BadRequest
-from labkit.grade.extraction import ERRORS, above, bound, compiles, parse
+from labkit.grade.extraction import ERRORS, above, bound, compiles, parse, tree_of
 
 LONGEST = 1 << 26  # bytes of a record, or of a file that is one JSON list
 LARGEST = 1 << 31  # bytes of a file, unpacked
@@ -250,10 +249,7 @@ def _mbpp(where: str, record: dict[str, Any]) -> Problem:
 
 def _test_tree(where: str, problem: Problem) -> ast.Module:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(problem.test, "<test>", "exec", dont_inherit=True)
-            return ast.parse(problem.test)
+        return tree_of(problem.test, compiled=True)
     except ERRORS as error:
         said = getattr(error, "msg", None) or "nested too deeply"
         raise BadRequest(f"{where}: the test of {problem.task_id} is no Python ({said})") from None
