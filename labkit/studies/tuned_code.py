@@ -106,6 +106,10 @@ def mixture_of(cell: TunedCell) -> Mixture:
 
 def measure(cell: TunedCell, record: Record) -> dict[str, Any]:
     """Fine-tune one model on its mixture, let it write a program for each problem, and run these."""
+    for file in cell.problems:  # problems that cannot be judged here are refused before a model is trained for them
+        problems = code_eval.load_problems(Path(file))
+        references = [code_eval.Sample(task, problem.reference) for task, problem in problems.items()]
+        code_eval.evaluate(problems, references, unsafe=cell.confirm_unsafe, workers=1)
     mixed = compose(mixture_of(cell))
     write_json(record.folder / "manifest.json", mixed.manifest)
     for source in mixed.manifest["sources"]:
@@ -137,7 +141,10 @@ def measure(cell: TunedCell, record: Record) -> dict[str, Any]:
             problems, _written(problems, tuned, cell, record), unsafe=cell.confirm_unsafe, workers=1
         )
         name = _exam(problems)
-        row |= _solved(name, [all(v["outcome"] == "passed" for v in one) for one in found["problems"].values()])
+        outcomes = [verdict["outcome"] for (verdict,) in found["problems"].values()]
+        if judged := [outcome == "passed" for outcome in outcomes if outcome != code_eval.UNJUDGED]:
+            row |= _solved(name, judged)
+        row[f"{name}_not_scored"] = len(found["not_scored"])
         row |= {f"{name}_outcome_{kind}": count for kind, count in found["outcomes"].items()}
     return row
 
@@ -155,9 +162,7 @@ def _written(
     answers = qlora.answer(tuned.model, tuned.tokenizer, asked, max_new_tokens=cell.new_tokens)
     samples = []
     for (task, problem), answer in zip(problems.items(), answers, strict=True):
-        program = code_eval.extract_code(answer, problem.entry_point)
-        whole = f"def {problem.entry_point}" in program
-        samples.append(code_eval.Sample(task, program if whole else problem.prompt + program))
+        samples.append(code_eval.Sample(task, code_eval.program(answer, problem).code))
     lines = (json.dumps(sample._asdict()) + "\n" for sample in samples)
     with (record.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
         file.writelines(lines)
