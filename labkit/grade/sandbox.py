@@ -34,17 +34,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import NamedTuple
 
 from labkit.errors import BadRequest
+from labkit.grade.confine import Group, UserIds, filter_program
 
-OUTCOMES = ("passed", "failed", "timeout", "memory", "crash", "syntax")
-SERVER = Path(__file__).with_name("judge.py")
+OUTCOMES = ("passed", "failed", "timeout", "memory", "crash", "syntax", "unjudged")
+SERVER, WIRE = Path(__file__).with_name("judge.py"), Path(__file__).with_name("wire.py")
 GRACE = 30.0  # seconds beyond the wall limit after which a sandbox that says nothing is ended
 TMP_BYTES = 64 << 20  # of its /tmp
-FIRST_UID = 61_000  # where the host's user is root: two users a worker, one for solutions and one for judges
+SERVER_BYTES = 64 << 20  # what the server and bubblewrap take beside the programs
 
 
 class Limits(NamedTuple):
@@ -122,7 +124,7 @@ def stream(
                 index = todo.get_nowait()
                 if worker not in open_now or not open_now[worker].left:
                     open_now.pop(worker).close() if worker in open_now else None
-                    open_now[worker] = Sandbox(worker, per_sandbox, contained)
+                    open_now[worker] = Sandbox(limits, per_sandbox, contained)
                 done.put((index, open_now[worker].grade(programs[index], limits)))
         except queue.Empty:
             pass
@@ -165,7 +167,10 @@ def described(contained: bool) -> str:
     """What programs were run in, for a report."""
     if not contained:
         return "none: run without bubblewrap, as confirmed"
-    return subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    made = group(Limits())
+    made.close()
+    return f"{version}, {f'control groups {made.version}' if made.version else 'no control group: memory by process'}"
 
 
 def bubblewrap(*binds: str) -> list[str]:
@@ -196,32 +201,51 @@ def bubblewrap(*binds: str) -> list[str]:
     return [*command, *binds, "--remount-ro", "/"]
 
 
+@contextmanager
+def system_calls_denied(contained: bool) -> Iterator[tuple[list[str], list[int]]]:
+    """(options of bubblewrap, descriptors to hand down) for the filter of system calls; none where it has none."""
+    filtering = filter_program() if contained else b""
+    if not filtering:
+        yield [], []
+        return
+    reading, writing = os.pipe()
+    os.write(writing, filtering)
+    os.close(writing)
+    yield ["--seccomp", str(reading)], [reading]
+    os.close(reading)
+
+
+def group(limits: Limits) -> Group:
+    """A control group for one sandbox: a solution and its judge may each use what their limits allow, and no more."""
+    return Group(2 * limits.memory_bytes + TMP_BYTES + SERVER_BYTES, 2 * limits.processes + 8)
+
+
 class Sandbox:
     """A running server (see `judge.py`) that grades up to `programs` programs, one after another."""
 
-    def __init__(self, worker: int, programs: int, contained: bool) -> None:
+    def __init__(self, limits: Limits, programs: int, contained: bool) -> None:
         self.left = programs
         self.folder = "/tmp" if contained else tempfile.mkdtemp(prefix="labkit-")
         python = [os.path.realpath(sys.executable), "-s", "-P", "-S"]
-        first = FIRST_UID + 2 * worker
-        uids = [str(first), str(first + 1)] if contained and os.geteuid() == 0 else []
-        inside = bubblewrap("--ro-bind", str(SERVER), "/judge.py", "--as-pid-1") if contained else []
-        served = (
-            [*python, "/judge.py", "/tmp", "alone"]
-            if contained
-            else [*python, str(SERVER), self.folder, "among others"]
-        )
+        self.users = UserIds() if contained and os.geteuid() == 0 else None
+        self.group = group(limits) if contained else None
+        served = [*python, str(SERVER), self.folder, "among others"]
+        if contained:
+            inside = bubblewrap(*("--ro-bind", str(SERVER), "/judge.py"), *("--ro-bind", str(WIRE), "/wire.py"))
+            served = [*inside, "--as-pid-1", *python, "/judge.py", "/tmp", "alone"]
+        served += [str(uid) for uid in self.users.pair] if self.users else []
         (self.control, its_control), (self.programs, its_programs) = Pipe(), Pipe()
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.folder, "TMPDIR": self.folder}
-        with its_control, its_programs:
+        with its_control, its_programs, system_calls_denied(contained) as (options, fds):
             self.process = subprocess.Popen(
-                [*inside, *served, *uids],
+                self.group.entering([served[0], *options, *served[1:]]) if self.group else served,
                 stdin=its_programs.fileno(),
                 stdout=its_control.fileno(),
                 stderr=subprocess.PIPE,
                 # One hash seed for all: the order of a set, and with it a verdict, does not change between runs.
                 env=environment | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
+                pass_fds=fds,
             )
         try:
             self.control.recv_bytes()
@@ -231,6 +255,7 @@ class Sandbox:
     def grade(self, program: Program, limits: Limits) -> Verdict:
         """The verdict; afterwards `left` is 0 where this sandbox must not be used again."""
         try:
+            killed = self.group.killed() if self.group else 0
             self.control.send_bytes(json.dumps(limits).encode())
             self.programs.send_bytes(json.dumps(program).encode())
             if not self.control.poll(limits.wall_seconds + GRACE):
@@ -239,6 +264,8 @@ class Sandbox:
         except (EOFError, OSError):
             outcome, detail, seconds, clean = "crash", "its sandbox ended", math.nan, False
         self.left = self.left - 1 if clean else 0
+        if outcome != "passed" and self.group and self.group.killed() > killed:
+            outcome, detail = "memory", "its processes and files took more memory than they may together"
         return Verdict(outcome, detail, seconds)
 
     def close(self) -> str:
@@ -249,4 +276,6 @@ class Sandbox:
         said = self.process.communicate()[1].decode(errors="replace").strip()
         if self.folder != "/tmp":
             shutil.rmtree(self.folder, ignore_errors=True)
+        for held in (self.group, self.users):
+            held.close() if held else None
         return said
