@@ -286,17 +286,23 @@ class Judge(wire.Peer):
 
     def permitted(self, operation: str, operands: list) -> None:
         """The solution asks for what was handed over, and for nothing that leads to the test or to this process."""
-        target = next((value for value in operands[:2] if self.indices.get(id(value)) is not None), None)
-        if target is None:
-            raise TypeError("of what was not handed over")
+        either = operation in EITHER  # side of it may be what was handed over
+        handed = [value for value in operands[: 1 + either] if id(value) in self.indices]
+        if not handed:
+            self.unjudged(f"the solution asks for what was not handed over ({operation})")
+        target = handed[0]
         if operation in ("get", "set", "delete"):
             allowed = attribute_open(target, operands[1], operation == "get")
         elif operation in ("call", "bool"):
             allowed = True
         else:
             allowed = tests_own(target) or (operation in ("next", "iter") and isinstance(target, Iterator))
-        if not allowed:
+            allowed |= not hasattr(type(target), f"__{operation}__")  # a TypeError, as in one process
+        if not allowed or operation not in self.operations:
             self.unjudged(f"the solution uses what the test hands over ({operation} of a {type(target).__name__})")
+
+
+EITHER = {*wire.COMPARISONS, *wire.BINARY, "eq", "isinstance", "issubclass"}
 
 
 def tests_own(value: Any) -> bool:
@@ -306,9 +312,13 @@ def tests_own(value: Any) -> bool:
 
 
 def attribute_open(target: Any, name: str, reading: bool) -> bool:
-    if reading and name in ("__name__", "__qualname__", "__doc__", "__module__"):
+    """May the solution read or set it? Nothing by which it would reach the globals or the frames of the test."""
+    if reading and (name in ("__name__", "__qualname__", "__doc__", "__module__", "__annotations__")):
         return True
-    return tests_own(target) and name[:2] != "__"
+    own = vars(target) if isinstance(target, types.FunctionType) else {}
+    if reading and (name in own or (name == "__dict__" and own == {}) or not hasattr(target, name)):
+        return True
+    return tests_own(target) and type(name) is str and name[:2] != "__"
 
 
 def standard_name(value: Any) -> tuple[str, str] | None:
@@ -343,8 +353,9 @@ def run_test(peer: Judge, solution: str, test: str, entry_point: str) -> tuple[s
     code = compile(test, "<test>", "exec", dont_inherit=True)
     outcome, detail = "passed", ""
     try:
-        modules = standard_modules(test, entry_point)
-        wanted = {entry_point, *free_names(code)} - set(modules)
+        wanted = {entry_point, *free_names(code)}
+        modules = standard_modules(test, wanted - {entry_point, "candidate"})
+        wanted -= set(modules)
         try:
             defined = peer.ask("load", solution, sorted(wanted))
         except SyntaxError as error:
@@ -365,7 +376,11 @@ def described(error: BaseException, peer: Judge) -> tuple[str, str]:
     if peer.left is not None and error is peer.left:
         return "crash", f"left with status {exit_status(peer.left)} before its test was over"
     where = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<test>"]
-    words = [type(error).__name__, str(error), *where[-1:]]
+    try:
+        text = str(error)
+    except BaseException:  # which the solution may hold up, where it is made of its objects
+        text = ""
+    words = [type(error).__name__, text, *where[-1:]]
     return "memory" if isinstance(error, MemoryError) else "failed", ": ".join(filter(None, words))
 
 
@@ -380,15 +395,15 @@ def free_names(code: types.CodeType) -> set[str]:
     return {name for name in code.co_names if not hasattr(builtins, name) and name[:2] != "__"}.union(*inner)
 
 
-def standard_modules(test: str, entry_point: str) -> dict[str, types.ModuleType]:
+def standard_modules(test: str, wanted: set[str]) -> dict[str, types.ModuleType]:
     """The modules that a test uses by name and does not import: they are not the solution's to make."""
-    tree = ast.parse(test)
-    used = {
-        node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-    }
-    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    names = (used & sys.stdlib_module_names) - bound - {entry_point, "candidate"}
-    return {name: importlib.import_module(name) for name in names}
+    used: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(test)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            used.setdefault(node.value.id, set()).add(node.attr)
+    names = used.keys() & sys.stdlib_module_names & wanted
+    modules = {name: importlib.import_module(name) for name in names}
+    return {name: module for name, module in modules.items() if all(hasattr(module, part) for part in used[name])}
 
 
 # The solution's process
@@ -403,7 +418,7 @@ class Answering(wire.Peer):
         self.module = types.ModuleType("solution")
         sys.modules["solution"] = self.module  # where dataclasses and pickle look for it
         super().__init__(socket, vars(self.module), "solution")
-        self.operations |= {"load": self.load, "await": self.wait}
+        self.operations |= {"load": self.load, "await": self.wait, "anext": self.next_awaited}
         self.loop: Any = None
         builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # as `site` has it
         sys.stdout, sys.stderr = self.streams = Recorder(1), Recorder(2)
@@ -422,6 +437,13 @@ class Answering(wire.Peer):
 
         self.loop = self.loop or asyncio.new_event_loop()
         return self.loop.run_until_complete(asyncio.wait_for(awaitable, None))
+
+    def next_awaited(self, items: Any) -> list:
+        """[] at the end, as for an iterator that need not be waited for."""
+        try:
+            return [self.wait(items.__anext__())]
+        except StopAsyncIteration:
+            return []
 
     def failed(self, error: BaseException) -> tuple[str, Any]:
         if isinstance(error, wire.Unjudged):

@@ -24,6 +24,7 @@ arguments are updated after a call); other results equal only themselves; a test
 Without bubblewrap (`unsafe`): the limits and the two processes alone. Files, network and other processes are open.
 """
 
+import importlib.util
 import json
 import math
 import os
@@ -87,9 +88,12 @@ def run(
     workers: int | None = None,
     per_sandbox: int = 500,
     unsafe: bool = False,
+    packages: Sequence[str] = (),
 ) -> list[Verdict]:
     """The verdict on every program, in their order; see `stream`."""
-    verdicts = dict(stream(programs, limits, workers=workers, per_sandbox=per_sandbox, unsafe=unsafe))
+    verdicts = dict(
+        stream(programs, limits, workers=workers, per_sandbox=per_sandbox, unsafe=unsafe, packages=packages)
+    )
     return [verdicts[index] for index in range(len(programs))]
 
 
@@ -100,12 +104,14 @@ def stream(
     workers: int | None = None,
     per_sandbox: int = 500,
     unsafe: bool = False,
+    packages: Sequence[str] = (),
 ) -> Iterator[tuple[int, Verdict]]:
     """(index, verdict) of every program as it is finished.
 
     `workers` sandboxes at a time (one a core), each for `per_sandbox` programs, one after another. The default suits
     what a model writes; 1 gives every program a sandbox of its own, for programs that may act together, and takes
-    about ten times as long. `unsafe` runs without bubblewrap where that is missing.
+    about ten times as long. `unsafe` runs without bubblewrap where that is missing. `packages` (folders beside the
+    package of that name) can be imported, where they are installed.
 
     Raises `BadRequest` where there is no bubblewrap, or it cannot start, and `unsafe` is not set.
     """
@@ -124,7 +130,7 @@ def stream(
                 index = todo.get_nowait()
                 if worker not in open_now or not open_now[worker].left:
                     open_now.pop(worker).close() if worker in open_now else None
-                    open_now[worker] = Sandbox(limits, per_sandbox, contained)
+                    open_now[worker] = Sandbox(limits, per_sandbox, contained, packages)
                 done.put((index, open_now[worker].grade(programs[index], limits)))
         except queue.Empty:
             pass
@@ -215,6 +221,13 @@ def system_calls_denied(contained: bool) -> Iterator[tuple[list[str], list[int]]
     os.close(reading)
 
 
+def installed(packages: Sequence[str]) -> dict[str, str]:
+    """Where the folders of packages are, and where the sandbox has them."""
+    place = importlib.util.find_spec(packages[0]) if packages else None
+    folders = [Path(str(place.origin)).parents[1] / name for name in packages] if place else []
+    return {str(folder.resolve()): f"/packages/{folder.name}" for folder in folders if folder.is_dir()}
+
+
 def group(limits: Limits) -> Group:
     """A control group for one sandbox: a solution and its judge may each use what their limits allow, and no more."""
     return Group(2 * limits.memory_bytes + TMP_BYTES + SERVER_BYTES, 2 * limits.processes + 8)
@@ -223,7 +236,7 @@ def group(limits: Limits) -> Group:
 class Sandbox:
     """A running server (see `judge.py`) that grades up to `programs` programs, one after another."""
 
-    def __init__(self, limits: Limits, programs: int, contained: bool) -> None:
+    def __init__(self, limits: Limits, programs: int, contained: bool, packages: Sequence[str] = ()) -> None:
         self.left = programs
         self.folder = "/tmp" if contained else tempfile.mkdtemp(prefix="labkit-")
         python = [os.path.realpath(sys.executable), "-s", "-P", "-S"]
@@ -231,11 +244,13 @@ class Sandbox:
         self.group = group(limits) if contained else None
         served = [*python, str(SERVER), self.folder, "among others"]
         if contained:
-            inside = bubblewrap(*("--ro-bind", str(SERVER), "/judge.py"), *("--ro-bind", str(WIRE), "/wire.py"))
+            shown = {str(SERVER): "/judge.py", str(WIRE): "/wire.py", **installed(packages)}
+            inside = bubblewrap(*(part for there, here in shown.items() for part in ("--ro-bind", there, here)))
             served = [*inside, "--as-pid-1", *python, "/judge.py", "/tmp", "alone"]
         served += [str(uid) for uid in self.users.pair] if self.users else []
         (self.control, its_control), (self.programs, its_programs) = Pipe(), Pipe()
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.folder, "TMPDIR": self.folder}
+        environment |= {"PYTHONPATH": "/packages"} if packages else {}
         with its_control, its_programs, system_calls_denied(contained) as (options, fds):
             self.process = subprocess.Popen(
                 self.group.entering([served[0], *options, *served[1:]]) if self.group else served,

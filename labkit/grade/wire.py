@@ -178,6 +178,7 @@ BY_TYPE = {value.kind: value for value in VALUES}
 BY_NAME = {value.kind.__name__: value for value in VALUES}
 AS_IT_IS = {str, float, bool, type(None)}  # in JSON
 SHADOWED = (str, float, int, complex, bytes, tuple, frozenset)  # what cannot be changed, and is made of itself
+NAMING = (ImportError, NameError, AttributeError)  # errors with a name beside their arguments
 HASHED = (set, frozenset, dict, collections.Counter, collections.OrderedDict, collections.defaultdict)
 
 # Classes of the standard library that may be named to the judge: those of values, and errors that solutions raise.
@@ -260,8 +261,11 @@ class Remote:
             raise StopIteration
         return item[0]
 
-    def __anext__(self) -> Any:
-        return self._peer.ask("anext", self)
+    async def __anext__(self) -> Any:
+        item = self._peer.ask("anext", self)
+        if not item:
+            raise StopAsyncIteration
+        return item[0]
 
     def __aiter__(self) -> Any:
         return self._peer.ask("aiter", self)
@@ -511,7 +515,13 @@ class Packer:
             return self._error_class(value)
         if issubclass(kind, BaseException):
             own = {name: part for name, part in vars(value).items() if name != "_remote"}
-            parts = [kind, tuple(value.args), own, value.__cause__]
+            own |= {name: getattr(value, name, None) for name in ("name", "path") if isinstance(value, NAMING)}
+            args = value.args
+            if isinstance(value, OSError) and value.filename is not None:
+                args = (value.errno, value.strerror, value.filename, None, value.filename2)
+            if isinstance(value, BaseExceptionGroup):
+                args = (value.message, value.exceptions)
+            parts = [kind, args, own, value.__cause__]
             return ["error", [self.ref(part) for part in parts], self.peer.shadow(value)]
         if issubclass(kind, enum.Enum):
             plain = next((how.make(*how.parts(value)) for how in VALUES if isinstance(value, how.kind)), None)
@@ -563,7 +573,9 @@ class Unpacker:
             if how and how.update:
                 how.update(value, self._parts(node))
         for error, attributes in self.last:
-            error.__dict__.update(attributes)
+            for name, value in attributes.items():
+                if name[:2] != "__":
+                    setattr(error, name, value)
 
     def value(self, ref: Any) -> Any:
         return self.values[ref[0]] if type(ref) is list else ref
@@ -606,20 +618,27 @@ class Unpacker:
         if name == "enum":
             return self.peer.enum(node, parts)
         if name == "error":
-            error = new_error(parts[0], parts[1])
+            error = new_error(error_type(parts[0]), parts[1])
             error.__cause__ = parts[3]
             self.last.append((error, parts[2]))
             return self.peer.shadowed(error, node[2])
         if name == "error class":
-            return self.peer.error_class(node[2], node[3], parts)
+            return self.peer.error_class(node[2], node[3], [error_type(part) for part in parts])
         return self.peer.resolve(node)
+
+
+def error_type(value: Any) -> type[BaseException]:
+    """`value`, where it is a class of errors: anything else would be called with what the other side sent."""
+    if type(value) is type and issubclass(value, BaseException):
+        return value
+    raise TypeError("no class of errors")
 
 
 def new_error(kind: type, args: tuple) -> BaseException:
     try:
         return kind(*args)
     except Exception:  # its own `__init__` wants something else
-        error: BaseException = BaseException.__new__(kind)
+        error: BaseException = kind.__new__(kind, *args)
         error.args = args
         return error
 
@@ -818,7 +837,7 @@ class Peer:
         named = self.named(name)
         if named and issubclass(named, enum.Enum) and member in named.__members__:
             return named[member]
-        if parts[0] is None:
+        if type(parts[0]) not in SHADOWED:
             return self.remote(shadow[0], About(*shadow[1]))
         return self.shadowed(self.shadow_class(type(parts[0]), shadow)(parts[0]), shadow)
 
