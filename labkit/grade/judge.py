@@ -6,10 +6,8 @@ working folder; where a program leaves something behind, the server itself ends 
 
 - The *solution's process* gets the solution's text, compiles and runs it, and answers requests about its names.
 - The *judge* gets the test and runs it. A name that the test does not define is looked up in the solution's
-  process: a function or an object there is a `Remote` here, called over a socket. Values cross as JSON, so the
-  judge never unpickles or runs anything that the solution made: answers arrive as plain numbers, strings, lists,
-  tuples, sets and dictionaries (of a subclass, its base: equality is never the solution's own), or as a `Remote`,
-  equal to itself alone. After a call, lists, dictionaries and sets among the arguments are brought up to date.
+  process, but for modules of the standard library, which are the judge's own; values and calls cross as `wire.py` says.
+  Why there is no verdict is noted where it happens, so a test that catches every error does not hide it.
 
 Request of the host: the limits, a JSON list in the order of `Limits`. Answer: [outcome,
 detail, seconds, whether the sandbox can be used again].

@@ -1,25 +1,35 @@
 """Programs that nobody has read are run, and graded, in a sandbox.
 
 A program is a solution (untrusted) and its test (trusted). They run in two processes, so the verdict says what the
-solution answered, not what it printed, returned to the shell or overrode: see `judge.py`.
+solution answered, not what it printed, returned to the shell or overrode: see `judge.py`, and `wire.py` for what
+crosses between them.
 
 Covered, with bubblewrap: no network; the system and Python read-only, and nothing else of the machine (no home, no
 project, no /proc); a private /tmp of `TMP_BYTES`, wiped between programs; namespaces of their own for processes, IPC,
-host name, mounts and, for a plain user, users; a cleared environment; no new privileges; limits on CPU and wall time,
-memory, processes, file size, open files and output. Started by root, solutions and judges become two users without
-capabilities; by a plain user, they share his, and the server and the judge cannot be traced. The solution never holds
-the test: it cannot read the answers expected, and its own equality, built-ins, exits, threads, exit handlers, writes
-to any descriptor and signals reach no verdict but its own "not passed". Programs of one sandbox run one after another;
-the next starts when every process of the last is dead.
+host name, mounts and, for a plain user, users; a cleared environment; no new privileges; an empty session key ring;
+limits on CPU and wall time, memory, processes, file size, files, open files and output. On x86-64 and aarch64 system
+calls are filtered (`confine.py`): no key rings, System V IPC, files in memory, new namespaces, sockets but local ones
+and those of the private network, io_uring and the like. Where a control group can be made (`described` says so), the
+memory of all processes, files and buffers of a sandbox is limited together: twice `memory_bytes`, /tmp and the server.
+Started by root, solutions and judges become two users without capabilities, which no other sandbox of the machine has;
+by a plain user, they share his, and the server and the judge cannot be traced. The solution never holds the test: it
+cannot read the answers expected, and its own equality, built-ins, exits, threads, exit handlers, writes to any
+descriptor and signals reach no verdict but its own "not passed". Programs of one sandbox run one after another; the
+next starts when every process of the last is dead.
 
-Not covered: bugs of the kernel (system calls are not filtered, and a program may make user namespaces of its own), of
-Python's `json` and of bubblewrap; side channels (time, load); System V IPC left by an earlier program of the same
-sandbox (`per_sandbox=1` excludes that) and the key rings of the user who started it; the memory of all processes of a
-program together (up to processes x memory_bytes); a plain user's solution can end its own judge (a "crash"). The
-test sees answers only: a solution may answer by a table, and an object of the solution's own classes may say of its
-attributes and items what it likes. Differences from running test and solution in one process: only the standard
-library can be imported; arguments and results are copies of plain data (lists, dictionaries and sets among the
-arguments are updated after a call); other results equal only themselves; a test cannot hand over a function.
+"unjudged" is neither passed nor failed: the test compares or computes with objects of the solution's own classes by
+their own rules, or hands over what has no meaning in another process; the detail names it. A solution can bring it
+about at will, so count it as not passed. Where the rules are the judge's, an answer is judged: an object of its own
+class equals no plain data.
+
+Not covered: bugs of the kernel, of Python's `json` and of bubblewrap; side channels (time, load); without a control
+group the memory of all processes of a program together (up to processes x memory_bytes, and buffers of sockets and
+pipes); a plain user's solution can end its own judge (a "crash"), and his limit on processes counts all that he runs.
+The test sees answers only: a solution may answer by a table, and an object of its own classes may say of its truth,
+attributes, items and methods what it likes. Differences from running test and solution in one process: only the
+standard library can be imported (and `packages`); what one side changes in an argument after the call, or in a result,
+the other does not see; a `StopIteration` of the solution is a ValueError; random seeds, patches and time of the test
+are not the solution's (`input` and standard streams are); semaphores of `multiprocessing` are "unjudged".
 
 Without bubblewrap (`unsafe`): the limits and the two processes alone. Files, network and other processes are open.
 """
@@ -74,7 +84,7 @@ class Program(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """`outcome` is one of `OUTCOMES`, `detail` a line for people, `seconds` wall time."""
+    """`outcome` is one of `OUTCOMES` (only "passed" is passed), `detail` a line for people, `seconds` wall time."""
 
     outcome: str
     detail: str
@@ -245,7 +255,10 @@ class Sandbox:
         served = [*python, str(SERVER), self.folder, "among others"]
         if contained:
             shown = {str(SERVER): "/judge.py", str(WIRE): "/wire.py", **installed(packages)}
-            inside = bubblewrap(*(part for there, here in shown.items() for part in ("--ro-bind", there, here)))
+            open_to_all = ["--perms", "0755", "--dir", "/packages"]
+            inside = bubblewrap(
+                *open_to_all, *(part for there, here in shown.items() for part in ("--ro-bind", there, here))
+            )
             served = [*inside, "--as-pid-1", *python, "/judge.py", "/tmp", "alone"]
         served += [str(uid) for uid in self.users.pair] if self.users else []
         (self.control, its_control), (self.programs, its_programs) = Pipe(), Pipe()

@@ -1,7 +1,7 @@
 """Values and calls between the judge and the solution's process, standard library only.
 
 Each process has a `Peer`, an end of one socket. What crosses is JSON: plain data and the types of `VALUES` cross by
-value, each as the standard type itself, with aliases, cycles and any depth; all else stays where it is and is a
+value, each as the standard type itself, with aliases, cycles and `DEEPEST` levels; all else stays where it is and is a
 `Remote` on the other side. Nothing is unpickled, and no code of one process runs in the other. The lists,
 dictionaries and other containers of a request are brought up to date by its reply, wherever in it they are, and an
 argument that comes back is the same object.
@@ -37,6 +37,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 LARGEST_MESSAGE = 1 << 26  # bytes
+DEEPEST = 10_000  # levels of a value
 SMALL = 1 << 62  # integers below it are JSON numbers
 OWN = ("solution", "test")  # modules of classes that one of the two texts defines
 
@@ -493,9 +494,12 @@ class Packer:
     @without_collections
     def finish(self) -> list[list]:
         nodes, objects, first = self.nodes, self.objects, self.first
-        while first + len(nodes) < len(objects):
-            nodes.append(self.node(objects[first + len(nodes)]))
-        return nodes
+        for _ in range(DEEPEST):  # level by level, not by recursion
+            for index in range(first + len(nodes), len(objects)):
+                nodes.append(self.node(objects[index]))
+            if first + len(nodes) == len(objects):
+                return nodes
+        raise RecursionError(f"a value nested more than {DEEPEST:,} deep")
 
     def node(self, value: Any) -> list:
         kind = type(value)
