@@ -40,9 +40,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labkit.grade import wire
-else:  # it lies beside this file, which is no part of a package here
+    from labkit.grade import remote, wire
+else:  # they lie beside this file, which is no part of a package here
     sys.path.insert(0, str(Path(__file__).parent))
+    import remote
     import wire
 
     del sys.path[0]
@@ -227,7 +228,7 @@ def wiped(folder: str) -> bool:
 class Judge(wire.Peer):
     """The judge's end: what it hands over and allows, and why there is no verdict."""
 
-    view = wire.Answer
+    view = remote.Answer
 
     def __init__(self, socket: Connection, names: dict[str, Any]) -> None:
         super().__init__(socket, names, "test")
@@ -237,7 +238,7 @@ class Judge(wire.Peer):
 
     def unjudged(self, reason: str) -> Any:
         self.reason = self.reason or reason
-        raise wire.Unjudged(reason)
+        raise remote.Unjudged(reason)
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -247,7 +248,7 @@ class Judge(wire.Peer):
             raise
         except Exception as problem:
             self.gone = f"sent no answer ({type(problem).__name__})"
-            raise wire.Gone from None
+            raise remote.Gone from None
 
     def ask(self, operation: str, *operands: Any) -> Any:
         try:
@@ -259,7 +260,7 @@ class Judge(wire.Peer):
             raise ValueError(str(error)) from None
 
     def failed(self, error: BaseException) -> tuple[str, Any]:
-        if isinstance(error, wire.Gone | wire.Unjudged):
+        if isinstance(error, remote.Gone | remote.Unjudged):
             raise error
         return "error", error
 
@@ -300,13 +301,13 @@ class Judge(wire.Peer):
             self.unjudged(f"the solution uses what the test hands over ({operation} of a {type(target).__name__})")
 
 
-EITHER = {*wire.COMPARISONS, *wire.BINARY, "eq", "isinstance", "issubclass"}
+EITHER = {*remote.COMPARISONS, *remote.BINARY, "eq", "isinstance", "issubclass"}
 
 
 def tests_own(value: Any) -> bool:
     """Is it a class of the test, or an instance of one?"""
     kind = value if isinstance(value, type) else type(value)
-    return type(kind) is not wire.Answer and vars(kind).get("__module__") == "test"
+    return type(kind) is not remote.Answer and vars(kind).get("__module__") == "test"
 
 
 def attribute_open(target: Any, name: str, reading: bool) -> bool:
@@ -410,7 +411,7 @@ def standard_modules(test: str, wanted: set[str]) -> dict[str, types.ModuleType]
 class Answering(wire.Peer):
     """The solution's end: it does all that the judge asks."""
 
-    view = wire.Handed
+    view = remote.Handed
 
     def __init__(self, socket: Connection) -> None:
         self.module = types.ModuleType("solution")
@@ -444,7 +445,7 @@ class Answering(wire.Peer):
             return []
 
     def failed(self, error: BaseException) -> tuple[str, Any]:
-        if isinstance(error, wire.Unjudged):
+        if isinstance(error, remote.Unjudged):
             return "unjudged", str(error)
         if isinstance(error, OSError) and any(
             frame.filename.endswith("multiprocessing/synchronize.py")

@@ -37,11 +37,11 @@ STATUSES = {"passed": "pass", "timeout": "timeout", "unjudged": "unjudged"}  # a
 
 # Run inside, trusted programs only: inputs, expected outputs and rules as JSON lines, values as in `wire.py`.
 EXPECTED = """
-import importlib.util, inspect, json, sys
+import inspect, json, sys
 data, out, at = sys.argv[1:]
-spec = importlib.util.spec_from_file_location("wire", at)
-wire = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(wire)
+sys.path.insert(0, at)
+import wire
+del sys.path[0]
 from evalplus.data import get_human_eval_plus, get_mbpp_plus
 from evalplus.eval import _special_oracle as oracles
 from evalplus.gen.util import trusted_exec
@@ -200,7 +200,7 @@ def load_problems(path: Path) -> dict[str, Problem]:
 def _expected_outputs(data: str, path: Path, contained: bool) -> Path:
     """The file of the inputs and expected outputs of this data, computed where it is missing (about a minute)."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "labkit", "evalplus")
-    recipe = [EXPECTED, version("evalplus"), data, sandbox.WIRE.read_text()]
+    recipe = [EXPECTED, version("evalplus"), data, sandbox.WIRE.read_text(), sandbox.REMOTE.read_text()]
     named = hashlib.sha256("\0".join(recipe).encode() + path.read_bytes()).hexdigest()
     kept = cache / f"{named}.jsonl"
     if not kept.exists():
@@ -217,15 +217,20 @@ def _compute(data: str, path: Path, out: Path, contained: bool) -> str:
     """Write the expected outputs to a file in `out`, which alone can be written to; what it said where that failed."""
     spec = importlib.util.find_spec("evalplus")
     assert spec is not None  # `find` looked
-    hosts = {"/packages": Path(str(spec.origin)).parents[1], "/wire.py": sandbox.WIRE, f"/data/{path.name}": path}
+    hosts = {"/packages": Path(str(spec.origin)).parents[1], f"/data/{path.name}": path}
+    ours = {f"/{file.name}": file for file in (sandbox.WIRE, sandbox.REMOTE)}
     binds = ["--perms", "0755", "--dir", "/data"]
-    binds += [part for inside, host in hosts.items() for part in ("--ro-bind", str(host.resolve()), inside)]
+    binds += [part for inside, host in (hosts | ours).items() for part in ("--ro-bind", str(host.resolve()), inside)]
     binds += ["--bind", str(out.resolve()), "/out"]
-    packages, wire, problems = list(hosts) if contained else [str(host.resolve()) for host in hosts.values()]
+    packages, problems = list(hosts) if contained else [str(host.resolve()) for host in hosts.values()]
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "OMP_NUM_THREADS": "1"}
     environment |= {"PYTHONPATH": packages, f"{data.upper()}_OVERRIDE_PATH": problems}
     command = [os.path.realpath(sys.executable), "-s", "-P", "-S", "-c", EXPECTED]
-    command += [data, f"{'/out' if contained else out.resolve()}/expected.jsonl", wire]
+    command += [
+        data,
+        f"{'/out' if contained else out.resolve()}/expected.jsonl",
+        "/" if contained else str(sandbox.WIRE.parent),
+    ]
     full = [*sandbox.bubblewrap(*binds), *command] if contained else command
     try:
         done = subprocess.run(full, env=environment, capture_output=True, text=True, timeout=3600, check=False)

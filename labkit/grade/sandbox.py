@@ -54,7 +54,7 @@ from labkit.errors import BadRequest
 from labkit.grade.confine import Group, UserIds, filter_program
 
 OUTCOMES = ("passed", "failed", "timeout", "memory", "crash", "syntax", "unjudged")
-SERVER, WIRE = Path(__file__).with_name("judge.py"), Path(__file__).with_name("wire.py")
+SERVER, WIRE, REMOTE = (Path(__file__).with_name(name) for name in ("judge.py", "wire.py", "remote.py"))
 GRACE = 30.0  # seconds beyond the wall limit after which a sandbox that says nothing is ended
 TMP_BYTES = 64 << 20  # of its /tmp
 SERVER_BYTES = 64 << 20  # what the server and bubblewrap take beside the programs
@@ -254,7 +254,7 @@ class Sandbox:
         self.group = group(limits) if contained else None
         served = [*python, str(SERVER), self.folder, "among others"]
         if contained:
-            shown = {str(SERVER): "/judge.py", str(WIRE): "/wire.py", **installed(packages)}
+            shown = {str(file): f"/{file.name}" for file in (SERVER, WIRE, REMOTE)} | installed(packages)
             open_to_all = ["--perms", "0755", "--dir", "/packages"]
             inside = bubblewrap(
                 *open_to_all, *(part for there, here in shown.items() for part in ("--ro-bind", there, here))
