@@ -142,10 +142,12 @@ def test_built_ins_of_the_test_cannot_be_replaced_over_the_wire() -> None:
     """The reply to the first request is forged: it defines more than was asked for."""
     forged = (
         "import sys, json\nframe = sys._getframe()\nwhile 'socket' not in frame.f_locals: frame = frame.f_back\n"
-        "socket = frame.f_locals['socket']\n"
-        "pairs = [['f', {'object': 0}], ['abs', {'object': 0}], ['__builtins__', {'dict': [['abs', {'object': 0}]]}]]\n"
-        "socket.send_bytes(json.dumps(['value', {'dict': pairs}, []]).encode())\n"
-        "while True:\n  socket.recv_bytes()\n  socket.send_bytes(b'[\"value\", 0, []]')\n"
+        "socket, at = frame.f_locals['socket'], 1\n"  # the request was one list: of the names that are wanted
+        "f = ['mine', [], 0, ['function', 'builtins', True, 'function', None]]\n"
+        "names = ['dict', ['f', [at + 1], 'abs', [at + 1], '__builtins__', [at + 2]], None]\n"
+        "nodes = [names, f, ['dict', ['abs', [at + 1]], None]]\n"
+        "socket.send_bytes(json.dumps(['value', [at], nodes, [], None]).encode())\n"
+        "while True:\n  socket.recv_bytes()\n  socket.send_bytes(b'[\"value\", 0, [], [], null]')\n"
     )
     assert graded(forged, "assert abs(f(1) - 2) < 1\n").detail == "AssertionError: assert abs(f(1) - 2) < 1"
 

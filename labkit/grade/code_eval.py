@@ -1,56 +1,48 @@
 """Graded programs: problems with tests, samples of a model, pass@k.
 
-Problems are HumanEval-shaped (task_id, prompt, entry_point, test that defines `check`) or MBPP-shaped (task_id, code,
-test_list, and either test_setup_code or test_imports), as JSON lines, gzipped or not, or one JSON list. Samples are
-JSON lines of {task_id, completion} or {task_id, solution}: a completion continues the prompt (of an MBPP-shaped
-problem, whose prompt is prose, it is the program), a solution stands for itself.
+Problems are those of `problems.py`. Samples are JSON lines of {task_id, completion} or {task_id, solution}: a
+completion continues the prompt (of an MBPP-shaped problem, whose prompt is prose, it is the program), a solution
+stands for itself; with `markdown` both are a model's answers, and `extraction.py` takes the program out.
 
 Guaranteed: bad input is refused before any program runs; every program runs in `sandbox.py`; programs that are equal
-run once; each verdict is in the partial file as soon as it is known, and the same call goes on from there.
+run once; each verdict is in the partial file as soon as it is known, and the same call goes on from there. The
+reference solutions run first: a problem whose test cannot run here, or fails its own reference, is named and not
+scored. A program that cannot be judged here ("unjudged") counts neither as passed nor as failed.
 
-Left open: a test passes what it fails to test. The judge's process runs the helper functions that a HumanEval prompt
-defines above its entry point from the prompt, not from the solution; other names that a test does not define (the
-classes of some MBPP programs) are the solution's.
+Left open: a test passes what it fails to test; a problem without a reference is `unchecked`. The judge's process runs
+the helper functions that a HumanEval prompt defines above its entry point from the prompt, not from the solution;
+other names that a test does not define (the classes of some MBPP programs) are the solution's.
 """
 
-import ast
-import gzip
 import json
 import platform
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import labkit
 from labkit.errors import BadRequest, unknown
 from labkit.grade import sandbox
-from labkit.grade.pass_at_k import estimate
+from labkit.grade.extraction import Extracted, complete, extract, free
+from labkit.grade.extraction import extract_code as extract_code
+from labkit.grade.pass_at_k import PROBLEMS, estimate
+from labkit.grade.problems import Problem, continued, field, none_runs, records, task_id_of
+from labkit.grade.problems import load_problems as load_problems
 from labkit.grade.sandbox import OUTCOMES, Limits, Program, Verdict
 
-
-class Problem(NamedTuple):
-    """`prompt` is what a completion continues, `test` runs on `candidate`; `reference` is a program that passes.
-
-    `request` is the problem in words, where the prompt does not say it all.
-    """
-
-    task_id: str
-    prompt: str
-    entry_point: str
-    test: str
-    reference: str
-    request: str = ""
+UNJUDGED = "unjudged"  # the outcome of a program that cannot be judged here
 
 
 class Sample(NamedTuple):
-    """One program of a model, complete."""
+    """One program of a model, complete; `definitions` counts those of the entry point that it was taken from."""
 
     task_id: str
     solution: str
+    definitions: int = 1
 
 
 def evaluate(
@@ -72,38 +64,123 @@ def evaluate(
     grouped = by_problem(problems, samples, k)
     contained = sandbox.available(unsafe)
     context = [limits, contained, platform.python_version()]
-    programs: dict[str, Program] = {}
-    keys: dict[Sample, str] = {}
-    for sample in samples:
-        problem = problems[sample.task_id]
-        program = Program(sample.solution, problem.test, problem.entry_point)
-        keys[sample] = sha256(json.dumps([program, *context]).encode()).hexdigest()
-        programs[keys[sample]] = program
     known = _read_partial(partial)
-    todo = [key for key in programs if key not in known]
-    with partial.open("a") if partial else nullcontext() as file:
-        for index, verdict in sandbox.stream([programs[key] for key in todo], limits, workers=workers, unsafe=unsafe):
-            known[todo[index]] = verdict
+
+    def judged(programs: Iterable[Program], file: IO[str] | None) -> dict[Program, Verdict]:
+        keys = {p: sha256(json.dumps([p, *context]).encode()).hexdigest() for p in programs}
+        todo = [program for program, key in keys.items() if key not in known]
+        for index, verdict in sandbox.stream(todo, limits, workers=workers, unsafe=unsafe) if todo else ():
+            known[keys[todo[index]]] = verdict
             if file:
-                file.write(json.dumps([todo[index], *verdict]) + "\n")
+                file.write(json.dumps([keys[todo[index]], *verdict]) + "\n")
                 file.flush()
-    verdicts = {task: [known[keys[sample]] for sample in own] for task, own in grouped.items()}
+        return {program: known[key] for program, key in keys.items()}
+
+    with partial.open("a") if partial else nullcontext() as file:
+        excluded = _excluded(problems, lambda programs: judged(programs, file))
+        if len(excluded) == len(problems):
+            raise none_runs(excluded)
+        scored = {task: own for task, own in grouped.items() if task not in excluded}
+        programs = {s: _program(s.solution, problems[task]) for task, own in scored.items() for s in own}
+        by_program = judged(programs.values(), file)
+    verdicts = {task: [by_program[programs[sample]] for sample in own] for task, own in scored.items()}
+    fenced = [
+        s for own in scored.values() for s in own if by_program[programs[s]].outcome == "syntax" and "```" in s.solution
+    ]
+    outcomes = [verdict.outcome for own in verdicts.values() for verdict in own]
     return {
-        **estimates({task: [verdict.outcome == "passed" for verdict in own] for task, own in verdicts.items()}, k),
-        "outcomes": {kind: sum(v.outcome == kind for own in verdicts.values() for v in own) for kind in OUTCOMES},
+        **estimates(
+            {task: [v.outcome == "passed" for v in own if v.outcome != UNJUDGED] for task, own in verdicts.items()}, k
+        ),
+        "outcomes": {kind: outcomes.count(kind) for kind in dict.fromkeys([*OUTCOMES, *outcomes])},
         "problems": {task: [verdict._asdict() for verdict in own] for task, own in verdicts.items()},
+        "not_scored": excluded,
+        "unchecked": [task for task in scored if not problems[task].reference.strip()],
+        "no_definition": [task for task, own in scored.items() for sample in own if not sample.definitions],
+        "several_definitions": [task for task, own in scored.items() for sample in own if sample.definitions > 1],
+        "fenced": len(fenced),
         "sandbox": sandbox.described(contained),
         "limits": limits._asdict(),
         "versions": {"labkit": labkit.__version__, "python": platform.python_version()},
     }
 
 
+def _program(solution: str, problem: Problem) -> Program:
+    return Program(solution, problem.test, problem.entry_point)
+
+
+def _excluded(
+    problems: Mapping[str, Problem], judged: Callable[[list[Program]], dict[Program, Verdict]]
+) -> dict[str, str]:
+    """The problems that are not scored, and why: what stands against their tests, or how their references fared."""
+    excluded = {task: problem.obstacle for task, problem in problems.items() if problem.obstacle}
+    tried = {t: _program(p.reference, p) for t, p in problems.items() if t not in excluded and p.reference.strip()}
+    verdicts = judged(list(tried.values()))
+    for task, program in tried.items():
+        if (verdict := verdicts[program]).outcome != "passed":
+            said = " ".join(verdict.detail.split())[:200]
+            excluded[task] = f"its own reference solution is not passed here, but {verdict.outcome}: {said}"
+    return {task: excluded[task] for task in problems if task in excluded}
+
+
+def remarks(result: Mapping[str, Any]) -> list[str]:
+    """What a person should know of a result of `evaluate` beside its numbers, a line each."""
+    excluded, own = result["not_scored"], result["problems"]
+    unjudged = [v["detail"] for verdicts in own.values() for v in verdicts if v["outcome"] == UNJUDGED]
+    lines = [f"not scored: {task}: {reason}" for task, reason in list(excluded.items())[:5]]
+    if excluded:
+        lines.append(f"{len(excluded)} of {len(excluded) + len(own)} problems not scored: no program is failed by them")
+    if unjudged:
+        lines.append(
+            f"programs that cannot be judged here, left out of pass@k: {len(unjudged)}, as {unjudged[0][:200]}"
+        )
+    for name in (name for name in result if name.startswith("pass@")):
+        lines += _listed(f"problems with too few judged programs for {name}, left out of it", result[name]["left_out"])
+    lines += _listed("problems without a reference solution that their tests were tried on", result["unchecked"])
+    lines += _listed(
+        "answers with several definitions of the entry point, the first taken", result["several_definitions"]
+    )
+    lines += _listed("answers without a definition of the entry point", result["no_definition"])
+    if result["fenced"]:
+        lines.append(f"no Python, but with a code fence: {result['fenced']} (--markdown takes programs out of answers)")
+    return lines
+
+
+def _listed(what: str, tasks: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys(tasks))
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return [f"{what}: {len(tasks)} ({', '.join(names[:5])}{more})"] if tasks else []
+
+
+def parse_k(text: str) -> list[int]:
+    """The k of pass@k, separated by commas, each once.
+
+    >>> parse_k("1,10,1")
+    [1, 10]
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch("0*[1-9][0-9]{0,8}", part) for part in parts):
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise BadRequest(f"--k takes whole numbers from 1, separated by commas, not '{shown}'")
+    return list(dict.fromkeys(map(int, parts)))
+
+
 def estimates(passed: Mapping[str, Sequence[bool]], k: Sequence[int]) -> dict[str, Any]:
-    """{"pass@k": mean, interval and what it covers} for every k, from what passed of each problem."""
-    n, c = [len(own) for own in passed.values()], [sum(own) for own in passed.values()]
-    found = {f"pass@{size}": estimate(n, c, size) for size in k}
-    counts = {"n_problems": len(n), "n_samples": sum(n)}
-    return {name: {"mean": e.mean, "ci95": [e.lo, e.hi], "over": e.over} | counts for name, e in found.items()}
+    """{"pass@k": mean, interval and what it covers} for every k, from what passed of each problem.
+
+    Problems with fewer than k programs are `left_out`, by name; where all are, the mean is None.
+    """
+    return {f"pass@{size}": _estimated(passed, size) for size in k}
+
+
+def _estimated(passed: Mapping[str, Sequence[bool]], k: int) -> dict[str, Any]:
+    own = [verdicts for verdicts in passed.values() if len(verdicts) >= k]
+    counts = {"n_problems": len(own), "n_samples": sum(map(len, own))}
+    counts |= {"left_out": [task for task, verdicts in passed.items() if len(verdicts) < k]}  # type: ignore[dict-item]
+    if not own:
+        return {"mean": None, "ci95": [None, None], "over": PROBLEMS} | counts
+    e = estimate([len(verdicts) for verdicts in own], [sum(verdicts) for verdicts in own], k)
+    return {"mean": e.mean, "ci95": [e.lo, e.hi], "over": e.over} | counts
 
 
 def by_problem(problems: Iterable[str], samples: Sequence[Sample], k: Sequence[int]) -> dict[str, list[Sample]]:
@@ -127,17 +204,6 @@ def by_problem(problems: Iterable[str], samples: Sequence[Sample], k: Sequence[i
     return grouped
 
 
-def load_problems(path: Path) -> dict[str, Problem]:
-    """Problems by task_id. Raises `BadRequest` for a file that is missing or malformed, and a task_id given twice."""
-    problems: dict[str, Problem] = {}
-    for where, record in records(path):
-        problem = _humaneval(where, record) if "test" in record else _mbpp(where, record)
-        if problem.task_id in problems:
-            raise BadRequest(f"{where}: the task_id {problem.task_id} was given before")
-        problems[problem.task_id] = problem
-    return problems
-
-
 def load_samples(path: Path, problems: Mapping[str, Problem], *, markdown: bool = False) -> list[Sample]:
     """Samples in the order of the file; with `markdown`, the program in each is a model's answer: see `extract_code`.
 
@@ -145,94 +211,33 @@ def load_samples(path: Path, problems: Mapping[str, Problem], *, markdown: bool 
     """
     samples = []
     for where, record in records(path):
-        task = _task_id(field(where, record, "task_id", str | int))
+        task = task_id_of(where, record)
         problem = problems.get(task, Problem(task, "", "", "", ""))
-        if ("completion" in record) == ("solution" in record):
+        given = [kind for kind in ("completion", "solution") if kind in record]
+        kinds = [kind for kind in given if record[kind] is not None] or given
+        if len(kinds) != 1:
             raise BadRequest(f"{where}: a sample has either a 'completion' or a 'solution'")
-        kind = "solution" if "solution" in record else "completion"
-        text = field(where, record, kind, str)
-        text = extract_code(text, problem.entry_point) if markdown else text
-        samples.append(Sample(task, text if kind == "solution" else problem.prompt + text))
+        text = field(where, record, kinds[0], str)
+        if markdown:
+            code, definitions = program(text, problem, continues=kinds[0] == "completion")
+        else:
+            code, definitions = text if kinds[0] == "solution" else continued(problem, text), 1
+        samples.append(Sample(task, code, definitions))
     return samples
 
 
-def extract_code(answer: str, entry_point: str = "") -> str:
-    """The program in a model's markdown answer: the first fenced block that defines `entry_point`, else the first
-    block, else the answer as it is. A fence that is never closed reaches to the end.
-
-    >>> extract_code("Sure:\\n```python\\ndef f(x):\\n    return x\\n```\\nThis is `f`.")
-    'def f(x):\\n    return x\\n'
-    """
-    blocks = re.findall(r"^[ \t]*```[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", answer, re.DOTALL | re.MULTILINE)
-    defining = [block for block in blocks if re.search(rf"^\s*def {re.escape(entry_point)}\b", block, re.MULTILINE)]
-    return (defining or blocks or [answer])[0]
+def program(answer: str, problem: Problem, *, continues: bool = True) -> Extracted:
+    """The program in a model's answer to a problem, which may continue the prompt."""
+    wanted = _wanted(problem.test)
+    if continues and problem.prompt:
+        return complete(answer, problem.entry_point, problem.prompt, problem.suffix, wanted)
+    return extract(answer, problem.entry_point, wanted)
 
 
-def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where, record) of a file of JSON lines, or of one JSON list, gzipped or not; `BadRequest` at what is neither."""
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise BadRequest(f"cannot read {path}: {error}") from None
-    whole = text.lstrip().startswith("[")
-    lines = [(1, text)] if whole else [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not lines:
-        raise BadRequest(f"{path} is empty: a JSON line a record is expected")
-    for number, line in lines:
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadRequest(f"{path}, line {number}: not JSON ({error})") from None
-        for record in value if whole else [value]:
-            if not isinstance(record, dict):
-                raise BadRequest(f"{path}, line {number}: a JSON object is expected, not {type(record).__name__}")
-            yield f"{path}, line {number}" if not whole else str(path), record
-
-
-def field(where: str, record: dict[str, Any], name: str, kind: Any) -> Any:
-    if name not in record:
-        raise BadRequest(f"{where}: the field '{name}' is missing; it has {', '.join(map(repr, record)) or 'none'}")
-    if not isinstance(record[name], kind):
-        raise BadRequest(f"{where}: the field '{name}' is of type {type(record[name]).__name__}")
-    return record[name]
-
-
-def _task_id(given: str | int) -> str:
-    """MBPP numbers its tasks; EvalPlus writes Mbpp/2, and so do we."""
-    return f"Mbpp/{given}" if str(given).isdigit() else str(given)
-
-
-def _humaneval(where: str, record: dict[str, Any]) -> Problem:
-    task, prompt, entry, test = (field(where, record, key, str) for key in ("task_id", "prompt", "entry_point", "test"))
-    try:
-        above = ast.parse(prompt)
-    except SyntaxError:
-        raise BadRequest(f"{where}: the prompt does not parse as Python") from None
-    above.body = [node for node in above.body if getattr(node, "name", None) != entry]
-    test = f"{ast.unparse(above)}\n{test}\ncheck(candidate)\n"
-    return _checked(where, Problem(task, prompt, entry, test, prompt + record.get("canonical_solution", "")))
-
-
-def _mbpp(where: str, record: dict[str, Any]) -> Problem:
-    task = _task_id(field(where, record, "task_id", str | int))
-    tests, code = field(where, record, "test_list", list), field(where, record, "code", str)
-    test = "\n".join([*record.get("test_imports", []), record.get("test_setup_code", ""), *map(str, tests)])
-    asked = record.get("text") or record.get("prompt") or ""
-    request = f"{asked}\nThe program must pass this test: {tests[0]}" if asked and tests else ""
-    called = re.findall(r"\b([A-Za-z_]\w*)\s*\(", "\n".join(map(str, tests)))
-    defined = [name for name in called if re.search(rf"^def {name}\b", code, re.MULTILINE)]
-    if not defined:
-        raise BadRequest(f"{where}: the tests call no function that 'code' defines")
-    return _checked(where, Problem(task, "", defined[0], test, code, request))
-
-
-def _checked(where: str, problem: Problem) -> Problem:
-    try:
-        compile(problem.test, "<test>", "exec", dont_inherit=True)
-    except SyntaxError as error:
-        raise BadRequest(f"{where}: the test of {problem.task_id} is no Python ({error.msg})") from None
-    return problem
+@cache
+def _wanted(test: str) -> frozenset[str]:
+    """What a test wants of a solution beside its entry point, as some MBPP tests want a class."""
+    return frozenset(free(test))
 
 
 def _read_partial(partial: Path | None) -> dict[str, Verdict]:

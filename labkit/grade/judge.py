@@ -6,24 +6,25 @@ working folder; where a program leaves something behind, the server itself ends 
 
 - The *solution's process* gets the solution's text, compiles and runs it, and answers requests about its names.
 - The *judge* gets the test and runs it. A name that the test does not define is looked up in the solution's
-  process: a function or an object there is a `Remote` here, called over a socket. Values cross as JSON, so the
-  judge never unpickles or runs anything that the solution made: answers arrive as plain numbers, strings, lists,
-  tuples, sets and dictionaries (of a subclass, its base: equality is never the solution's own), or as a `Remote`,
-  equal to itself alone. After a call, lists, dictionaries and sets among the arguments are brought up to date.
+  process, but for modules of the standard library, which are the judge's own; values and calls cross as `wire.py` says.
+  Why there is no verdict is noted where it happens, so a test that catches every error does not hide it.
 
 Request of the host: the limits, a JSON list in the order of `Limits`. Answer: [outcome,
 detail, seconds, whether the sandbox can be used again].
 """
 
+import ast
 import builtins
 import contextlib
 import ctypes
 import gc
 import importlib
+import io
 import json
 import linecache
 import math
 import os
+import platform
 import resource
 import select
 import shutil
@@ -36,7 +37,16 @@ import types
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labkit.grade import remote, wire
+else:  # they lie beside this file, which is no part of a package here
+    sys.path.insert(0, str(Path(__file__).parent))
+    import remote
+    import wire
+
+    del sys.path[0]
 
 # What programs import most: loaded once, before the forks.
 MODULES = (
@@ -54,15 +64,11 @@ MODULES = (
 for _module in MODULES:
     importlib.import_module(_module)
 
-# Plain data. Values of other types stay where they are; those of a subclass cross as what they derive from.
-BASES = (bool, int, float, str, list, tuple, dict, set, frozenset, complex, bytes, bytearray, range)
-NAMED: dict[str, Callable] = {base.__name__: base for base in BASES}
-PARTS: dict[type, Callable[[Any], list]] = {
-    complex: lambda value: [value.real, value.imag],
-    range: lambda value: [value.start, value.stop, value.step],
-}
-LARGEST_MESSAGE = 1 << 26  # bytes
 PR_SET_DUMPABLE = 4
+JOIN_KEYRING = {"x86_64": 250, "aarch64": 219}  # the number of keyctl; its first operation is to join a new ring
+MOST_FILES = 20_000  # in /tmp: each takes a kilobyte of the kernel's memory that no limit of a process counts
+LOOK = 0.1  # seconds between looks at their number
+LONGEST_OUTPUT = 1 << 20  # characters of a call that are kept for a test to read
 
 
 def serve(control: Connection, programs: Connection, folder: str, alone: bool, uids: list[int]) -> None:
@@ -70,7 +76,11 @@ def serve(control: Connection, programs: Connection, folder: str, alone: bool, u
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # which process 1 never receives from inside
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)  # no child may trace this process or read its memory
-    unpack(json.loads(json.dumps(pack([1.5, ("warm", {2})]))), int)  # done once here, this costs no child 3 ms
+    if platform.machine() in JOIN_KEYRING:  # an empty one, where this process holds its starter's
+        ctypes.CDLL(None).syscall(JOIN_KEYRING[platform.machine()], 1, None)
+    wire.Unpacker(
+        wire.Peer(programs, {}, ""), [], json.loads(json.dumps([["tuple", [1.5], None]]))
+    )  # 3 ms a child less
     compile("def f(x):\n    return [i for i in x]\nassert f('a') == ['a']", "<warm>", "exec")
     gc.freeze()
     control.send_bytes(b"ready")
@@ -95,7 +105,7 @@ def grade(limits: list, programs: Connection, folder: str, alone: bool, uids: li
     judging = fork(lambda: judge(programs, Connection(ours.fileno()), report), kept, writes, folder, limits, uids[1:])
     for fd in (ours.detach(), theirs.detach(), report, writes):
         os.close(fd)
-    said = watch(result, output, deadline, limits[5])
+    said = watch(result, output, deadline, limits[5], folder)
     ended = end(answering, judging, alone)
     os.close(result)
     os.close(output)
@@ -151,21 +161,24 @@ def fork(body: Callable[[], object], keep: list[int], output: int, folder: str, 
             os.setresuid(number, number, number)
         body()
         os._exit(0)
-    except SystemExit:
-        os._exit(0)
+    except SystemExit as error:
+        os._exit(exit_status(error))
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(1)
 
 
-def watch(result: int, output: int, deadline: float, most_output: int) -> tuple[str, str] | None:
+def watch(result: int, output: int, deadline: float, most_output: int, folder: str) -> tuple[str, str] | None:
     """What the judge reports; () if it dies first; None at the deadline. Output is counted and thrown away."""
+    before = files_below(folder)
     poll, written = select.poll(), 0
     poll.register(result)
     poll.register(output)
     while (left := deadline - time.monotonic()) > 0:
-        for fd, _ in poll.poll(1000 * left):
+        if files_below(folder) > before + MOST_FILES:
+            return "crash", f"made more than {MOST_FILES:,} files"
+        for fd, _ in poll.poll(1000 * min(left, LOOK)):
             data = os.read(fd, 1 << 16)
             if fd == result:
                 return tuple(json.loads(data)) if data else ()
@@ -175,6 +188,12 @@ def watch(result: int, output: int, deadline: float, most_output: int) -> tuple[
             if not data:
                 poll.unregister(output)
     return None
+
+
+def files_below(folder: str) -> int:
+    """How many files the file system of `folder` holds."""
+    found = os.statvfs(folder)
+    return found.f_files - found.f_ffree
 
 
 def end(answering: int, judging: int, alone: bool) -> dict[int, tuple]:
@@ -206,89 +225,167 @@ def wiped(folder: str) -> bool:
 # The judge
 
 
-class Gone(BaseException):
-    """The solution's process ended, or sent what is no answer. No `Exception`: no test should catch it."""
+class Judge(wire.Peer):
+    """The judge's end: what it hands over and allows, and why there is no verdict."""
 
+    view = remote.Answer
 
-class Solution:
-    """The judge's end of the socket."""
+    def __init__(self, socket: Connection, names: dict[str, Any]) -> None:
+        super().__init__(socket, names, "test")
+        self.gone, self.reason = "", ""
+        self.left: SystemExit | None = None
+        self.input, self.stdin = builtins.input, sys.stdin
 
-    def __init__(self, socket: Connection) -> None:
-        self.socket, self.gone = socket, ""
+    def unjudged(self, reason: str) -> Any:
+        self.reason = self.reason or reason
+        raise remote.Unjudged(reason)
 
-    def ask(self, operation: str, *operands: Any) -> tuple[Any, list]:
-        """One request: its value, and the arguments that it changed; raises what the solution raised."""
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
         try:
-            self.socket.send_bytes(json.dumps([operation, *operands]).encode())
-            kind, value, changed = json.loads(self.socket.recv_bytes(LARGEST_MESSAGE))
-            if kind == "value":
-                return unpack(value, self.remote), [(index, unpack(new, self.remote)) for index, new in changed]
-            error, text = getattr(builtins, value[0]), str(value[1])
-            if not issubclass(error, Exception):
-                raise ValueError("raised what is no error")
+            yield
         except MemoryError:
             raise
         except Exception as problem:
             self.gone = f"sent no answer ({type(problem).__name__})"
-            raise Gone from None
-        # A StopIteration could end a loop of the test unseen, and a UnicodeError takes five arguments.
-        raise ValueError(text) if issubclass(error, StopIteration | UnicodeError) else error(text)
+            raise remote.Gone from None
 
-    def remote(self, index: int) -> "Remote":
-        return Remote(self, int(index))
+    def ask(self, operation: str, *operands: Any) -> Any:
+        try:
+            return super().ask(operation, *operands)
+        except SystemExit as error:
+            self.left = error
+            raise
+        except (StopIteration, StopAsyncIteration, GeneratorExit) as error:  # could end a loop of the test unseen
+            raise ValueError(str(error)) from None
+
+    def failed(self, error: BaseException) -> tuple[str, Any]:
+        if isinstance(error, remote.Gone | remote.Unjudged):
+            raise error
+        return "error", error
+
+    def stand_ins(self) -> dict | None:
+        """What the test put in the place of the solution's input."""
+        now = {"input": builtins.input, "stdin": sys.stdin}
+        changed = {name: value for name, value in now.items() if value is not getattr(self, name)}
+        return changed or None
+
+    def show(self, printed: Any) -> None:
+        """The solution's output, where the test reads it; elsewhere it went where output goes."""
+        for name, text in (printed or {}).items():
+            if name in ("stdout", "stderr") and getattr(sys, name) is not getattr(sys, f"__{name}__"):
+                getattr(sys, name).write(str(text))
+
+    def stays(self, value: Any) -> list:
+        if standard := standard_name(value):
+            return ["standard", [], *standard]
+        if tests_own(value) or isinstance(value, Iterator) or callable(value) or type(value) is object:
+            return ["mine", [], self.export(value), self.about(value)]
+        return self.unjudged(f"the test hands over a value of type {type(value).__name__}")
+
+    def permitted(self, operation: str, operands: list) -> None:
+        """The solution asks for what was handed over, and for nothing that leads to the test or to this process."""
+        either = operation in EITHER  # side of it may be what was handed over
+        handed = [value for value in operands[: 1 + either] if id(value) in self.indices]
+        if not handed:
+            self.unjudged(f"the solution asks for what was not handed over ({operation})")
+        target = handed[0]
+        if operation in ("get", "set", "delete"):
+            allowed = attribute_open(target, operands[1], operation == "get")
+        elif operation in ("call", "bool"):
+            allowed = True
+        else:
+            allowed = tests_own(target) or (operation in ("next", "iter") and isinstance(target, Iterator))
+            allowed |= not hasattr(type(target), f"__{operation}__")  # a TypeError, as in one process
+        if not allowed or operation not in self.operations:
+            self.unjudged(f"the solution uses what the test hands over ({operation} of a {type(target).__name__})")
 
 
-class Remote:
-    """A function or an object of the solution's process."""
+EITHER = {*remote.COMPARISONS, *remote.BINARY, "eq", "isinstance", "issubclass"}
 
-    def __init__(self, solution: Solution, index: int) -> None:
-        self.__dict__.update(_solution=solution, _index=index)
 
-    def __call__(self, *args: Any, **named: Any) -> Any:
-        value, changed = self._solution.ask("call", self._index, pack([*args]), pack(named))
-        for index, new in changed:
-            old = args[index]
-            if type(old) is type(new) and isinstance(old, list | bytearray | dict | set):
-                old.clear()
-                old.extend(new) if isinstance(old, list | bytearray) else old.update(new)
-        return value
+def tests_own(value: Any) -> bool:
+    """Is it a class of the test, or an instance of one?"""
+    kind = value if isinstance(value, type) else type(value)
+    return type(kind) is not remote.Answer and vars(kind).get("__module__") == "test"
 
-    def __getattr__(self, name: str) -> Any:
-        return self._solution.ask("get", self._index, name)[0]
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._solution.ask("set", self._index, name, pack(value))
+def attribute_open(target: Any, name: str, reading: bool) -> bool:
+    """May the solution read or set it? Nothing by which it would reach the globals or the frames of the test."""
+    if reading and (name in ("__name__", "__qualname__", "__doc__", "__module__", "__annotations__")):
+        return True
+    own = vars(target) if isinstance(target, types.FunctionType) else {}
+    if reading and (name in own or (name == "__dict__" and own == {}) or not hasattr(target, name)):
+        return True
+    return tests_own(target) and type(name) is str and name[:2] != "__"
 
-    def __iter__(self) -> Iterator:
-        return iter(self._solution.ask("list", self._index)[0])
+
+def standard_name(value: Any) -> tuple[str, str] | None:
+    """(module, name) of what the standard library calls so, which the solution's process has, too."""
+    if isinstance(value, types.ModuleType):
+        return (value.__name__, "") if value.__name__.split(".")[0] in sys.stdlib_module_names else None
+    module = getattr(value, "__module__", None) or getattr(getattr(value, "__objclass__", None), "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    if not (isinstance(module, str) and isinstance(name, str) and module.split(".")[0] in sys.stdlib_module_names):
+        return None
+    try:
+        return (module, name) if find_standard(module, name) is value else None
+    except (ImportError, AttributeError):
+        return None
+
+
+def find_standard(module: str, name: str) -> Any:
+    found: Any = importlib.import_module(module)
+    for part in name.split(".") if name else ():
+        found = getattr(found, part)
+    return found
 
 
 def judge(programs: Connection, socket: Connection, report: int) -> None:
     solution, test, entry_point = json.loads(programs.recv_bytes())
-    outcome, detail = run_test(Solution(socket), solution, test, entry_point)
+    outcome, detail = run_test(Judge(socket, {}), solution, test, entry_point)
     os.write(report, json.dumps([outcome, detail[:300]]).encode())
 
 
-def run_test(peer: Solution, solution: str, test: str, entry_point: str) -> tuple[str, str]:
+def run_test(peer: Judge, solution: str, test: str, entry_point: str) -> tuple[str, str]:
     linecache.cache["<test>"] = (len(test), None, test.splitlines(keepends=True), "<test>")
     code = compile(test, "<test>", "exec", dont_inherit=True)
+    outcome, detail = "passed", ""
     try:
+        wanted = {entry_point, *free_names(code)}
+        modules = standard_modules(test, wanted - {entry_point, "candidate"})
+        wanted -= set(modules)
         try:
-            wanted = {entry_point, *free_names(code)}
-            defined = peer.ask("load", solution, sorted(wanted))[0]
+            defined = peer.ask("load", solution, sorted(wanted))
         except SyntaxError as error:
             return "syntax", str(error)
         loaded = {name: defined[name] for name in wanted if name in defined}  # and nothing else: no built-ins
         if entry_point not in loaded:
             return "failed", f"defines no '{entry_point}'"
-        exec(code, {**loaded, "candidate": loaded[entry_point], "__name__": "test"})
-    except Gone:
-        pass
+        peer.names |= {**modules, **loaded, "candidate": loaded[entry_point], "__name__": "test"}
+        exec(code, peer.names)
     except BaseException as error:
-        where = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<test>"]
-        words = [type(error).__name__, str(error), *where[-1:]]
-        return "memory" if isinstance(error, MemoryError) else "failed", ": ".join(filter(None, words))
-    return ("gone", peer.gone) if peer.gone else ("passed", "")
+        outcome, detail = described(error, peer)
+    if peer.gone:  # also where the test caught what was raised
+        return "gone", peer.gone
+    return ("unjudged", peer.reason) if peer.reason else (outcome, detail)
+
+
+def described(error: BaseException, peer: Judge) -> tuple[str, str]:
+    if peer.left is not None and error is peer.left:
+        return "crash", f"left with status {exit_status(peer.left)} before its test was over"
+    where = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<test>"]
+    try:
+        text = str(error)
+    except BaseException:  # which the solution may hold up, where it is made of its objects
+        text = ""
+    words = [type(error).__name__, text, *where[-1:]]
+    return "memory" if isinstance(error, MemoryError) else "failed", ": ".join(filter(None, words))
+
+
+def exit_status(error: SystemExit) -> int:
+    """What a program that raises it leaves with."""
+    return error.code & 255 if isinstance(error.code, int) else int(error.code is not None)
 
 
 def free_names(code: types.CodeType) -> set[str]:
@@ -297,89 +394,115 @@ def free_names(code: types.CodeType) -> set[str]:
     return {name for name in code.co_names if not hasattr(builtins, name) and name[:2] != "__"}.union(*inner)
 
 
+def standard_modules(test: str, wanted: set[str]) -> dict[str, types.ModuleType]:
+    """The modules that a test uses by name and does not import: they are not the solution's to make."""
+    used: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(test)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            used.setdefault(node.value.id, set()).add(node.attr)
+    names = used.keys() & sys.stdlib_module_names & wanted
+    modules = {name: importlib.import_module(name) for name in names}
+    return {name: module for name, module in modules.items() if all(hasattr(module, part) for part in used[name])}
+
+
 # The solution's process
+
+
+class Answering(wire.Peer):
+    """The solution's end: it does all that the judge asks."""
+
+    view = remote.Handed
+
+    def __init__(self, socket: Connection) -> None:
+        self.module = types.ModuleType("solution")
+        sys.modules["solution"] = self.module  # where dataclasses and pickle look for it
+        super().__init__(socket, vars(self.module), "solution")
+        self.operations |= {"load": self.load, "await": self.wait, "anext": self.next_awaited}
+        self.loop: Any = None
+        builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # as `site` has it
+        sys.stdout, sys.stderr = self.streams = Recorder(1), Recorder(2)
+
+    def load(self, text: str, wanted: list[str]) -> dict[str, Any]:
+        if "\0" in text:
+            raise SyntaxError("a null byte")  # before Python 3.12 a ValueError
+        try:
+            exec(compile(text, "<solution>", "exec", dont_inherit=True), vars(self.module))
+        except SystemExit as error:
+            os._exit(exit_status(error))
+        return {name: vars(self.module)[name] for name in wanted if name in vars(self.module)}
+
+    def wait(self, awaitable: Any) -> Any:
+        import asyncio
+
+        self.loop = self.loop or asyncio.new_event_loop()
+        return self.loop.run_until_complete(asyncio.wait_for(awaitable, None))
+
+    def next_awaited(self, items: Any) -> list:
+        """[] at the end, as for an iterator that need not be waited for."""
+        try:
+            return [self.wait(items.__anext__())]
+        except StopAsyncIteration:
+            return []
+
+    def failed(self, error: BaseException) -> tuple[str, Any]:
+        if isinstance(error, remote.Unjudged):
+            return "unjudged", str(error)
+        if isinstance(error, OSError) and any(
+            frame.filename.endswith("multiprocessing/synchronize.py")
+            for frame in traceback.extract_tb(error.__traceback__)
+        ):
+            return "unjudged", "the solution uses semaphores of processes, which need /dev/shm"
+        return "error", error
+
+    def permitted(self, operation: str, operands: list) -> None:
+        pass
+
+    def stays(self, value: Any) -> list:
+        if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+            how = wire.BY_TYPE[type(value.item())]
+            return [how.kind.__name__, how.parts(value.item()), None]
+        return ["mine", [], self.export(value), self.about(value)]
+
+    def keeps(self, value: Any) -> bool:
+        return any(
+            type(item).__module__ == "solution"
+            and type(item).__eq__ is not object.__eq__
+            and not isinstance(item, wire.PLAIN)
+            for item in value
+        )
+
+    def resolve(self, node: list) -> Any:
+        return find_standard(*node[2:]) if node[0] == "standard" else super().resolve(node)
+
+    def printed(self) -> dict | None:
+        said = {name: stream.taken() for name, stream in zip(("stdout", "stderr"), self.streams, strict=True)}
+        return {name: text for name, text in said.items() if text} or None
+
+
+class Recorder(io.TextIOWrapper):
+    """A standard stream that also keeps what was written since it was last taken."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(io.FileIO(fd, "w", closefd=False), encoding="utf-8", errors="backslashreplace")
+        self.parts: list[str] = []
+        self.room = LONGEST_OUTPUT
+
+    def write(self, text: str) -> int:
+        if self.room > 0:
+            self.parts.append(text)
+            self.room -= len(text)
+        return super().write(text)
+
+    def taken(self) -> str:
+        text, self.parts, self.room = "".join(self.parts), [], LONGEST_OUTPUT
+        return text
 
 
 def answer(socket: Connection) -> None:
     """Answer the judge's requests until it hangs up."""
-    objects: list[Any] = []
-    module = types.ModuleType("solution")
-    sys.modules["solution"] = module  # where dataclasses and pickle look for it
-
-    def export(value: object) -> int:
-        objects.append(value)
-        return len(objects) - 1
-
+    peer = Answering(socket)
     while True:
-        operation, *operands = json.loads(socket.recv_bytes())
-        changed = []
-        try:
-            if operation == "load":
-                text, wanted = operands
-                if "\0" in text:
-                    raise SyntaxError("a null byte")  # before Python 3.12 a ValueError
-                exec(compile(text, "<solution>", "exec", dont_inherit=True), vars(module))
-                value: Any = {name: vars(module)[name] for name in wanted if name in vars(module)}
-            elif operation == "call":
-                args, named = (unpack(packed, objects.__getitem__) for packed in operands[1:])
-                value = objects[operands[0]](*args, **named)
-                after = [pack(arg, export) for arg in args]
-                changed = [(index, new) for index, new in enumerate(after) if new != operands[1][index]]
-            elif operation == "get":
-                value = getattr(objects[operands[0]], operands[1])
-            elif operation == "set":
-                value = None
-                setattr(objects[operands[0]], operands[1], unpack(operands[2], objects.__getitem__))
-            else:
-                value = list(objects[operands[0]])
-            reply = json.dumps(("value", pack(value, export), changed))
-        except Exception as error:
-            kind = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
-            reply = json.dumps(("error", (kind.__name__, str(error)[:1000]), []))
-        socket.send_bytes(reply.encode())
-
-
-# Values on the wire
-
-
-def pack(value: Any, export: Callable[[object], int] | None = None) -> Any:
-    """A value for JSON; what is no plain data is exported (by the solution) or refused (by the judge)."""
-    if isinstance(value, Remote):
-        return {"object": value._index}
-    if isinstance(value, type) and value in BASES:
-        return {"type": value.__name__}
-    base = type(value) if type(value) in BASES else next((base for base in BASES if isinstance(value, base)), None)
-    if value is None or base in (bool, float):
-        return value if base is not float else float(value)
-    if base is str:
-        return str.__str__(value)
-    if base is int:
-        return int(value) if abs(value) < 1 << 64 else {"int": hex(value)}
-    if base is list:
-        return [pack(item, export) for item in value]
-    if base is dict:
-        return {"dict": [[pack(key, export), pack(item, export)] for key, item in value.items()]}
-    if base is not None:
-        items = PARTS[base](value) if base in PARTS else value
-        return {base.__name__: [pack(item, export) for item in items]}
-    if export is None:
-        raise TypeError(f"a test can hand over plain data only, not {type(value).__name__}")
-    return {"object": export(value)}
-
-
-def unpack(packed: Any, resolve: Callable[[int], Any]) -> Any:
-    """The value that was packed; `resolve` finds the object of an index."""
-    if isinstance(packed, list):
-        return [unpack(item, resolve) for item in packed]
-    if not isinstance(packed, dict):
-        return packed
-    ((name, parts),) = packed.items()
-    if name == "object":
-        return resolve(parts)
-    if name in ("int", "type"):
-        return int(parts, 16) if name == "int" else NAMED[parts]
-    items = unpack(parts, resolve)
-    return NAMED[name](*items) if NAMED[name] in PARTS else NAMED[name](items)
+        peer.serve(peer.receive())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ problem independent draws of one model. Left open: another seed or prompt of the
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import BadRequest
 from labkit.grade.intervals import Estimate, Floats, at_least, percentiles
@@ -36,11 +36,25 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> Floats:
 
     Raises `BadRequest` where there is no problem, a problem has fewer than `k` samples, or counts make no sense.
     """
-    samples, passed = np.atleast_1d(n), np.atleast_1d(c)
+    samples, passed = _counts(n), _counts(c)
     if samples.shape != passed.shape or not len(samples) or np.any(passed < 0) or np.any(passed > samples):
         raise BadRequest("pass@k needs at least one problem, and of each from 0 to all of its samples passed")
+    if not isinstance(k, int | float | np.number) or k != np.floor(k):
+        raise BadRequest(f"pass@k needs a whole number k, not {k!r}")
     if not 1 <= k <= samples.min():
         raise BadRequest(f"pass@{k} needs k from 1 to the samples a problem: the fewest are {samples.min()}")
     # C(n-c, k) / C(n, k) as a product: k factors below 1 cannot overflow, and a factor 0 says c > n - k.
     factors = np.clip(1 - passed[:, None] / (samples[:, None] - np.arange(k)), 0, 1)
     return 1 - factors.prod(axis=1)
+
+
+def _counts(values: ArrayLike) -> NDArray[np.int64]:
+    """Counts [n_problems]; `BadRequest` for what is no whole number, or no list of them."""
+    try:
+        given = np.atleast_1d(np.asarray(values))
+    except ValueError:  # lists of several lengths
+        given = np.empty((0, 0))
+    numbers = given.ndim == 1 and given.dtype.kind in "biuf"
+    if not numbers or not np.all(np.isfinite(given)) or np.any(given != np.floor(given)):
+        raise BadRequest(f"pass@k counts samples with one whole number per problem, which {str(values)[:60]} are not")
+    return given.astype(np.int64)

@@ -1,21 +1,25 @@
-"""HumanEval+ and MBPP+ by the `evalplus` package (Liu et al. 2023, arXiv 2305.01210), run in bubblewrap.
+"""HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): their inputs and rules, in labkit's own sandbox.
 
-Guaranteed: the verdicts are EvalPlus' own, on its own files (a local copy, or fetched by the package); samples and
-data are read-only for it, no network, no other file of the machine. Its expected outputs are computed once a data set,
-before any sample is at hand, and kept in the user's cache folder ($XDG_CACHE_HOME).
+Guaranteed: inputs, expected outputs, tolerances and special rules are those of the `evalplus` package and of its own
+files (a local copy, or fetched by the package); every sample is run and judged as `sandbox.py` says, so it reaches
+neither another sample nor the verdicts. Programs may import numpy, as with EvalPlus. Expected outputs are computed once
+a data set, from its own solutions, in bubblewrap, before any sample is at hand, and kept in the user's cache folder
+($XDG_CACHE_HOME).
 
-Left open: EvalPlus runs test and solution in one process, so a program written to deceive it can pass; its time
-limits are wall time, so a busy machine fails slow programs; an interrupted evaluation starts again.
+Differences from EvalPlus: time is CPU time of a whole test, `TIMES` that of the data set's solution and 10 s at least
+(there: wall time of an input); numbers within the tolerance must also have the same shape; what cannot be carried out
+of the sandbox is "unjudged", and counts as not passed. Left open: an interrupted evaluation starts again.
 """
 
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,24 +27,83 @@ from typing import Any
 from labkit.errors import BadRequest, unknown
 from labkit.grade import sandbox
 from labkit.grade.code_eval import Problem, Sample, by_problem, estimates, field, records
+from labkit.grade.sandbox import Limits, Program
 
 SETS = ("humaneval", "mbpp")
 
-# Run inside: the expected outputs (trusted programs only), or the evaluation, as a user without rights.
-RUNNER = """
-import os, resource, sys
-step, data, samples, workers = sys.argv[1:]
-if step == "evaluate" and os.geteuid() == 0 and os.getpid() < 10:
-    resource.setrlimit(resource.RLIMIT_NPROC, (512, 512))
-    os.setgroups([]), os.setresgid(61000, 61000, 61000), os.setresuid(61000, 61000, 61000)
-from evalplus import evaluate as plus
-if step == "evaluate":
-    plus.evaluate(data, samples, parallel=int(workers))
-    os._exit(0)  # it would wait up to 20 s for a thread of its own
-elif data == "humaneval":
-    plus.get_groundtruth(plus.get_human_eval_plus(), plus.get_human_eval_plus_hash(), [])
-else:
-    plus.get_groundtruth(plus.get_mbpp_plus(), plus.get_mbpp_plus_hash(), plus.MBPP_OUTPUT_NOT_NONE_TASKS)
+TIMES, LEAST = 4, 10  # CPU seconds of a test: the factor is EvalPlus' own
+MEMORY_BYTES = 4 << 30  # as EvalPlus
+STATUSES = {"passed": "pass", "timeout": "timeout", "unjudged": "unjudged"}  # any other is "fail"
+
+# Run inside, trusted programs only: inputs, expected outputs and rules as JSON lines, values as in `wire.py`.
+EXPECTED = """
+import inspect, json, sys
+data, out, at = sys.argv[1:]
+sys.path.insert(0, at)
+import wire
+del sys.path[0]
+from evalplus.data import get_human_eval_plus, get_mbpp_plus
+from evalplus.eval import _special_oracle as oracles
+from evalplus.gen.util import trusted_exec
+problems = (get_human_eval_plus if data == "humaneval" else get_mbpp_plus)(err_incomplete=False)
+with open(out, "w") as file:
+    for task, problem in problems.items():
+        entry, program = problem["entry_point"], problem["prompt"] + problem["canonical_solution"]
+        row = {"task": task, "atol": problem["atol"], "rule": entry if data == "mbpp" or entry == "find_zero" else ""}
+        row["rule"] = "set" if entry in oracles.MBPP_OUTPUT_SET_EQ_TASKS and data == "mbpp" else row["rule"]
+        there = data == "mbpp" and entry in oracles.MBPP_OUTPUT_NOT_NONE_TASKS
+        row["rule"] = "not none" if there else row["rule"]
+        row["oracles"] = "import math\\n" + "\\n".join(map(inspect.getsource, (
+            oracles._poly, oracles._surface_Area, oracles._digit_distance_nums)))
+        for kind in ("base", "plus"):
+            inputs = problem[kind + "_input"]
+            expected, seconds = trusted_exec(program, inputs, entry, record_time=True, output_not_none=there)
+            packer = wire.Packer(wire.Peer(None, {}, ""))
+            packer.ref([inputs, expected])
+            row[kind] = {"seconds": sum(seconds), "nodes": packer.finish()}
+        file.write(json.dumps(row) + "\\n")
+"""
+
+# The test of a problem, in the judge: the comparison of `evalplus.eval.unsafe_execute`, without numpy.
+TEST = """
+import json, wire
+NODES = {nodes!r}
+{oracles}
+def is_floats(x):
+    return isinstance(x, float) or (isinstance(x, (list, tuple)) and bool(x) and all(isinstance(i, float) for i in x))
+
+def close(out, exp, atol):
+    if isinstance(exp, (list, tuple)):
+        return len(out) == len(exp) and all(close(a, b, atol) for a, b in zip(out, exp))
+    return out == exp or abs(out - exp) <= atol + 1e-07 * abs(exp) < float("inf")
+
+def holds(out, exp, inp, rule, atol):
+    if rule == "set":
+        return set(out) == set(exp)
+    if rule == "not none":
+        return out == exp if isinstance(out, bool) else exp == (out is not None)
+    if rule == "sum_div" and out == 0 or rule == "are_equivalent":
+        return True
+    if rule == "surface_Area" and abs(out - _surface_Area(*inp)) <= atol:
+        return True
+    return out == exp or rule == "digit_distance_nums" and out == _digit_distance_nums(*inp)
+
+def compare(out, exp, inp, rule, atol):
+    if rule == "find_zero":
+        assert abs(_poly(*inp, out)) <= atol
+    elif not holds(out, exp, inp, rule, atol):
+        assert atol != 0 and type(out) == type(exp)
+        assert close(out, exp, atol)
+
+def check(rule, atol):
+    inputs, expected = wire.Unpacker(wire.Peer(None, {{}}, ""), (), json.loads(NODES)).values[0]
+    for inp, exp in zip(inputs, expected):
+        out = candidate(*inp)
+        if atol == 0 and is_floats(exp) and rule != "find_zero":
+            atol = 1e-6
+        compare(out, exp, inp, rule, atol)
+
+check({rule!r}, {atol!r})
 """
 
 
@@ -61,25 +124,16 @@ def evaluate(
 
     Raises `BadRequest` as `code_eval.by_problem` and `sandbox.available` do, `Failed` where EvalPlus fails.
     """
-    grouped = by_problem(load_problems(path), samples, k)
+    problems = load_problems(path)
+    grouped = by_problem(problems, samples, k)
     contained = sandbox.available(unsafe)
-    workers = workers or len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="labkit-") as folder:
-        out = Path(folder, "out")
-        out.mkdir()
-        out.chmod(0o777)  # for the user that it becomes; nobody else passes the folder above
-        lines = [json.dumps(sample._asdict()) for own in grouped.values() for sample in own]
-        (out / "samples.jsonl").write_text("\n".join(lines) + "\n")
-        expected = _expected_outputs(data, path, contained)
-        said = _run("evaluate", data, path, expected, out, workers, contained, 600 + 60 * len(samples) / workers)
-        try:
-            verdicts = json.loads((out / "samples_eval_results.json").read_text())["eval"]
-        except (OSError, ValueError, KeyError):
-            raise Failed(f"EvalPlus ended without a verdict: {said}") from None
-    base = {task: [one["base_status"] for one in verdicts.get(task, ())] for task in grouped}
-    plus = {task: [one["plus_status"] for one in verdicts.get(task, ())] for task in grouped}
-    if any(len(base[task]) != len(own) for task, own in grouped.items()):
-        raise Failed(f"EvalPlus gave no verdict on some samples: {said}")
+    expected = _expected_outputs(data, path, contained)
+    rows = {row["task"]: row for row in map(json.loads, expected.read_text().splitlines())}
+    asked = [(kind, sample) for kind in ("base", "plus") for own in grouped.values() for sample in own]
+    verdicts = dict(zip(asked, _verdicts(asked, problems, rows, workers, unsafe), strict=True))
+    base, plus = (
+        {task: [verdicts[kind, s] for s in own] for task, own in grouped.items()} for kind in ("base", "plus")
+    )
     both = {task: [a == b == "pass" for a, b in zip(base[task], plus[task], strict=True)] for task in grouped}
     return {
         "base": estimates({task: [status == "pass" for status in own] for task, own in base.items()}, k),
@@ -88,6 +142,33 @@ def evaluate(
         "sandbox": sandbox.described(contained),
         "versions": {"evalplus": version("evalplus")},
     }
+
+
+def _verdicts(
+    asked: Sequence[tuple[str, Sample]],
+    problems: Mapping[str, Problem],
+    rows: Mapping[str, dict[str, Any]],
+    workers: int | None,
+    unsafe: bool,
+) -> list[str]:
+    """EvalPlus' words for the verdicts on (base or plus, sample); problems with the same limits are run together."""
+    found: dict[int, str] = {}
+    seconds = [math.ceil(TIMES * rows[sample.task_id][kind]["seconds"]) for kind, sample in asked]
+    for most in sorted({max(second, LEAST) for second in seconds}):
+        group = [index for index, second in enumerate(seconds) if max(second, LEAST) == most]
+        programs = [
+            Program(sample.solution, _test(rows[sample.task_id], kind), problems[sample.task_id].entry_point)
+            for kind, sample in map(asked.__getitem__, group)
+        ]
+        limits = Limits(cpu_seconds=most, wall_seconds=4 * most, memory_bytes=MEMORY_BYTES)
+        graded = sandbox.run(programs, limits, workers=workers, unsafe=unsafe, packages=("numpy", "numpy.libs"))
+        found |= {index: STATUSES.get(v.outcome, "fail") for index, v in zip(group, graded, strict=True)}
+    return [found[index] for index in range(len(asked))]
+
+
+def _test(row: Mapping[str, Any], kind: str) -> str:
+    nodes = json.dumps(row[kind]["nodes"])
+    return TEST.format(nodes=nodes, oracles=row["oracles"], rule=row["rule"], atol=row["atol"])
 
 
 def find(data: str, path: Path | None = None) -> Path:
@@ -117,37 +198,42 @@ def load_problems(path: Path) -> dict[str, Problem]:
 
 
 def _expected_outputs(data: str, path: Path, contained: bool) -> Path:
-    """The cache folder with the expected outputs of this file, computed where they are missing (about a minute)."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "labkit")
-    kept = cache / "evalplus" / f"{hashlib.md5(path.read_bytes()).hexdigest()}.pkl"
+    """The file of the inputs and expected outputs of this data, computed where it is missing (about a minute)."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "labkit", "evalplus")
+    recipe = [EXPECTED, version("evalplus"), data, sandbox.WIRE.read_text(), sandbox.REMOTE.read_text()]
+    named = hashlib.sha256("\0".join(recipe).encode() + path.read_bytes()).hexdigest()
+    kept = cache / f"{named}.jsonl"
     if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
-            said = _run("expected", data, path, Path(folder), Path(folder), 1, contained, 3600)
-            found = Path(folder, "evalplus", kept.name)
-            if not found.exists():
-                raise Failed(f"EvalPlus could not compute its expected outputs: {said}")
-            found.replace(kept)
-    return cache
+            words = _compute(data, path, Path(folder), contained)
+            if words:
+                raise Failed(f"EvalPlus could not compute its expected outputs: {words}")
+            Path(folder, "expected.jsonl").replace(kept)
+    return kept
 
 
-def _run(step: str, data: str, path: Path, cache: Path, out: Path, workers: int, contained: bool, most: float) -> str:
-    """One step in the sandbox; the last line it wrote. Only `out` can be written to."""
+def _compute(data: str, path: Path, out: Path, contained: bool) -> str:
+    """Write the expected outputs to a file in `out`, which alone can be written to; what it said where that failed."""
     spec = importlib.util.find_spec("evalplus")
     assert spec is not None  # `find` looked
-    hosts = {"/packages": Path(str(spec.origin)).parents[1], "/cache": cache, "/out": out, f"/data/{path.name}": path}
+    hosts = {"/packages": Path(str(spec.origin)).parents[1], f"/data/{path.name}": path}
+    ours = {f"/{file.name}": file for file in (sandbox.WIRE, sandbox.REMOTE)}
     binds = ["--perms", "0755", "--dir", "/data"]
-    binds += [part for inside, host in hosts.items() for part in ("--ro-bind", str(host.resolve()), inside)]
-    binds += ["--bind", str(out.resolve()), "/cache" if step == "expected" else "/out"]
-    binds += ["--perms", "1777", "--tmpfs", "/dev/shm", "--proc", "/proc"]
-    packages, caches, outs, problems = list(hosts) if contained else [str(host.resolve()) for host in hosts.values()]
+    binds += [part for inside, host in (hosts | ours).items() for part in ("--ro-bind", str(host.resolve()), inside)]
+    binds += ["--bind", str(out.resolve()), "/out"]
+    packages, problems = list(hosts) if contained else [str(host.resolve()) for host in hosts.values()]
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "OMP_NUM_THREADS": "1"}
-    environment |= {"PYTHONPATH": packages, "XDG_CACHE_HOME": caches, f"{data.upper()}_OVERRIDE_PATH": problems}
-    command = [os.path.realpath(sys.executable), "-s", "-P", "-S", "-c", RUNNER]
-    command += [step, data, f"{outs}/samples.jsonl", str(workers)]
+    environment |= {"PYTHONPATH": packages, f"{data.upper()}_OVERRIDE_PATH": problems}
+    command = [os.path.realpath(sys.executable), "-s", "-P", "-S", "-c", EXPECTED]
+    command += [
+        data,
+        f"{'/out' if contained else out.resolve()}/expected.jsonl",
+        "/" if contained else str(sandbox.WIRE.parent),
+    ]
     full = [*sandbox.bubblewrap(*binds), *command] if contained else command
     try:
-        done = subprocess.run(full, env=environment, capture_output=True, text=True, timeout=most, check=False)
+        done = subprocess.run(full, env=environment, capture_output=True, text=True, timeout=3600, check=False)
     except subprocess.TimeoutExpired:
-        return f"no end after {most:g} s"
-    return (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return "no end after an hour"
+    return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""

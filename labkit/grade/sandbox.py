@@ -1,29 +1,40 @@
 """Programs that nobody has read are run, and graded, in a sandbox.
 
 A program is a solution (untrusted) and its test (trusted). They run in two processes, so the verdict says what the
-solution answered, not what it printed, returned to the shell or overrode: see `judge.py`.
+solution answered, not what it printed, returned to the shell or overrode: see `judge.py`, and `wire.py` for what
+crosses between them.
 
 Covered, with bubblewrap: no network; the system and Python read-only, and nothing else of the machine (no home, no
 project, no /proc); a private /tmp of `TMP_BYTES`, wiped between programs; namespaces of their own for processes, IPC,
-host name, mounts and, for a plain user, users; a cleared environment; no new privileges; limits on CPU and wall time,
-memory, processes, file size, open files and output. Started by root, solutions and judges become two users without
-capabilities; by a plain user, they share his, and the server and the judge cannot be traced. The solution never holds
-the test: it cannot read the answers expected, and its own equality, built-ins, exits, threads, exit handlers, writes
-to any descriptor and signals reach no verdict but its own "not passed". Programs of one sandbox run one after another;
-the next starts when every process of the last is dead.
+host name, mounts and, for a plain user, users; a cleared environment; no new privileges; an empty session key ring;
+limits on CPU and wall time, memory, processes, file size, files, open files and output. On x86-64 and aarch64 system
+calls are filtered (`confine.py`): no key rings, System V IPC, files in memory, new namespaces, sockets but local ones
+and those of the private network, io_uring and the like. Where a control group can be made (`described` says so), the
+memory of all processes, files and buffers of a sandbox is limited together: twice `memory_bytes`, /tmp and the server.
+Started by root, solutions and judges become two users without capabilities, which no other sandbox of the machine has;
+by a plain user, they share his, and the server and the judge cannot be traced. The solution never holds the test: it
+cannot read the answers expected, and its own equality, built-ins, exits, threads, exit handlers, writes to any
+descriptor and signals reach no verdict but its own "not passed". Programs of one sandbox run one after another; the
+next starts when every process of the last is dead.
 
-Not covered: bugs of the kernel (system calls are not filtered, and a program may make user namespaces of its own), of
-Python's `json` and of bubblewrap; side channels (time, load); System V IPC left by an earlier program of the same
-sandbox (`per_sandbox=1` excludes that) and the key rings of the user who started it; the memory of all processes of a
-program together (up to processes x memory_bytes); a plain user's solution can end its own judge (a "crash"). The
-test sees answers only: a solution may answer by a table, and an object of the solution's own classes may say of its
-attributes and items what it likes. Differences from running test and solution in one process: only the standard
-library can be imported; arguments and results are copies of plain data (lists, dictionaries and sets among the
-arguments are updated after a call); other results equal only themselves; a test cannot hand over a function.
+"unjudged" is neither passed nor failed: the test compares or computes with objects of the solution's own classes by
+their own rules, or hands over what has no meaning in another process; the detail names it. A solution can bring it
+about at will, so count it as not passed. Where the rules are the judge's, an answer is judged: an object of its own
+class equals no plain data.
+
+Not covered: bugs of the kernel, of Python's `json` and of bubblewrap; side channels (time, load); without a control
+group the memory of all processes of a program together (up to processes x memory_bytes, and buffers of sockets and
+pipes); a plain user's solution can end its own judge (a "crash"), and his limit on processes counts all that he runs.
+The test sees answers only: a solution may answer by a table, and an object of its own classes may say of its truth,
+attributes, items and methods what it likes. Differences from running test and solution in one process: only the
+standard library can be imported (and `packages`); what one side changes in an argument after the call, or in a result,
+the other does not see; a `StopIteration` of the solution is a ValueError; random seeds, patches and time of the test
+are not the solution's (`input` and standard streams are); semaphores of `multiprocessing` are "unjudged".
 
 Without bubblewrap (`unsafe`): the limits and the two processes alone. Files, network and other processes are open.
 """
 
+import importlib.util
 import json
 import math
 import os
@@ -34,17 +45,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import NamedTuple
 
 from labkit.errors import BadRequest
+from labkit.grade.confine import Group, UserIds, filter_program
 
-OUTCOMES = ("passed", "failed", "timeout", "memory", "crash", "syntax")
-SERVER = Path(__file__).with_name("judge.py")
+OUTCOMES = ("passed", "failed", "timeout", "memory", "crash", "syntax", "unjudged")
+SERVER, WIRE, REMOTE = (Path(__file__).with_name(name) for name in ("judge.py", "wire.py", "remote.py"))
 GRACE = 30.0  # seconds beyond the wall limit after which a sandbox that says nothing is ended
 TMP_BYTES = 64 << 20  # of its /tmp
-FIRST_UID = 61_000  # where the host's user is root: two users a worker, one for solutions and one for judges
+SERVER_BYTES = 64 << 20  # what the server and bubblewrap take beside the programs
 
 
 class Limits(NamedTuple):
@@ -71,7 +84,7 @@ class Program(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """`outcome` is one of `OUTCOMES`, `detail` a line for people, `seconds` wall time."""
+    """`outcome` is one of `OUTCOMES` (only "passed" is passed), `detail` a line for people, `seconds` wall time."""
 
     outcome: str
     detail: str
@@ -85,9 +98,12 @@ def run(
     workers: int | None = None,
     per_sandbox: int = 500,
     unsafe: bool = False,
+    packages: Sequence[str] = (),
 ) -> list[Verdict]:
     """The verdict on every program, in their order; see `stream`."""
-    verdicts = dict(stream(programs, limits, workers=workers, per_sandbox=per_sandbox, unsafe=unsafe))
+    verdicts = dict(
+        stream(programs, limits, workers=workers, per_sandbox=per_sandbox, unsafe=unsafe, packages=packages)
+    )
     return [verdicts[index] for index in range(len(programs))]
 
 
@@ -98,12 +114,14 @@ def stream(
     workers: int | None = None,
     per_sandbox: int = 500,
     unsafe: bool = False,
+    packages: Sequence[str] = (),
 ) -> Iterator[tuple[int, Verdict]]:
     """(index, verdict) of every program as it is finished.
 
     `workers` sandboxes at a time (one a core), each for `per_sandbox` programs, one after another. The default suits
     what a model writes; 1 gives every program a sandbox of its own, for programs that may act together, and takes
-    about ten times as long. `unsafe` runs without bubblewrap where that is missing.
+    about ten times as long. `unsafe` runs without bubblewrap where that is missing. `packages` (folders beside the
+    package of that name) can be imported, where they are installed.
 
     Raises `BadRequest` where there is no bubblewrap, or it cannot start, and `unsafe` is not set.
     """
@@ -122,7 +140,7 @@ def stream(
                 index = todo.get_nowait()
                 if worker not in open_now or not open_now[worker].left:
                     open_now.pop(worker).close() if worker in open_now else None
-                    open_now[worker] = Sandbox(worker, per_sandbox, contained)
+                    open_now[worker] = Sandbox(limits, per_sandbox, contained, packages)
                 done.put((index, open_now[worker].grade(programs[index], limits)))
         except queue.Empty:
             pass
@@ -165,7 +183,10 @@ def described(contained: bool) -> str:
     """What programs were run in, for a report."""
     if not contained:
         return "none: run without bubblewrap, as confirmed"
-    return subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    made = group(Limits())
+    made.close()
+    return f"{version}, {f'control groups {made.version}' if made.version else 'no control group: memory by process'}"
 
 
 def bubblewrap(*binds: str) -> list[str]:
@@ -196,32 +217,63 @@ def bubblewrap(*binds: str) -> list[str]:
     return [*command, *binds, "--remount-ro", "/"]
 
 
+@contextmanager
+def system_calls_denied(contained: bool) -> Iterator[tuple[list[str], list[int]]]:
+    """(options of bubblewrap, descriptors to hand down) for the filter of system calls; none where it has none."""
+    filtering = filter_program() if contained else b""
+    if not filtering:
+        yield [], []
+        return
+    reading, writing = os.pipe()
+    os.write(writing, filtering)
+    os.close(writing)
+    yield ["--seccomp", str(reading)], [reading]
+    os.close(reading)
+
+
+def installed(packages: Sequence[str]) -> dict[str, str]:
+    """Where the folders of packages are, and where the sandbox has them."""
+    place = importlib.util.find_spec(packages[0]) if packages else None
+    folders = [Path(str(place.origin)).parents[1] / name for name in packages] if place else []
+    return {str(folder.resolve()): f"/packages/{folder.name}" for folder in folders if folder.is_dir()}
+
+
+def group(limits: Limits) -> Group:
+    """A control group for one sandbox: a solution and its judge may each use what their limits allow, and no more."""
+    return Group(2 * limits.memory_bytes + TMP_BYTES + SERVER_BYTES, 2 * limits.processes + 8)
+
+
 class Sandbox:
     """A running server (see `judge.py`) that grades up to `programs` programs, one after another."""
 
-    def __init__(self, worker: int, programs: int, contained: bool) -> None:
+    def __init__(self, limits: Limits, programs: int, contained: bool, packages: Sequence[str] = ()) -> None:
         self.left = programs
         self.folder = "/tmp" if contained else tempfile.mkdtemp(prefix="labkit-")
         python = [os.path.realpath(sys.executable), "-s", "-P", "-S"]
-        first = FIRST_UID + 2 * worker
-        uids = [str(first), str(first + 1)] if contained and os.geteuid() == 0 else []
-        inside = bubblewrap("--ro-bind", str(SERVER), "/judge.py", "--as-pid-1") if contained else []
-        served = (
-            [*python, "/judge.py", "/tmp", "alone"]
-            if contained
-            else [*python, str(SERVER), self.folder, "among others"]
-        )
+        self.users = UserIds() if contained and os.geteuid() == 0 else None
+        self.group = group(limits) if contained else None
+        served = [*python, str(SERVER), self.folder, "among others"]
+        if contained:
+            shown = {str(file): f"/{file.name}" for file in (SERVER, WIRE, REMOTE)} | installed(packages)
+            open_to_all = ["--perms", "0755", "--dir", "/packages"]
+            inside = bubblewrap(
+                *open_to_all, *(part for there, here in shown.items() for part in ("--ro-bind", there, here))
+            )
+            served = [*inside, "--as-pid-1", *python, "/judge.py", "/tmp", "alone"]
+        served += [str(uid) for uid in self.users.pair] if self.users else []
         (self.control, its_control), (self.programs, its_programs) = Pipe(), Pipe()
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.folder, "TMPDIR": self.folder}
-        with its_control, its_programs:
+        environment |= {"PYTHONPATH": "/packages"} if packages else {}
+        with its_control, its_programs, system_calls_denied(contained) as (options, fds):
             self.process = subprocess.Popen(
-                [*inside, *served, *uids],
+                self.group.entering([served[0], *options, *served[1:]]) if self.group else served,
                 stdin=its_programs.fileno(),
                 stdout=its_control.fileno(),
                 stderr=subprocess.PIPE,
                 # One hash seed for all: the order of a set, and with it a verdict, does not change between runs.
                 env=environment | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
+                pass_fds=fds,
             )
         try:
             self.control.recv_bytes()
@@ -231,6 +283,7 @@ class Sandbox:
     def grade(self, program: Program, limits: Limits) -> Verdict:
         """The verdict; afterwards `left` is 0 where this sandbox must not be used again."""
         try:
+            killed = self.group.killed() if self.group else 0
             self.control.send_bytes(json.dumps(limits).encode())
             self.programs.send_bytes(json.dumps(program).encode())
             if not self.control.poll(limits.wall_seconds + GRACE):
@@ -239,6 +292,8 @@ class Sandbox:
         except (EOFError, OSError):
             outcome, detail, seconds, clean = "crash", "its sandbox ended", math.nan, False
         self.left = self.left - 1 if clean else 0
+        if outcome != "passed" and self.group and self.group.killed() > killed:
+            outcome, detail = "memory", "its processes and files took more memory than they may together"
         return Verdict(outcome, detail, seconds)
 
     def close(self) -> str:
@@ -249,4 +304,6 @@ class Sandbox:
         said = self.process.communicate()[1].decode(errors="replace").strip()
         if self.folder != "/tmp":
             shutil.rmtree(self.folder, ignore_errors=True)
+        for held in (self.group, self.users):
+            held.close() if held else None
         return said

@@ -27,7 +27,8 @@ class Exam(NamedTuple):
         n_instructions: How many there are.
         kinds: Subsets of the examples, bool [N], that are also graded apart.
         judge: From the answers as texts to verdicts by grading, each bool [N]: "" is the exam's own, others are graded
-            beside it, and exact match under `AS_TEXT`. Default: exact match alone.
+            beside it, and exact match under `AS_TEXT`. What cannot be judged is masked (`numpy.ma`) and counts as not
+            asked. Default: exact match alone.
         gold: Whether the examples hold right answers; without, everything is written and judged.
     """
 
@@ -59,11 +60,12 @@ class Exam(NamedTuple):
             graded_line(name, kind, grading, self._counts(right, which))
             for grading, right in verdicts.items()
             for kind, which in {"": np.ones(len(right), np.bool_), **self.kinds}.items()
-            if which.any()
+            if (which & ~np.ma.getmaskarray(right)).any()
         ]
 
     def _counts(self, right: Flags, which: Flags) -> grade.Counts:
-        hit, asked, n = self.instruction[which & right], self.instruction[which], self.n_instructions
+        which, n = which & ~np.ma.getmaskarray(right), self.n_instructions
+        hit, asked = self.instruction[which & np.ma.getdata(right)], self.instruction[which]
         return grade.Counts(np.bincount(hit, minlength=n), np.bincount(asked, minlength=n))
 
 

@@ -144,8 +144,14 @@ class CorpusMix(BaseModel):
             exams[name] = _asked(plus.load_problems(path), self._by_evalplus(name, path))
         for file in self.problems:
             problems = code_eval.load_problems(Path(file))
+            references = [code_eval.Sample(task, problem.reference) for task, problem in problems.items()]
+            self._evaluated(problems, references)  # what cannot be judged here is refused before a model is trained
             exams[exam_of(problems)] = _asked(problems, self._in_sandbox(problems))
         return exams
+
+    def _evaluated(self, problems: Mapping[str, code_eval.Problem], samples: list[code_eval.Sample]) -> dict[str, Any]:
+        """The verdicts by problem; those that cannot be scored here are missing."""
+        return dict(code_eval.evaluate(problems, samples, unsafe=self.confirm_unsafe, workers=1)["problems"])
 
     def _by_evalplus(self, name: str, path: Path) -> Any:
         def judge(answers: list[str]) -> dict[str, Flags]:
@@ -160,9 +166,10 @@ class CorpusMix(BaseModel):
 
     def _in_sandbox(self, problems: Mapping[str, code_eval.Problem]) -> Any:
         def judge(answers: list[str]) -> dict[str, Flags]:
-            samples = samples_of(problems, answers)
-            found = code_eval.evaluate(problems, samples, unsafe=self.confirm_unsafe, workers=1)["problems"]
-            return {"": np.array([all(v["outcome"] == "passed" for v in one) for one in found.values()])}
+            found = self._evaluated(problems, samples_of(problems, answers))
+            outcomes = [found[task][0]["outcome"] if task in found else code_eval.UNJUDGED for task in problems]
+            unjudged = [outcome == code_eval.UNJUDGED for outcome in outcomes]
+            return {"": np.ma.masked_array([outcome == "passed" for outcome in outcomes], unjudged)}
 
         return judge
 
@@ -205,13 +212,9 @@ def exam_of(problems: Mapping[str, code_eval.Problem]) -> str:
 
 
 def samples_of(problems: Mapping[str, code_eval.Problem], answers: Sequence[str]) -> list[code_eval.Sample]:
-    """The program in each answer; where it does not define the entry point it continues the prompt."""
-    samples = []
-    for (task, problem), answer in zip(problems.items(), answers, strict=True):
-        program = code_eval.extract_code(answer, problem.entry_point)
-        whole = f"def {problem.entry_point}" in program
-        samples.append(code_eval.Sample(task, program if whole else problem.prompt + program))
-    return samples
+    """The program in each answer."""
+    pairs = zip(problems.items(), answers, strict=True)
+    return [code_eval.Sample(task, code_eval.program(answer, problem).code) for (task, problem), answer in pairs]
 
 
 def _asked(problems: Mapping[str, code_eval.Problem], judge: Any) -> Exam:
