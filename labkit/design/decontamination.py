@@ -174,7 +174,7 @@ class Decontaminator:
 
     def _add(self, test: tuple[str, str], kind: Match, text: str) -> bool:
         added = False
-        for words in _readings(text):
+        for reading, words in enumerate(_readings(text)):
             length = min(self._n, len(words))
             if length < min(self._n, LEAST_N):
                 continue
@@ -182,7 +182,7 @@ class Decontaminator:
                 gram = words[start : start + length]
                 if 2 * len({word for word in gram if not word.isdigit()}) >= length:
                     self._grams.setdefault(" ".join(gram), {}).setdefault(test, kind)
-                    added = True
+                    added = added or reading == 0  # a word in pieces makes no text long enough
         return added
 
     def _add_whole(self, test: tuple[str, str], text: str) -> bool:
