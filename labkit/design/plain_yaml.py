@@ -22,7 +22,13 @@ _NUMBERS = {
 }
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
+    """As `yaml.SafeLoader`, but for what the head of this module says."""
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        # JSON writes letters beyond U+FFFF as two escapes; half of such a pair is no text and raises.
+        return super().construct_scalar(node).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         own = [_identity(key) for key, _ in node.value if key.tag != f"{_TAG}merge"]
         for (_, name), count in Counter(own).items():
@@ -37,12 +43,12 @@ def _identity(key: yaml.Node) -> tuple[str, Any]:
     return key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key)
 
 
-_Loader.yaml_implicit_resolvers = {
+Loader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in forms if tag not in _NUMBERS]
     for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for _tag, _form in _NUMBERS.items():
-    _Loader.add_implicit_resolver(_tag, re.compile(f"(?:{_form})\\Z"), list("-+.0123456789"))
+    Loader.add_implicit_resolver(_tag, re.compile(f"(?:{_form})\\Z"), list("-+.0123456789"))
 
 
 def load(path: Path) -> Any:
@@ -59,7 +65,7 @@ def load(path: Path) -> Any:
     if len(text) > LONGEST:
         raise BadRequest(f"{path} cannot be read: more than {LONGEST:,} bytes are no spec")
     try:
-        return yaml.load(text.decode("utf-8-sig"), _Loader)
+        return yaml.load(text.decode("utf-8-sig"), Loader)
     except RecursionError:
         raise BadRequest(f"{path} cannot be read: it is nested too deep") from None
     except Exception as error:  # PyYAML lets through whatever Python's own constructors raise, such as OverflowError
