@@ -48,6 +48,8 @@ FORMS = {
     "joiners": lambda text: between(text, "\u2060\u034f"),
     "zero width between words": lambda text: text.replace(" ", "\u200b"),
     "variation selectors": lambda text: text.replace(" ", "\ufe0f "),
+    "controls": lambda text: between(text, "\b\0"),
+    "letters as apostrophes": lambda text: text.replace("'", "ʼ"),
     "mark of order": lambda text: "\ufeff" + text,
     "direction marks": lambda text: "\u202a" + text.replace(" ", " \u200f") + "\u202c",
     "mathematical letters": lambda text: "".join(

@@ -208,7 +208,7 @@ def test_after_any_fault_a_result_is_whole_or_unfinished_and_goes_on(how: str, f
             assert str(failure) == f"{out} cannot be written: No space left on device"
             assert not (out / UNFINISHED / "train.jsonl").exists() or is_new
             if not is_new:
-                assert former == out.exists()
+                assert former == out.parent.exists()
                 assert contents(out) == before or not finished
         write(out, "new")
         assert whole(out, "new")

@@ -16,9 +16,9 @@ lists of parts, choices. Left out are system prompts, which many records share, 
 (an alphabet, the first primes). `notes` says which tests are not, or not fully, looked for.
 
 Left open: paraphrase, translation, renamed variables; letters that look alike (Cyrillic а for a) or go without their
-accent; digits of other scripts; escapes and entities (`&nbsp;`, `\\u00e9`) and words parted by a hyphen at a line end;
-a question of fewer than 8 words inside a longer text; an answer of fewer than 8 words; n words in which fewer than half
-are different words with letters (`0, 0, 0, ...`).
+accent; digits of other scripts; escapes and entities (`&nbsp;`, `\\u00e9`); l e t t e r s spaced out, words parted by a
+hyphen at a line end; a question of fewer than 8 words inside a longer text; an answer of fewer than 8 words; n words in
+which fewer than half are different words with letters (`0, 0, 0, ...`).
 """
 
 import os
@@ -55,8 +55,12 @@ _ASSISTANT = ("assistant", "gpt", "model", "bot", "chatbot", "ai")
 _TURN = re.compile(r"^(?:system|user|human|tool|assistant|gpt|model|bot): ", re.MULTILINE)
 _CJK = r"\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
-# Invisible, but of no category of their own: joiners, Hangul fillers, variation selectors.
-_FILLERS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+# Invisible or mere length, but of no category of their own: joiners, tatweel, Hangul fillers, variation selectors.
+_FILLERS = re.compile(
+    "[\u034f\u0640\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
+_APOSTROPHES = re.compile("[\u02b9-\u02bd\u02c8\u055a\ua78b\ua78c]")  # letters to Unicode
+_ODD = re.compile(r"[^\t-\r\x1c-~]")  # anything but printable ASCII and white space
 _MARKS = str.maketrans(dict.fromkeys("‘’‚‛“”„‟«»‹›`´′″", "'") | {'"': "'"} | dict.fromkeys("‐‑‒–—―−", "-"))
 _NAMED = 20  # tests named in a note
 
@@ -277,13 +281,14 @@ def _name(name: str) -> set[str]:
 
 def _plain(text: str, invisible: str = "") -> str:
     """A text as it is compared, `invisible` in place of characters that nobody sees."""
-    if text.isascii():
+    if not _ODD.search(text):
         return text.lower()
     hidden: dict[str, str | int | None] = {
-        character: invisible for character in set(text) if category(character) == "Cf"
+        c: invisible for c in set(text) if category(c) in ("Cf", "Cc") and not c.isspace()
     }
-    text = re.sub("\u00ad[\r\n]+[ \t]*", "", text).translate(str.maketrans(hidden))
-    text = normalize("NFKC", _FILLERS.sub(invisible, text))
+    text = text if invisible else re.sub("\u00ad[\r\n]+[ \t]*", "", text)  # a word goes on in the next line
+    text = text.translate(str.maketrans(hidden))
+    text = normalize("NFKC", _APOSTROPHES.sub("'", _FILLERS.sub(invisible, text)))
     text = normalize("NFKC", text.casefold())
     # Marks that are left have no composed letter (vowel signs, the dot of a Turkish i): they part no word.
     return text.translate({ord(character): None for character in set(text) if category(character)[0] == "M"})
@@ -291,7 +296,7 @@ def _plain(text: str, invisible: str = "") -> str:
 
 def _readings(text: str) -> list[list[str]]:
     """The words of a text; where it has invisible characters also those that these part."""
-    plain = dict.fromkeys((_plain(text), _plain(text, " ")) if not text.isascii() else (_plain(text),))
+    plain = dict.fromkeys((_plain(text), _plain(text, " ")) if _ODD.search(text) else (_plain(text),))
     return [_WORD.findall(reading) for reading in plain]
 
 

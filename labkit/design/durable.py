@@ -76,8 +76,8 @@ def _made(out: Path) -> Iterator[None]:
             _sync(folder.absolute().parent)
         yield
     except BaseException:
-        with suppress(OSError):
-            for folder in new:
+        for folder in new:
+            with suppress(OSError):
                 folder.rmdir()
         raise
 

@@ -62,8 +62,9 @@ Count = Callable[[Sequence[str]], list[int]]
 
 
 def _number(value: Any) -> Any:
-    """A weight as YAML means it: `yes`, `010` and `1:30` are none."""
-    if isinstance(value, bool) or (isinstance(value, str) and not re.fullmatch(r"[1-9]\d*|0?\.\d+|\d\.\d*", value)):
+    """A weight in digits: `yes`, `010` and `1:30` are none."""
+    written = re.compile(r"(?:[1-9]\d*|0|(?=\.\d))(?:\.\d*)?(?:[eE][-+]?\d+)?")
+    if isinstance(value, bool) or (isinstance(value, str) and not written.fullmatch(value)):
         raise ValueError("a number is wanted")
     return value
 

@@ -1,7 +1,7 @@
 """YAML as people read it: a key is given once, and what looks like no number is none.
 
-Against YAML 1.1, `010` is not 8, `0x10` is not 16 and `1:30` is not 90: they are texts; `1e-1` is a number. A file that
-is too large or too deep, or whose merged anchors grow without bound, is refused or read in bounded memory.
+Against YAML 1.1, `010` is not 8, `0x10` is not 16 and `1:30` is not 90: they are texts. A file that is too large or too
+deep is refused; one whose merged anchors would grow without bound is read in bounded memory.
 """
 
 import re
@@ -18,7 +18,7 @@ LONGEST = 1 << 20  # bytes
 _TAG = "tag:yaml.org,2002:"
 _NUMBERS = {
     f"{_TAG}int": r"[-+]?(?:0|[1-9][0-9_]*)",
-    f"{_TAG}float": r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.nan",
+    f"{_TAG}float": r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.nan",
 }
 
 
