@@ -1,8 +1,8 @@
 """How a set of examples is composed: exact budgets, long tails, mixtures of sources, nothing of the tests among them.
 
-`budget` and `long_tail` share a budget out; `mixture` composes a training set of real sources; `decontamination` keeps
-it apart from test sets. `curriculum` says what is trained on round by round; `plan` which abilities the next data set
-should hold.
+`budget` and `long_tail` share a budget out; `mixture` composes a training set of real sources (its spec is read by
+`plain_yaml`, its files are written by `durable`); `decontamination` keeps it apart from test sets. `curriculum` says
+what is trained on round by round; `plan` which abilities the next data set should hold.
 """
 
 from labkit.design import curriculum, plan

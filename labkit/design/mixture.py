@@ -9,6 +9,7 @@ Guaranteed:
   give equal mixtures; a larger budget, and another repetition of a source, begin as the smaller does.
 - *Bounded.* Each source is read once, to its end. Held of it are the examples that may be taken, and no more: its share
   of the budget, the whole budget under `reshare`; and a line for every contaminated record.
+- *Whole or not at all.* After a kill, a power cut or a full disk `mix` goes on by the same command (`design.durable`).
 - *Without duplicates* (`deduplicate`): two examples are equal when instruction and input are, up to case and white
   space; the first read is kept, of several sources the one listed first.
 When a source runs out: `stop` composes the largest set that has the shares asked for; `repeat` starts the source over
@@ -17,7 +18,9 @@ Left open: near duplicates; tokens are those of instruction, input and output: a
 """
 
 import json
-import os
+import re
+import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,22 +30,43 @@ from itertools import islice
 from math import lcm
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
-from labkit.design.decontamination import DEFAULT_N, Decontaminator
+from labkit.design import plain_yaml
+from labkit.design.decontamination import DEFAULT_N, Decontaminator, located
+from labkit.design.durable import check_folder, refusing, write_folder
 from labkit.errors import BadRequest, unknown
 from labkit.instructions import Example
 from labkit.instructions.corpora import CORPORA, OnBad, Reader, read
 
-FILES = ("train.jsonl", "contaminated.jsonl", "manifest.json")
 _BATCH = 512  # examples tokenised together
 _LISTED = 20  # contaminated pairs in the manifest; the file has all
+_MOST_REPEATED = 10_000_000  # examples of a set whose sources are repeated
+
+_SHORT = reprlib.Repr()  # a spec may hold anything of any size
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
 T = TypeVar("T")
 Count = Callable[[Sequence[str]], list[int]]
+
+
+def _number(value: Any) -> Any:
+    """A weight in digits: `yes`, `010` and `1:30` are none."""
+    written = re.compile(r"(?:[1-9]\d*|0|(?=\.\d))(?:\.\d*)?(?:[eE][-+]?\d+)?")
+    if isinstance(value, bool) or (isinstance(value, str) and not written.fullmatch(value)):
+        raise ValueError("a number is wanted")
+    return value
 
 
 class Source(BaseModel):
@@ -52,12 +76,14 @@ class Source(BaseModel):
 
     corpus: str | None = Field(None, description="a name in CORPORA")
     path: str | None = Field(None, description="a local file or folder")
-    weight: float = Field(gt=0, allow_inf_nan=False, description="its share of the budget")
-    fields: dict[str, str | int] | None = Field(None, description="columns: instruction, output, input")
+    weight: Annotated[float, BeforeValidator(_number)] = Field(
+        gt=0, allow_inf_nan=False, description="its share of the budget"
+    )
+    fields: dict[str, StrictStr | StrictInt] | None = Field(None, description="columns: instruction, output, input")
     on_bad: OnBad = Field("refuse", description="what becomes of bad records: refuse or skip")
 
     def reader(self, base: Path) -> Reader:
-        path = base / self.path if self.path else None
+        path = located(base, self.path) if self.path else None
         if self.corpus is None and path is None:
             raise BadRequest("a source needs a corpus or a path")
         which = {"source": self.corpus, "path": path} if self.corpus else {"source": path}
@@ -108,21 +134,23 @@ class Mixture(BaseModel):
         Raises:
             BadRequest: for a missing or broken file, an unknown key, or a value that does not fit.
         """
+        spec = plain_yaml.load(located(".", path))
+        if not isinstance(spec, dict):
+            raise BadRequest(f"{path} is no mapping: a mixture names {', '.join(cls.model_fields)}")
+        if odd := [name for name in spec if name not in cls.model_fields]:
+            raise unknown(f"field of the mixture {path}", _SHORT.repr(odd[0]).strip("'"), cls.model_fields)
         try:
-            spec = yaml.safe_load(Path(path).read_text("utf-8"))
-            if not isinstance(spec, dict):
-                raise BadRequest(f"{path} is no mapping: a mixture names {', '.join(cls.model_fields)}")
-            if odd := [name for name in spec if name not in cls.model_fields]:
-                raise unknown(f"field of the mixture {path}", str(odd[0]), cls.model_fields)
             return cls.model_validate(spec)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise BadRequest(f"{path} cannot be read: {' '.join(str(error).split())}") from None
         except ValidationError as error:
             first = error.errors()[0]
             cause = first.get("ctx", {}).get("error")
             where = ".".join(map(str, first["loc"]))
-            said = str(cause) if isinstance(cause, BadRequest) else f"{where} = {first['input']!r}: {first['msg']}"
-            raise BadRequest(f"{path}: {said}") from None
+            wrong = (
+                str(cause)
+                if isinstance(cause, BadRequest)
+                else f"{where} = {_SHORT.repr(first['input'])}: {first['msg']}"
+            )
+            raise BadRequest(f"{path}: {wrong}") from None
 
 
 @dataclass(frozen=True)
@@ -153,11 +181,15 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
         BadRequest: for a source or test file that cannot be read, bad records that are not skipped, a source of which
             decontamination or de-duplication leaves nothing, an unknown tokenizer, a budget below one example.
     """
-    base = Path(base)
+    with refusing("the mixture cannot be composed"):
+        return _compose(mixture, Path(base))
+
+
+def _compose(mixture: Mixture, base: Path) -> Mixed:
     count = _counter(mixture.tokenizer, base)
     readers = [source.reader(base) for source in mixture.sources]
-    tests = [base / file for file in mixture.decontaminate or ()]
-    guard = Decontaminator(tests, mixture.n) if tests else None
+    tests = mixture.decontaminate or ()
+    guard = Decontaminator(tests, mixture.n, base=base) if tests else None
     parts = _parts(mixture)
     pools: list[_Pool] = []
     for place, (reader, part) in enumerate(zip(readers, parts, strict=True)):
@@ -199,6 +231,7 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
                 "bad": dict(reader.bad),
                 "contaminated": pool.n_contaminated(),
                 "duplicates": pool.elsewhere + sum(pool.copies.values()),
+                "notes": list(getattr(reader, "notes", [])),
             }
         )
     examples = [entry.example for drawn in given for entry in drawn]
@@ -216,9 +249,16 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
         "examples": len(examples),
         "tokens": sum(row["tokens"] for row in rows),
         "sources": rows,
-        "tests": {file: digest(base / file) for file in mixture.decontaminate or ()},
+        "tests": {file: digest(located(base, file)) for file in tests},
         "tests_too_short": guard.short if guard else 0,
-        "contaminated": {"pairs": len(contaminated), "first": contaminated[:_LISTED]},
+        "tests_not_looked_for": {one.file: one.unchecked for one in guard.test_sets} if guard else {},
+        "contaminated": {
+            "pairs": len(contaminated),
+            "by_test_set": dict.fromkeys(tests, 0) | Counter(pair["test_set"] for pair in contaminated),
+            "by_match": dict(Counter(pair["match"] for pair in contaminated)),
+            "first": contaminated[:_LISTED],
+        },
+        "notes": [f"{row['source']}: {note}" for row in rows for note in row["notes"]] + (guard.notes if guard else []),
         "fingerprint": seal.hexdigest(),
     }
     return Mixed(examples, manifest, contaminated)
@@ -247,36 +287,26 @@ def match_tokens(mixtures: Sequence[Mixture], tokens: int | None = None, base: s
 
 
 def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:
-    """Compose the mixture of a YAML file, whose paths are relative to it, and write `FILES`; returns the manifest.
+    """Compose the mixture of a YAML file, whose paths are relative to it, and write it; returns the manifest.
 
-    Each file is written whole and renamed, the manifest last.
+    The files are train.jsonl, manifest.json and, where records are contaminated, contaminated.jsonl.
 
     Raises:
-        BadRequest: as `Mixture.load` and `compose`; for a folder that holds anything but a mix of the same spec.
+        BadRequest: as `Mixture.load` and `compose`; for a folder that holds anything but a mix of the same spec, or
+            that cannot be written.
     """
-    mixture, out = Mixture.load(spec), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        try:
-            former = json.loads((out / "manifest.json").read_text("utf-8"))["spec"]
-        except (OSError, ValueError, KeyError, TypeError):
-            former = None
-        if former != mixture.model_dump(mode="json"):
-            raise BadRequest(f"{out} is not empty and holds no mix of this very spec: name a new folder")
-    mixed = compose(mixture, Path(spec).parent)
-    out.mkdir(parents=True, exist_ok=True)
-    contents: dict[str, Iterable[str]] = {
+    spec, out = located(".", spec), located(".", out)
+    mixture = Mixture.load(spec)
+    asked = mixture.model_dump(mode="json")
+    with refusing(f"{out} cannot be written"):
+        check_folder(out, asked)
+    mixed = compose(mixture, spec.parent)
+    contents: dict[str, Iterable[str] | None] = {
         "train.jsonl": map(_line, map(vars, mixed.examples)),
-        "contaminated.jsonl": map(_line, mixed.contaminated),
+        "contaminated.jsonl": map(_line, mixed.contaminated) if mixed.contaminated else None,
         "manifest.json": [json.dumps(mixed.manifest, indent=1, ensure_ascii=False) + "\n"],
     }
-    for name in FILES:
-        if name == "contaminated.jsonl" and not mixed.contaminated:
-            (out / name).unlink(missing_ok=True)
-            continue
-        half = out / f".{name}.{os.getpid()}"
-        with half.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(contents[name])
-        half.replace(out / name)
+    write_folder(out, asked, contents)
     return mixed.manifest
 
 
@@ -320,6 +350,8 @@ def _fill(
     budget = mixture.budget
     if mixture.when_exhausted == "stop":
         budget = min([budget, *(n * sum(parts) // part for n, part in zip(sizes, parts, strict=True) if n is not None)])
+    elif mixture.when_exhausted == "repeat":
+        _check_repeats(orders, parts, budget)
     given: list[list[_Entry]] = [[] for _ in orders]
     spent = [0] * len(orders)
     active, left, weight = list(range(len(orders))), budget, sum(parts)
@@ -340,6 +372,18 @@ def _fill(
     if not any(given):
         raise BadRequest(f"a budget of {budget} holds no example of these sources")
     return budget, given
+
+
+def _check_repeats(orders: list[list[_Entry]], parts: list[int], budget: int) -> None:
+    """Refuse a budget that would repeat the sources beyond what a machine holds."""
+    costs = (sum(entry.cost for entry in order) for order in orders)
+    shares = (budget * part // sum(parts) for part in parts)
+    drawn = sum(share * len(order) // cost for share, order, cost in zip(shares, orders, costs, strict=True))
+    if drawn > max(_MOST_REPEATED, sum(map(len, orders))):
+        raise BadRequest(
+            f"a budget of {_SHORT.repr(budget)} would repeat the {sum(map(len, orders))} examples of these sources to "
+            f"more than {_MOST_REPEATED:,}: name a smaller one"
+        )
 
 
 def _parts(mixture: Mixture) -> list[int]:
@@ -373,7 +417,7 @@ def _counter(tokenizer: str, base: Path) -> Count:
         return lambda texts: [len(text.encode()) for text in texts]
     from transformers import AutoTokenizer
 
-    folder = base / tokenizer
+    folder = located(base, tokenizer)
     try:
         found = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else tokenizer)
     except (OSError, ValueError) as error:
