@@ -68,10 +68,10 @@ def gold_index(right: ArrayLike) -> NDArray[np.int64]:
     Raises:
         BadRequest: where a question has no right option, or two.
     """
-    marks = np.asarray(right, bool)
-    if marks.ndim != 2:
-        raise BadRequest(f"right options are marked as [questions, options], not as {marks.shape}")
-    many = marks.sum(axis=1)
+    marks = intervals.numbers(right, "marks of right options")
+    if marks.ndim != 2 or not np.isin(marks, (0, 1)).all():
+        raise BadRequest(f"right options are marked 0 or 1 as [questions, options], not as {marks.shape}")
+    many = marks.sum(axis=1).astype(int)
     if odd := np.flatnonzero(many != 1).tolist():
         raise BadRequest(
             f"question {odd[0]} has {many[odd[0]] or 'no'} right options: a closed question has exactly one"
@@ -109,7 +109,10 @@ def perplexity_hits(loglik: ArrayLike, tokens: ArrayLike, gold: ArrayLike = 0) -
         BadRequest: as `pick`, and where a question has no gold answer or no distractor: it would pass unseen.
     """
     nats = _nats(loglik, tokens)
-    columns = np.broadcast_to(np.asarray(gold, np.int64), len(nats))
+    own = intervals.numbers(gold, "columns of gold answers")
+    if own.shape not in ((), (len(nats),)) or np.any(own % 1):
+        raise BadRequest(f"gold answers are named by one column, or one a question: {own.shape} for {len(nats)}")
+    columns = np.broadcast_to(own.astype(np.int64), len(nats))
     there = ~np.isnan(nats)
     if np.any(columns < 0) or np.any(columns >= nats.shape[1]) or not there[np.arange(len(nats)), columns].all():
         raise BadRequest("every question needs its gold answer among the texts ranked")
@@ -124,7 +127,7 @@ def chance_level(n_options: ArrayLike) -> float:
     Raises:
         BadRequest: for a question with one option only, whose answer shows nothing.
     """
-    options = np.atleast_1d(np.asarray(n_options, float))
+    options = np.atleast_1d(intervals.numbers(n_options, "numbers of options"))
     if (
         not options.size
         or np.any(options < 0)
@@ -139,12 +142,12 @@ def correct(accuracy: ArrayLike, chance: ArrayLike) -> Floats:
     """(accuracy - chance) / (1 - chance), elementwise: 0 for guessing, 1 for all right, below 0 for worse than chance.
 
     Raises:
-        BadRequest: for a chance level outside [0, 1).
+        BadRequest: for a chance level outside [0, 1), or an accuracy that is no finite number.
     """
     level = np.asarray(chance, float)
     if not np.all((level >= 0) & (level < 1)):
         raise BadRequest("a chance level lies in [0, 1): at 1 every answer is right and nothing is measured")
-    return np.asarray((np.asarray(accuracy, float) - level) / (1 - level), np.float64)
+    return np.asarray((intervals.numbers(accuracy, "accuracies") - level) / (1 - level), np.float64)
 
 
 def corrected(
