@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import BadRequest
-from labkit.grade.intervals import Floats, numbers, percentiles
+from labkit.grade.intervals import Floats, at_least, numbers, percentiles
 
 SURE = 0.975  # share of the replicates that must agree
 GRID = 401  # places of the dial at which the peak is looked for
@@ -123,7 +123,9 @@ def sweet_spot(
     else:
         lo, hi = percentiles(peaks[~tied])
     peak = float(places[0] if np.isnan(peak) else peak)
-    lo, hi, at = min(lo, peak), max(hi, peak), float(places[nearest])
+    first, width = float(places[0]), float(np.ptp(places))
+    lo, hi = (first + width * share for share in _at_least((lo, hi, peak), first, width, tables))
+    at = float(places[nearest])
     return SweetSpot(verdict, peak, lo, hi, at, gain, gain_lo, gain_hi, shape, len(tables))
 
 
@@ -165,6 +167,14 @@ def _interval(differences: Floats, mean: float, tables: Sequence[Floats]) -> tup
     lo, hi = percentiles(differences)
     unseen = 1 - 0.025 ** (1 / min(table.shape[1] for table in tables))
     return min(lo, mean - unseen), max(hi, mean + unseen)
+
+
+def _at_least(
+    interval: tuple[float, float, float], first: float, width: float, tables: Sequence[Floats]
+) -> tuple[float, float]:
+    """The peak's interval (lo, hi, peak) in shares of the range, as wide as so many problems allow."""
+    lo, hi, peak = ((place - first) / width for place in interval)
+    return at_least((min(lo, peak), max(hi, peak)), peak, min(table.shape[1] for table in tables))
 
 
 def _replicates(tables: Sequence[Floats], same_problems: bool, draws: int, rng: np.random.Generator) -> Floats:
