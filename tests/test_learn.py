@@ -101,7 +101,8 @@ def test_building_and_training_leave_the_global_seed_alone(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_training_learns(recipe: str) -> None:
-    examples = data()
+    """One batch again and again: its loss falls to a few hundredths of what it was, or a tenth, far below the half."""
+    examples = data(32, rules=8)
     model = learn.build(recipe, shape(examples), 0)
     losses: list[float] = []
     learn.train(
@@ -115,7 +116,7 @@ def test_training_learns(recipe: str) -> None:
         every=1,
         on_step=lambda step, loss, seconds: losses.append(loss),
     )
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
 def test_the_first_loss_is_the_logarithm_of_the_vocabulary() -> None:
