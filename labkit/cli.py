@@ -10,20 +10,26 @@ terminal cannot show as escapes; `command` takes care of paths.
 import json
 import os
 import re
-import signal
-import stat
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from decimal import Decimal
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import wraps
 from itertools import product
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labkit.entry import (
+    as_json,
+    at_home,
+    give_up_output,
+    leave,
+    refuse_devices,
+    show_what_can_be_shown,
+    signals_as_ctrl_c,
+    system_sentence,
+)
 from labkit.errors import BadRequest, expanded, unknown
 
 if TYPE_CHECKING:
@@ -47,8 +53,8 @@ Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")
 def main() -> None:
     """Entry point: turns whatever ends a command into one sentence and an exit code."""
     try:
-        with _signals_as_ctrl_c():
-            _show_what_can_be_shown()
+        with signals_as_ctrl_c():
+            show_what_can_be_shown()
             code = app(sys.argv[1:] or ["--help"], standalone_mode=False)  # which is typer's, 130 after Ctrl-C
             print(end="", flush=True)  # a full disk or a closed pipe is noticed here, not after the exit code is given
     except BadRequest as refusal:
@@ -56,11 +62,11 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:  # `labkit ... | head`: the reader has what it wanted
-        _give_up_output()
+        give_up_output()
         code = 1
     except OSError as error:
-        _give_up_output()
-        leave(_system_sentence(error), 1)
+        give_up_output()
+        leave(system_sentence(error), 1)
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("labkit"):
             raise
@@ -75,55 +81,16 @@ def main() -> None:
     sys.exit(code)
 
 
-def _give_up_output() -> None:
-    """Where what was printed cannot be written, Python is not to try again, and complain, when it leaves."""
-    try:
-        print(end="", flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _show_what_can_be_shown() -> None:
-    """Marks that the terminal's encoding lacks are printed as escapes, here and in every process started from here."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
-    os.environ["PYTHONIOENCODING"] = f"{encoding}:{errors or 'backslashreplace'}"
-
-
-@contextmanager
-def _signals_as_ctrl_c() -> Iterator[None]:
-    """A request to leave, or a closed terminal, ends a command as Ctrl-C does: tidily, and with its processes."""
-    before = {}
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # `nohup` has asked for another thing
-            with suppress(ValueError):  # not the main thread, which alone may say so
-                before[number] = signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _system_sentence(error: OSError) -> str:
-    """What the operating system refused, and of which file: a full disk, a name too long, a read-only place."""
-    where = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror or error}{where}"
-
-
 def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command. `~` in its paths is the home folder, devices are no files, refusals leave no new folder."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def prepared(**options: Any) -> None:
-            options = {key: _at_home(value) for key, value in options.items()}
+            options = {key: at_home(value) for key, value in options.items()}
             paths = [value for value in options.values() if isinstance(value, Path)]
             for path in paths:
-                _refuse_devices(path)
+                refuse_devices(path)
             new = [folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)]
             try:
                 function(**options)
@@ -136,23 +103,6 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return app.command(name)(prepared)
 
     return register
-
-
-def _at_home(value: Any) -> Any:
-    """A path with `~` put right: no shell does it after `--out=`."""
-    return Path(expanded(value)) if isinstance(value, Path) else value
-
-
-def _refuse_devices(path: Path) -> None:
-    with suppress(OSError):  # a path that is not there, or cannot be, is said where it is used
-        mode = path.stat().st_mode
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
-            raise BadRequest(f"{path} is a device, not a file or a folder")
-
-
-def leave(sentence: str, code: int) -> NoReturn:
-    print(f"labkit: {sentence}", file=sys.stderr)
-    sys.exit(code)
 
 
 def _print_version(wanted: bool) -> None:
@@ -334,7 +284,7 @@ def show_results(
     if form == "csv":
         print(table.to_csv(index=False), end="")
     elif form == "json":
-        print(json.dumps([_as_json(row) for row in table.to_dict("records")], indent=1, default=str))
+        print(json.dumps([as_json(row) for row in table.to_dict("records")], indent=1, default=str))
     elif table.empty:
         print("no rows")
     else:
@@ -346,16 +296,6 @@ def show_results(
         sys.stdout.flush()
         others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         leave(f"{damaged[0]}{others}; everything else is shown", 1)
-
-
-def _as_json(value: Any) -> Any:
-    """What DuckDB gives as JSON has it: NaN and infinities have no form there, decimals are numbers."""
-    if isinstance(value, dict):
-        return {str(key): _as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
-    number = float(value) if isinstance(value, Decimal) else value
-    return None if isinstance(number, float) and not isfinite(number) else number
 
 
 @command("ask")

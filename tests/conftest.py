@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,17 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in own:
         monkeypatch.delenv(name, raising=False)
     return runs
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Models in double precision: two ways of computing one thing then agree whatever order a processor adds in.
+
+    In single precision their difference is a processor's rounding, which training multiplies.
+    """
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

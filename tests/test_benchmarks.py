@@ -303,3 +303,85 @@ def test_the_real_vicuna_questions_have_one_turn() -> None:
     assert len(found.judgments) == 80
     assert set(found.turns) == {1}
     assert len(found.categories) == 9
+
+
+JUDGMENT = {"question_id": 7, "model": "m", "judge": ["j", "v"], "judgment": "", "score": 4, "turn": 1}
+ANNOTATION = {"instruction": "i", "output_1": "a", "generator_1": "r", "output_2": "b", "generator_2": "m"}
+ANNOTATION |= {"annotator": "j", "preference": 1.25}
+OUTPUT = {"instruction": "i", "output": "o", "generator": "g"}
+QUESTION = {"question_id": 7, "category": "c", "turns": ["t"]}
+ANSWER = {"question_id": 7, "choices": [{"turns": ["t"]}]}
+GAME = {"question_id": 7, "model_1": "m", "model_2": "n", "g1_winner": "tie", "g2_winner": "error", "judge": "j"}
+SHAPES = {
+    benchmarks.read_judgments: JUDGMENT,
+    benchmarks.read_annotations: ANNOTATION,
+    benchmarks.read_outputs: OUTPUT,
+    benchmarks.read_questions: QUESTION,
+    benchmarks.read_answers: ANSWER,
+    benchmarks.read_games: GAME,
+}
+NAN = float("nan")
+
+
+def kept(tmp_path: Path, read: Any, *records: dict[str, Any]) -> Any:
+    """What is read of records, in the form of the file that holds them."""
+    path = tmp_path / "records"
+    listed = read in (benchmarks.read_outputs, benchmarks.read_annotations)
+    path.write_text(json.dumps(records) if listed else "\n".join(map(json.dumps, records)), "utf-8-sig")
+    return read(path)
+
+
+@pytest.mark.parametrize(
+    ("read", "field", "value", "attribute", "expected"),
+    [
+        (benchmarks.read_judgments, "judge", "gpt", "judge", "gpt"),
+        (benchmarks.read_judgments, "judge", ["gpt", "v1"], "judge", "gpt"),
+        (benchmarks.read_judgments, "score", None, "score", None),
+        (benchmarks.read_judgments, "score", NAN, "score", None),
+        (benchmarks.read_judgments, "score", -1, "score", None),
+        (benchmarks.read_judgments, "score", "6.5", "score", 6.5),
+        (benchmarks.read_annotations, "preference", None, "preference", None),
+        (benchmarks.read_annotations, "preference", NAN, "preference", None),
+        (benchmarks.read_annotations, "preference", 0, "preference", 1.5),
+        (benchmarks.read_annotations, "preference", 1.5, "preference", 1.5),
+        (benchmarks.read_annotations, "dataset", None, "dataset", ""),
+        (benchmarks.read_questions, "reference", None, "reference", ()),
+        (benchmarks.read_questions, "reference", ["r"], "reference", ("r",)),
+        (benchmarks.read_games, "judge", "gpt", "judge", "gpt"),
+        (benchmarks.read_games, "g1_winner", None, "winners", (None, None)),
+    ],
+)
+def test_forms_of_a_field(tmp_path: Path, read: Any, field: str, value: Any, attribute: str, expected: Any) -> None:
+    (found,) = kept(tmp_path, read, SHAPES[read] | {field: value})
+    assert getattr(found, attribute) == expected
+
+
+ODD: list[tuple[Any, str, list[Any]]] = [
+    (benchmarks.read_judgments, "score", [True, "good", 11, 0, -2, float("inf"), [7]]),
+    (benchmarks.read_judgments, "judge", [None, [], 4, [None]]),
+    (benchmarks.read_judgments, "turn", [None, 0, "1"]),
+    (benchmarks.read_annotations, "preference", [5, -1, True, "A", float("inf"), [1]]),
+    (benchmarks.read_annotations, "output_2", [None, ["b"], 3]),
+    (benchmarks.read_outputs, "output", [None, NAN, ["o"], {}]),
+    (benchmarks.read_outputs, "generator", [None]),
+    (benchmarks.read_outputs, "dataset", [3]),
+    (benchmarks.read_questions, "turns", [None, [], "t", [None]]),
+    (benchmarks.read_questions, "reference", ["r", [None], 0, {}]),
+    (benchmarks.read_questions, "question_id", [None, 1.5, [1], True]),
+    (benchmarks.read_answers, "choices", [None, [], [{}], ["t"], [{"turns": [None]}]]),
+    (benchmarks.read_games, "g2_winner", ["A", 1]),
+]
+
+
+@pytest.mark.parametrize(("read", "field", "value"), [(read, field, v) for read, field, vs in ODD for v in vs])
+def test_a_field_of_another_kind_is_refused_by_its_record(tmp_path: Path, read: Any, field: str, value: Any) -> None:
+    good, bad = SHAPES[read] | {"question_id": 1}, SHAPES[read] | {field: value}
+    with pytest.raises(BadRequest, match=rf"record 2 has .* as its '{field}': it must be ") as refused:
+        kept(tmp_path, read, good, bad)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("read", [benchmarks.read_questions, benchmarks.read_answers])
+def test_a_question_comes_once(tmp_path: Path, read: Any) -> None:
+    with pytest.raises(BadRequest, match="records 1 and 3 are of one question, 7"):
+        kept(tmp_path, read, SHAPES[read], SHAPES[read] | {"question_id": 8}, SHAPES[read])

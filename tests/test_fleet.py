@@ -62,7 +62,7 @@ def assert_equal(fleet: Sequence[nn.Module], loop: Sequence[nn.Module]) -> None:
 
 
 @pytest.mark.parametrize(("recipe", "expansion"), [("fast", 0), ("fast", 1), ("paper", 1)])
-def test_a_fleet_ends_as_the_loop_does(recipe: str, expansion: int) -> None:
+def test_a_fleet_ends_as_the_loop_does(double: None, recipe: str, expansion: int) -> None:
     fleet = models(recipe, expansion)
     done = learn.train_fleet(fleet, recipe, MEMBERS, batch_size=16)
     loop, expected = alone(recipe, expansion)
@@ -74,7 +74,7 @@ def test_a_fleet_ends_as_the_loop_does(recipe: str, expansion: int) -> None:
     assert not torch.allclose(first, last)  # equal data, other seeds and rates
 
 
-def test_members_whose_answers_differ_in_length_end_as_the_loop_does() -> None:
+def test_members_whose_answers_differ_in_length_end_as_the_loop_does(double: None) -> None:
     layout = learn.TextLayout(tuple("abc"), question=4, answer=9)
     texts = [(["ab", "a", "cc"], ["a", "", "b"]), (["ab", "ba", "bbbb"], ["abcabc", "b", "ab"])]
     members = [
@@ -140,7 +140,7 @@ def test_adam_is_torchs_adam_with_a_rate_a_member() -> None:
 
 
 def test_the_sweep_gives_a_study_the_same_rows_in_fleets_as_one_by_one(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    double: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = studies.find("diversity_sweep")
     given = {"n_instructions": [4, 40], "noop_shares": [], "seeds": [0, 1], "steps": 30, "width": 32, "layers": 2}

@@ -19,15 +19,15 @@ DATA = LAYOUT.encode(QUESTIONS, ANSWERS)
 MODELS = [("fast", 0, 3), ("fast", 1, 1), ("llama", 1, 3), ("paper", 1, 3)]
 
 
-def plain(model: nn.Module, prompt: Tensor, answer_length: int, end: int | None = None) -> Tensor:
-    """Greedy decoding, a forward pass over the whole sequence a token."""
-    sequence = prompt
-    for _ in range(answer_length):
-        sequence = torch.cat([sequence, model(sequence[None], 1)[0].argmax(-1)], dim=1)
-    answers = sequence[:, prompt.shape[1] :]
-    if end is not None:
-        answers[(answers == end).cumsum(1) > 0] = end
-    return answers
+def assert_greedy(model: nn.Module, prompt: Tensor, written: Tensor, end: int | None = None) -> None:
+    """Each token is the likeliest one after those before it, read at once; up to rounding, which may decide a tie."""
+    with torch.no_grad():
+        logits = model(torch.cat([prompt, written], dim=1)[None, :, :-1], written.shape[1])[0]
+    short_of_best = logits.max(-1).values - logits.gather(-1, written[..., None])[..., 0]
+    ends = (written == (-1 if end is None else end)).int()
+    ended = ends.cumsum(1) - ends > 0  # behind the first end
+    assert (short_of_best[~ended] < 1e-3).all()
+    assert end is None or (written[ended] == end).all()
 
 
 def model_of(recipe: str, expansion: int, context: int, steps: int = 0) -> nn.Module:
@@ -58,10 +58,8 @@ def test_kept_keys_and_values_write_the_tokens_of_the_plain_way(
     questions = ["".join(drawn.choice(words, drawn.integers(1, 6)).tolist())[:24] for _ in range(ROWS + 20)]
     prompts = torch.from_numpy(LAYOUT.encode(questions, [""] * len(questions)).tokens[:, : -LAYOUT.answer]).long()
     prompts = torch.cat([prompts, torch.from_numpy(DATA.tokens[:, : DATA.prompt_length]).long()])
-    with torch.no_grad():
-        expected = plain(model, prompts, LAYOUT.answer, end)
     found = learn.generate(model, prompts, LAYOUT.answer, end)
-    assert torch.equal(found, expected)
+    assert_greedy(model, prompts, found, end)
     assert len(found.unique(dim=0)) > 3  # not one answer to all
     if end is not None and steps:
         assert len(set((found == end).int().argmax(1).tolist())) > 1  # rows end at different places
@@ -72,8 +70,7 @@ def test_the_longest_sequence_that_a_model_can_read() -> None:
     """A question and an answer as long as the model's positions; the last token is written and not read."""
     model = model_of("fast", 0, 3)
     prompts = torch.randint(3, len(LAYOUT.vocabulary), (5, LAYOUT.length - 1))
-    with torch.no_grad():
-        assert torch.equal(learn.generate(model, prompts, 2), plain(model, prompts, 2))
+    assert_greedy(model, prompts, learn.generate(model, prompts, 2))
 
 
 @pytest.mark.parametrize(("recipe", "expansion", "context"), MODELS)
@@ -109,7 +106,7 @@ def test_log_likelihood_is_the_sum_over_the_answers_tokens(recipe: str, expansio
 
 
 @pytest.mark.parametrize("layout", ["text", "symbols"])
-def test_no_answer_depends_on_the_rows_beside_it(layout: str) -> None:
+def test_no_answer_depends_on_the_rows_beside_it(double: None, layout: str) -> None:
     if layout == "text":
         model, data = model_of("fast", 0, 3), DATA
     else:
@@ -133,7 +130,7 @@ def test_log_likelihood_is_minus_the_loss_of_training() -> None:
 
 
 def test_what_was_learned_is_likely_and_other_options_are_not() -> None:
-    model = model_of("fast", 0, 3, steps=150)
+    model = model_of("fast", 0, 3, steps=400)
     options = learn.log_likelihood(model, LAYOUT.encode([QUESTIONS[1]] * 3, ["42", "24", "4"]))
     assert options.total.argmax() == 0
     assert options.total[0] > math.log(0.9)

@@ -188,7 +188,7 @@ def test_shared_rules_widen_the_interval_and_must_match():
 def test_teacher_forced_match_is_greedy_match():
     """A random causal model, decoded greedily and graded in one pass on its own outputs, some spoilt."""
     generator = torch.Generator().manual_seed(0)
-    embed, read = torch.randn(11, 16, generator=generator), torch.randn(16, 11, generator=generator)
+    embed, read = (torch.randn(*size, generator=generator).double() for size in ((11, 16), (16, 11)))
 
     def argmax(tokens):  # int [N, T] -> the next token after every prefix, int [N, T]
         return (torch.tanh(embed[tokens].cumsum(dim=1)) @ read).argmax(dim=-1)

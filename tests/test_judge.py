@@ -30,18 +30,20 @@ PROSE = "A fine answer, warm and to the point."
 class Fake:
     """Answers by a function of the request's text and sample; None is a failure. Keeps what it was asked."""
 
-    def __init__(self, says: Callable[[str, int], str | None]) -> None:
-        self.says = says
+    def __init__(
+        self, says: Callable[[str, int], str | None], ends: Callable[[int], str] = lambda sample: "stop"
+    ) -> None:
+        self.says, self.ends = says, ends
         self.asked: list[Request] = []
 
     def ask_many(self, requests: Sequence[Request]) -> list[Reply | Failure]:
         self.asked += requests
-        return [self._one(self.says(request.messages[-1]["content"], request.sample)) for request in requests]
+        return [self._one(self.says(r.messages[-1]["content"], r.sample), self.ends(r.sample)) for r in requests]
 
-    def _one(self, text: str | None) -> Reply | Failure:
+    def _one(self, text: str | None, end: str) -> Reply | Failure:
         if text is None:
             return Failure("the endpoint answers 500, five times in a row", 5)
-        return Reply(text, prompt_tokens=1, completion_tokens=1, model="fake", finish_reason="stop")
+        return Reply(text, prompt_tokens=1, completion_tokens=1, model="fake", finish_reason=end)
 
 
 def shortest(text: str, sample: int) -> str:
@@ -120,6 +122,59 @@ def test_counts_add_up_whatever_a_judge_says(replies: list[str | None]) -> None:
         games.counts[k] for k in ("won", "lost", "tied", "mixed", "unreadable", "failed")
     )
     assert games.scores == [None] * len(replies)
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_a_reply_that_was_cut_off_has_come_to_no_verdict(recovers: bool) -> None:
+    def ends(sample: int) -> str:
+        return "stop" if recovers and sample else "length"
+
+    asker = Fake(lambda text, sample: f"It may seem a [[{3 + sample}]]", ends)
+    scores = Judge(asker).score(pairs("a", "b"))
+    assert scores.values == ([4, 4] if recovers else [None, None])
+    assert scores.counts["asked_again"] == 2
+    assert scores.counts["unreadable"] == (0 if recovers else 2)
+    assert len(asker.asked) == 4  # once more and never again
+    games = Judge(Fake(lambda text, sample: "It may seem [[C]]", ends)).compare(CONTESTS)
+    assert games.scores == ([0.5] * 3 if recovers else [None] * 3)
+    assert games.counts["asked_again"] == 6
+    for missing, number in ((scores.missing, 2), (games.missing, 3)):
+        assert set(missing) == (set() if recovers else set(range(number)))
+        assert all("cut off (finish_reason 'length')" in why for why in missing.values())
+
+
+def test_what_has_no_verdict_is_named_with_its_reason() -> None:
+    def says(text: str, sample: int) -> str | None:
+        parts = prompts.sections(text)
+        return {"mute": PROSE, "gone": None}.get(parts.get("answer") or parts["answer A"], "[[8]] [[A]]")
+
+    scores = Judge(Fake(says)).score(pairs("fine", "mute", "gone"))
+    assert set(scores.missing) == {1, 2}
+    assert scores.missing[1] == f"the judge gives no single rating from 1 to 10 in the form [[7]]: {PROSE!r}"
+    assert scores.missing[2] == "the endpoint answers 500, five times in a row"
+    games = Judge(Fake(says)).compare([Contest("p", "x", "y"), Contest("q", "gone", "mute"), Contest("r", "x", "mute")])
+    assert list(games.missing) == [1, 2]
+    assert "500" in games.missing[1]
+    assert "no single verdict" in games.missing[2]
+
+
+def test_a_rating_of_nan_is_none() -> None:
+    found = agreement([1.0, float("nan"), 9.0, None], [False, True, True, True])
+    assert found == agreement([1.0, None, 9.0, None], [False, True, True, True])
+    assert found.counts == {"answers": 4, "scored": 2, "unscored": 2, "right": 1}
+
+
+def test_lists_that_do_not_pair_up_are_one_sentence() -> None:
+    judge = Judge(Fake(shortest))
+    games = judge.compare(CONTESTS)
+    for call in (
+        lambda: judge.score(pairs("a"), ["r", "s"]),
+        lambda: judge.score_turns([["q"]], []),
+        lambda: win_rate(games, ["p"]),
+        lambda: position_bias(games, ["p"]),
+    ):
+        with pytest.raises(BadRequest, match="as many of each"):
+            call()
 
 
 def test_nothing_asked_is_nothing_sent() -> None:

@@ -74,13 +74,20 @@ def test_working_only_where_the_answer_is_changes_nothing(recipe: str, answer: i
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_teacher_forced_accuracy_is_generated_accuracy(recipe: str) -> None:
-    model, examples = trained(recipe, steps=200)
-    answers = torch.from_numpy(examples.tokens[:, examples.prompt_length :]).long()
-    forced = (learn.predict(model, examples) == answers).all(1)
+    """On answers that the model wrote itself, every other one of them spoilt, so that there are rights and wrongs."""
+    model, examples = trained(recipe, steps=3)
     prompts = torch.from_numpy(examples.tokens[:, : examples.prompt_length]).long()
-    generated = (learn.generate(model, prompts, examples.answer_length) == answers).all(1)
-    assert torch.equal(forced, generated)
-    assert 0 < forced.sum() < len(forced)  # the comparison is of rights and of wrongs
+    answers = learn.generate(model, prompts, examples.answer_length).clone()
+    answers[::2, 2] = (answers[::2, 2] + 1) % len(examples.vocabulary)
+    tokens = np.concatenate([examples.tokens[:, : examples.prompt_length], answers.numpy()], axis=1)
+    examples = examples._replace(tokens=tokens.astype(examples.tokens.dtype))
+    with torch.no_grad():
+        best = model(torch.from_numpy(tokens)[None, :, :-1], examples.answer_length)[0].topk(2).values
+    clear = ((best[..., 0] - best[..., 1]) > 1e-4).all(1)  # elsewhere rounding may choose another token
+    forced = (learn.predict(model, examples) == answers).all(1)
+    generated = torch.arange(len(forced)) % 2 == 1
+    assert torch.equal(forced[clear], generated[clear])
+    assert clear.float().mean() > 0.5
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -101,7 +108,8 @@ def test_building_and_training_leave_the_global_seed_alone(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_training_learns(recipe: str) -> None:
-    examples = data()
+    """One batch again and again: its loss falls to a few hundredths of what it was, or a tenth, far below the half."""
+    examples = data(32, rules=8)
     model = learn.build(recipe, shape(examples), 0)
     losses: list[float] = []
     learn.train(
@@ -115,7 +123,7 @@ def test_training_learns(recipe: str) -> None:
         every=1,
         on_step=lambda step, loss, seconds: losses.append(loss),
     )
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
 def test_the_first_loss_is_the_logarithm_of_the_vocabulary() -> None:

@@ -4,7 +4,7 @@ Three ways to grade, as in "ability growth" (arXiv 2310.19651):
 - by *likelihood*: the option to which the model gives the highest log-likelihood, summed or as a mean a token (`pick`);
 - by *perplexity ranking*, for open questions: the gold answer against distractors, a hit where gold has the lowest
   perplexity a token (`perplexity_hits`);
-- by *parsing*: the option whose letter or text a free answer names (`named_option`).
+- by *parsing*: the option whose letter or text a free answer names (`grade.naming.named_option`).
 
 Decided here: a tie at the top is a wrong answer, never half a right one: counts stay whole numbers, and a model that
 tells two options apart by nothing has answered nothing. (The paper's released scorer counts such ties as hits.) An
@@ -12,13 +12,10 @@ answer that names no option, or several, is wrong as well.
 Guaranteed: the chance-corrected score is (accuracy - chance) / (1 - chance), of the mean chance over the questions
 asked: 0 for guessing and 1 for all right, below 0 where a model does worse than guessing; its interval is the
 accuracy's (grade.intervals, clustered by instruction), mapped by the same line.
-Left open: sums favour short options and means long ones; perplexity ranks how likely a text is, not how good; negations
-("not B") are not understood.
+Left open: sums favour short options and means long ones; perplexity ranks how likely a text is, not how good.
 """
 
-import re
 from collections.abc import Sequence
-from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +24,20 @@ from numpy.typing import ArrayLike, NDArray
 from labkit.errors import BadRequest
 from labkit.grade import intervals
 from labkit.grade.intervals import Counts, Floats
+from labkit.grade.naming import named_option
+
+__all__ = [
+    "NONE",
+    "Corrected",
+    "chance_level",
+    "correct",
+    "corrected",
+    "gold_index",
+    "named_option",
+    "perplexity",
+    "perplexity_hits",
+    "pick",
+]
 
 NONE = -1  # no option: a tie, or nothing to choose from
 
@@ -57,10 +68,10 @@ def gold_index(right: ArrayLike) -> NDArray[np.int64]:
     Raises:
         BadRequest: where a question has no right option, or two.
     """
-    marks = np.asarray(right, bool)
-    if marks.ndim != 2:
-        raise BadRequest(f"right options are marked as [questions, options], not as {marks.shape}")
-    many = marks.sum(axis=1)
+    marks = intervals.numbers(right, "marks of right options")
+    if marks.ndim != 2 or not np.isin(marks, (0, 1)).all():
+        raise BadRequest(f"right options are marked 0 or 1 as [questions, options], not as {marks.shape}")
+    many = marks.sum(axis=1).astype(int)
     if odd := np.flatnonzero(many != 1).tolist():
         raise BadRequest(
             f"question {odd[0]} has {many[odd[0]] or 'no'} right options: a closed question has exactly one"
@@ -98,7 +109,10 @@ def perplexity_hits(loglik: ArrayLike, tokens: ArrayLike, gold: ArrayLike = 0) -
         BadRequest: as `pick`, and where a question has no gold answer or no distractor: it would pass unseen.
     """
     nats = _nats(loglik, tokens)
-    columns = np.broadcast_to(np.asarray(gold, np.int64), len(nats))
+    own = intervals.numbers(gold, "columns of gold answers")
+    if own.shape not in ((), (len(nats),)) or np.any(own % 1):
+        raise BadRequest(f"gold answers are named by one column, or one a question: {own.shape} for {len(nats)}")
+    columns = np.broadcast_to(own.astype(np.int64), len(nats))
     there = ~np.isnan(nats)
     if np.any(columns < 0) or np.any(columns >= nats.shape[1]) or not there[np.arange(len(nats)), columns].all():
         raise BadRequest("every question needs its gold answer among the texts ranked")
@@ -107,38 +121,13 @@ def perplexity_hits(loglik: ArrayLike, tokens: ArrayLike, gold: ArrayLike = 0) -
     return np.asarray(pick(loglik, tokens) == columns)
 
 
-def named_option(text: str, options: Sequence[str]) -> int | None:
-    """Which option a free answer names, by letter (A, B, ...) or by its text; None when it names none, or several.
-
-    A letter counts where it cannot be a word: as the whole answer or its first mark (`B`, `B.`, `(b)`), in brackets, or
-    after `answer`, `option` or `choice` (or the Chinese for them). An option's text counts where it stands as a whole,
-    in any case and spacing, and not within a longer option's.
-
-    Raises:
-        BadRequest: for no options, an empty one, or two alike.
-    """
-    texts = [_plain(option) for option in options]
-    if not texts or not all(texts) or len(set(texts)) < len(texts) or len(texts) > len(ascii_uppercase):
-        raise BadRequest(f"options to be named are up to {len(ascii_uppercase)} different texts, none of them empty")
-    letters = ascii_uppercase[: len(texts)]
-    said = text.strip()
-    marks = {ascii_uppercase.index(mark.upper()) for form in _forms(letters) for mark in form.findall(said)}
-    left = _plain(text)
-    for place in sorted(range(len(texts)), key=lambda i: -len(texts[i])):
-        whole = re.compile(f"(?<![a-z0-9]){re.escape(texts[place])}(?![a-z0-9])")
-        left, found = whole.subn(" | ", left)
-        if found and not (len(texts[place]) == 1 and texts[place].upper() in letters):
-            marks.add(place)
-    return marks.pop() if len(marks) == 1 else None
-
-
 def chance_level(n_options: ArrayLike) -> float:
     """The accuracy of guessing: the mean over questions of one over the number of options (0 stands for no chance).
 
     Raises:
         BadRequest: for a question with one option only, whose answer shows nothing.
     """
-    options = np.atleast_1d(np.asarray(n_options, float))
+    options = np.atleast_1d(intervals.numbers(n_options, "numbers of options"))
     if (
         not options.size
         or np.any(options < 0)
@@ -153,12 +142,12 @@ def correct(accuracy: ArrayLike, chance: ArrayLike) -> Floats:
     """(accuracy - chance) / (1 - chance), elementwise: 0 for guessing, 1 for all right, below 0 for worse than chance.
 
     Raises:
-        BadRequest: for a chance level outside [0, 1).
+        BadRequest: for a chance level outside [0, 1), or an accuracy that is no finite number.
     """
     level = np.asarray(chance, float)
     if not np.all((level >= 0) & (level < 1)):
         raise BadRequest("a chance level lies in [0, 1): at 1 every answer is right and nothing is measured")
-    return np.asarray((np.asarray(accuracy, float) - level) / (1 - level), np.float64)
+    return np.asarray((intervals.numbers(accuracy, "accuracies") - level) / (1 - level), np.float64)
 
 
 def corrected(
@@ -218,18 +207,3 @@ def _nats(loglik: ArrayLike, tokens: ArrayLike) -> Floats:
     if np.any(~np.isnan(table) & ~(lengths >= 1)):
         raise BadRequest("an option of no token has no likelihood a token")
     return np.asarray(-table / np.where(np.isnan(table), 1, lengths), np.float64)
-
-
-def _forms(letters: str) -> list[re.Pattern[str]]:
-    """The ways in which a letter stands for an option; "A" and "I" as words are none of them."""
-    one, cue = f"([{letters}])", r"(?:answer|option|choice|答案|选项|选)"
-    return [
-        re.compile(rf"^\W*{one}\W*$", re.IGNORECASE),
-        re.compile(rf"^\(?{one}\s*[.):：、]", re.IGNORECASE),
-        re.compile(rf"[(（]\s*{one}\s*[)）]", re.IGNORECASE),
-        re.compile(rf"(?i:{cue})\s*(?i:is|be|是|为)?\s*[:：]?\s*[(（]?{one}(?![A-Za-z0-9'])"),
-    ]
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())

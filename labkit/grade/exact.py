@@ -49,7 +49,10 @@ def per_rule_counts(matches: Tensor, rule_index: Tensor, n_rules: int) -> Counts
 
     Raises `BadRequest` where the lengths differ or an index is not among the `n_rules`.
     """
-    right, rule = matches.cpu().numpy().astype(bool), rule_index.cpu().numpy()
+    marks, rule = matches.cpu().numpy(), rule_index.cpu().numpy()
+    if not np.isin(marks, (0, 1)).all() or (rule.size and rule.dtype.kind not in "iu"):
+        raise BadRequest("matches are right or wrong, and rules are named by whole numbers")
+    right = marks.astype(bool)
     if right.shape != rule.shape or right.ndim != 1:
         raise BadRequest(f"every answer needs the index of its rule: {right.shape} answers, {rule.shape} indices")
     if np.any(rule < 0) or np.any(rule >= n_rules):

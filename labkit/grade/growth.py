@@ -261,8 +261,9 @@ class _Data(NamedTuple):
 
 
 def _data(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], chance: float, same_rules: bool) -> _Data:
-    if len(volumes) != len(per_point) or any(volume < 1 for volume in volumes):
-        raise BadRequest("every volume, 1 example or more, is paired with the counts of its seeds")
+    sizes = intervals.numbers(volumes, "volumes")
+    if sizes.shape != (len(per_point),) or np.any(sizes < 1) or np.any(sizes % 1):
+        raise BadRequest("every volume, whole and 1 example or more, is paired with the counts of its seeds")
     if not 0 <= chance < 1:
         raise BadRequest(f"a chance level of {chance:g} leaves nothing to measure: it lies in [0, 1)")
     ladder: dict[int, list[Counts]] = {}

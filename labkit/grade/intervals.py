@@ -108,10 +108,12 @@ def replicates(
     own; with `same_rules` all seeds answered the same rules in the same order, and one resample of the rules
     serves them all (the pigeonhole bootstrap for crossed factors, Owen 2007).
     """
-    rng = np.random.default_rng(seed)
     tables = [_table(counts) for counts in per_seed]
     if not tables:
         raise BadRequest("no seed to average over: give the counts of at least one trained model")
+    if draws < 1:
+        raise BadRequest(f"{draws} draws: an interval needs resamples, 1 or more")
+    rng = np.random.default_rng(seed)
     picks = rng.integers(len(tables), size=(draws, max(1, len(tables) - 1)))
     if same_rules:
         asked = tables[0][:, 1]
@@ -128,7 +130,9 @@ def replicates(
 
 
 def percentiles(values: Floats, level: float = 0.95) -> tuple[float, float]:
-    """The equal-tailed interval (lo, hi) of replicates; `BadRequest` where they leave a tail empty."""
+    """The equal-tailed interval (lo, hi) of replicates; `BadRequest` where they leave a tail empty, or one is NaN."""
+    if np.isnan(values).any():
+        raise BadRequest("a replicate is NaN: there is no interval")
     if not 0 < level < 1 or round(len(values) * (1 - level), 6) < 2:
         raise BadRequest(f"{len(values)} draws leave a tail empty at level {level:g}: draw more, or lower it")
     lo, hi = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
@@ -164,6 +168,18 @@ def fewest_rules(per_seed: Sequence[Counts]) -> int:
     return min(len(_table(counts)) for counts in per_seed)
 
 
+def numbers(values: ArrayLike, what: str) -> Floats:
+    """Finite numbers as an array; `BadRequest`, which names the place of the first that is none."""
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise BadRequest(f"{what} must be numbers in rows of one length") from None
+    if len(bad := np.argwhere(~np.isfinite(array))):
+        place = f" at {', '.join(map(str, bad[0]))} (counted from 0)" if array.ndim else ""
+        raise BadRequest(f"{what} must be finite numbers: there is {array[tuple(bad[0])]:g}{place}")
+    return array
+
+
 def _resample(table: Floats, draws: int, rng: np.random.Generator) -> Floats:
     """Column sums [draws, c] of n rows drawn with replacement from `table` [n, c].
 
@@ -178,7 +194,7 @@ def _table(counts: Counts) -> Floats:
     """Counts as [n_rules, 2], right and asked, less rules never asked; `BadRequest` if they make no sense."""
     if len(counts) != 2:
         raise BadRequest("a seed's answers come as a pair: Counts(right, asked)")
-    right, asked = (np.asarray(column, dtype=float) for column in counts)
+    right, asked = numbers(counts[0], "right answers"), numbers(counts[1], "questions asked")
     if right.ndim != 1 or asked.shape not in ((), right.shape):
         raise BadRequest(f"counts must be one number a rule: right is {right.shape}, asked {asked.shape}")
     table = np.column_stack([right, np.broadcast_to(asked, right.shape)])

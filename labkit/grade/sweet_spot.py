@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import BadRequest
-from labkit.grade.intervals import Floats, percentiles
+from labkit.grade.intervals import Floats, at_least, numbers, percentiles
 
 SURE = 0.975  # share of the replicates that must agree
 GRID = 401  # places of the dial at which the peak is looked for
@@ -34,7 +34,7 @@ class SweetSpot(NamedTuple):
 
     Attributes:
         verdict: `located`, `lowest is best`, `highest is best` or `not decided`.
-        peak: The fit's best place on the dial, with `lo` and `hi`.
+        peak: The fit's best place on the dial, with `lo` and `hi`; where the arms tie the lowest, and the whole range.
         gain: Mean score of the arm nearest to the peak less that of the lowest arm, with its interval.
         nearest: That arm's place on the dial.
         shape: Which curve was fitted.
@@ -84,19 +84,18 @@ def sweet_spot(
         seed: Of the resampling.
 
     Raises:
-        BadRequest: for fewer than four arms, arms out of order, or scores of another shape.
+        BadRequest: for fewer than four arms, arms out of order, scores of another shape, or what is no finite number.
     """
-    places = np.asarray(dial, float)
-    tables = [np.asarray(table, float) for table in scores]
+    places, tables = numbers(dial, "the places of a dial"), _tables(scores, same_problems)
     if len(places) < 4 or (np.diff(places) <= 0).any() or places[0] < 0:
         raise BadRequest(f"a sweet spot needs four rising places or more, from 0 up; these are {list(dial)}")
-    if not tables or any(table.ndim != 2 or len(table) != len(places) or not table.size for table in tables):
+    if any(len(table) != len(places) for table in tables):
         raise BadRequest(f"every seed needs a score for each of the {len(places)} arms and each problem")
     means = _replicates(tables, same_problems, draws, np.random.default_rng(seed))
     mean = np.mean([table.mean(axis=1) for table in tables], axis=0)
     shape = min(SHAPES, key=lambda name: _left_out_error(places ** SHAPES[name], mean))
     peaks, (peak,) = (_peaks(places, SHAPES[shape], values) for values in (means, mean[None]))
-    nearest = int(np.abs(places - peak).argmin())
+    nearest = 0 if np.isnan(peak) else int(np.abs(places - peak).argmin())
 
     def beats(one: int, other: int) -> bool:
         return _interval(means[:, one] - means[:, other], mean[one] - mean[other], tables)[0] > 0
@@ -118,9 +117,16 @@ def sweet_spot(
         verdict = "lowest is best" if best(0) else "highest is best" if best(-1) else "not decided"
     gain = float(mean[nearest] - mean[0])
     gain_lo, gain_hi = _interval(means[:, nearest] - means[:, 0], gain, tables)
-    lo, hi = percentiles(peaks)
+    tied = np.isnan(peaks)  # in so many replicates, nothing is known of the peak but that it lies in the range
+    if np.isnan(peak) or tied.mean() > 1 - SURE:
+        lo, hi = float(places[0]), float(places[-1])
+    else:
+        lo, hi = percentiles(peaks[~tied])
+    peak = float(places[0] if np.isnan(peak) else peak)
+    first, width = float(places[0]), float(np.ptp(places))
+    lo, hi = (first + width * share for share in _at_least((lo, hi, peak), first, width, tables))
     at = float(places[nearest])
-    return SweetSpot(verdict, float(peak), lo, hi, at, gain, gain_lo, gain_hi, shape, len(tables))
+    return SweetSpot(verdict, peak, lo, hi, at, gain, gain_lo, gain_hi, shape, len(tables))
 
 
 def paired_difference(
@@ -132,11 +138,28 @@ def paired_difference(
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """Mean score of arm `one` less that of arm `other`, with its 95 % interval: (mean, lo, hi); see `sweet_spot`."""
-    tables = [np.asarray(table, float)[[one, other]] for table in scores]
+    """Mean score of arm `one` less that of arm `other`, with its 95 % interval: (mean, lo, hi); see `sweet_spot`.
+
+    Raises:
+        BadRequest: for scores of another shape, an arm that they have not, or what is no finite number.
+    """
+    whole = _tables(scores, same_problems)
+    if not all(0 <= arm < len(table) for table in whole for arm in (one, other)):
+        raise BadRequest(f"arms {one} and {other}: these scores have arms from 0 to {min(map(len, whole)) - 1}")
+    tables = [table[[one, other]] for table in whole]
     differences = _replicates(tables, same_problems, draws, np.random.default_rng(seed)) @ [1, -1]
     mean = float(np.mean([table[0].mean() - table[1].mean() for table in tables]))
     return mean, *_interval(differences, mean, tables)
+
+
+def _tables(scores: Sequence[ArrayLike], same_problems: bool) -> list[Floats]:
+    """The scores of each seed, [G, P]."""
+    tables = [numbers(table, f"the scores of seed {seed}") for seed, table in enumerate(scores)]
+    if not tables or any(table.ndim != 2 or not table.size for table in tables):
+        raise BadRequest("every seed needs a score for each arm and each problem, one seed at least")
+    if same_problems and len({table.shape for table in tables}) > 1:
+        raise BadRequest("same_problems needs seeds that sat equally many problems")
+    return tables
 
 
 def _interval(differences: Floats, mean: float, tables: Sequence[Floats]) -> tuple[float, float]:
@@ -144,6 +167,14 @@ def _interval(differences: Floats, mean: float, tables: Sequence[Floats]) -> tup
     lo, hi = percentiles(differences)
     unseen = 1 - 0.025 ** (1 / min(table.shape[1] for table in tables))
     return min(lo, mean - unseen), max(hi, mean + unseen)
+
+
+def _at_least(
+    interval: tuple[float, float, float], first: float, width: float, tables: Sequence[Floats]
+) -> tuple[float, float]:
+    """The peak's interval (lo, hi, peak) in shares of the range, as wide as so many problems allow."""
+    lo, hi, peak = ((place - first) / width for place in interval)
+    return at_least((min(lo, peak), max(hi, peak)), peak, min(table.shape[1] for table in tables))
 
 
 def _replicates(tables: Sequence[Floats], same_problems: bool, draws: int, rng: np.random.Generator) -> Floats:
@@ -179,11 +210,12 @@ def _left_out_error(u: Floats, mean: Floats) -> float:
 
 
 def _peaks(places: Floats, power: float, means: Floats) -> Floats:
-    """The best place of the fit to each row of means, [draws]."""
+    """The best place of the fit to each row of means, [draws]; NaN where all arms of a row tie."""
     fits = means @ np.linalg.pinv(_basis(places**power)).T
     grid = np.linspace(places[0] ** power, places[-1] ** power, GRID)
     best = (fits @ _basis(grid).T).argmax(axis=1)
     # the ends as they are: a root and a square do not come back to the same number
     found = grid[best] ** (1 / power)
     found[best == 0], found[best == GRID - 1] = places[0], places[-1]
+    found[np.ptp(means, axis=1) <= 1e-9 * np.abs(means).max(axis=1)] = np.nan  # else rounding would name one
     return found

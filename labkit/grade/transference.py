@@ -36,7 +36,7 @@ from scipy import stats
 
 from labkit.design.plan import Range
 from labkit.errors import BadRequest, unknown
-from labkit.grade.intervals import Floats
+from labkit.grade.intervals import Floats, numbers
 from labkit.grade.sweet_spot import paired_difference
 
 Scores = Sequence[ArrayLike]  # of one trained recipe: for each seed, the score of each question
@@ -170,9 +170,11 @@ def complexity(
         instruction: Which instruction it answers, int [N]; whole instructions are resampled.
 
     Raises:
-        BadRequest: for arrays that do not pair up, or answers without tokens.
+        BadRequest: for arrays that do not pair up, answers without tokens, or what is no finite number.
+
+    The interval is left open (None) where all resamples agree, as those of one instruction do.
     """
-    nats, lengths = -np.asarray(loglik, float), np.asarray(tokens, float)
+    nats, lengths = -numbers(loglik, "log-likelihoods"), numbers(tokens, "lengths in tokens")
     _, of = np.unique(np.asarray(instruction), return_inverse=True)
     if not nats.size or nats.ndim != 1 or nats.shape != lengths.shape or nats.shape != of.shape:
         raise BadRequest("every gold answer needs its log-likelihood, its tokens and its instruction")
@@ -182,7 +184,8 @@ def complexity(
     many = len(sums)
     resampled = np.random.default_rng(seed).multinomial(many, np.full(many, 1 / many), draws) @ sums
     lo, hi = np.quantile(resampled[:, 0] / resampled[:, 1], [0.025, 0.975])
-    return Range(float(nats.sum() / lengths.sum()), float(lo), float(hi))
+    value = float(nats.sum() / lengths.sum())
+    return Range(value, None, None) if lo == hi else Range(value, min(value, float(lo)), max(value, float(hi)))
 
 
 def rank_correlation(xs: Mapping[str, float], ys: Mapping[str, float]) -> Correlation:
@@ -194,11 +197,13 @@ def rank_correlation(xs: Mapping[str, float], ys: Mapping[str, float]) -> Correl
     order counts as one that half a swap of neighbours has spoilt, since no finite sample shows a perfect one.
 
     Raises:
-        BadRequest: for fewer than four abilities, or a feature that is the same for all.
+        BadRequest: for fewer than four abilities, a feature that is the same for all, or one that is NaN.
     """
     both = [name for name in xs if name in ys]
     if len(both) < 4:
         raise BadRequest(f"a rank correlation needs four abilities with both features, not {len(both)}")
+    if unknown_features := [name for name in both if np.isnan(xs[name]) or np.isnan(ys[name])]:
+        raise BadRequest(f"a feature of '{unknown_features[0]}' is NaN: leave the ability out, or measure it")
     one, two = (stats.rankdata([feature[name] for name in both]) for feature in (xs, ys))
     if np.ptp(one) == 0 or np.ptp(two) == 0:
         raise BadRequest("a feature that is the same for all abilities explains nothing")
@@ -263,7 +268,7 @@ def _paired(base: Scores, arm: Scores, what: str) -> list[Floats]:
         raise BadRequest(f"{what} needs the same seeds, two or more: there are {len(arm)} and {len(base)}")
     tables = []
     for one, other in zip(arm, base, strict=True):
-        rows = [np.asarray(row, float) for row in (one, other)]
+        rows = [numbers(row, f"scores of {what}") for row in (one, other)]
         if rows[0].shape != rows[1].shape or rows[0].ndim != 1 or not rows[0].size:
             raise BadRequest(f"{what} needs one score for each question, the same questions in one seed")
         tables.append(np.stack(rows))

@@ -80,13 +80,10 @@ def fit_transition(
 
     Raises `BadRequest` where counts and points do not pair up, or a count is below 1 or has no model.
     """
-    if len(n_instructions) != len(per_point) or any(count < 1 for count in n_instructions):
-        raise BadRequest("every number of instructions, 1 or more, is paired with the counts of its seeds")
+    _pair_up(n_instructions, per_point)
     sweep: dict[int, list[Counts]] = {}
     for count, seeds in sorted(zip(n_instructions, per_point, strict=True), key=lambda point: point[0]):
         sweep.setdefault(int(count), []).extend(seeds)
-    if not all(sweep.values()):
-        raise BadRequest("every number of instructions needs at least one trained model")
     several = all(len(seeds) > 1 for seeds in sweep.values())
     over = intervals.SEEDS_AND_RULES if several else intervals.ONE_SEED
     if len(sweep) < 3:
@@ -145,8 +142,9 @@ def explained(
     within a point can only lower a share, so it errs on the low side.
 
     Nothing is returned for fewer than 4 distinct numbers, which a curve of three parameters goes through, or for points
-    that do not differ.
+    that do not differ. Raises `BadRequest` as `fit_transition` does.
     """
+    _pair_up(numbers, per_point)
     order = np.argsort(numbers, kind="stable")
     decades = np.log10(np.asarray(numbers, dtype=float)[order])
     points = [per_point[i] for i in order]
@@ -168,12 +166,20 @@ def explained(
 
 def curve(transition: Transition, xs: ArrayLike) -> Floats:
     """The fitted accuracy at `xs` instructions (1 or more; any shape), to draw; NaN if none was located."""
-    xs = np.asarray(xs, dtype=float)
+    xs = intervals.numbers(xs, "numbers of instructions")
     if np.any(xs < 1):
         raise BadRequest("the curve is drawn over numbers of instructions, 1 or more")
     if transition.midpoint is None or transition.slope is None or transition.plateau is None:
         return np.full(xs.shape, np.nan)
     return transition.plateau * expit(transition.slope * np.log10(xs / transition.midpoint))
+
+
+def _pair_up(numbers: Sequence[int], per_point: Sequence[Sequence[Counts]]) -> None:
+    counts = intervals.numbers(numbers, "numbers of instructions")
+    if counts.shape != (len(per_point),) or np.any(counts < 1) or np.any(counts % 1):
+        raise BadRequest("every number of instructions, whole and 1 or more, is paired with the counts of its seeds")
+    if not all(per_point):
+        raise BadRequest("every number of instructions needs at least one trained model")
 
 
 def _unlocated(means: Floats, plateau: float, above: NDArray[np.bool_], tried: list[int]) -> str:

@@ -235,6 +235,9 @@ def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any]) 
             raise KeyboardInterrupt from None
         where = f"cell {error.exec_count} of {notebook.name}"
         raise _failed(f"{where} raised {error.ename}: {error.evalue}", scratch) from None
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it would list what was left half-done
+        raise
     except DeadKernelError:
         raise _failed(f"the kernel of {notebook.name} died", scratch) from None
     except RuntimeError as error:  # jupyter_client's word for a kernel that does not come up

@@ -134,8 +134,8 @@ _SMALL = {
 def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -> Training:
     """What one small model takes while it is trained, from its sizes alone.
 
-    Adam keeps 8 bytes a parameter. Muon keeps 4 a parameter of its matrices, and works on six copies of these when the
-    activations are gone; the larger of the two counts as activations.
+    Adam keeps 8 bytes per parameter. Muon keeps 4 per parameter of its matrices, and works on six copies of these when
+    the activations are gone: what it takes beyond the activations' room counts as the optimiser's.
     """
     sizes, width = _SMALL[recipe], shape.width
     expansion = shape.expansion if recipe == "fast" else max(1, shape.expansion)
@@ -148,10 +148,8 @@ def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -
     activations = (
         tokens * width * (shape.layers * kept + backward) * number + 12 * batch_size * answer * shape.vocabulary
     )
-    optimiser = (4 if sizes.muon else 8) * matrices + 8 * others
-    return Training(
-        4 * (matrices + others), 4 * (matrices + others), optimiser, max(activations, 24 * matrices * sizes.muon)
-    )
+    optimiser = (4 if sizes.muon else 8) * matrices + 8 * others + max(0, 24 * matrices * sizes.muon - activations)
+    return Training(4 * (matrices + others), 4 * (matrices + others), optimiser, activations)
 
 
 def precision_size() -> int:

@@ -6,15 +6,17 @@ for none; its `show_result` reads what is written here. AlpacaEval (Li et al. 20
 2404.04475): outputs are the JSON list that `alpaca_eval --model_outputs` takes, annotations the list it writes, with
 the reference as `output_1` and a preference from 1 (reference) to 2 (model), 1.5 for a tie, null for none.
 
-Guaranteed: what is written and read again is equal; a file is written whole and renamed; counts say what has no score.
+Guaranteed: what is written and read again is equal; a file is written whole and renamed; counts say what has no score;
+a score or preference of null or NaN is none, and a field of another kind is refused by its record.
 Left open: the judge's prompts are labkit's, so scores are comparable with each other and not with a leaderboard; no
 correction for length.
 """
 
 import json
+import math
 import os
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import takewhile
 from pathlib import Path
@@ -134,19 +136,21 @@ def read_questions(path: str | Path) -> list[Question]:
     """The questions of a `question.jsonl`.
 
     Raises:
-        BadRequest: for a file that cannot be read, or a record without id, category and turns.
+        BadRequest: for a file that cannot be read, a record without id, category and turns, or an id that comes twice.
     """
-    rows = _lines(Path(path), ("question_id", "category", "turns"))
-    return [Question(r["question_id"], r["category"], tuple(r["turns"]), tuple(r.get("reference", ()))) for r in rows]
+    rows = _lines(Path(path), {"question_id": ID, "category": TEXT, "turns": TURNS}, {"reference": REFERENCE})
+    _once(path, rows)
+    return [Question(r["question_id"], r["category"], tuple(r["turns"]), tuple(r.get("reference") or ())) for r in rows]
 
 
 def read_answers(path: str | Path) -> dict[int, Turns]:
     """A model's answers, or a reference's, by question: the turns of the first choice.
 
     Raises:
-        BadRequest: for a file that cannot be read, or a record without id and choices.
+        BadRequest: for a file that cannot be read, a record without id and choices, or an id that comes twice.
     """
-    rows = _lines(Path(path), ("question_id", "choices"))
+    rows = _lines(Path(path), {"question_id": ID, "choices": CHOICES})
+    _once(path, rows)
     return {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in rows}
 
 
@@ -215,6 +219,8 @@ def score_mt_bench(
 
 def mean_scores(judgments: Sequence[Judgment], by: Sequence[Any]) -> dict[Any, Estimate]:
     """The mean score, from 1 to 10, of each value of `by` [judgments]; intervals clustered by question."""
+    if len(judgments) != len(by):
+        raise BadRequest(f"{len(judgments)} judgments and {len(by)} keys: as many of each")
     found: dict[Any, list[Judgment]] = {}
     for judgment, key in zip(judgments, by, strict=True):
         if judgment.score is not None:
@@ -246,15 +252,16 @@ def read_judgments(path: str | Path) -> list[Judgment]:
     Raises:
         BadRequest: for a file that cannot be read, or a record of another kind.
     """
-    rows = _lines(Path(path), ("question_id", "model", "judge", "judgment", "score", "turn"))
+    needed = {"question_id": ID, "model": TEXT, "judge": JUDGE, "judgment": TEXT, "score": SCORE, "turn": TURN}
+    rows = _lines(Path(path), needed)
     return [
         Judgment(
             row["question_id"],
             row["model"],
             row["turn"],
-            None if row["score"] == NO_SCORE else float(row["score"]),
+            None if _number(row["score"]) in (None, NO_SCORE) else _number(row["score"]),
             row["judgment"],
-            row["judge"][0],
+            _judge(row),
         )
         for row in rows
     ]
@@ -266,12 +273,13 @@ def read_games(path: str | Path) -> list[Game]:
     Raises:
         BadRequest: for a file that cannot be read, or a record of another kind.
     """
-    rows = _lines(Path(path), ("question_id", "model_1", "model_2", "g1_winner", "g2_winner", "judge"))
+    needed = {"question_id": ID, "model_1": TEXT, "model_2": TEXT, "g1_winner": WINNER, "g2_winner": WINNER}
+    rows = _lines(Path(path), needed | {"judge": JUDGE}, {"turn": TURN})
     games = []
     for row in rows:
-        first, second = (None if row[name] == "error" else str(row[name]) for name in ("g1_winner", "g2_winner"))
-        turn, judge = row.get("turn", 1), row["judge"][0]
-        games.append(Game(row["question_id"], row["model_1"], row["model_2"], turn, (first, second), judge))
+        first, second = (None if row[name] == "error" else row[name] for name in ("g1_winner", "g2_winner"))
+        turn = row.get("turn", 1)
+        games.append(Game(row["question_id"], row["model_1"], row["model_2"], turn, (first, second), _judge(row)))
     return games
 
 
@@ -281,7 +289,7 @@ def read_outputs(path: str | Path) -> list[Output]:
     Raises:
         BadRequest: for a file that cannot be read, or a record without instruction, output and generator.
     """
-    rows = _list(Path(path), ("instruction", "output", "generator"))
+    rows = _list(Path(path), {"instruction": TEXT, "output": TEXT, "generator": TEXT}, {"dataset": TEXT_OR_NULL})
     return [Output(r["instruction"], r["output"], r["generator"], r.get("dataset") or "") for r in rows]
 
 
@@ -337,7 +345,8 @@ def read_annotations(path: str | Path) -> list[Annotation]:
     Raises:
         BadRequest: for a file that cannot be read, or a record without the two outputs and a preference.
     """
-    needed = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "annotator", "preference")
+    texts = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "annotator")
+    needed = dict.fromkeys(texts, TEXT) | {"preference": PREFERENCE}
     return [
         Annotation(
             row["instruction"],
@@ -346,11 +355,11 @@ def read_annotations(path: str | Path) -> list[Annotation]:
             row["output_2"],
             row["generator_2"],
             row["annotator"],
-            None if row["preference"] is None else float(row["preference"]) or 1 + TIE,
+            1 + TIE if _number(row["preference"]) == 0 else _number(row["preference"]),
             str(row.get("raw_completion", row.get("preference_raw_completion")) or ""),
             row.get("dataset") or "",
         )
-        for row in _list(Path(path), needed)
+        for row in _list(Path(path), needed, {"dataset": TEXT_OR_NULL})
     ]
 
 
@@ -383,39 +392,114 @@ def _mean(judgments: Sequence[Judgment]) -> Estimate:
     return share._replace(mean=mean, lo=lo, hi=hi)
 
 
-def _lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
+def _judge(row: Mapping[str, Any]) -> str:
+    """FastChat names a judge and its prompt; others name the judge."""
+    return str(row["judge"] if isinstance(row["judge"], str) else row["judge"][0])
+
+
+def _number(value: object) -> float | None:
+    """A number, also one written as text; None for null and for NaN, as pandas writes a missing one."""
+    number = float(value) if isinstance(value, int | float | str) else math.nan
+    return None if math.isnan(number) else number
+
+
+def _numeric(value: object, allowed: Callable[[float], bool]) -> bool:
+    try:
+        number = None if isinstance(value, bool) else _number(value)
+    except (ValueError, OverflowError):
+        return False
+    plain = value is None or (isinstance(value, int | float | str) and not isinstance(value, bool))
+    return plain and (number is None or allowed(number))
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def _answered(choices: list[Any]) -> bool:
+    return bool(choices) and isinstance(choices[0], dict) and _texts(choices[0].get("turns"))
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class Kind(NamedTuple):
+    """What a field may hold: in words, and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+ID = Kind("a whole number or a text", lambda value: _whole(value) or isinstance(value, str))
+TURN = Kind("a whole number from 1 up", lambda value: _whole(value) and value >= 1)
+TEXT = Kind("a text", lambda value: isinstance(value, str))
+TEXT_OR_NULL = Kind("a text or null", lambda value: value is None or isinstance(value, str))
+TURNS = Kind("a list of texts, one a turn", _texts)
+REFERENCE = Kind("a list of texts, or null", lambda value: value is None or value == [] or _texts(value))
+CHOICES = Kind(
+    "a list of choices with their turns",
+    lambda value: isinstance(value, list) and _answered(value),
+)
+JUDGE = Kind("the judge's name, or a list that begins with it", lambda value: isinstance(value, str) or _texts(value))
+WINNER = Kind(
+    "'model_1', 'model_2', 'tie', 'error' or null", lambda value: value in (None, "model_1", "model_2", "tie", "error")
+)
+SCORE = Kind(
+    f"a number from 1 to 10, or {NO_SCORE} or null for none",
+    lambda value: _numeric(value, lambda number: number == NO_SCORE or 1 <= number <= 10),
+)
+PREFERENCE = Kind(
+    "a number from 1 to 2, 0 for a tie, or null for none",
+    lambda value: _numeric(value, lambda number: number == 0 or 1 <= number <= 2),
+)
+Kinds = Mapping[str, Kind]
+
+
+def _lines(path: Path, needed: Kinds, optional: Kinds | None = None) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(_text(path).split("\n"), 1):  # a text may hold what `splitlines` takes for an end
         if line.strip():
             try:
                 rows.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise BadRequest(f"{path}: line {number} is no JSON") from None
-    return _checked(path, rows, needed)
+    return _checked(path, rows, needed, optional)
 
 
-def _list(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
+def _list(path: Path, needed: Kinds, optional: Kinds | None = None) -> list[dict[str, Any]]:
     text = _text(path)
     try:
         rows = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadRequest(f"{path} is no JSON") from None
     if not isinstance(rows, list):
         raise BadRequest(f"{path} is no JSON list of records")
-    return _checked(path, rows, needed)
+    return _checked(path, rows, needed, optional)
 
 
-def _checked(path: Path, rows: list[Any], needed: Sequence[str]) -> list[dict[str, Any]]:
+def _checked(path: Path, rows: list[Any], needed: Kinds, optional: Kinds | None) -> list[dict[str, Any]]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or (absent := [name for name in needed if name not in row]):
             what = f"has no '{absent[0]}'" if isinstance(row, dict) else "is no object"
             raise BadRequest(f"{path}: record {number} {what}; it needs {', '.join(needed)}")
+        for name, kind in {**needed, **(optional or {})}.items():
+            if name in row and not kind.holds(row[name]):
+                shown = json.dumps(row[name], ensure_ascii=False)[:100]
+                raise BadRequest(f"{path}: record {number} has {shown} as its '{name}': it must be {kind.words}")
     return rows
+
+
+def _once(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    places: dict[Any, int] = {}
+    for number, row in enumerate(rows, 1):
+        if (first := places.setdefault(row["question_id"], number)) != number:
+            raise BadRequest(f"{path}: records {first} and {number} are of one question, {row['question_id']}")
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequest(f"{path} cannot be read: {error}") from None
 

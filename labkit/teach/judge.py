@@ -1,8 +1,9 @@
 """A judge that answers in prose: scores and comparisons in bulk, and how far they can be trusted.
 
-Guaranteed: a reply that cannot be read is asked for once more (another sample) and then stays None, never a guess;
-every `counts` adds up to what was asked; a comparison is made in both orders, so that a judge who prefers a position
-cannot decide one; every share comes with an interval clustered by question (see `labkit.grade.intervals`).
+Guaranteed: a reply that cannot be read, or was cut off before its end, is asked for once more (another sample) and then
+stays None, never a guess, with the reason in `missing`; every `counts` adds up to what was asked; a comparison is made
+in both orders, so that a judge who prefers a position cannot decide one; every share comes with an interval clustered
+by question (see `labkit.grade.intervals`).
 Left open: an interval covers other questions, not another judge; a judge may prefer long answers, or its own.
 
 Sources: single answers, pairs in both orders and position bias as in Zheng et al. 2023 (arXiv 2306.05685); Model
@@ -12,12 +13,12 @@ the ROC curve, the chance that a right answer outscores a wrong one (Hanley & Mc
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from labkit.errors import BadRequest
-from labkit.grade.intervals import Estimate, Floats, at_least, cluster_bootstrap, percentiles
+from labkit.grade.intervals import Estimate, Floats, at_least, cluster_bootstrap, numbers, percentiles
 from labkit.teach import prompts
 from labkit.teach.client import Failure, Reply, Request
 
@@ -25,6 +26,8 @@ QUESTIONS = "questions"
 TIE = 0.5
 _UNIT = 900  # parts of a point: halves of a win and hundredths of a rating from 1 to 10 are whole numbers of them
 _DRAWS = 2000
+
+_T = TypeVar("_T")
 
 
 class Asker(Protocol):
@@ -46,12 +49,14 @@ class Contest(NamedTuple):
 class Scores(NamedTuple):
     """Ratings from 1 to 10, None where there is none, and the replies they were read from.
 
-    `counts`: asked = scored + unreadable + failed; `asked_again` is how many got a second request.
+    `counts`: asked = scored + unreadable + failed; `asked_again` is how many got a second request. `missing`: of each
+    place without a score why, in a sentence.
     """
 
     values: list[float | None]
     texts: list[str | None]
     counts: dict[str, int]
+    missing: dict[int, str]
 
 
 class Comparison(NamedTuple):
@@ -64,6 +69,7 @@ class Comparison(NamedTuple):
         verdicts: What was said in each order, `one` first and `other` first: A, B, tie or None.
         texts: The two replies.
         counts: asked = won + lost + tied + mixed + unreadable + failed; `asked_again` counts second requests.
+        missing: Of each contest without a score why, in a sentence: the first of its two orders that is at fault.
     """
 
     contests: list[Contest]
@@ -71,6 +77,7 @@ class Comparison(NamedTuple):
     verdicts: list[tuple[prompts.Winner | None, prompts.Winner | None]]
     texts: list[tuple[str | None, str | None]]
     counts: dict[str, int]
+    missing: dict[int, str]
 
 
 class Bias(NamedTuple):
@@ -138,7 +145,8 @@ class Judge:
 
     def score(self, pairs: Sequence[prompts.Pair], references: Sequence[str | None] | None = None) -> Scores:
         """Rate single answers from 1 to 10, beside a reference answer where there is one."""
-        beside = references or [None] * len(pairs)
+        beside = [None] * len(pairs) if references is None else references
+        _as_many(answers=pairs, references=beside)
         return self._scores([prompts.score(*pair, one) for pair, one in zip(pairs, beside, strict=True)])
 
     def score_turns(
@@ -148,7 +156,8 @@ class Judge:
         references: Sequence[Sequence[str]] | None = None,
     ) -> Scores:
         """Rate the last answers of conversations; a row holds the turns of one."""
-        beside = references or [()] * len(questions)
+        beside = [()] * len(questions) if references is None else references
+        _as_many(conversations=questions, responses=responses, references=beside)
         rows = zip(questions, responses, beside, strict=True)
         return self._scores([prompts.score_turns(*row) for row in rows])
 
@@ -159,8 +168,9 @@ class Judge:
             for c in contests
             for pair in ((c.one, c.other), (c.other, c.one))
         ]
-        texts, failed, again = self._texts(chats, prompts.read_winner)
-        read = [None if text is None else prompts.read_winner(text) for text in texts]
+        replies, again = self._replies(chats, prompts.read_winner)
+        read: list[prompts.Winner | None] = [_read(reply, prompts.read_winner) for reply in replies]
+        failed = [isinstance(reply, Failure) for reply in replies]
         verdicts = list(zip(read[::2], read[1::2], strict=True))
         outcomes = [
             "failed" if any(failed[2 * i : 2 * i + 2]) else _outcome(*verdict) for i, verdict in enumerate(verdicts)
@@ -170,26 +180,31 @@ class Judge:
         kinds = (*points, "unreadable", "failed")
         counts = {"asked": len(contests), **{kind: found[kind] for kind in kinds}, "asked_again": again}
         scores = [points.get(outcome) for outcome in outcomes]
-        return Comparison(list(contests), scores, verdicts, list(zip(texts[::2], texts[1::2], strict=True)), counts)
+        texts = _texts(replies)
+        twice = list(zip(texts[::2], texts[1::2], strict=True))
+        why = _missing(replies, read, "no single verdict in the form [[A]], [[B]] or [[C]]")
+        missing = {place // 2: why[place] for place in sorted(why, reverse=True)}
+        return Comparison(list(contests), scores, verdicts, twice, counts, dict(sorted(missing.items())))
 
     def _scores(self, chats: Sequence[list[prompts.Message]]) -> Scores:
-        texts, failed, again = self._texts(chats, prompts.read_score)
-        values = [None if text is None else prompts.read_score(text) for text in texts]
-        scored = sum(value is not None for value in values)
-        counts = {"asked": len(chats), "scored": scored, "unreadable": len(chats) - scored - sum(failed)}
-        return Scores(values, texts, counts | {"failed": sum(failed), "asked_again": again})
+        replies, again = self._replies(chats, prompts.read_score)
+        values = [_read(reply, prompts.read_score) for reply in replies]
+        scored = len(values) - values.count(None)
+        failed = sum(isinstance(reply, Failure) for reply in replies)
+        counts = {"asked": len(chats), "scored": scored, "unreadable": len(chats) - scored - failed}
+        missing = _missing(replies, values, "no single rating from 1 to 10 in the form [[7]]")
+        return Scores(values, _texts(replies), counts | {"failed": failed, "asked_again": again}, missing)
 
-    def _texts(
+    def _replies(
         self, chats: Sequence[list[prompts.Message]], read: Callable[[str], object]
-    ) -> tuple[list[str | None], list[bool], int]:
-        """The text of each reply, whether the request failed, and how many were asked again: those not readable."""
+    ) -> tuple[list[Reply | Failure], int]:
+        """A reply or failure each, and how many were asked again: those not readable."""
         replies = ask(self.asker, chats)
-        mute = [i for i, r in enumerate(replies) if isinstance(r, Reply) and read(r.text) is None]
+        mute = [i for i, r in enumerate(replies) if isinstance(r, Reply) and _read(r, read) is None]
         again = mute if self.ask_again else []
         for place, reply in zip(again, ask(self.asker, [chats[i] for i in again], sample=1), strict=True):
             replies[place] = reply
-        texts = [reply.text if isinstance(reply, Reply) else None for reply in replies]
-        return texts, [isinstance(reply, Failure) for reply in replies], len(again)
+        return replies, len(again)
 
 
 def ask(asker: Asker, chats: Sequence[list[prompts.Message]], sample: int = 0) -> list[Reply | Failure]:
@@ -214,10 +229,7 @@ def difficulties(
     Raises:
         BadRequest: when the three lists differ in length.
     """
-    if not len(questions) == len(student) == len(public):
-        raise BadRequest(
-            f"{len(questions)} questions, {len(student)} student's and {len(public)} public answers: as many of each"
-        )
+    _as_many(**{"questions": questions, "student's": student, "public answers": public})
     ours, theirs = (
         judge.score([prompts.Pair(*pair) for pair in zip(questions, answers, strict=True)], references)
         for answers in (student, public)
@@ -241,7 +253,7 @@ def win_rate(comparison: Comparison, groups: Sequence[Hashable] | None = None) -
     Raises:
         BadRequest: when no contest was decided.
     """
-    keys = groups or [contest.question for contest in comparison.contests]
+    keys = _groups(comparison, groups)
     decided = [(s, key) for s, key in zip(comparison.scores, keys, strict=True) if s is not None]
     if not decided:
         raise BadRequest(f"none of {len(comparison.scores)} contests has two readable verdicts: no win rate")
@@ -250,7 +262,7 @@ def win_rate(comparison: Comparison, groups: Sequence[Hashable] | None = None) -
 
 def position_bias(comparison: Comparison, groups: Sequence[Hashable] | None = None) -> Bias:
     """How far the verdicts follow positions; clustered by question, or by `groups`."""
-    keys = groups or [contest.question for contest in comparison.contests]
+    keys = _groups(comparison, groups)
     rows = [(verdict, key) for verdict, key in zip(comparison.verdicts, keys, strict=True) if {*verdict} <= {"A", "B"}]
     if not rows:
         return Bias(None, None, 0)
@@ -270,19 +282,24 @@ def agreement(
     """How far ratings agree with exact grading, where there is an oracle.
 
     Args:
-        scores: Ratings from 1 to 10; None is left out and counted.
+        scores: Ratings from 1 to 10; None, or NaN as tables have it, is left out and counted.
         right: Whether each answer is right.
         groups: What is resampled together, such as the question or the instruction; each answer alone by default.
         threshold: From which rating an answer counts as called right.
         seed: Of the resampling.
 
     Raises:
-        BadRequest: for lists of different lengths, or when nothing was rated.
+        BadRequest: for lists of different lengths, grades that are neither right nor wrong, a rating or threshold that
+            is infinite or no number, or when nothing was rated.
     """
     keys = list(groups) if groups is not None else list(range(len(scores)))
-    if not len(scores) == len(right) == len(keys):
-        raise BadRequest(f"{len(scores)} ratings, {len(right)} grades and {len(keys)} groups: as many of each")
-    rows = [(s, bool(r), key) for s, r, key in zip(scores, right, keys, strict=True) if s is not None]
+    _as_many(ratings=scores, grades=right, groups=keys)
+    graded = numbers(right, "grades, right or wrong,")
+    if not np.isin(graded, (0, 1)).all():
+        raise BadRequest("a grade is right or wrong, True or False")
+    numbers(threshold, "the threshold")
+    rated_as = [None if score is None or score != score else float(numbers(score, "ratings")) for score in scores]
+    rows = [(s, bool(r), key) for s, r, key in zip(rated_as, graded, keys, strict=True) if s is not None]
     if not rows:
         raise BadRequest(f"none of {len(scores)} answers has a rating: no agreement to measure")
     rated, truth, names = (list(column) for column in zip(*rows, strict=True))
@@ -316,12 +333,54 @@ def agreement(
 
 
 def clustered(values: Sequence[float], groups: Sequence[Hashable]) -> Estimate:
-    """The mean of values from 0 to 1 (in 900ths) with its interval, whole groups resampled (`cluster_bootstrap`)."""
+    """The mean of values from 0 to 1 (in 900ths) with its interval, whole groups resampled (`cluster_bootstrap`).
+
+    Raises:
+        BadRequest: for no values, values that are no numbers from 0 to 1, or groups of another number.
+    """
+    _as_many(values=values, groups=groups)
+    shares = numbers(values, "shares")
+    if not shares.size or np.any((shares < 0) | (shares > 1)):
+        raise BadRequest("the mean of shares needs at least one, and each from 0 to 1")
     places = {key: place for place, key in enumerate(dict.fromkeys(groups))}
     sums = np.zeros((len(places), 2))
-    for value, key in zip(values, groups, strict=True):
+    for value, key in zip(shares.tolist(), groups, strict=True):
         sums[places[key]] += (round(value * _UNIT), _UNIT)
     return cluster_bootstrap(sums[:, 0], sums[:, 1])._replace(over=QUESTIONS)
+
+
+def _read(reply: Reply | Failure, read: Callable[[str], _T | None]) -> _T | None:
+    """What a reply says; nothing where it was cut off, before it came to its verdict."""
+    return None if isinstance(reply, Failure) or reply.truncated else read(reply.text)
+
+
+def _texts(replies: Sequence[Reply | Failure]) -> list[str | None]:
+    return [reply.text if isinstance(reply, Reply) else None for reply in replies]
+
+
+def _missing(replies: Sequence[Reply | Failure], read: Sequence[object], lacks: str) -> dict[int, str]:
+    """Why a place has no verdict."""
+    return {place: _why(reply, lacks) for place, reply in enumerate(replies) if read[place] is None}
+
+
+def _why(reply: Reply | Failure, lacks: str) -> str:
+    if isinstance(reply, Failure):
+        return reply.sentence
+    if reply.truncated:
+        return f"the judge was cut off (finish_reason '{reply.finish_reason}'): raise its max_tokens"
+    return f"the judge gives {lacks}: {reply.text[-200:]!r}"
+
+
+def _as_many(**lists: Sequence[object]) -> None:
+    if len({len(values) for values in lists.values()}) > 1:
+        *first, last = (f"{len(values)} {name}" for name, values in lists.items())
+        raise BadRequest(f"{', '.join(first)} and {last}: as many of each")
+
+
+def _groups(comparison: Comparison, groups: Sequence[Hashable] | None) -> Sequence[Hashable]:
+    keys = [contest.question for contest in comparison.contests] if groups is None else groups
+    _as_many(contests=comparison.contests, groups=keys)
+    return keys
 
 
 def _outcome(first: prompts.Winner | None, second: prompts.Winner | None) -> str:
