@@ -151,7 +151,7 @@ def test_bad_records_are_counted_and_refused_or_skipped(reason: str, tmp_path: P
         ("a.json", b'[{"instruction": "i", "output": "o"}, {"instr', "broken from record 2 on"),
         ("a.json", b'[{"instruction": "i", "output": "o"}', "broken from record 1 on"),
         ("a.json", b'[{"instruction": "i", "output": "o"}] x', "goes on after its array"),
-        ("a.jsonl.gz", gzip.compress(1000 * GOOD)[:-20], "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(1000 * GOOD, mtime=0)[:-20], "cannot be read"),
         ("a.jsonl.gz", GOOD, "cannot be read"),
         ("a.parquet", GOOD, "no whole Parquet file"),
         ("a.txt", GOOD, "unknown format"),
@@ -534,15 +534,15 @@ def test_a_record_above_the_limit_is_broken_and_never_cut(
 
 LINES = GOOD.decode()
 LOOKS = {
-    "gzip data": ("a.jsonl", gzip.compress(GOOD)),
-    "gzip data ": ("a.csv.gz", gzip.compress(gzip.compress(GOOD))),
+    "gzip data": ("a.jsonl", gzip.compress(GOOD, mtime=0)),
+    "gzip data ": ("a.csv.gz", gzip.compress(gzip.compress(GOOD, mtime=0))),
     "xz data": ("a.json.gz", lzma.compress(GOOD)),
     "bzip2 data": ("a.tsv", bz2.compress(GOOD)),
     "Zstandard data": ("a.json", b"\x28\xb5\x2f\xfd\x04"),
     "a zip archive": ("a.parquet", b"PK\x03\x04"),
     "Parquet data": ("a.jsonl", b"PAR1\x15\x04"),
     "UTF-16 text": ("a.csv", LINES.encode("utf-16")),
-    "UTF-16 text ": ("a.jsonl.gz", gzip.compress(LINES.encode("utf-16"))),
+    "UTF-16 text ": ("a.jsonl.gz", gzip.compress(LINES.encode("utf-16"), mtime=0)),
     "UTF-32 text": ("a.json", LINES.encode("utf-32")),
     "binary data, or UTF-16": ("a.tsv", LINES.encode("utf-16-le")),
     "binary data, or UTF-16 ": ("a.jsonl", LINES.encode("utf-16-be")),
