@@ -303,13 +303,10 @@ class Store:
 
     @staticmethod
     def _move_in(scratch: Path, final: Path) -> None:
-        """Give a scratch folder its name, when all that it holds has reached the disk."""
+        """Give a scratch folder, of which everything has reached the disk, its name."""
         if (final / "result.json").exists():  # another machine was faster: its result stays
             shutil.rmtree(scratch)
             return
-        for path in [*scratch.rglob("*"), scratch]:
-            if not path.is_symlink():
-                sync(path)
         old = scratch.with_name(f"{scratch.name}-old")
         if final.exists():  # an earlier failure of the same point, which this attempt replaces: aside in one step
             final.rename(old)
@@ -370,7 +367,10 @@ def _digest(row: Row) -> str:
 
 
 def _seal(folder: Path, row: Row) -> None:
-    """Write `result.json`: the row, and what lets a reader see that it, or a file beside it, was changed."""
+    """Bring all files to the disk, then write `result.json`: the row, and what shows that it or a file was changed."""
+    for path in [*folder.rglob("*"), folder]:
+        if not path.is_symlink():
+            sync(path)
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     as_read = json.loads(json.dumps(row, allow_nan=False))  # keys of dicts as text
     write_json(folder / "result.json", {**row, "seal": {"row": _digest(as_read), "files": files}})
