@@ -4,6 +4,7 @@ Guaranteed: the page loads nothing; Vega is inside it, once, and every chart is 
 which stays wherever scripts do not run. Everything given is escaped. The file appears whole or not at all.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -14,7 +15,7 @@ import altair as alt
 import jinja2
 
 from labkit.lab import write_text
-from labkit.show.theme import data_uri, javascript, shown, themed
+from labkit.show.theme import COLOURS, data_uri, javascript, shown, themed, with_variables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,8 @@ def write_report(
     '0.96 [0.94, 0.98]': pairs in a column `...ci95` join the column before it, `x_lo` and `x_hi` join `x`.
     arXiv numbers in `paper` become links.
     """
-    drawn = [(caption, themed(chart), data_uri(chart)) for caption, chart in charts]
+    drawn = [(caption, json.loads(with_variables(json.dumps(themed(chart)))), data_uri(chart, COLOURS))
+             for caption, chart in charts]  # fmt: skip
     environment = jinja2.Environment(loader=jinja2.PackageLoader("labkit.show", ""), autoescape=True)
     text = environment.get_template("report.html.j2").render(
         title=title,
@@ -51,6 +53,7 @@ def write_report(
         notes=list(notes),
         settings={"Parameters": params or {}, "Provenance": provenance or {}},
         paper=re.split(r"\b(\d{4}\.\d{5})\b", paper),  # every second part is an arXiv number
+        colours=COLOURS,
         vega=javascript() if drawn else "",
         shown=shown,
         numeric=re.compile(r"[-–+.,\d\s\[\]e%]+").fullmatch,
