@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-
 from fabricated import accuracies, model
 
 from labkit import BadRequest, learn, show, studies
