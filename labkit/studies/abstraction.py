@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from labkit import grade, learn
 from labkit.design import allocate
 from labkit.errors import BadRequest
-from labkit.grade.intervals import percentiles
+from labkit.grade.peak import peak
 from labkit.instructions.equations import (
     METAVARIABLES,
     OPERATORS,
@@ -235,35 +235,15 @@ def columns(rows: "pd.DataFrame") -> "pd.DataFrame":
     return rows.assign(share=rows["n_diverse"] / (rows["n_diverse"] + rows["n_special"]))
 
 
-def peak(shares: Sequence[float], answers: Sequence[Sequence[grade.Counts]], draws: int = 2000) -> Fit:
-    """Where accuracy is highest along the shares (ascending), with 95 % percentile intervals.
-
-    The place is the vertex of the parabola through the best mix and its two neighbours, or the best mix itself at an
-    end; the interval refits it to `grade.replicates` of every mix (seeds and rules resampled, mixes independent, which
-    for models that share their test rules errs on the wide side). `located` says that the interval holds neither end.
-    """
-    if len(shares) < 3:
-        note = "fewer than 3 mixes: no peak to locate"
-        return Fit(f"no best mix is located: {note}", {"located": False, "note": note})
-    rng = np.random.default_rng(0)
-    means = np.array([grade.intervals.accuracies(models).mean() for models in answers])
-    resampled = np.column_stack([grade.replicates(models, draws=draws, seed=rng) for models in answers])
-    x, best = np.array(shares), int(means.argmax())
-    low, high = percentiles(np.array([_vertex(x, curve) for curve in resampled]))
-    located, at = bool(shares[0] < low and high < shares[-1]), _vertex(x, means)
-    note = "" if located else f"the best share may be an end: it lies between {low:.2f} and {high:.2f}"
-    words = f"specialists meet deeper unseen rules best at a share of {at:.2f} diversifying rules (95 % interval "
-    numbers = {"located": located, "note": note, "share": at, "ci95": [low, high], "best": shares[best]}
-    return Fit(f"{words}{low:.2f} to {high:.2f})" if located else f"no best mix is located: {note}", numbers)
-
-
-def _vertex(x: NDArray[np.float64], curve: NDArray[np.float64]) -> float:
-    best = int(curve.argmax())
-    if best in (0, len(x) - 1):
-        return float(x[best])
-    near = slice(best - 1, best + 2)
-    bend, slope, _ = np.polyfit(x[near], curve[near], 2)
-    return float(-slope / (2 * bend)) if bend < 0 else float(x[best])
+def best_mix(shares: Sequence[float], answers: Sequence[Sequence[grade.Counts]]) -> Fit:
+    """At which share of diversifying rules specialists do best (`grade.peak`)."""
+    found = peak(shares, answers)
+    numbers = {name: value for name, value in found._asdict().items() if value is not None}
+    if found.share is None or found.ci95 is None or not found.located:
+        return Fit(f"no best mix is located: {found.note}", numbers)
+    low, high = found.ci95
+    where = f"{found.share:.2f} diversifying rules (95 % interval {low:.2f} to {high:.2f})"
+    return Fit(f"specialists meet deeper unseen rules best at a share of {where}", numbers)
 
 
 VIEWS = {
@@ -284,7 +264,7 @@ VIEWS = {
         x="share",
         x_label="Share of diversifying rules, of a fixed number of rules",
         log=False,
-        fit=peak,
+        fit=best_mix,
         beside={"n_diverse": "diversifying rules", "n_special": "special rules"}
         | {"blind_deeper_equal": "equal, swapping blindly"},
     ),

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from labkit import grade, learn
 from labkit.errors import BadRequest, unknown
 from labkit.instructions import Inputs, RewritingTask, Rules, draw_inputs, draw_rules
-from labkit.lab import Record, Row, Store, sweep, write_text
+from labkit.lab import Record, Row, Store, write_text
 from labkit.learn import llama
 from labkit.learn.learner import SmallLearner
 from labkit.learn.memory import check_training_memory
@@ -141,7 +141,7 @@ def pretrain_into(base: Base, out: Path, store: Store) -> str:
         if there != base:
             raise BadRequest(f"{out} holds something other than this base model: name an empty folder")
     else:
-        sweep([base], measure, store=store, jobs=0)
+        store.measure(base, measure)
         folder, partial = store.folder(base), out.with_name(f".tmp-{out.name}")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(folder, partial)

@@ -78,7 +78,8 @@ def against(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str
             if other["mean"] < claim.get("provided", float("-inf")):
                 continue
             gap = difference((line["lo"], line["hi"]), (times * other["lo"], times * other["hi"]))
-            pieces.append(_evidence({**line, "seeds": min(line["seeds"], other["seeds"])}, gap, claim))
+            both = {"seeds": min(line["seeds"], other["seeds"]), "not_learned": line["not_learned"] + other["not_learned"]}
+            pieces.append(_evidence(both, gap, claim))
             used += [one for one in (line, other) if one not in used]
     return pieces, _listed(used, claim)
 
@@ -89,8 +90,8 @@ def fit(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str]:
     ends = numbers.get(claim.get("interval", "ci95"))
     if not ends:
         return [], found.fit.sentence if found.fit else ""
-    seeds = int(found.estimates["seeds"].min())
-    return [Evidence(*ends, claim["low"], claim["high"], seeds)], found.fit.sentence if found.fit else ""
+    whole = {"seeds": found.estimates["seeds"].min(), "not_learned": found.estimates["not_learned"].sum()}
+    return [_evidence(whole, ends, claim)], found.fit.sentence if found.fit else ""
 
 
 RULES = {"level": level, "against": against, "fit": fit}
@@ -113,7 +114,8 @@ def chosen(estimates: "pd.DataFrame", where: Mapping[str, Any], exam: str) -> li
 
 
 def _evidence(line: Mapping[str, Any], ends: tuple[float, float], claim: Mapping[str, Any]) -> Evidence:
-    return Evidence(*ends, claim["low"], claim["high"], line["seeds"], not line["not_learned"])
+    lo, hi = ends
+    return Evidence(lo, hi, claim["low"], claim["high"], int(line["seeds"]), not line["not_learned"])
 
 
 def _end(value: float | str, fitted: Found | None) -> float:

@@ -154,9 +154,9 @@ def points(params: Params) -> Sequence[Cell]:
             for share in sorted(params.general_shares)
         ]
     else:
-        spec = learners.tuned(params.model, "code_mixing", params.tuning, params.new_tokens)
         given = params.model_dump(include={"corpora", "plus", "problems", "confirm_unsafe"})
         mixes = corpus_mixes(given, params.mixes, params.model)
+        spec = learners.tuned(params.model, "code_mixing", params.tuning, params.new_tokens)
     return [
         Cell(seed=seed, steps=params.steps, spec=spec, task=mix, n_test=params.n_test)
         for seed in params.seeds
@@ -187,16 +187,21 @@ class SweetSpots(Gains):
         main = next(exam for exam in MAIN if exam in set(rows["exam"]))
         view = replace(self, exam=main, exam_label=EXAMS[main])
         found = super(SweetSpots, view).measure(rows)
-        spots = {}
+        spots: dict[str, dict[str, Any]] = {}
         for size, block in view.select(rows, [main]).groupby("size", sort=False):
             shares, scores = view.paired(block)
-            enough = len(shares) >= FEWEST and bool(scores)
-            same = same_questions(block)
+            enough, same = len(shares) >= FEWEST and bool(scores), same_questions(block)
             spot = grade.sweet_spot(shares, scores, same_problems=same).as_dict() if enough else None
-            spots[str(size)] = {"lowest": shares[0], "last": shares[-1], "paired_seeds": len(scores), "spot": spot}
-        widest = max(spots.values(), key=lambda one: one["spot"] is not None)
+            ends = {"lowest": shares[0], "last": shares[-1], "paired_seeds": len(scores)}
+            spots[str(size)] = ends | {"shares": len(shares), "spot": spot}
+        if not spots:
+            return found
+        widest = max(reversed(spots.values()), key=lambda one: one["shares"])
+        spot = dict(widest["spot"] or {})
+        if spot.get("verdict") == "not decided":  # the fit's own interval does not say that flat arms are flat
+            spot["peak_ci95"] = [widest["lowest"], widest["last"]]
         sentence = ". ".join(f"{size}: {verdict(one)}" for size, one in spots.items())
-        return found._replace(fit=Fit(sentence, (widest["spot"] or {}) | {"last": widest["last"], "sizes": spots}))
+        return found._replace(fit=Fit(sentence, spot | {"last": widest["last"], "sizes": spots}))
 
 
 def verdict(one: dict[str, Any]) -> str:

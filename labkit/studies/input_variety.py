@@ -142,6 +142,23 @@ def finding(results: Results) -> str:
     return f"Trained on {most:,} rules, accuracy on varied inputs of unseen rules by occurrences of x: {parts}"
 
 
+def side_by_side(results: Results) -> list[dict[str, Any]]:
+    """The paper's Table 1 and ours in its form: one row per kind of training input, one column per number of rules."""
+    theirs = [
+        ("published", record["occurrences"], record["n_instructions"], f"{record['accuracy_unseen']:.2f}")
+        for record in results.published
+        if record["kind"] == "value"
+    ]
+    lines = results["varied"].lines("varied")
+    ours = [("ours, varied inputs", line["trained"], line["n_instructions"], ranged(line)) for line in lines]
+    columns = [f"I = {n:,}" for n in sorted({n for *_, n, _ in theirs + ours}, reverse=True)]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for table, trained, n, accuracy in theirs + ours:
+        row = rows.setdefault((table, trained), dict.fromkeys(columns, ""))
+        row[f"I = {n:,}"] = accuracy
+    return [{"table": table, "x occurs in training": trained, **row} for (table, trained), row in rows.items()]
+
+
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     return drawn_note(params, params.budget)
@@ -164,4 +181,5 @@ STUDY = Study(
     finding=finding,
     notes=notes,
     columns=columns,
+    tables={"Beside the paper's Table 1": side_by_side},
 )

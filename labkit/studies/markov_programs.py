@@ -48,6 +48,9 @@ KINDS = {
 }
 
 
+RunSteps = int | Literal["halt"]
+
+
 class Params(ModelParams):
     """What a person may set; see `scales.yaml` for the values each scale gives."""
 
@@ -68,7 +71,7 @@ class Params(ModelParams):
     rules: list[Annotated[int, Field(ge=1, le=100)]] = Field(
         min_length=1, description="rules a program R; the first is the steps dial's"
     )
-    run_steps: list[int | Literal["halt"]] = Field(
+    run_steps: list[RunSteps] = Field(
         min_length=1, description='steps to the answer, or "halt"; the first is the rules dial\'s'
     )
     n_beside: list[int] = Field(description="the numbers of programs that the other rules and steps are tried at")
@@ -88,9 +91,9 @@ class Params(ModelParams):
             allocate(self.budget, n)
         if self.n_test < self.test_programs:
             raise BadRequest(f"n_test = {self.n_test} is fewer than test_programs = {self.test_programs}")
-        for cell in points(self):
-            cell.layout()
-            task_of(cell)
+        for rules, steps in _settings(self):
+            layout_of(self, rules)
+            task_of(self, rules, steps)
         wanted = {"train": max(self.n_programs + self.n_beside), "test": self.test_programs}
         for seed, rules, split in product(self.seeds, self.rules, get_args(Split)):
             task = ProgramTask(rules, 1, self.pattern_length, self.input_length, order_share=0, alphabet=self.alphabet)
@@ -106,7 +109,7 @@ class Cell(ModelCell):
     version: Literal[2] = 2
     n_programs: int
     rules: int
-    run_steps: int | Literal["halt"]
+    run_steps: RunSteps
     longest: int
     order_share: float
     alphabet: str
@@ -116,8 +119,7 @@ class Cell(ModelCell):
     test_programs: int
 
     def layout(self) -> learn.Layout:
-        widths = 2 * self.pattern_length * self.rules, self.input_length
-        return learn.Layout(self.alphabet, widths, self.input_length, names=("program", "input"))
+        return layout_of(self, self.rules)
 
     def lesson(self) -> Lesson:
         """Training examples spread evenly over the programs, and the exams.
@@ -125,7 +127,7 @@ class Cell(ModelCell):
         The seen exam asks at most `test_programs` of the training programs, evenly spaced; every exam asks each of its
         programs equally often, and tells the kinds of runs apart (`KINDS`).
         """
-        task, n = task_of(self), self.n_programs
+        task, n = task_of(self, self.rules, self.run_steps), self.n_programs
         programs = draw_programs(task, n, seed=self.seed)
         unseen = draw_programs(task, self.test_programs, seed=self.seed, split="test")
         asked = np.unique(np.linspace(0, n - 1, min(n, self.test_programs)).round().astype(np.int64))
@@ -146,28 +148,29 @@ class Cell(ModelCell):
         return Lesson(training.data, exams, about)
 
 
-def task_of(cell: Cell) -> ProgramTask:
-    """The task of a cell.
+def layout_of(settings: "Params | Cell", rules: int) -> learn.Layout:
+    """How a program of so many rules, its input and the answer become tokens."""
+    widths = 2 * settings.pattern_length * rules, settings.input_length
+    return learn.Layout(settings.alphabet, widths, settings.input_length, names=("program", "input"))
 
-    Raises:
-        BadRequest: for settings that contradict each other.
-    """
-    return ProgramTask(
-        rules=cell.rules,
-        steps=cell.longest if cell.run_steps == "halt" else cell.run_steps,
-        pattern_length=cell.pattern_length,
-        input_length=cell.input_length,
-        halts=cell.run_steps == "halt",
-        order_share=cell.order_share,
-        alphabet=cell.alphabet,
-    )
+
+def task_of(settings: "Params | Cell", rules: int, run_steps: RunSteps) -> ProgramTask:
+    """The task at so many rules and steps; BadRequest for settings that contradict each other."""
+    halts = run_steps == "halt"
+    steps = settings.longest if run_steps == "halt" else run_steps
+    names = ("pattern_length", "input_length", "order_share", "alphabet")
+    return ProgramTask(rules, steps, halts=halts, **{name: getattr(settings, name) for name in names})
+
+
+def _settings(params: Params) -> list[tuple[int, RunSteps]]:
+    """Rules and steps that are tried, the first of both in front."""
+    rules, steps = params.rules, params.run_steps
+    return [*((n, steps[0]) for n in rules), *((rules[0], n) for n in steps[1:])]
 
 
 def points(params: Params) -> list[Cell]:
     """A cell for each number of programs at the first rules and steps, then at the others; seeds outermost."""
-    first, *others = [(rules, params.run_steps[0]) for rules in params.rules] + [
-        (params.rules[0], steps) for steps in params.run_steps[1:]
-    ]
+    first, *others = _settings(params)
     dials = [
         {"n_programs": n, "rules": rules, "run_steps": steps, "seed": seed}
         for seed in params.seeds

@@ -343,7 +343,7 @@ class Gains(View):
     def arms(self, rows: "pd.DataFrame") -> list[Any]:
         """The arms' values, the baseline first, the others in order."""
         values = sorted(rows[self.arm].unique().tolist()) if self.baseline is None else rows[self.arm].unique().tolist()
-        first = values[0] if self.baseline is None else self.baseline
+        first = values[0] if values and self.baseline is None else self.baseline
         return [first, *(value for value in values if value != first)]
 
     def paired(self, rows: "pd.DataFrame") -> tuple[list[Any], list[NDArray[np.float64]]]:
