@@ -16,7 +16,7 @@ depths are the paper's, the model and optimiser those of its rewriting study, an
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from labkit.instructions.equations import (
     InputTask,
     RuleClass,
     draw_equations,
+    infix,
     swapped,
 )
 from labkit.instructions.equations import generator as input_generator
@@ -217,6 +218,28 @@ def points(params: Params) -> list[Cell]:
         for diverse, special in dict.fromkeys(counts + mixes)
     ]
     return cells(Cell, params, dials)
+
+
+def toy_rules(params: Params) -> list[dict[str, Any]]:
+    """For a notebook: the kinds of rules, how many there are, and two of each."""
+    kinds: dict[str, tuple[str, Literal["train", "test"]]] = {
+        "diversifying, training": ("train", "train"), "diversifying, unseen": ("unseen", "test"),
+        "special, training": ("special", "train"), "special, unseen": ("special", "test"),
+        "special and deeper, unseen": ("deeper", "test"),
+    }  # fmt: skip
+    lines = []
+    for words, (name, split) in kinds.items():
+        rules = rule_class(params, params.seeds[0], name, split)
+        first = "; ".join(f"{infix(rule.lhs)} = {infix(rule.rhs)}" for rule in draw_equations(rules, 2))
+        lines.append({"rules": words, "how many": rules.capacity, "such as": first})
+    return lines
+
+
+def toy_questions(params: Params) -> list[tuple[Equation, str, str]]:
+    """For a notebook: unseen rules, each with an expression and its answer."""
+    task, rng = input_task(params), input_generator(0)
+    rules = draw_equations(rule_class(params, params.seeds[0], "unseen"), 5)
+    return [(rule, *task.draw(rule, rng)) for rule in rules]
 
 
 def generalists(rows: "pd.DataFrame") -> "pd.Series[bool]":

@@ -269,6 +269,14 @@ VIEWS = {
 }
 
 
+def drawn(rows: "pd.DataFrame", exam: str) -> Any:
+    """For a notebook's controls: one exam along the share of general data."""
+    mix = VIEWS["mix"]
+    assert isinstance(mix, Curve)
+    view = replace(mix, exams={exam: EXAMS[exam]})
+    return view.chart(view.measure(rows))
+
+
 def finding(results: Results) -> str:
     """What the study shows, in one sentence per size of training set, with its intervals."""
     if "gains" not in results.views():

@@ -229,6 +229,19 @@ def _picked(task: RewritingTask, n: int, split: Split, seed: int) -> Rules:
     return Rules(pool.x[which], pool.y[which], pool.alphabet)
 
 
+def toy_examples(params: Params) -> list[dict[str, str]]:
+    """For a notebook: what is asked, what the base model answers if it rewrites rightly, and what it has to learn."""
+    task, index = task_of(params), np.array([0, 0, 1, 1])
+    rules = draw_rules(task.rewriting, 2, seed=1)
+    drawn = draw_encrypted(task, rules, index, seed=1)
+    asked = list(encrypted_examples(task, rules, drawn, words=params.model != OWN_BASE))
+    plain = [rules.rule(i).apply(example.input) for i, example in zip(index.tolist(), asked, strict=True)]
+    return [
+        {"instruction": example.instruction, "input": example.input, "the base says": old, "to learn": example.output}
+        for example, old in zip(asked, plain, strict=True)
+    ]
+
+
 def columns(rows: "pd.DataFrame") -> "pd.DataFrame":
     """Sampling in a fixed order: even half, uneven half, whole."""
     return rows.sort_values("sampling", kind="stable")

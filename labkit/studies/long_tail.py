@@ -10,7 +10,7 @@ Source: Zhang, Wang, Charton, arXiv 2402.10891, section 4 and Figure 3 (also 240
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -54,6 +54,8 @@ Alpha = float | Literal["uniform"]
 
 class Params(RewritingParams):
     """What a person may set; see `scales.yaml` for the values each scale gives."""
+
+    groups: ClassVar = RewritingParams.groups | {"task": (*RewritingParams.groups["task"], "occurrences", "noop_share")}
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I")
     alphas: list[Alpha] = Field(min_length=1, description="exponents of the power law, or uniform")

@@ -195,6 +195,17 @@ def setting(rules: int, run_steps: int | str) -> str:
     return f"R = {rules}, " + ("to halt" if run_steps == "halt" else f"{run_steps} step{'s' * (run_steps != 1)}")
 
 
+def toy_shares(params: Params) -> list[dict[str, Any]]:
+    """For a notebook: at each setting the shares of the hard kinds of runs, and how long runs are."""
+    lines = []
+    for (rules, steps), cell in {(cell.rules, cell.run_steps): cell for cell in points(params)}.items():
+        task = task_of(cell)
+        runs = draw_runs(task, draw_programs(task, 100, seed=0), np.arange(2000) % 100, seed=0)
+        means = {"order decides": runs.ordered, "rewritten": runs.rewritten, "mean steps": runs.steps}
+        lines.append({"setting": setting(rules, steps)} | {k: round(float(v.mean()), 3) for k, v in means.items()})
+    return lines
+
+
 def columns(rows: "pd.DataFrame") -> "pd.DataFrame":
     """The setting of each row in words; in order of rules, then steps."""
     named = [setting(*one) for one in zip(rows["rules"], rows["run_steps"], strict=True)]
