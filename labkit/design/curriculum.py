@@ -287,6 +287,43 @@ def mixed_round(
     return Drawn(_generator(seed, "order").permutation(np.concatenate(taken)), manifest)
 
 
+def rising_round(
+    kinds: Sequence[str | None],
+    hard: Sequence[int],
+    rest: Sequence[int],
+    target: Mapping[str, float],
+    alpha: float,
+    n: int,
+    *,
+    repeats: int,
+    seed: int = 0,
+) -> Drawn:
+    """A round by the target distribution over kinds, of every kind a share alpha hard (TAPIR); kind after kind.
+
+    A kind with too few examples on one side to be repeated at most `repeats` times gets more of the other.
+    """
+    chosen, counts = list[int](), Counter[str]()
+    for kind, size in zip(target, apportion(list(target.values()), n), strict=True):
+        own_hard, own_rest = ([i for i in part if kinds[i] == kind] for part in (hard, rest))
+        if size:
+            share = max(min(alpha, repeats * len(own_hard) / size), 1 - repeats * len(own_rest) / size)
+            own_alpha = min(1.0, max(0.0, share)) if own_hard else 0.0
+            drawn = mixed_round(own_hard, own_rest, own_alpha, size, seed=seed, repeat=True)
+            counts.update(drawn=size, hard=drawn.manifest["hard"], repeats=drawn.manifest["repeats"])
+            chosen += drawn.indices.tolist()
+    return Drawn(np.array(chosen, np.int64), dict(counts))
+
+
+def even_round(size: int, n: int, number: int, seed: int = 0) -> Indices:
+    """`n` places of an endless stream of shuffled epochs over `size`, after `number` rounds of as many.
+
+    Rounds together go through everything evenly.
+    """
+    rng = np.random.default_rng([seed, size])
+    order = np.concatenate([rng.permutation(size) for _ in range(-(-n * (number + 1) // size))])
+    return order[n * number : n * (number + 1)]
+
+
 def fill_tokens(
     order: Sequence[int] | Indices, costs: Sequence[int] | Indices, budget: int, repeat: bool = True
 ) -> Filled:

@@ -9,6 +9,7 @@ from labkit import learn
 from labkit.lab import Record
 from labkit.learn import finetuning, qlora
 from labkit.learn.learner import Learner, SmallLearner, TunedLearner
+from labkit.learn.memory import check_training_memory
 from labkit.studies import language
 from labkit.studies.params import MODEL_GROUP, ModelParams
 
@@ -39,10 +40,14 @@ class SmallSpec(BaseModel):
         """Word pieces of the families; every question begins with its instruction."""
         return learn.TextLayout(language.vocabulary(self.reads), self.question, self.answer)
 
-    def make(self, seed: int, record: Record) -> Learner:
+    def shape(self) -> learn.Shape:
+        """The sizes of the model."""
         layout = self.layout()
-        shape = learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
-        return SmallLearner(self.recipe, shape, layout, seed=seed, batch=self.batch_size, rate=self.learning_rate)
+        return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
+
+    def make(self, seed: int, record: Record) -> Learner:
+        layout, rate = self.layout(), self.learning_rate
+        return SmallLearner(self.recipe, self.shape(), layout, seed=seed, batch=self.batch_size, rate=rate)
 
 
 class TunedSpec(BaseModel):
@@ -64,15 +69,21 @@ Spec = Annotated[SmallSpec | TunedSpec, Field(discriminator="kind")]
 
 
 def small(params: ModelParams, reads: tuple[str, ...], question: int, answer: int, **changes: Any) -> SmallSpec:
-    """The small learner of a study's parameters, reading these families."""
+    """The small learner of a study's parameters, reading these families.
+
+    Raises:
+        BadRequest: for a model that this machine's memory cannot train.
+    """
     own = {name: getattr(params, name) for name in MODEL_GROUP if name != "steps"}
-    return SmallSpec(
+    spec = SmallSpec(
         **own | changes,
         reads=reads,
         recipe_version=learn.RECIPES[params.recipe].VERSION,
         precision=learn.precision_name(learn.best_device()),
         **language.reading(reads, question, answer),
     )
+    check_training_memory("a model of these settings", spec.recipe, spec.shape(), spec.batch_size, answer)
+    return spec
 
 
 def tuned(model: str, preset: str, tuning: dict[str, Any], new_tokens: int) -> TunedSpec:

@@ -50,6 +50,7 @@ class Run:
         return self.study.summarise(rows)
 
     def _swept(self, points: Sequence[Point], jobs: int | None) -> list[Row]:
+        self.study.serving(self.params, points, self.store)
         return sweep(
             points,
             self.study.measure,

@@ -7,13 +7,14 @@ gains resample seeds and questions that all arms share (`labkit.grade.paired_dif
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labkit import grade
+from labkit.grade.decision import ABOVE_ZERO, Evidence
 from labkit.studies.rows import counts_of, scores_of
 
 if TYPE_CHECKING:
@@ -388,3 +389,166 @@ class Gains(View):
             x_label=f"gain, {self.exam_label}",
             title=title or self.title,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(View):
+    """Paired differences of named pairs: what the second arm scores above the first, over the seeds that have both.
+
+    All arms of a seed sit one exam. Scores are means over its questions, and instructions are resampled.
+
+    Attributes:
+        arm: The column that tells arms apart; `arm_label` how a person reads a value.
+        pairs: Two arms, and what the second has that the first has not; pairs that were not both measured are left out.
+        exam: What is graded.
+    """
+
+    arm: str
+    arm_label: Callable[[Any], str] = str
+    pairs: Mapping[tuple[Any, Any], str]
+    exam: str
+
+    def measure(self, rows: "pd.DataFrame") -> Found:
+        import pandas as pd
+
+        selected = self.select(rows, [self.exam])
+        gains = {pair: self.gain(selected, *pair) for pair in self.pairs}
+        lines = [
+            {"from": one, "to": other, "what": self.pairs[one, other], "exam": self.exam, **gain}
+            for (one, other), gain in gains.items()
+            if gain
+        ]
+        return Found(pd.DataFrame(lines), _models(selected, [self.arm, "exam"]))
+
+    def gain(self, selected: "pd.DataFrame", one: Any, other: Any) -> dict[str, Any] | None:
+        """What `other` scores above `one` in pairs; None where no seed has both."""
+        both = selected[selected[self.arm].isin([one, other])]
+        tables = []
+        for _, group in both.groupby("seed"):
+            counts = counts_of(group.set_index(self.arm).loc[[one, other]].reset_index()) if len(group) == 2 else []
+            if counts:  # scaled so that means are over questions
+                tables.append(np.array([np.asarray(c.right) / np.asarray(c.asked).mean() for c in counts]))
+        if not tables:
+            return None
+        mean, lo, hi = grade.paired_difference(tables, 1, 0, same_problems=same_questions(both))
+        about = {"not_learned": int((~both["learned"].astype(bool)).sum()), "over": "seeds and questions, in pairs"}
+        return {"mean": mean, "lo": lo, "hi": hi, "seeds": len(tables), **about}
+
+    def table(self, found: Found) -> Records:
+        return [
+            {"from": self.arm_label(line["from"]), "to": self.arm_label(line["to"]), "what is added": line["what"]}
+            | {"gain [95 %]": signed(line["mean"], line["lo"], line["hi"]), "verdict": verdict(line)}
+            | {"seeds": line["seeds"]}
+            for line in found.estimates.to_dict("records")
+        ]
+
+    def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
+        from labkit import show
+
+        lines = [
+            {"name": f"{self.arm_label(line['from'])} -> {self.arm_label(line['to'])}", "mean": line["mean"]}
+            | {"ci95": [line["lo"], line["hi"]]}
+            for line in found.estimates.to_dict("records")
+        ]
+        return show.forest_chart(
+            lines, name="name", reference=0.0, x_label="gain, in pairs (share)", title=title or self.title
+        )
+
+
+def verdict(line: Mapping[str, Any]) -> str:
+    """Whether a difference is one: its whole interval lies on one side of zero, and it rests on two seeds or more."""
+    up = Evidence(line["lo"], line["hi"], low=ABOVE_ZERO, seeds=line["seeds"])
+    down = Evidence(-line["hi"], -line["lo"], low=ABOVE_ZERO, seeds=line["seeds"])
+    return "better" if up.inside else "worse" if down.inside else "not decided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forest(View):
+    """The mean of each arm, and beside it what it gains over one of them in pairs.
+
+    Attributes:
+        arm: The column that tells arms apart; `arm_label` how a person reads a value.
+        exam: What is graded, `x_label` how a person reads it.
+        versus: The arm that gains are over, where it was measured.
+        beside: Columns of the models whose means a table shows too, and how a person reads them.
+    """
+
+    arm: str
+    arm_label: Callable[[Any], str] = str
+    exam: str
+    x_label: str
+    versus: Any
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+    def measure(self, rows: "pd.DataFrame") -> Found:
+        import pandas as pd
+
+        selected, lines = self.select(rows, [self.exam]), []
+        pairs = Pairs(title=self.title, arm=self.arm, pairs={}, exam=self.exam)
+        for at, group in _groups(selected, [self.arm, "exam"], None):
+            gain = None if at[self.arm] == self.versus else pairs.gain(selected, self.versus, at[self.arm])
+            means = {name: float(group[name].fillna(0).mean()) if name in group else 0.0 for name in self.beside}
+            lines.append(at | self.estimate(group) | {"gain": gain} | means)
+        return Found(pd.DataFrame(lines), _models(selected, [self.arm, "exam"]))
+
+    def table(self, found: Found) -> Records:
+        return [
+            {self.arm: self.arm_label(line[self.arm]), f"{self.exam} [95 %]": ranged(line)}
+            | {f"gain over {self.arm_label(self.versus)}, in pairs [95 %]": signed_gain(line["gain"])}
+            | {"verdict": verdict(line["gain"]) if line["gain"] else ""}
+            | {words: round(line[name]) for name, words in self.beside.items()}
+            | {"seeds": line["seeds"], "interval over": line["over"]}
+            for line in found.estimates.to_dict("records")
+        ]
+
+    def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
+        from labkit import show
+
+        lines = [
+            {"name": self.arm_label(line[self.arm]), "mean": line["mean"], "ci95": [line["lo"], line["hi"]]}
+            | {"gain": gain and gain["mean"], "gain_ci95": gain and [gain["lo"], gain["hi"]]}
+            for line in found.estimates.to_dict("records")
+            for gain in [line["gain"]]
+        ]
+        models = found.models.assign(name=found.models[self.arm].map(self.arm_label))
+        versus = self.arm_label(self.versus)
+        beside = {"difference": "gain", "difference_interval": "gain_ci95", "versus": versus}
+        return show.forest_chart(
+            lines,
+            name="name",
+            models=models.to_dict("records"),
+            value="accuracy",
+            x_label=self.x_label,
+            title=title or self.title,
+            subtitle=self.title if title else "",
+            **(beside if len(lines) > 1 and versus in {line["name"] for line in lines} else {}),
+        )
+
+
+def signed_gain(gain: Mapping[str, Any] | None) -> str:
+    """A paired difference for people; nothing where there is none."""
+    return signed(gain["mean"], gain["lo"], gain["hi"]) if gain else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByKind(View):
+    """A view of every kind of an exam that there is, where the kinds depend on the parameters."""
+
+    exam: str
+    view: Curve | Matrix
+
+    def measure(self, rows: "pd.DataFrame") -> Found:
+        chosen = rows[self.where(rows)] if self.where else rows
+        if not (chosen["exam"].eq(self.exam) & chosen["kind"].ne("")).any():
+            return Found(chosen.iloc[:0], chosen.iloc[:0])
+        return self._of(chosen["key"]).measure(chosen)
+
+    def table(self, found: Found) -> Records:
+        return self._of(found.estimates["exam"]).table(found)
+
+    def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
+        return self._of(found.estimates["exam"]).chart(found, published, title)
+
+    def _of(self, keys: "pd.Series[str]") -> Curve | Matrix:
+        kinds = [key for key in dict.fromkeys(keys) if key.startswith(f"{self.exam}:")]
+        return replace(self.view, exams={key: key.partition(":")[2] for key in kinds})

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from labkit.errors import BadRequest
 from labkit.grade.intervals import Estimate
+from labkit.instructions import Example
 from labkit.teach.judge import TIE, Comparison, Contest, Judge, Scores, clustered
 from labkit.teach.prompts import Pair
 
@@ -152,6 +153,21 @@ def read_answers(path: str | Path) -> dict[int, Turns]:
     rows = _lines(Path(path), {"question_id": ID, "choices": CHOICES})
     _once(path, rows)
     return {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in rows}
+
+
+def answered(questions: Sequence[Question], answer: Callable[[list[Example]], list[str]]) -> dict[int, Turns]:
+    """A model's turns by question; each turn is asked as one text, after the conversation so far."""
+    answers: dict[int, Turns] = {question.id: () for question in questions}
+    for turn in range(max(len(question.turns) for question in questions)):
+        some = [question for question in questions if len(question.turns) > turn]
+        for question, text in zip(some, answer([_asked(q, answers[q.id]) for q in some]), strict=True):
+            answers[question.id] += (text,)
+    return answers
+
+
+def _asked(question: Question, before: Sequence[str]) -> Example:
+    said = [part for pair in zip(question.turns, before, strict=False) for part in pair]
+    return Example("\n\n".join([*said, question.turns[len(before)]]), "", "", "mt_bench", str(question.id))
 
 
 def write_answers(path: str | Path, model: str, answers: Mapping[int, Sequence[str]], tstamp: float = 0.0) -> None:

@@ -1,0 +1,402 @@
+"""How the arms of the curriculum study are measured: a first student, what a judge thinks of it, and the rounds.
+
+Every arm of a seed goes on from the same first student, which has learned the whole public set, and then trains for the
+same rounds, each worth the same number of tokens; arms differ in what a round trains on alone (`ARMS`). What a teacher
+or judge said is in the client's cache: arms that ask the same are answered once, and a killed run asks nothing twice.
+
+The parts of TAPIR (Yue et al. 2024, arXiv 2405.13448), and where they are:
+    seed selection by Model Fitting Difficulty   `mine`, `design.curriculum.select`
+    task-aware re-balancing                      `design.curriculum.rebalance`, `apportion` and `rising_round`
+    expansion with in-context seeds              `teach.distil.expand_all`
+    response refinement                          `teach.distil.refine_all`
+    rounds with a rising share of hard examples  `design.curriculum.schedule`, `Rounds.rising`; re-mined every round
+
+Guaranteed: a killed arm goes on in the round that it was in, from the student of the last whole round, with the
+material that it had; equal cells give equal rows. Rounds are worth equal tokens up to half an optimiser step, counted
+by the mean cost of what is trained on. Left open: requests that failed are asked again after a kill.
+"""
+
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from labkit.design import curriculum as design
+from labkit.instructions import Example
+from labkit.lab import write_json
+from labkit.learn.learner import Learner
+from labkit.teach import distil, prompts
+from labkit.teach import judge as judging
+from labkit.teach.client import Client
+from labkit.teach.teacher import Counted
+
+BEST = 10.0  # a judge's best rating
+PROBED = 20  # public examples for each kind of task whose scores tell learning progress; they are not mined
+REPEATS = 4  # times at most that a round of TAPIR repeats an example for the sake of alpha
+WRITTEN = 20  # new pairs that a teacher is asked for at once
+COMPETENCE = 0.2  # share of the examples, the easiest, that the first round of that arm admits
+CHECKED = 200  # examples of a round that tell whether the student has learned them
+
+
+class Mined(NamedTuple):
+    """What a judge thinks of a student's answers and of the public ones; lists by place in the mined examples."""
+
+    mfd: list[float | None]
+    student: list[float | None]
+    public: list[float | None]
+    answers: list[str]
+    counts: dict[str, Any]
+
+
+class Item(NamedTuple):
+    """Something to train on: its kind, and how many points the first student's answer to it (or to its seeds) lacked.
+
+    Not the MFD, which a wrong public answer makes look easy. None: it was not judged.
+    """
+
+    example: Example
+    kind: str | None
+    lacked: float | None
+
+
+def mine(student: Learner, examples: Sequence[Example], asker: judging.Asker) -> Mined:
+    """The Model Fitting Difficulty of examples (TAPIR, seed selection): the student answers, the judge scores both.
+
+    MFD(x_i) = f_J(x_i, ~y_i) - f_J(x_i, y_i): negative where the student falls short of the public answer.
+    """
+    answers = student.answer(examples)
+    questions = [distil.question_of(example) for example in examples]
+    scored = judging.difficulties(judging.Judge(asker), questions, answers, [example.output for example in examples])
+    return Mined(scored.mfd, scored.student.values, scored.public.values, answers, scored.counts)
+
+
+def fitting(examples: Sequence[Example], student: Learner) -> list[Example]:
+    """Those that are short enough for the student."""
+    return [example for example, cost in zip(examples, student.costs(examples), strict=True) if cost is not None]
+
+
+def learn(
+    student: Learner, examples: list[Example], steps: int, seed: int, folder: Path, rate: float
+) -> dict[str, Any]:
+    """A student learns; what that cost, its tokens by the mean cost of an example."""
+    done = student.learn(examples, steps=steps, seed=seed, folder=folder, rate=rate)
+    tokens = round(done.steps * student.batch * float(np.mean([cost or 0 for cost in student.costs(examples)])))
+    loss = done.loss if math.isfinite(done.loss) else None
+    return {"steps": done.steps, "tokens": tokens, "seconds": done.seconds, "loss": loss}
+
+
+def difficulty(mined: Mined, kinds: Sequence[str | None]) -> dict[str, dict[str, int]]:
+    """How many examples of each kind have which MFD, rounded to a point."""
+    counts: dict[str, Counter[str]] = {}
+    for kind, value in zip(kinds, mined.mfd, strict=True):
+        if kind is not None and value is not None:
+            counts.setdefault(kind, Counter()).update([str(round(value))])
+    return {kind: dict(points) for kind, points in sorted(counts.items())}
+
+
+def shares(items: Sequence[Item]) -> dict[str, float]:
+    """The share of each kind, of the items whose kind is known."""
+    kinds = Counter(item.kind for item in items if item.kind)
+    return {kind: count / kinds.total() for kind, count in sorted(kinds.items())}
+
+
+class Rounds:
+    """The rounds of one arm of a `Cell`. `run` does them; a pace of `PACES` says what one round trains on."""
+
+    def __init__(self, cell: Any, student: Learner, client: Client, first: Path, lasting: Path) -> None:
+        self.cell, self.student, self.lasting, self.asker = cell, student, lasting, Counted(client)
+        self.arm, self.source, self.begin = ARMS[cell.arm], cell.task, first / "student"
+        found = json.loads((first / "mined.json").read_text("utf-8"))
+        self.known: list[str | None] = found.pop("kinds")
+        self.mined = Mined(**found)
+        self.public = [one.example for one in self.source.public_set(cell.spec, cell.seed)]
+        self.pool = [
+            Item(example, kind, None if score is None else BEST - score)
+            for example, kind, score in zip(self.public, self.known, self.mined.student, strict=False)
+        ]
+        self.alphas = design.schedule(cell.alpha_0, cell.delta_alpha, cell.rounds)
+        self.target = dict(zip(self.source.tasks, cell.target, strict=True))
+        self.material: list[Item] = []
+        self.distilled: dict[str, Counter[str]] = {}
+        self.progress: dict[str, Any] | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Every round that is not done yet; returns what is known of all: JSON."""
+        state = self._resumed()
+        while (number := len(state["rounds"])) < self.cell.rounds:
+            chosen = self._chosen(number)
+            examples = fitting([item.example for item in chosen], self.student)
+            self._count("too long", asked=len(chosen), left_out=len(chosen) - len(examples))
+            steps = self.student.steps_for(examples, self.cell.budget // self.cell.rounds)
+            folder = self.lasting / f"learning-{number}"
+            done = learn(self.student, examples, steps, self._seed(number), folder, self.cell.round_rate)
+            different = set(examples)
+            line = {
+                "round": number + 1,
+                "alpha": self.alphas[number] if self.arm.pace == "rising" else None,
+                "examples": len(examples),
+                "different": len(different),
+                "shares": shares([item for item in chosen if item.example in different]),
+            }
+            seen = {"learned": self._learned(examples), "looked": self._look()}
+            state["rounds"].append(line | done | seen)
+            self._keep(number, state)
+        return state
+
+    def even(self, number: int) -> list[Item]:
+        """All alike, epoch after epoch."""
+        places = design.even_round(len(self.material), self.cell.round_size, number, self.cell.seed)
+        return [self.material[i] for i in places.tolist()]
+
+    def balanced(self, number: int) -> list[Item]:
+        """By the target distribution over kinds of tasks (TAPIR, task-aware re-balancing)."""
+        return self._resampled(design.among(self.target, [item.kind for item in self.material]), number)
+
+    def rising(self, number: int) -> list[Item]:
+        """Balanced, and of every kind a share alpha of what the student of the round before finds hard (TAPIR).
+
+        Hard are the mined examples that are hard now, and all new pairs, which were written after such.
+        """
+        mined = self.mined
+        if number:
+            mined = mine(self.student, [item.example for item in self.pool], self.asker)
+            self._judged(mined.counts)
+        places = self._hard(mined)
+        n_new = design.apportion([1] * self.cell.rounds, self.cell.expanded)[number]
+        self.material += self._expanded([self.pool[i] for i in places], n_new, number, spread=True)
+        items, among = [*self.pool, *self.material], set(places)
+        rest = [i for i in range(len(self.pool)) if i not in among and mined.mfd[i] is not None]
+        hard = [*places, *range(len(self.pool), len(items))]
+        target = design.among(self.target, [items[i].kind for i in (*hard, *rest)])
+        kinds, alpha, n = [item.kind for item in items], self.alphas[number], self.cell.round_size
+        drawn = design.rising_round(kinds, hard, rest, target, alpha, n, repeats=REPEATS, seed=self._seed(number))
+        self._count("resampled", **drawn.manifest)
+        self._count("hard", mined=len(self.pool), hard=len(among))
+        order = np.random.default_rng([self.cell.seed, number]).permutation(drawn.indices)
+        return [items[i] for i in order.tolist()]
+
+    def progressing(self, number: int) -> list[Item]:
+        """More of the kinds whose scores on a probe of public examples move (Matiisen et al. 2017)."""
+        kinds = sorted({item.kind for item in self.material if item.kind})
+        before = self.progress and design.LearningProgress.from_dict(self.progress)
+        state = (before or design.LearningProgress(tuple(kinds))).update(self._probed(kinds))
+        self.progress = state.as_dict()
+        return self._resampled(state.distribution, number)
+
+    def competence(self, number: int) -> list[Item]:
+        """From what the first student finds easy to all that was judged (Platanios et al. 2019)."""
+        items = [item for item in self.material if item.lacked is not None]
+        ties = np.random.default_rng([self.cell.seed, 11]).permutation(len(items)) / len(items)  # in a fixed order
+        hardness = [(item.lacked or 0) + tie for item, tie in zip(items, ties, strict=True)]
+        state = design.Competence(total=max(1, self.cell.rounds - 1), c0=COMPETENCE, time=number)
+        places = state.draw(hardness, self.cell.round_size, seed=self._seed(number))
+        return [items[i] for i in places.tolist()]
+
+    def _chosen(self, number: int) -> list[Item]:
+        """What a round trains on: as it was kept by a process that was killed in this round, or drawn now."""
+        path = self.lasting / f"chosen-{number}.json"
+        if path.exists():
+            kept = json.loads(path.read_text("utf-8"))
+            self._take(kept)
+            return _items(kept["chosen"])
+        if not self.material:
+            self.material = self._first_material()
+        chosen = PACES[self.arm.pace](self, number)
+        chosen = self._refined(chosen) if self.arm.taught else chosen
+        write_json(path, {**self._progressed(), "chosen": [_line(item) for item in chosen]})
+        return chosen
+
+    def _progressed(self) -> dict[str, Any]:
+        """What has to be known after a kill, beside the student and the rounds that are done; `_take` takes it up."""
+        return {
+            "progress": self.progress,
+            "material": [_line(item) for item in self.material],
+            "distilled": {name: dict(part) for name, part in self.distilled.items()},
+            "asked": dict(self.asker.counts),
+            "keys": sorted(self.asker.keys),
+        }
+
+    def _take(self, kept: Mapping[str, Any]) -> None:
+        self.progress, self.material = kept["progress"], _items(kept["material"])
+        self.distilled = {name: Counter(part) for name, part in kept["distilled"].items()}
+        self.asker = Counted(self.asker.client, kept["asked"], kept["keys"])
+
+    def _first_material(self) -> list[Item]:
+        """What the arm's rounds draw from: its seeds and, where a teacher expands them, its new pairs.
+
+        TAPIR's rounds begin with nothing: they expand what is hard anew.
+        """
+        everything = [Item(one, kind, None) for one, kind in zip_longest(self.public, self.known)]
+        if self.arm.seeds == "all":
+            return everything
+        rng = np.random.default_rng([self.cell.seed, 7])
+        if not self.arm.taught:
+            return [everything[i] for i in sorted(rng.permutation(len(everything))[: self.cell.round_size].tolist())]
+        places = self._hard(self.mined)
+        if self.arm.pace == "rising":
+            return []
+        if self.arm.seeds == "random":
+            places = sorted(rng.permutation(len(self.pool))[: len(places)].tolist())
+        seeds, spread = [self.pool[i] for i in places], self.arm.pace == "balanced"
+        if spread:  # a kind without anything hard still has its share
+            absent = [kind for kind in self.target if kind not in {item.kind for item in seeds}]
+            seeds += [item for item in self.pool if item.kind in absent]
+            self._count("kinds without a hard seed", kinds=len(absent))
+        return [*seeds, *self._expanded(seeds, self.cell.expanded, 0, spread)]
+
+    def _hard(self, mined: Mined) -> list[int]:
+        """Places of what a student finds hard; where that is nothing or everything, what the first student did."""
+        short = [-value > self.cell.delta for value in mined.mfd if value is not None]
+        if mined is not self.mined and (all(short) or not any(short)):
+            self._count("hard", rounds_without_a_selection=1)
+            mined = self.mined
+        return list(design.select(mined.mfd, self.cell.delta).hard.tolist())
+
+    def _resampled(self, target: Mapping[str, float], number: int) -> list[Item]:
+        kinds = [item.kind for item in self.material]
+        drawn = design.rebalance(kinds, target, self.cell.round_size, seed=self._seed(number))
+        manifest = drawn.manifest
+        self._count("resampled", drawn=manifest["n"], repeats=manifest["repeats"], left_out=manifest["left_out"])
+        return [self.material[i] for i in drawn.indices.tolist()]
+
+    def _expanded(self, seeds: Sequence[Item], n: int, number: int, spread: bool) -> list[Item]:
+        """New pairs after the seeds: as many of each kind as it has seeds, or by the target distribution (`spread`)."""
+        kinds = [item.kind for item in seeds]
+        if n < 1 or not any(kinds):
+            return []
+        wanted: int | dict[str, int] = n
+        if spread:
+            target = design.among(self.target, kinds)
+            wanted = dict(zip(target, design.apportion(list(target.values()), n), strict=True))
+        new = distil.expand_all(
+            self.asker,
+            [item.example for item in seeds],
+            kinds,
+            wanted,
+            difficulty=["unknown" if item.lacked is None else round(item.lacked) for item in seeds],
+            each=WRITTEN,
+            known=[*self.public, *(item.example for item in self.material)],
+            forbidden=self.source.forbidden(),
+            guard=self.source.guard(),
+            types={kind: self.source.task_type(kind) for kind in kinds if kind},
+            seed=self._seed(number),
+        )
+        self._count("expanded", **new.counts)
+        judged = [[seeds[i].lacked for i in places] for places in new.origins]
+        lacked = [float(np.mean([x for x in some if x is not None])) if any(some) else some[0] for some in judged]
+        return [Item(*item) for item in zip(new.examples, new.kinds, lacked, strict=True)]
+
+    def _refined(self, items: Sequence[Item]) -> list[Item]:
+        """The items with the teacher's responses; those that it has written itself have them."""
+        public = list(dict.fromkeys(item for item in items if item.example.source != distil.SOURCE))
+        types = [self.source.task_type(item.kind) for item in public]
+        refined = distil.refine_all(self.asker, [item.example for item in public], types)
+        self._count("refined", **refined.counts)
+        better = dict(zip(public, refined.examples, strict=True))
+        return [item._replace(example=better.get(item, item.example)) for item in items]
+
+    def _probed(self, kinds: Sequence[str]) -> dict[str, float | None]:
+        """The judge's mean score of the student on some public examples of each kind that are not mined."""
+        later = list(zip(self.public, self.known, strict=False))[len(self.pool) :]
+        some = {kind: [example for example, other in later if other == kind][:PROBED] for kind in kinds}
+        examples = [example for part in some.values() for example in part]
+        questions = [distil.question_of(example) for example in examples]
+        pairs = [prompts.Pair(*pair) for pair in zip(questions, self.student.answer(examples), strict=True)]
+        judged = judging.Judge(self.asker).score(pairs)
+        self._judged(judged.counts)
+        scores = iter(judged.values)
+        known = {kind: [score for _ in part if (score := next(scores)) is not None] for kind, part in some.items()}
+        return {kind: float(np.mean(part)) if part else None for kind, part in known.items()}
+
+    def _learned(self, examples: Sequence[Example]) -> list[int]:
+        """Of some of a round's examples: is the final answer the one that was taught? 0 or 1."""
+        some, last = examples[:CHECKED], lambda text: text.strip().rpartition("\n")[2].strip()
+        answers = self.student.answer(some)
+        return [int(last(answer) == last(example.output)) for answer, example in zip(answers, some, strict=True)]
+
+    def _look(self) -> dict[str, list[int]]:
+        return self.source.look(self.student, self.cell.spec, self.cell.seed)
+
+    def _seed(self, number: int) -> int:
+        return 1000 * self.cell.seed + number
+
+    def _count(self, part: str, **counts: int) -> None:
+        self.distilled.setdefault(part, Counter()).update(counts)
+
+    def _judged(self, counts: Mapping[str, Any]) -> None:
+        self._count("judged", **{name: n for name, n in counts.items() if isinstance(n, int)})
+
+    def _keep(self, number: int, state: dict[str, Any]) -> None:
+        """The student and the state after a round; the state comes last, so that what it names is whole."""
+        folder = self.lasting / f"student-{number}"
+        shutil.rmtree(folder, ignore_errors=True)
+        self.student.save(folder)
+        state |= self._progressed()
+        write_json(self.lasting / "state.json", state)
+
+    def _resumed(self) -> dict[str, Any]:
+        """The state of the last whole round, and its student; or the beginning."""
+        path = self.lasting / "state.json"
+        if not path.exists():
+            self.lasting.mkdir(parents=True, exist_ok=True)
+            self.student.restore(self.begin)
+            return {"rounds": [], "begun": self._look(), **self._progressed()}
+        state: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        self.student.restore(self.lasting / f"student-{len(state['rounds']) - 1}")
+        self._take(state)
+        return state
+
+
+PACES: dict[str, Callable[[Rounds, int], list[Item]]] = {
+    "even": Rounds.even,
+    "balanced": Rounds.balanced,
+    "rising": Rounds.rising,
+    "progressing": Rounds.progressing,
+    "competence": Rounds.competence,
+}
+
+
+class Arm(NamedTuple):
+    """What an arm trains on.
+
+    Attributes:
+        label: For people.
+        seeds: Where its examples come from: all of the public set, a random subset of it, or what the first student
+            finds hard. A taught arm has as many seeds as are hard; a subset that is not taught is as large as a round.
+        taught: Are the seeds expanded, and all responses refined by the teacher?
+        pace: What a round takes of them, a name of `PACES`: `even` (all alike), `balanced` (by the target
+            distribution), `rising` (balanced, with a rising share of what the current student finds hard),
+            `progressing`, `competence`.
+    """
+
+    label: str
+    seeds: str
+    taught: bool
+    pace: str
+
+
+ARMS = {
+    "random": Arm("random subset", "random", False, "even"),
+    "full": Arm("full set", "all", False, "even"),
+    "taught": Arm("random subset, taught", "random", True, "even"),
+    "hard": Arm("hard subset, taught", "hard", True, "even"),
+    "balanced": Arm("hard subset, taught, balanced", "hard", True, "balanced"),
+    "tapir": Arm("TAPIR: taught, balanced, in rounds", "hard", True, "rising"),
+    "progress": Arm("automatic: learning progress, taught", "random", True, "progressing"),
+    "competence": Arm("automatic: competence, taught", "random", True, "competence"),
+}
+
+
+def _line(item: Item) -> list[Any]:
+    one = item.example
+    return [one.instruction, one.input, one.output, one.source, one.instruction_id, item.kind, item.lacked]
+
+
+def _items(lines: Sequence[Sequence[Any]]) -> list[Item]:
+    return [Item(Example(*line[:5]), *line[5:]) for line in lines]

@@ -1,0 +1,232 @@
+"""Where a curriculum's examples and exams come from: instruction families with oracles, or a corpus with MT-Bench.
+
+Both say the same of a cell, and nothing else of the study knows which of them it has: the public set, the kinds of
+tasks, what must not be trained on, the exam. Families give a public set in which some kinds are far more frequent than
+others and some answers are wrong, and an exam on unseen instructions, as many of each kind, graded by the oracles
+(small functions by running them). A corpus goes with MT-Bench, all turns, scored by the judge.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from labkit.design import Decontaminator
+from labkit.design import curriculum as design
+from labkit.errors import BadRequest
+from labkit.instructions import Example, recognise
+from labkit.instructions.corpora import read
+from labkit.instructions.families import EVERY
+from labkit.instructions.family import Task, draw, split_of
+from labkit.learn.learner import Learner
+from labkit.studies import language
+from labkit.studies.lesson import Exam
+from labkit.teach import benchmarks, distil
+from labkit.teach import judge as judging
+
+LOOKED = 20  # questions of each kind after every round
+OTHER = "other"  # what is of no kind that is asked for
+DESCRIPTIONS = {  # of the kinds of public data
+    "reasoning": "logic, puzzles, drawing conclusions",
+    "mathematics": "calculation and mathematical problems",
+    "code": "writing or explaining programs",
+    "editing": "rewriting, correcting or translating a given text",
+    "extraction": "finding or summarising what a given text says",
+    "classification": "choosing a label or category",
+    "formatting": "lists, tables and other fixed forms",
+    "knowledge": "questions about facts of the world",
+    "dialogue": "understanding or continuing a conversation",
+    "role-play": "answering in a role or persona",
+    "writing": "stories, poems, letters, essays, ideas",
+}
+Forbidden = Callable[[str], str | None]
+Graded = tuple[list[dict[str, Any]], dict[str, Any]]  # the lines of the exam, and what the row says of it
+
+
+class Known(NamedTuple):
+    """An example of the public set; its kind where it is known, and its task where it has an oracle."""
+
+    example: Example
+    kind: str | None
+    task: Task | None = None
+
+
+class FamilySource(BaseModel):
+    """Tasks of the instruction families; `shares` are those of the public set, `wrong` the share of wrong answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: Literal["families"] = "families"
+    tasks: tuple[str, ...]
+    shares: tuple[float, ...]
+    levels: tuple[int, ...]
+    wrong: float
+    public: int
+    n_test: int
+    confirm_unsafe: bool
+
+    def kinds(self) -> dict[str, str]:
+        """The kinds of tasks that a classifier chooses from, with descriptions."""
+        return {name: EVERY[name].task_type for name in self.tasks}
+
+    def task_type(self, kind: str | None) -> str:
+        """How a response of a kind is refined."""
+        return EVERY[kind].task_type if kind in EVERY else kind or ""
+
+    def public_set(self, spec: Any, seed: int) -> list[Known]:
+        """The public set in training order."""
+        rng, layout = Random(f"public {seed}"), spec.layout()
+        found: list[Known] = []
+        for name, n in zip(self.tasks, design.apportion(self.shares, self.public), strict=True):
+            tasks = [task for task in draw(EVERY[name], 3 * n, levels=self.levels, seed=seed) if _fits(task, layout)]
+            if len(tasks) < n:
+                raise BadRequest(
+                    f"'{name}' has only {len(tasks)} tasks of levels {self.levels} that fit; {n} are asked"
+                )
+            found += [_published(task, rng, self.wrong) for task in tasks[:n]]
+        rng.shuffle(found)
+        return found
+
+    def forbidden(self) -> Forbidden:
+        """Says why a new question must not be trained on: it asks for an instruction of the exam."""
+
+        def reason(question: str) -> str | None:
+            instruction, _, text = question.partition("\n")
+            found = recognise(instruction, text.strip() or None)
+            if found is None:
+                return "not recognised"
+            return "instruction of the exam" if split_of(found.instruction.key) == "test" else None
+
+        return reason
+
+    def guard(self) -> Decontaminator | None:
+        """None: instructions of the exam are told by their keys."""
+        return None
+
+    def graded(self, learner: Learner, asker: judging.Asker, cell: Any, folder: Path) -> Graded:
+        """The lines of the exam: exact answers on unseen instructions, of equal seeds the same for all arms."""
+        tasks = [task for part in _unseen(self, cell.spec, cell.seed).values() for task in part]
+        sources = np.array([task.example.source for task in tasks])
+        exam = language.exam(tasks, language.accepted(tasks, self.confirm_unsafe))
+        exam = exam._replace(gold=False, kinds={name: sources == name for name in self.tasks})
+        return exam.lines("unseen", exam.verdicts(learner)), {}
+
+    def look(self, learner: Learner, spec: Any, seed: int) -> dict[str, list[int]]:
+        """A quick glance by kind (right answers, 0 or 1), code by its text."""
+        tasks = {name: part[:LOOKED] for name, part in _unseen(self, spec, seed).items()}
+        flat = [task for part in tasks.values() for task in part]
+        right = iter(_accepted(flat, learner.answer(language.examples(flat))))
+        return {name: [int(next(right)) for _ in part] for name, part in tasks.items()}
+
+    def trust(
+        self, public: Sequence[Known], kinds: Sequence[str | None], scores: Sequence[float | None], answers: list[str]
+    ) -> dict[str, Any]:
+        """How far judge and classifier agree with the oracles: columns of the row."""
+        tasks = [one.task for one in public[: len(answers)] if one.task is not None]
+        right = language.accepted(tasks, self.confirm_unsafe)(answers)[""].tolist()
+        agreed = judging.agreement(scores, right, [task.instruction.key for task in tasks])
+        shares = {"accuracy": agreed.accuracy, "kappa": agreed.kappa, "auc": agreed.auc}
+        return {
+            "agreement": {name: one and [one.mean, one.lo, one.hi] for name, one in shares.items()},
+            "calibration": [[level.score, level.answers, *level.share_right[:3]] for level in agreed.table],
+            "kinds_right": float(np.mean([kind == one.kind for kind, one in zip(kinds, public, strict=False)])),
+        }
+
+
+@lru_cache(maxsize=4)
+def _unseen(source: FamilySource, spec: Any, seed: int) -> dict[str, list[Task]]:
+    """The exam's tasks by kind."""
+    layout, about = spec.layout(), {"levels": source.levels, "seed": seed}
+    return {name: language.held_out(name, source.n_test, layout, **about) for name in source.tasks}
+
+
+def _fits(task: Task, layout: Any) -> bool:
+    worked = EVERY[task.example.source].worked(task.instruction, task.example.input)
+    return bool(layout.fits(language.question_of(task), worked))
+
+
+def _published(task: Task, rng: Random, wrong: float) -> Known:
+    """A task as the public set has it: now and then with a wrong answer."""
+    example, family = task.example, EVERY[task.example.source]
+    if rng.random() < wrong:
+        (mistake,) = family.distractors(task.instruction, example.input, rng, 1)
+        example = Example(example.instruction, example.input, mistake, example.source, example.instruction_id)
+    return Known(example, example.source, task)
+
+
+def _accepted(tasks: Sequence[Task], answers: Sequence[str]) -> list[bool]:
+    pairs = zip(tasks, answers, strict=True)
+    return [EVERY[one.example.source].accepts(one.instruction, one.example.input, answer) for one, answer in pairs]
+
+
+class CorpusSource(BaseModel):
+    """A public corpus or file, with MT-Bench; files are named, and part of the address by content (`digests`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: Literal["corpus"] = "corpus"
+    tasks: tuple[str, ...]
+    public: int
+    corpus: str
+    questions: str
+    references: str | None
+    digests: dict[str, str]
+
+    def kinds(self) -> dict[str, str]:
+        return {kind: DESCRIPTIONS[kind] for kind in self.tasks} | {OTHER: "anything else"}
+
+    def task_type(self, kind: str | None) -> str:
+        return kind or ""
+
+    def public_set(self, spec: Any, seed: int) -> list[Known]:
+        keep = self.guard()
+        records = [example for example in read(self.corpus, on_bad="skip") if not keep.overlaps(example)]
+        if len(records) < self.public:
+            there = f"'{self.corpus}' has {len(records)} records that share nothing with {self.questions}"
+            raise BadRequest(f"public = {self.public}, but {there}")
+        return [Known(example, None) for example in Random(seed).sample(records, self.public)]
+
+    def forbidden(self) -> Forbidden:
+        turns = (text for question in benchmarks.read_questions(self.questions) for text in question.turns)
+        asked = {distil.normal(text) for text in turns}
+        return lambda question: "question of the exam" if distil.normal(question) in asked else None
+
+    def guard(self) -> Decontaminator:
+        """Keeps out what shares words with the exam's questions."""
+        return Decontaminator([self.questions])
+
+    def graded(self, learner: Learner, asker: judging.Asker, cell: Any, folder: Path) -> Graded:
+        """The lines of MT-Bench: a rating from 1 to 10 counts as so many right answers of ten."""
+        questions = benchmarks.read_questions(self.questions)
+        references = benchmarks.read_answers(self.references) if self.references else {}
+        answers = benchmarks.answered(questions, learner.answer)
+        name = f"{cell.spec.settings['model']}, {folder.name}"
+        judge = judging.Judge(asker)
+        judged = benchmarks.score_mt_bench(judge, questions, name, answers, references, cell.teacher.name)
+        benchmarks.write_answers(folder / "mt_bench_answers.jsonl", name, answers)
+        benchmarks.write_judgments(folder / "mt_bench_judgments.jsonl", judged.judgments)
+        firsts = [benchmarks.Output(q.turns[0], answers[q.id][0], name, "mt_bench") for q in questions]
+        benchmarks.write_outputs(folder / "alpaca_eval_outputs.json", firsts)
+        place = {question.id: number for number, question in enumerate(questions)}
+        scored = [(place[one.question_id], round(one.score)) for one in judged.judgments if one.score is not None]
+        cluster = np.repeat(np.array([number for number, _ in scored], np.int64), 10)
+        right = np.concatenate([np.arange(10) < points for _, points in scored] or [np.zeros(0, np.bool_)])
+        category = np.array([question.category for question in questions])[cluster]
+        kinds = {kind: category == kind for kind in dict.fromkeys(question.category for question in questions)}
+        lines = Exam([], cluster, len(questions), kinds).lines("unseen", {"": right})
+        return lines, {"same_questions": True, "unscored": len(judged.judgments) - len(scored)}
+
+    def look(self, learner: Learner, spec: Any, seed: int) -> dict[str, list[int]]:
+        """Nothing: MT-Bench is asked at the end alone."""
+        return {}
+
+    def trust(self, *_: Any) -> dict[str, Any]:
+        """Nothing: there is no oracle."""
+        return {}
+
+
+Source = Annotated[FamilySource | CorpusSource, Field(discriminator="source")]
