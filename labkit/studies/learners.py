@@ -1,7 +1,7 @@
 """Which learner a cell of a language study has: a small model or a fine-tuned one, as part of the cell's address."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,7 @@ class SmallSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    shares_run: ClassVar[bool] = SmallLearner.shares_run
     kind: Literal["small"] = "small"
     recipe: str
     recipe_version: int
@@ -39,9 +40,13 @@ class SmallSpec(BaseModel):
         """Word pieces of the families; every question begins with its instruction."""
         return learn.TextLayout(language.vocabulary(self.reads), self.question, self.answer)
 
-    def make(self, seed: int, record: Record) -> Learner:
+    def shape(self) -> learn.Shape:
+        """The sizes of the model."""
         layout = self.layout()
-        shape = learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
+        return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
+
+    def make(self, seed: int, record: Record) -> Learner:
+        shape, layout = self.shape(), self.layout()
         return SmallLearner(self.recipe, shape, layout, seed=seed, batch=self.batch_size, rate=self.learning_rate)
 
 
@@ -50,6 +55,7 @@ class TunedSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    shares_run: ClassVar[bool] = TunedLearner.shares_run
     kind: Literal["tuned"] = "tuned"
     precision: str
     settings: dict[str, Any]
