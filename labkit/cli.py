@@ -421,7 +421,7 @@ def plan_next(
     """From growth curves to the next data set: how many examples of each ability, and what is predicted of them."""
     from labkit import studies
     from labkit.lab import ensure_writable
-    from labkit.studies.growth_plan import plan_from
+    from labkit.studies.ability_growth.plan import plan_from
 
     paths = studies.parse_settings(data, "--data") if data else None
     if out:

@@ -78,7 +78,10 @@ def against(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str
             if other["mean"] < claim.get("provided", float("-inf")):
                 continue
             gap = difference((line["lo"], line["hi"]), (times * other["lo"], times * other["hi"]))
-            both = {"seeds": min(line["seeds"], other["seeds"]), "not_learned": line["not_learned"] + other["not_learned"]}
+            both = {
+                "seeds": min(line["seeds"], other["seeds"]),
+                "not_learned": line["not_learned"] + other["not_learned"],
+            }
             pieces.append(_evidence(both, gap, claim))
             used += [one for one in (line, other) if one not in used]
     return pieces, _listed(used, claim)

@@ -22,14 +22,16 @@ from labkit.grade import sandbox
 from labkit.instructions import Example, functions
 from labkit.instructions.families import EVERY
 from labkit.instructions.families import FAMILIES as GENERAL
-from labkit.instructions.family import LEVELS, Task, draw
+from labkit.instructions.family import LEVELS, Split, Task, draw
 from labkit.instructions.functions import FUNCTIONS
+from labkit.instructions.imperfect import Teacher, draw_imperfect
 from labkit.studies.lesson import Exam, Judge
 from labkit.studies.params import MODEL, ModelParams
 
 FAMILIES = (*GENERAL, FUNCTIONS.name)  # what a study reads unless it says otherwise
 LIMITS = sandbox.Limits(cpu_seconds=2, wall_seconds=5)  # of a small function
 QUESTION, ANSWER = 40, 48  # the most pieces of each; longer tasks are passed over
+TRIES = 40  # times the number wanted that are drawn before a family counts as exhausted
 SAMPLE, AT_LEAST = 150, 8  # tasks of each family and level that the vocabulary is made from; a piece's fewest texts
 
 SMALL: dict[str, Any] = {**MODEL, "levels": [1, 2, 3], "steps": 0}
@@ -54,6 +56,22 @@ def reading(families: tuple[str, ...] = FAMILIES, question: int = QUESTION, answ
     """How a cell's model reads: the most pieces of questions and answers, and a name of the vocabulary."""
     digest = sha256("\0".join(vocabulary(families)).encode()).hexdigest()[:12]
     return {"question": question, "answer": answer, "vocabulary": digest}
+
+
+class Reading(NamedTuple):
+    """How a model reads: whose texts make the vocabulary, and the most pieces of questions and answers."""
+
+    reads: tuple[str, ...]
+    question: int
+    answer: int
+
+    def layout(self) -> learn.TextLayout:
+        return _layout(self)
+
+
+@lru_cache(maxsize=8)
+def _layout(reading: Reading) -> learn.TextLayout:
+    return learn.TextLayout(vocabulary(reading.reads), reading.question, reading.answer)
 
 
 def question_of(task: Task) -> str:
@@ -98,6 +116,45 @@ def fill(
                 return Filled(found, spent)
             found.append(task)
             spent += cost
+        count *= 2
+
+
+@lru_cache(maxsize=128)
+def tasks(
+    name: str,
+    n: int,
+    split: Split,
+    levels: tuple[int, ...],
+    seed: int,
+    reading: Reading,
+    teacher: Teacher | None = None,
+) -> list[Task]:
+    """`n` tasks of an ability that fit into a sequence; the first k of n are those of k.
+
+    Without a teacher they ask different questions; a teacher's belong to the training split.
+
+    Raises:
+        BadRequest: when there are fewer; says how many.
+    """
+    layout, count = reading.layout(), n + n // 8 + 8
+    while True:
+        if teacher:
+            drawn = draw_imperfect(EVERY[name], count, teacher, levels=levels, seed=seed)
+        else:
+            drawn = draw(EVERY[name], count, split=split, levels=levels, seed=seed)
+        fitting: dict[Any, Task] = {}
+        for place, one in enumerate(drawn):
+            question = question_of(one)
+            if layout.fits(question, one.example.output):
+                fitting.setdefault(place if teacher else question, one)
+        if len(fitting) >= n:
+            return list(fitting.values())[:n]
+        if count > TRIES * n:
+            raise BadRequest(
+                f"'{name}': what the teacher asks for does not fit into {reading.question} pieces" if teacher else
+                f"'{name}' has only {len(fitting):,} different {split} examples of levels {list(levels)} that fit into "
+                f"{reading.question} and {reading.answer} pieces; {n:,} are asked"
+            )  # fmt: skip
         count *= 2
 
 

@@ -1,7 +1,7 @@
 """Which learner a cell of a language study has: a small model or a fine-tuned one, as part of the cell's address."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,7 @@ class SmallSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    shares_run: ClassVar[bool] = SmallLearner.shares_run
     kind: Literal["small"] = "small"
     recipe: str
     recipe_version: int
@@ -46,8 +47,8 @@ class SmallSpec(BaseModel):
         return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
 
     def make(self, seed: int, record: Record) -> Learner:
-        layout, rate = self.layout(), self.learning_rate
-        return SmallLearner(self.recipe, self.shape(), layout, seed=seed, batch=self.batch_size, rate=rate)
+        shape, layout = self.shape(), self.layout()
+        return SmallLearner(self.recipe, shape, layout, seed=seed, batch=self.batch_size, rate=self.learning_rate)
 
 
 class TunedSpec(BaseModel):
@@ -55,6 +56,7 @@ class TunedSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    shares_run: ClassVar[bool] = TunedLearner.shares_run
     kind: Literal["tuned"] = "tuned"
     precision: str
     settings: dict[str, Any]

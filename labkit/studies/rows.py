@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 GRADED = "graded"
 LINE = ("exam", "kind", "grading", "right", "asked")  # the keys of a graded line
+MORE = ("volume", "examples", "chance", "nats", "nats_tokens")  # keys of its own that some study's line has, too
 
 
 def graded_line(exam: str, kind: str, grading: str, counts: grade.Counts) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def long_rows(points: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
 
 def points_of(rows: "pd.DataFrame") -> "pd.DataFrame":
     """One row per model: the long rows without what was graded."""
-    return rows.drop_duplicates("address").drop(columns=[*LINE, "key"]).reset_index(drop=True)
+    return rows.drop_duplicates("address").drop(columns=[*LINE, *MORE, "key"], errors="ignore").reset_index(drop=True)
 
 
 def counts_of(group: "pd.DataFrame") -> list[grade.Counts]:

@@ -48,6 +48,7 @@ class Study:
         finding: From the results, one sentence that states what was found, intervals included.
         notes: From the parameters, sentences on what was decided for the person (say, an uneven budget).
         columns: From the long rows to the same with more columns, such as a share made from two counts.
+        marks: From the parameters to columns that they add to all rows, such as which grading is the main one.
         published: Which entries of `show/published.json` hold its claims; default the one of its name.
         tables: More tables, by caption, from the results.
         check: Looks, before points are measured, for what they need and only measuring meets (an endpoint).
@@ -67,6 +68,7 @@ class Study:
     finding: Callable[["Results"], str]
     notes: Callable[[Any], list[str]] = lambda params: []
     columns: Callable[["pd.DataFrame"], "pd.DataFrame"] = lambda rows: rows
+    marks: Callable[[Any], Mapping[str, Any]] = lambda params: {}
     published: Sequence[str] = ()
     tables: Mapping[str, Callable[["Results"], list[dict[str, Any]]]] = field(default_factory=dict)
     stages: Sequence[Callable[[Any, "pd.DataFrame"], Sequence[Point]]] = ()

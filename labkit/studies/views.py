@@ -254,6 +254,7 @@ class Matrix(View):
         exams: The matrix's columns, and how a person reads them; those that no row has are left out.
         framed: From a row's dials and an exam: whether the cell gets a frame, such as what was trained on.
         main: Exams (or pools) that are estimated and in the table, but not columns of the matrix.
+        diverging: Whether estimates may be below 0, and are coloured by their sign.
     """
 
     dials: Sequence[str]
@@ -263,6 +264,7 @@ class Matrix(View):
     main: Mapping[str, str] = field(default_factory=dict)
     x_label: str = "tested on"
     rows_name: str = "trained on"
+    diverging: bool = False
 
     def measure(self, rows: "pd.DataFrame") -> Found:
         import pandas as pd
@@ -302,6 +304,7 @@ class Matrix(View):
             outlined="framed",
             x_order=[words for exam, words in self.exams.items() if exam in set(cells["exam"])],
             x_label=self.x_label,
+            diverging=self.diverging,
             title=title or self.title,
             subtitle=f"Mean over {int(cells['seeds'].max())} seed(s); below it the 95 % interval",
         )

@@ -15,7 +15,18 @@ import numpy as np
 from labkit.studies.curriculum.rounds import ARMS
 from labkit.studies.study import Results
 from labkit.studies.views import (
-    ByKind, Curve, Forest, Found, Matrix, Pairs, Records, View, interval, ranged, signed_gain, verdict,
+    ByKind,
+    Curve,
+    Forest,
+    Found,
+    Matrix,
+    Pairs,
+    Records,
+    View,
+    interval,
+    ranged,
+    signed_gain,
+    verdict,
 )  # fmt: skip
 
 if TYPE_CHECKING:
