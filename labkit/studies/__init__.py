@@ -16,15 +16,12 @@ from typing import Any
 from labkit.errors import BadRequest, unknown
 from labkit.lab import check_injected
 from labkit.studies import run as _run
-from labkit.studies.contract import Study as OldStudy
-from labkit.studies.old import finish, frame, logs, run, run_later
 from labkit.studies.params import StudyParams, parse_settings, parse_value
 from labkit.studies.run import Run
 from labkit.studies.study import Results, Study
 
 __all__ = [
-    "Results", "Run", "Study", "StudyParams", "begin", "every", "find", "finish", "frame", "logs", "parse_settings",
-    "parse_value", "run", "run_later",
+    "Results", "Run", "Study", "StudyParams", "begin", "every", "find", "parse_settings", "parse_value",
 ]  # fmt: skip
 
 
