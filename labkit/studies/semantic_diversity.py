@@ -208,7 +208,8 @@ def finding(results: Results) -> str:
         if chosen := sorted((line for line in first if line["classes"] == classes), key=lambda line: line["mean"]):
             ends = dict.fromkeys(ranged(line) for line in (chosen[0], chosen[-1]))
             parts.append(f"{' to '.join(ends)} from {name}")
-    lower = {line["exam"] for line in results["matrix"].estimates.to_dict("records")} & set(OUTSIDE[:-1])
+    labels = {line["label"] for line in first}
+    lower = any(line["label"] in labels for exam in OUTSIDE[:-1] for line in results["matrix"].lines(exam))
     asked = "at lower k and on unconstrained rules" if lower else "on unconstrained rules"
     return f"Accuracy {asked}: {'; '.join(parts)}"
 
