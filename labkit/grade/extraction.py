@@ -225,7 +225,7 @@ CONTAINER = re.compile(r"[ \t]*(?:(?:[-*+•]|\d+[.)])[ \t]+|>[ \t]*)*")
 TAG = re.compile(r"\s*[\w+.#{}:=-]*\s*")
 INLINE = re.compile(r"(?<!`)(`+)(?!`)([^\n]+?)(?<!`)\1(?!`)")
 BLANKS = str.maketrans(
-    dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f", " ") | dict.fromkeys("\u200b\u2060\ufeff", "")
+    dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f\u3000", " ") | dict.fromkeys("\u200b\u2060\ufeff", "")
 )
 CLOSINGS = 50  # that are tried for a block whose strings hold fences
 
