@@ -14,6 +14,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from labkit.errors import BadRequest
 from labkit.show import parts
 from labkit.show.theme import INK, PAPER, QUIET, shown
 
@@ -56,12 +57,15 @@ def curve_chart(
             log axis cannot show.
     """
     parts.check(estimates, [x, "series", "panel", "mean", "lo", "hi"], positive=[x] if log else [])
+    if estimates[x].isna().any():
+        raise BadRequest(f"a row has no '{x}': every row needs one")
+    estimates = estimates.assign(**{name: pd.to_numeric(estimates[name]) for name in (x, "mean", "lo", "hi")})
     names, panels = (list(dict.fromkeys(estimates[column])) for column in ("series", "panel"))
     empty = pd.DataFrame(columns=[*estimates.columns, "accuracy"])
     models, lines = (empty if frame is None or frame.empty else frame for frame in (models, lines))
-    for frame, columns in ((models, ["accuracy"]), (lines, ["mean"])):
+    for frame, column in ((models, "accuracy"), (lines, "mean")):
         if len(frame):
-            parts.check(frame, [x, "series", "panel", *columns], positive=[x] if log else [])
+            parts.check(frame, [x, "series", "panel", column], positive=[x] if log else [])
             parts.only_known(frame["series"], "series", names)
             parts.only_known(frame["panel"], "panel", panels)
 
@@ -83,8 +87,8 @@ def curve_chart(
     table["at"] = table["x"]
     table["x"] = _apart(table, names, across, log, wide)
     y_ends = y_domain or parts.ends_of([*table["y"], *table["lo"], *table["hi"], *([] if chance is None else [chance])])
-    for column in ("mean", "accuracy"):
-        parts.inside(estimates if column == "mean" else models, column, y_ends, "y")
+    for scores in (estimates["mean"], models["accuracy"], [] if chance is None else [chance]):
+        parts.inside(scores, y_ends, "y")
 
     tall = parts.HEIGHT if len(panels) == 1 else 210 if len(panels) <= columns else 125
     small = 1.0 if tall > 150 else 0.5  # marks of small panels

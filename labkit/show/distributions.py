@@ -141,7 +141,7 @@ def histogram_chart(
     if scores["y"].isna().any():
         raise BadRequest(f"a row has no '{value}': every row needs one")
     if x_domain:
-        parts.inside(scores, "y", x_domain, "x")
+        parts.inside(scores["y"], x_domain, "x")
     scores["count"] = scores["count"].fillna(0) if count else 1.0
     if (scores["count"] < 0).any():
         raise BadRequest(f"column '{count}' holds a count below 0")
@@ -163,7 +163,7 @@ def histogram_chart(
             scores[scores["y"] >= threshold].groupby("group")["count"].sum().reindex(sizes.index).fillna(0) / sizes
         )
     notes = {name: _note(beyond[name], sizes[name], threshold) for name in groups}
-    bars["text"] = bars["group"].map(notes).where(~bars.duplicated("group"), "")
+    bars["text"] = bars["group"].map(notes).where(~bars["group"].duplicated(), "")
     bars["threshold"] = math.nan if cut is None else cut
     ends = [*bars["left"], *bars["right"], *([x_domain[0] - shift, x_domain[1] + shift] if x_domain else [])]
     ends += [] if cut is None else [cut]

@@ -66,7 +66,7 @@ def forest_chart(
     if models is not None and len(models):
         single = _keyed(parts.drawn_rows(models, names, {"y": value})).dropna(subset="y")
         for row in single[~single["key"].isin(arms["key"])].itertuples():
-            strange = " / ".join(filter(None, (row.group, row.name)))
+            strange = " / ".join(filter(None, (str(row.group), str(row.name))))
             raise unknown(f"{name} of a model", strange, list(arms["name"]))
 
     arms["text"] = [_number(*line) for line in arms[["y", "lo", "hi"]].itertuples(index=False)]
@@ -125,8 +125,7 @@ def _panel(
         if domain
         else parts.ends_of([*rows["y"], *rows["lo"], *rows["hi"], *models["y"], *lines])
     )
-    for values in (rows, models, pd.DataFrame({"y": lines})):
-        parts.inside(values, "y", ends, "x")
+    parts.inside([*rows["y"], *models["y"], *lines], ends, "x")
     words = textwrap.wrap(label, int(width / parts.LETTER))
     weight = alt.condition("datum.label[0] == '#'", alt.value("bold"), alt.value("normal"))
     axis_y = alt.Axis(title=None, labels=first, labelExpr=NAME, labelFontWeight=weight, domain=False, ticks=False,

@@ -79,12 +79,12 @@ def _pair(value: Any, key: str | None) -> tuple[float, float]:
     return (lo, hi) if lo == lo and hi == hi else (math.nan, math.nan)
 
 
-def inside(frame: pd.DataFrame, column: str, domain: Sequence[float], axis: str) -> None:
+def inside(values: Iterable[float], domain: Sequence[float], axis: str) -> None:
     """Refuse a domain that is no range, and a value that it would hide."""
     low, high = domain
     if not low < high:
         raise BadRequest(f"the {axis} axis from {low:g} to {high:g} has no room: its lowest value comes first")
-    for number in frame[column]:
+    for number in values:
         if number < low or number > high:
             raise BadRequest(f"{number:g} lies outside the {axis} axis, which covers {low:g} to {high:g}")
 
@@ -142,8 +142,10 @@ def looks(names: Sequence[str]) -> dict[str, alt.Scale]:
     return {channel: alt.Scale(domain=list(names), range=values) for channel, values in ranges.items()}
 
 
-def legend(names: Sequence[str], title: str = "", width: float = WIDTH) -> alt.Legend:
-    """Above the chart, in as many columns as its longest name leaves room for."""
+def legend(names: Sequence[str], title: str = "", width: float = WIDTH) -> alt.Legend | None:
+    """Above the chart, in as many columns as its longest name leaves room for; none for one that has no name."""
+    if not any(names):
+        return None
     columns = max(1, min(len(names), int(width / (LETTER * max(map(len, names)) + 44))))
     return alt.Legend(title=title or None, columns=columns, symbolOpacity=1)
 
