@@ -116,8 +116,6 @@ def test_groups_have_headings_and_may_share_names() -> None:
         ({"rows": [{"arm": None, "mean": 1}]}, "a row has no 'arm'"),
         ({"models": [{"arm": "hardst", "value": 1}]}, "unknown arm of a model 'hardst': did you mean 'hardest'"),
         ({"versus": "none"}, "unknown arm in versus 'none'"),
-        ({"x_domain": (0, 0.5)}, "0.6 lies outside the x axis, which covers 0 to 0.5"),
-        ({"x_domain": (1, 0)}, "has no room"),
         ({"difference": "loss"}, "unknown column 'loss'"),
     ],
 )
@@ -211,9 +209,8 @@ def test_a_distribution_says_its_shares_and_counts_in_columns_of_one_scale() -> 
     assert [row["aim"] for row in bars] == [0.5] * 4
     scales = {json.dumps(e["x"]["scale"]) for _, _, e, _ in leaves(spec) if e["x"].get("field") in ("y", "end")}
     assert len(scales) == 1
-    order = ["target", "never drawn", "selected", "public"]
-    bare = theme.themed(show.distribution_chart(SHARES, **options, state_order=order))
-    assert bare["facet"]["sort"] == ["target", "selected", "public"]
+    bare = theme.themed(show.distribution_chart(SHARES, **options))
+    assert bare["facet"]["sort"] == ["public", "selected", "target"]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +220,6 @@ def test_a_distribution_says_its_shares_and_counts_in_columns_of_one_scale() -> 
         ({"rows": SHARES[:1] * 2}, "the share of 'code' in 'public' is given twice"),
         ({"target": "aim"}, "unknown set as target 'aim'"),
         ({"rows": SHARES[-2:], "target": "target"}, "0 states"),
-        ({"kind_order": ["code"]}, "unknown task 'writing'"),
         ({"share": "part"}, "unknown column 'part'"),
     ],
 )
@@ -234,7 +230,7 @@ def test_a_distribution_refuses_what_it_cannot_draw(change: dict[str, Any], sent
 
 def test_a_histogram_counts_whole_scores_and_says_the_share_beyond() -> None:
     rows = [{"task": "code", "mfd": v} for v in (-9, 0, 2, 2, 9)] + [{"task": "art", "mfd": 0}]
-    options: Any = {"value": "mfd", "group": "task", "threshold": 2, "x_domain": (-9, 9)}
+    options: Any = {"value": "mfd", "group": "task", "threshold": 2}
     spec = theme.themed(show.histogram_chart(rows, **options))
     assert {"60 % at or above\nof 5 examples", "0 % at or above\nof 1 example"} <= set(words(spec))
     assert "threshold: 2" in words(spec)[-1]
@@ -260,11 +256,9 @@ def test_a_histogram_of_many_examples_carries_only_its_bars() -> None:
     ("options", "sentence"),
     [
         ({"rows": [{"mfd": None}]}, "a row has no 'mfd'"),
-        ({"rows": [{"mfd": 12}], "x_domain": (-9, 9)}, "12 lies outside the x axis, which covers -9 to 9"),
         ({"step": 0}, "a bar has a width above 0"),
         ({"rows": [{"mfd": 1, "n": -1}], "count": "n"}, "'n' holds a count below 0"),
         ({"rows": [{"mfd": 1, "n": 0, "g": "a"}], "count": "n", "group": "g"}, "group 'a' has no examples"),
-        ({"rows": [{"mfd": 1, "g": "a"}], "group": "g", "group_order": ["a", "b"]}, "group 'b' has no examples"),
     ],
 )
 def test_a_histogram_refuses_what_it_cannot_draw(options: dict[str, Any], sentence: str) -> None:

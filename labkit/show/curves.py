@@ -24,22 +24,12 @@ TICK = "datum.value >= 1e5 ? format(datum.value, '.3~s') : format(datum.value, '
 
 
 def curve_chart(
-    estimates: pd.DataFrame,
-    models: pd.DataFrame | None = None,
-    *,
-    x: str,
-    x_label: str,
-    y_label: str = "Accuracy (share of test examples)",
-    series_label: str = "",
-    log: bool = True,
-    fit: Mapping[str, Any] | None = None,
-    lines: pd.DataFrame | None = None,
-    chance: float | None = None,
-    published: Sequence[parts.Record] = (),
-    y_domain: tuple[float, float] | None = (0.0, 1.0),
-    title: str = "",
+    estimates: pd.DataFrame, models: pd.DataFrame | None = None, *, x: str, x_label: str,
+    y_label: str = "Accuracy (share of test examples)", series_label: str = "", log: bool = True,
+    fit: Mapping[str, Any] | None = None, lines: pd.DataFrame | None = None, chance: float | None = None,
+    published: Sequence[parts.Record] = (), y_domain: tuple[float, float] | None = (0.0, 1.0), title: str = "",
     subtitle: str = "",
-) -> alt.TopLevelMixin:
+) -> alt.TopLevelMixin:  # fmt: skip
     """One curve per `series`, one panel per `panel`, all panels on the same two axes.
 
     Args:
