@@ -55,7 +55,6 @@ def _theme() -> alt.theme.ThemeConfig:
         "axis": {"domainColor": QUIET, "gridColor": GRID, "tickColor": QUIET, "labelPadding": 5, "titlePadding": 9,
                  "labelLimit": 0},
         "background": PAPER,
-        "errorbar": {"rule": {"strokeWidth": 2.2}, "ticks": {"opacity": 1, "size": 9, "thickness": 2}},
         "facet": {"spacing": 14},
         "font": "Helvetica, Arial, 'Liberation Sans', sans-serif",
         "header": {"labelFontSize": 14, "labelFontWeight": "bold", "labelLimit": 0, "labelPadding": 5,
