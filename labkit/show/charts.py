@@ -18,20 +18,11 @@ PROMPT, ANSWER = "prompt: read, not learned", "answer: the loss counts here"
 
 
 def learning_curves(
-    rows: pd.DataFrame | Sequence[Record],
-    *,
-    x: str = "step",
-    y: str = "accuracy_unseen",
-    colour: str = "n_instructions",
-    run: str = "address",
-    x_label: str = "Training step",
-    y_label: str = "Exact-match accuracy (share of test examples)",
-    colour_label: str = "Training instructions",
-    title: str = "",
-    subtitle: str = "",
-    log_x: bool = False,
-    log_y: bool = False,
-) -> alt.Chart:
+    rows: pd.DataFrame | Sequence[Record], *, x: str = "step", y: str = "accuracy_unseen",
+    colour: str = "n_instructions", run: str = "address", x_label: str = "Training step",
+    y_label: str = "Exact-match accuracy (share of test examples)", colour_label: str = "Training instructions",
+    title: str = "", subtitle: str = "", log_x: bool = False, log_y: bool = False,
+) -> alt.Chart:  # fmt: skip
     """Progress during training, a line a model, from pale (few) to dark (many) along the dial of the design.
 
     `rows` has a row a logged step: `x`, `y`, `colour`, and `run` (or `seed`) where models of one colour must be
@@ -54,15 +45,11 @@ def learning_curves(
 
 
 def rank_chart(
-    realised: Mapping[str, Sequence[float]],
-    theory: Mapping[str, Sequence[float]],
-    *,
+    realised: Mapping[str, Sequence[float]], theory: Mapping[str, Sequence[float]], *,
     x_label: str = "Rank of the rule, most frequent first (log scale)",
-    y_label: str = "Training examples (log scale)",
-    title: str = "",
-    subtitle: str = "marks: as trained on; lines: the law itself",
-    marks: int = 25,
-) -> alt.LayerChart:
+    y_label: str = "Training examples (log scale)", title: str = "",
+    subtitle: str = "marks: as trained on; lines: the law itself", marks: int = 25,
+) -> alt.LayerChart:  # fmt: skip
     """Frequencies by rank on two log axes: what was realised as marks, what a law asks for as lines.
 
     Both map a label to numbers sorted downwards, six labels at most. Ranks are thinned to about `marks` a curve, evenly

@@ -9,11 +9,12 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import pandas as pd
 
+from labkit.errors import BadRequest
 from labkit.show import parts
 from labkit.show.theme import INK, PAPER, QUIET, shown
 
@@ -23,22 +24,12 @@ TICK = "datum.value >= 1e5 ? format(datum.value, '.3~s') : format(datum.value, '
 
 
 def curve_chart(
-    estimates: pd.DataFrame,
-    models: pd.DataFrame | None = None,
-    *,
-    x: str,
-    x_label: str,
-    y_label: str = "Accuracy (share of test examples)",
-    series_label: str = "",
-    log: bool = True,
-    fit: Mapping[str, Any] | None = None,
-    lines: pd.DataFrame | None = None,
-    chance: float | None = None,
-    published: Sequence[parts.Record] = (),
-    y_domain: tuple[float, float] | None = (0.0, 1.0),
-    title: str = "",
+    estimates: pd.DataFrame, models: pd.DataFrame | None = None, *, x: str, x_label: str,
+    y_label: str = "Accuracy (share of test examples)", series_label: str = "", log: bool = True,
+    fit: Mapping[str, Any] | None = None, lines: pd.DataFrame | None = None, chance: float | None = None,
+    published: Sequence[parts.Record] = (), y_domain: tuple[float, float] | None = (0.0, 1.0), title: str = "",
     subtitle: str = "",
-) -> alt.TopLevelMixin:
+) -> alt.TopLevelMixin:  # fmt: skip
     """One curve per `series`, one panel per `panel`, all panels on the same two axes.
 
     Args:
@@ -56,130 +47,145 @@ def curve_chart(
             log axis cannot show.
     """
     parts.check(estimates, [x, "series", "panel", "mean", "lo", "hi"], positive=[x] if log else [])
+    if estimates[x].isna().any():
+        raise BadRequest(f"a row has no '{x}': every row needs one")
+    estimates = estimates.assign(**{name: pd.to_numeric(estimates[name]) for name in (x, "mean", "lo", "hi")})
     names, panels = (list(dict.fromkeys(estimates[column])) for column in ("series", "panel"))
-    empty = pd.DataFrame(columns=[*estimates.columns, "accuracy"])
-    models, lines = (empty if frame is None or frame.empty else frame for frame in (models, lines))
-    for frame, columns in ((models, ["accuracy"]), (lines, ["mean"])):
-        if len(frame):
-            parts.check(frame, [x, "series", "panel", *columns], positive=[x] if log else [])
-            parts.only_known(frame["series"], "series", names)
-            parts.only_known(frame["panel"], "panel", panels)
-
+    models, lines = (_beside(frame, x, column, log, names, panels)
+                     for frame, column in ((models, "accuracy"), (lines, "mean")))  # fmt: skip
     cuts = [record for record in published if record["kind"] == "threshold" and x in record]
     values = _values(estimates, [r for r in published if r["kind"] == "value" and x in r], x, y_domain)
-    joined = _joined(estimates, lines)
+    fitted = set(zip(lines["panel"], lines["series"], strict=True))
+    curves = zip(estimates["panel"], estimates["series"], strict=True)
     table = pd.concat([
-        _part("mean", estimates, x, estimates["mean"]).assign(lo=estimates["lo"], hi=estimates["hi"], joined=joined),
-        _part("model", models, x, models["accuracy"]).assign(learned=models.get("learned", True)),
-        _part("line", lines, x, lines["mean"]).assign(lo=lines.get("lo", math.nan), hi=lines.get("hi", math.nan)),
-        _part("published", values, x, values["y"]),
+        _part("mean", estimates, x, "mean").assign(joined=[curve not in fitted for curve in curves]),
+        _part("model", models, x, "accuracy").assign(learned=models.get("learned", True)),
+        _part("line", lines, x, "mean"),
+        _part("published", values, x, "y"),
     ], ignore_index=True)  # fmt: skip
-    marks = _marks(cuts, fit, x)
-    across = parts.widened(
-        parts.ends_of([*table["x"], *(m[end] for m in marks for end in ("x", "to"))], log), 0.04, log
-    )
-    columns = _columns(len(panels))
+    guess = [] if chance is None else [chance]
+    ends = y_domain or parts.ends_of([*table["y"], *table["lo"], *table["hi"], *guess])
+    parts.inside([*estimates["mean"], *models["accuracy"], *guess], ends, "y")
+
+    columns, faceted = _columns(len(panels)), len(panels) > 1
     wide = (parts.WIDTH - 14 * (columns - 1)) / columns
+    tall = parts.HEIGHT if not faceted else 210 if len(panels) <= columns else 125
+    marks = _marks(cuts, fit, x)
+    tried = parts.ends_of([*table["x"], *(mark[end] for mark in marks for end in ("x", "to"))], log)
+    across = parts.widened(tried, 0.04, log)
     table["at"] = table["x"]
     table["x"] = _apart(table, names, across, log, wide)
-    y_ends = y_domain or parts.ends_of([*table["y"], *table["lo"], *table["hi"], *([] if chance is None else [chance])])
-    for column in ("mean", "accuracy"):
-        parts.inside(estimates if column == "mean" else models, column, y_ends, "y")
-
-    tall = parts.HEIGHT if len(panels) == 1 else 210 if len(panels) <= columns else 125
-    small = 1.0 if tall > 150 else 0.5  # marks of small panels
-    texts = [mark for mark in marks if mark["text"]]
-    pixel = (y_ends[1] - y_ends[0]) / (tall - 16 - STRIP * len(texts))
-    domain = [y_ends[0] - 7 * pixel, y_ends[1] + (9 + STRIP * len(texts)) * pixel]
-    for place, mark in enumerate(texts):
-        mark["height"] = y_ends[1] + (15 + STRIP * (len(texts) - 1 - place)) * pixel
-        mark["right"] = _share(mark["middle"], across, log) > 0.5
+    pixel = (ends[1] - ends[0]) / (tall - 16 - STRIP * len(marks))
+    for line, mark in enumerate(reversed(marks)):
+        mark |= {"height": ends[1] + (15 + STRIP * line) * pixel, "right": _share(mark["middle"], across, log) > 0.5}
     rows = [mark | {"what": "mark", "panel": panel} for mark in marks for panel in panels]
     table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if rows else table
 
-    scale_x = alt.Scale(type="log" if log else "linear", domain=list(across), nice=False, zero=False)
-    ticks = sorted(estimates[x].unique().tolist())
-    below, faceted = x_label + (" (log scale)" if log else ""), len(panels) > 1
-    axis_x = alt.Axis(title=None if faceted else below, grid=False, values=ticks, labelExpr=TICK,
-                      labelOverlap="greedy", labelFlush=False)  # fmt: skip
-    up: dict[str, Any] = {"tickCount": 5} if y_domain is None else {"values": _fifths(*y_ends)}
-    axis_y = alt.Axis(
-        title=textwrap.wrap(y_label, int(tall / parts.LETTER)), domain=False, ticks=False, format="~r", **up
-    )
-
-    def at(column: str = "x") -> alt.X:
-        return alt.X(f"{column}:Q", scale=scale_x, axis=axis_x)
-
-    def height(column: str = "y") -> alt.Y:
-        return alt.Y(f"{column}:Q", scale=alt.Scale(domain=domain, nice=False, zero=False), axis=axis_y)
-
-    scales, key = parts.looks(names), parts.legend(names, series_label)
-    colour = alt.Color("series:N", scale=scales["color"], legend=key)
-    dash = alt.StrokeDash("series:N", scale=scales["strokeDash"], legend=None)  # it would blur the marks of the legend
-    shape = alt.Shape("series:N", scale=scales["shape"], legend=key)
-    told = ["series:N", alt.Tooltip("at:Q", title=x_label), alt.Tooltip("y:Q", format=".3~f"),
-            *(alt.Tooltip(f"{end}:Q", format=".3~f") for end in ("lo", "hi"))]  # fmt: skip
-
-    def only(test: str) -> alt.Chart:
-        return alt.Chart().transform_filter(f"isValid(datum.what) && {test}")
-
-    cut, ours = (only(f"datum.what == 'mark' && datum.ours == {ours}") for ours in ("false", "true"))
-    means, bars = only("datum.what == 'mean' && isValid(datum.y)"), "datum.what == 'mean' && isValid(datum.lo)"
-    single = only("datum.what == 'model' && datum.learned").mark_point(
-        fill=PAPER, strokeWidth=1.5, size=38 * small, opacity=1
-    )
-    failed = only("datum.what == 'model' && !datum.learned").mark_point(
-        shape="cross", size=90 * small, opacity=1, angle=45
-    )
-    layers: list[alt.Chart] = [
-        cut.transform_filter("datum.x < datum.to").mark_rect(color=QUIET, opacity=0.2).encode(at(), alt.X2("to:Q")),
-        cut.transform_filter("datum.x == datum.to").mark_rule(color=QUIET, strokeDash=[6, 5], strokeWidth=1.5)
-        .encode(at()),
-        only("datum.what == 'line' && isValid(datum.lo)").mark_area(opacity=0.2)
-        .encode(at(), height("lo"), alt.Y2("hi:Q"), colour),
-        only("datum.what == 'line' || (datum.what == 'mean' && datum.joined && isValid(datum.y))").mark_line()
-        .encode(at(), height(), colour, dash),
-        only(bars).mark_rule(strokeWidth=2.2).encode(at(), height("lo"), alt.Y2("hi:Q"), colour),
-        means.mark_point(filled=True, size=85 * small, opacity=1).encode(at(), height(), colour, shape, tooltip=told),
-        single.encode(at(), height(), colour, shape, tooltip=told),
-        failed.encode(at(), height(), colour, tooltip=told),
-        only("datum.what == 'published'").mark_point(shape="diamond", stroke=QUIET, fill=PAPER, size=110, opacity=1)
-        .encode(at(), height(), tooltip=["source:N", *told]),
-        ours.mark_rule(color=INK, strokeWidth=2.5).encode(at(), alt.X2("to:Q"), height("y")),
-        ours.mark_point(shape="diamond", filled=True, size=170, color=INK, opacity=1).encode(at("middle"), height()),
-    ]  # fmt: skip
+    below = x_label + " (log scale)" * log
+    x_axis = alt.Axis(title=None if faceted else below, grid=False, values=sorted(estimates[x].unique().tolist()),
+                      labelExpr=TICK, labelOverlap="greedy", labelFlush=False)  # fmt: skip
+    fifths = [ends[0] + (ends[1] - ends[0]) * i / 5 for i in range(6)]
+    ticks: dict[str, Any] = {"values": fifths} if y_domain else {"tickCount": 5}
+    words = textwrap.wrap(y_label, int(tall / parts.LETTER))
+    y_axis = alt.Axis(title=words, domain=False, ticks=False, format="~r", **ticks)
+    x_scale = alt.Scale(type="log" if log else "linear", domain=list(across), nice=False, zero=False)
+    domain = [ends[0] - 7 * pixel, ends[1] + (9 + STRIP * len(marks)) * pixel]
+    y_scale = alt.Scale(domain=domain, nice=False, zero=False)
+    page = _Page({"scale": x_scale, "axis": x_axis}, {"scale": y_scale, "axis": y_axis}, 1.0 if tall > 150 else 0.5)
+    layers = [*_data(page, names, series_label, x_label), *_said(page)]
     if chance is not None:
         layers.insert(0, alt.Chart().mark_rule(color=QUIET, strokeDash=[2, 4]).encode(y=alt.datum(chance)))
-    for right in (False, True) if texts else ():
-        words = (
-            only(f"datum.what == 'mark' && datum.right == {str(right).lower()}")
-            .mark_text(align="right" if right else "left", dx=-5 if right else 5)
-            .encode(at("middle"), height("height"), text="text:N")
-        )
-        ink = alt.when("datum.ours").then(alt.value(INK)).otherwise(alt.value(QUIET))
-        halo = words.encode(stroke=alt.value(PAPER), strokeWidth=alt.value(6))  # a rule behind it does not cross it
-        layers += [halo, words.encode(color=ink)]
-    notes = _notes(table, cuts, values, fit, title, chance)
-    words = parts.heading(title, [subtitle, notes])
+    title_lines = parts.heading(title, [subtitle, _notes(table, cuts, values, fit, title, chance)])
     if not faceted:
-        return parts.drawn(alt.layer(*layers, data=table).properties(width=parts.WIDTH, height=tall), words, columns)
-    facet = alt.Facet(
-        "panel:N", sort=panels, title=below, header=alt.Header(titleOrient="bottom", labelExpr=parts.LINES)
-    )
-    page = alt.layer(*layers).properties(width=wide, height=tall)
-    return parts.drawn(page.facet(facet, data=table, columns=columns), words, columns)
+        return parts.drawn(alt.layer(*layers, data=table).properties(width=wide, height=tall), title_lines, 1)
+    header = alt.Header(titleOrient="bottom", labelExpr=parts.LINES)
+    facet = alt.Facet("panel:N", sort=panels, title=below, header=header)
+    drawn = alt.layer(*layers).properties(width=wide, height=tall).facet(facet, data=table, columns=columns)
+    return parts.drawn(drawn, title_lines, columns)
 
 
-def _part(what: str, frame: pd.DataFrame, x: str, y: "pd.Series[float]") -> pd.DataFrame:
+class _Page(NamedTuple):
+    """The two axes that all layers and panels share, and the size of marks (1: that of a large panel)."""
+
+    x: dict[str, Any]
+    y: dict[str, Any]
+    size: float
+
+    def place(self, x: str = "x", y: str | None = "y") -> list[Any]:
+        """The encodings of two columns of the table."""
+        return [alt.X(f"{x}:Q", **self.x), *([alt.Y(f"{y}:Q", **self.y)] if y else [])]
+
+
+def _only(test: str) -> alt.Chart:
+    """A layer of some lines of the one table."""
+    return alt.Chart().transform_filter(test)
+
+
+def _data(page: _Page, names: Sequence[str], label: str, x_label: str) -> list[alt.Chart]:
+    """Bands and curves of fits, means with intervals, single models, published values."""
+    scales, key = parts.looks(names), parts.legend(names, label)
+    colour = alt.Color("series:N", scale=scales["color"], legend=key)
+    dash = alt.StrokeDash("series:N", scale=scales["strokeDash"], legend=None)  # it would blur the legend's marks
+    shape = alt.Shape("series:N", scale=scales["shape"], legend=key)
+    numbers = [alt.Tooltip(f"{column}:Q", format=".3~f") for column in ("y", "lo", "hi")]
+    told = ["series:N", alt.Tooltip("at:Q", title=x_label), *numbers]
+    mean, model = "datum.what == 'mean' && isValid(datum.y)", "datum.what == 'model'"
+    look: Any = {"opacity": 1, "strokeWidth": 1.5}
+    return [
+        _only("datum.what == 'line' && isValid(datum.lo)").mark_area(opacity=0.2)
+        .encode(*page.place(y="lo"), alt.Y2("hi:Q"), colour),
+        _only(f"datum.what == 'line' || ({mean} && datum.joined)").mark_line().encode(*page.place(), colour, dash),
+        _only("datum.what == 'mean' && isValid(datum.lo)").mark_rule(strokeWidth=2.2)
+        .encode(*page.place(y="lo"), alt.Y2("hi:Q"), colour),
+        _only(mean).mark_point(filled=True, size=85 * page.size, opacity=1)
+        .encode(*page.place(), colour, shape, tooltip=told),
+        _only(f"{model} && datum.learned").mark_point(fill=PAPER, size=38 * page.size, **look)
+        .encode(*page.place(), colour, shape, tooltip=told),
+        _only(f"{model} && !datum.learned").mark_point(shape="cross", angle=45, size=90 * page.size, **look)
+        .encode(*page.place(), colour, tooltip=told),
+        _only("datum.what == 'published'").mark_point(shape="diamond", stroke=QUIET, fill=PAPER, size=110, **look)
+        .encode(*page.place(), tooltip=["source:N", *told]),
+    ]  # fmt: skip
+
+
+def _said(page: _Page) -> list[alt.Chart]:
+    """Published thresholds and ranges, our midpoint, and the labels of all in their strip."""
+    cut, ours = (_only(f"datum.what == 'mark' && datum.ours == {ours}") for ours in ("false", "true"))
+    layers: list[alt.Chart] = [
+        cut.transform_filter("datum.x < datum.to").mark_rect(color=QUIET, opacity=0.2)
+        .encode(*page.place(y=None), alt.X2("to:Q")),
+        cut.transform_filter("datum.x == datum.to").mark_rule(color=QUIET, strokeDash=[6, 5], strokeWidth=1.5)
+        .encode(*page.place(y=None)),
+        ours.mark_rule(color=INK, strokeWidth=2.5).encode(*page.place(), alt.X2("to:Q")),
+        ours.mark_point(shape="diamond", filled=True, size=170, color=INK, opacity=1).encode(*page.place("middle")),
+    ]  # fmt: skip
+    ink = alt.when("datum.ours").then(alt.value(INK)).otherwise(alt.value(QUIET))
+    for right, align, dx in (("false", "left", 5), ("true", "right", -5)):  # towards the middle of the page
+        words = _only(f"datum.what == 'mark' && datum.right == {right}").mark_text(align=align, dx=dx)
+        words = words.encode(*page.place("middle", "height"), text="text:N")
+        halo = words.encode(stroke=alt.value(PAPER), strokeWidth=alt.value(6))  # no rule behind it crosses it
+        layers += [halo, words.encode(color=ink)]
+    return layers
+
+
+def _beside(
+    frame: pd.DataFrame | None, x: str, column: str, log: bool, names: Sequence[str], panels: Sequence[str]
+) -> pd.DataFrame:
+    """Models or fits, of series and panels that have means; none at all are fine."""
+    if frame is None or frame.empty:
+        return pd.DataFrame(columns=[x, "series", "panel", column])
+    parts.check(frame, [x, "series", "panel", column], positive=[x] if log else [])
+    parts.only_known(frame["series"], "series", names)
+    parts.only_known(frame["panel"], "panel", panels)
+    return frame
+
+
+def _part(what: str, frame: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     """Some lines of the one long table."""
-    kept = frame[[c for c in ("series", "panel", "seed", "source") if c in frame]]
-    return kept.assign(what=what, x=frame[x].astype(float), y=y.astype(float))
-
-
-def _joined(estimates: pd.DataFrame, lines: pd.DataFrame) -> list[bool]:
-    """Whether a mean is joined to the next: where its curve has no fit."""
-    fitted = set(zip(lines["panel"], lines["series"], strict=True))
-    return [curve not in fitted for curve in zip(estimates["panel"], estimates["series"], strict=True)]
+    kept = frame[[name for name in ("series", "panel", "seed", "source") if name in frame]]
+    numbers = {"x": x, "y": y, "lo": "lo", "hi": "hi"}
+    ours = {our: frame[key].astype(float) if key in frame else math.nan for our, key in numbers.items()}
+    return kept.assign(what=what, **ours)
 
 
 def _values(
@@ -239,10 +245,6 @@ def _columns(panels: int) -> int:
     """As many panels side by side as stay readable, in even rows."""
     rows = math.ceil(panels / 5)
     return 2 if panels == 4 else math.ceil(panels / (rows if panels > 6 or panels < 4 else 2))
-
-
-def _fifths(low: float, high: float) -> list[float]:
-    return [low + (high - low) * i / 5 for i in range(6)]
 
 
 def _share(value: float, ends: tuple[float, float], log: bool) -> float:

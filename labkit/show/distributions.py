@@ -5,7 +5,6 @@ travel in the chart, so that a set of any size can be shown. Nothing but this co
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -20,45 +19,31 @@ PALE = "#9fb6ca"  # what a threshold leaves out
 
 
 def distribution_chart(
-    rows: parts.Rows,
-    *,
-    kind: str,
-    share: str,
-    state: str,
-    count: str | None = None,
-    interval: str | None = None,
-    target: str | None = None,
-    kind_order: Sequence[str] | None = None,
-    state_order: Sequence[str] | None = None,
-    x_label: str = "Share of examples (%)",
-    title: str = "",
-    subtitle: str = "",
-) -> alt.FacetChart:
+    rows: parts.Rows, *, kind: str, share: str, state: str, count: str | None = None, target: str | None = None,
+    x_label: str = "Share of examples (%)", title: str = "", subtitle: str = "",
+) -> alt.FacetChart:  # fmt: skip
     """Shares of kinds (task types) before and after: a row a kind, a column of bars a state, one scale for all.
 
     Args:
-        rows: a row a kind and state: `share` from 0 to 1 (or None), and where asked for `count` and `interval`. A pair
-            that is missing has no bar.
+        rows: a row a kind and state: `share` from 0 to 1 (or None), and where asked for `count`. A pair that is missing
+            has no bar.
         target: a state that is drawn as a tick across the bars of all others, not as a column.
-        kind_order, state_order: the rows from top to bottom, the columns from left to right; as they first come up.
 
     Raises:
-        BadRequest: for no rows, a missing key, a pair given twice, a name outside an order, more than six states, a
-            share outside 0 to 1, or a state that is not there as target.
+        BadRequest: for no rows, a missing key, a pair given twice, more than six states, a share outside 0 to 1, or
+            a state that is not there as target.
     """
     numbers = {"y": share} | ({"count": count} if count else {})
-    cells = parts.drawn_rows(rows, {"kind": kind, "state": state}, numbers, interval)
+    cells = parts.drawn_rows(rows, {"kind": kind, "state": state}, numbers)
     if len(twice := cells.loc[cells.duplicated(["kind", "state"]), ["kind", "state"]]):
         raise BadRequest(f"the share of '{twice.iloc[0]['kind']}' in '{twice.iloc[0]['state']}' is given twice")
     for number in cells["y"]:
         if number < 0 or number > 1:
             raise BadRequest(f"{share} = {number:g}: a share lies between 0 and 1")
-    kinds = parts.ordered(cells["kind"], kind_order, kind)
-    present = set(cells["state"])
-    states = [name for name in parts.ordered(cells["state"], state_order, state) if name in present]
+    kinds, states = (list(dict.fromkeys(cells[key])) for key in ("kind", "state"))
     if target is not None:
         parts.only_known([target], f"{state} as target", states)
-        states = [name for name in states if name != target]
+        states.remove(target)
     if not 0 < len(states) <= len(PALETTE):
         raise BadRequest(f"{len(states)} states are not the 1 to {len(PALETTE)} that a page has room for")
 
@@ -70,11 +55,9 @@ def distribution_chart(
     counts = bars["count"] if count else [math.nan] * len(bars)
     bars["text"] = [_per_cent(y, n) for y, n in zip(bars["y"], counts, strict=True)]
     bars["aim"] = bars["kind"].map(aims)
-    bars["end"] = bars[["y", "hi", "aim"]].max(axis=1).fillna(0)
+    bars["end"] = bars[["y", "aim"]].max(axis=1).fillna(0)
     bars["kind"], bars["state"] = bars["kind"].map(names), bars["state"].map(heads)
-    beside = min(
-        0.6, parts.LETTER * (bars["text"].str.len().max() + 2) / width
-    )  # the share of the axis that texts take
+    beside = min(0.6, parts.LETTER * (bars["text"].str.len().max() + 2) / width)  # what texts take of the axis
     domain = [0, max([*bars["end"], 0.01]) / (1 - beside)]
 
     slot = max(15.0 * max(name.count("\n") + 1 for name in names.values()) + 4, 20.0, min(34.0, 330 / len(kinds)))
@@ -86,40 +69,24 @@ def distribution_chart(
         return alt.X(f"{column}:Q", axis=per_cent, scale=alt.Scale(domain=domain, nice=False))
 
     base, fill = alt.Chart(), alt.Color("state:N", legend=None).scale(domain=list(heads.values()), range=list(PALETTE))
-    whole, aimed = base.transform_filter("isValid(datum.lo)"), base.transform_filter("isValid(datum.aim)")
+    aimed = base.transform_filter("isValid(datum.aim)")
     layers: list[alt.Chart] = [
         base.transform_filter("isValid(datum.y)").mark_bar().encode(across("y"), down, fill, tooltip=told),
-        *(mark.encode(across("lo"), alt.X2("hi:Q"), down)
-          for mark in (whole.mark_rule(color=PAPER, strokeWidth=5), whole.mark_rule(color=INK, strokeWidth=2))),
         *(mark.encode(across("aim"), down)
           for mark in (aimed.mark_tick(color=PAPER, thickness=7), aimed.mark_tick(color=INK, thickness=3))),
         base.mark_text(align="left", dx=6, color=INK).encode(across("end"), down, text="text:N"),
     ]  # fmt: skip
-    clauses = [
-        f"upright strokes: {target}" * (target is not None),
-        "lines: 95 % intervals" * bool(bars["lo"].notna().any()),
-    ]
     page = alt.layer(*layers).properties(width=width, height=slot * len(kinds), view=alt.ViewBackground(stroke=GRID))
     header = alt.Header(titleOrient="bottom", labelExpr=parts.LINES)
     facet = alt.Facet("state:N", sort=list(heads.values()), title=x_label, header=header)
-    words = parts.heading(title, [subtitle, _sentence(clauses)])
+    words = parts.heading(title, [subtitle, f"Upright strokes: {target}." * (target is not None)])
     return parts.drawn(page.facet(facet, data=bars, columns=len(states), spacing=24), words)
 
 
 def histogram_chart(
-    rows: parts.Rows,
-    *,
-    value: str,
-    group: str | None = None,
-    count: str | None = None,
-    threshold: float | None = None,
-    step: float = 1.0,
-    group_order: Sequence[str] | None = None,
-    x_label: str = "",
-    x_domain: tuple[float, float] | None = None,
-    title: str = "",
-    subtitle: str = "",
-) -> alt.FacetChart:
+    rows: parts.Rows, *, value: str, group: str | None = None, count: str | None = None,
+    threshold: float | None = None, step: float = 1.0, x_label: str = "", title: str = "", subtitle: str = "",
+) -> alt.FacetChart:  # fmt: skip
     """How a score is distributed, a row a group (task): bars of width `step`, those from the threshold on dark.
 
     Scores that are all multiples of `step` get a bar each, centred on them; others are counted from one multiple to the
@@ -129,23 +96,20 @@ def histogram_chart(
     Args:
         rows: a row an example, or a row a value with its `count`.
         threshold: the lowest score that counts as beyond.
-        x_domain: the lowest and highest score that there can be; None: those there are.
 
     Raises:
-        BadRequest: for no rows, a missing key, a score that is missing or outside `x_domain`, a count below 0, a group
-            without examples, a name outside `group_order`, or a step of 0 or less.
+        BadRequest: for no rows, a missing key, a score that is missing, a count below 0, a group without examples,
+            or a step of 0 or less.
     """
     if not 0 < step < math.inf:
         raise BadRequest(f"step = {step:g}: a bar has a width above 0")
     scores = parts.drawn_rows(rows, {"group": group}, {"y": value} | ({"count": count} if count else {}))
     if scores["y"].isna().any():
         raise BadRequest(f"a row has no '{value}': every row needs one")
-    if x_domain:
-        parts.inside(scores, "y", x_domain, "x")
     scores["count"] = scores["count"].fillna(0) if count else 1.0
     if (scores["count"] < 0).any():
         raise BadRequest(f"column '{count}' holds a count below 0")
-    groups = parts.ordered(scores["group"], group_order, group or "group")
+    groups = list(dict.fromkeys(scores["group"]))
     sizes = scores.groupby("group")["count"].sum()
     for name in groups:
         if not sizes.get(name, 0):
@@ -163,10 +127,9 @@ def histogram_chart(
             scores[scores["y"] >= threshold].groupby("group")["count"].sum().reindex(sizes.index).fillna(0) / sizes
         )
     notes = {name: _note(beyond[name], sizes[name], threshold) for name in groups}
-    bars["text"] = bars["group"].map(notes).where(~bars.duplicated("group"), "")
+    bars["text"] = bars["group"].map(notes).where(~bars["group"].duplicated(), "")
     bars["threshold"] = math.nan if cut is None else cut
-    ends = [*bars["left"], *bars["right"], *([x_domain[0] - shift, x_domain[1] + shift] if x_domain else [])]
-    ends += [] if cut is None else [cut]
+    ends = [*bars["left"], *bars["right"], *([] if cut is None else [cut])]
     margin = 0.01 * (max(ends) - min(ends))
     scale = alt.Scale(domain=[min(ends) - margin, max(ends) + margin], nice=False, zero=False)
 
@@ -194,24 +157,17 @@ def histogram_chart(
         line = base.mark_rule(color=INK, strokeDash=[6, 5], strokeWidth=1.5)
         layers.append(line.encode(alt.X("threshold:Q", scale=scale, axis=axis)))
     each = "row's" if len(groups) > 1 else "set's"
-    clauses = [f"height of a bar: the share of the {each} examples, the tallest {_per_cent(tallest)}"]
-    clauses += [] if threshold is None else [f"dashed: threshold: {threshold:g}".replace("-", "−")]
+    note = f"Height of a bar: the share of the {each} examples, the tallest {_per_cent(tallest)}"
+    note += "" if threshold is None else f"; dashed: threshold: {threshold:g}".replace("-", "−")
     page = alt.layer(*layers).properties(width=parts.WIDTH - 120, height=size)
     header = alt.Header(title=None, labelExpr=parts.LINES, labelAngle=0, labelAlign="left", labelFontWeight="normal")
     facet = alt.Row("group:N", sort=list(heads.values()), header=header)
-    return parts.drawn(
-        page.facet(row=facet, data=bars, spacing=6), parts.heading(title, [subtitle, _sentence(clauses)])
-    )
+    return parts.drawn(page.facet(row=facet, data=bars, spacing=6), parts.heading(title, [subtitle, f"{note}."]))
 
 
 def _note(beyond: float, size: float, threshold: float | None) -> str:
     examples = f"{size:,.0f} example{'s' if size != 1 else ''}"
     return examples if threshold is None else f"{_per_cent(beyond)} at or above\nof {examples}"
-
-
-def _sentence(clauses: Sequence[str]) -> str:
-    words = "; ".join(filter(None, clauses))
-    return f"{words[:1].upper()}{words[1:]}." * bool(words)
 
 
 def _per_cent(share: float, count: float = math.nan) -> str:

@@ -21,25 +21,11 @@ NAME = "split(split(datum.label, '\\t')[1], '\\n')"  # of a row, which is its gr
 
 
 def forest_chart(
-    rows: parts.Rows,
-    *,
-    name: str,
-    mean: str = "mean",
-    interval: str = "ci95",
-    group: str | None = None,
-    models: parts.Rows | None = None,
-    value: str = "value",
-    reference: float | None = None,
-    reference_label: str = "",
-    difference: str | None = None,
-    difference_interval: str | None = None,
-    versus: str | None = None,
-    x_label: str = "",
-    difference_label: str = "",
-    x_domain: tuple[float, float] | None = None,
-    title: str = "",
-    subtitle: str = "",
-) -> alt.TopLevelMixin:
+    rows: parts.Rows, *, name: str, mean: str = "mean", interval: str = "ci95", group: str | None = None,
+    models: parts.Rows | None = None, value: str = "value", reference: float | None = None, reference_label: str = "",
+    difference: str | None = None, difference_interval: str | None = None, versus: str | None = None,
+    x_label: str = "", difference_label: str = "", title: str = "", subtitle: str = "",
+) -> alt.TopLevelMixin:  # fmt: skip
     """Arms below each other: mean, interval and models, and beside them the paired differences to one of them.
 
     Args:
@@ -50,11 +36,9 @@ def forest_chart(
         reference: where a dashed line stands in the first panel; the subtitle says what `reference_label` is.
         difference: the key of the paired difference, which opens the second panel; a row may have none.
         versus: the arm that the differences are to; its own row says so.
-        x_domain: the ends of the first axis; None: all that is drawn.
 
     Raises:
-        BadRequest: for no rows, a missing key, an arm given twice, a model of no arm, a mean outside its domain, or an
-            interval that is none.
+        BadRequest: for no rows, a missing key, an arm given twice, a model of no arm, or an interval that is none.
     """
     names = {"name": name, "group": group}
     arms = _keyed(parts.drawn_rows(rows, names, {"y": mean}, interval))
@@ -66,11 +50,11 @@ def forest_chart(
     if models is not None and len(models):
         single = _keyed(parts.drawn_rows(models, names, {"y": value})).dropna(subset="y")
         for row in single[~single["key"].isin(arms["key"])].itertuples():
-            strange = " / ".join(filter(None, (row.group, row.name)))
+            strange = " / ".join(filter(None, (str(row.group), str(row.name))))
             raise unknown(f"{name} of a model", strange, list(arms["name"]))
 
     arms["text"] = [_number(*line) for line in arms[["y", "lo", "hi"]].itertuples(index=False)]
-    panels = [(arms, single, x_label, x_domain, reference, PALETTE[0], "circle")]
+    panels = [(arms, single, x_label, reference, PALETTE[0], "circle")]
     if difference is not None:
         apart = _keyed(parts.drawn_rows(rows, names, {"y": difference}, difference_interval))
         apart["text"] = [
@@ -78,24 +62,22 @@ def forest_chart(
             for one, y, lo, hi in apart[["name", "y", "lo", "hi"]].itertuples(index=False)
         ]
         label = difference_label or f"Difference to {versus or 'the reference'} (paired)"
-        panels.append((apart, single.iloc[:0], label, None, 0.0, PALETTE[4], "diamond"))
+        panels.append((apart, single.iloc[:0], label, 0.0, PALETTE[4], "diamond"))
 
     order = _order(arms)
     lines = max(one.count("\n") + 1 for one in arms["key"])
     slot = max(16.0 * lines + 4, 20.0, min(40.0, 330 / len(order)))
     room = parts.WIDTH - 140 if difference is None else parts.WIDTH / 2 - 70
     charts = [_panel(*panel, order, slot, room, first=not i) for i, panel in enumerate(panels)]
-    key = "Filled: means with 95 % intervals" if arms["lo"].notna().any() else "Filled: means"
     clauses = [
-        key,
+        "Filled: means" + " with 95 % intervals" * bool(arms["lo"].notna().any()),
         "hollow: single models" * bool(len(single)),
         "diamonds: paired differences" * (difference is not None),
+        f"dashed: {reference_label}" * bool(reference_label),
     ]
-    clauses.append(f"dashed: {reference_label}" * bool(reference_label))
     words = parts.heading(title, [subtitle, "; ".join(filter(None, clauses)) + "."], parts.WIDTH)
-    return (
-        parts.drawn(charts[0], words, 1) if len(charts) == 1 else parts.drawn(alt.hconcat(*charts, spacing=16), words)
-    )
+    page = charts[0] if len(charts) == 1 else alt.hconcat(*charts, spacing=16)
+    return parts.drawn(page, words, 1 if len(charts) == 1 else None)
 
 
 def _keyed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -115,18 +97,11 @@ def _order(arms: pd.DataFrame) -> list[str]:
 
 
 def _panel(
-    rows: pd.DataFrame, models: pd.DataFrame, label: str, domain: Sequence[float] | None, line: float | None,
+    rows: pd.DataFrame, models: pd.DataFrame, label: str, line: float | None,
     colour: str, shape: Any, order: Sequence[str], slot: float, width: float, *, first: bool,
 ) -> alt.LayerChart:  # fmt: skip
     """One quantity of all arms, with its numbers at the right."""
-    lines = [] if line is None else [line]
-    ends = (
-        (domain[0], domain[1])
-        if domain
-        else parts.ends_of([*rows["y"], *rows["lo"], *rows["hi"], *models["y"], *lines])
-    )
-    for values in (rows, models, pd.DataFrame({"y": lines})):
-        parts.inside(values, "y", ends, "x")
+    ends = parts.ends_of([*rows["y"], *rows["lo"], *rows["hi"], *models["y"], *([] if line is None else [line])])
     words = textwrap.wrap(label, int(width / parts.LETTER))
     weight = alt.condition("datum.label[0] == '#'", alt.value("bold"), alt.value("normal"))
     axis_y = alt.Axis(title=None, labels=first, labelExpr=NAME, labelFontWeight=weight, domain=False, ticks=False,

@@ -24,25 +24,11 @@ SWITCH = 0.65  # share of the domain above which white letters stand out better 
 
 
 def heat_map(
-    cells: Sequence[Mapping[str, Any]],
-    *,
-    x: str,
-    y: str,
-    value: str = "mean",
-    lo: str = "lo",
-    hi: str = "hi",
-    x_order: Sequence[str] | None = None,
-    y_order: Sequence[str] | None = None,
-    outlined: str | None = None,
-    x_label: str = "",
-    y_label: str = "",
-    label: str = "Accuracy",
-    domain: tuple[float, float] | None = None,
-    diverging: bool = False,
-    digits: int = 2,
-    title: str = "",
-    subtitle: str = "",
-) -> alt.LayerChart:
+    cells: Sequence[Mapping[str, Any]], *, x: str, y: str, value: str = "mean", lo: str = "lo", hi: str = "hi",
+    x_order: Sequence[str] | None = None, y_order: Sequence[str] | None = None, outlined: str | None = None,
+    x_label: str = "", y_label: str = "", label: str = "Accuracy", domain: tuple[float, float] | None = None,
+    diverging: bool = False, digits: int = 2, title: str = "", subtitle: str = "",
+) -> alt.LayerChart:  # fmt: skip
     """A cell a pair of row and column: coloured by its value, with the value in bold and its interval below.
 
     Args:

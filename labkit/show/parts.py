@@ -20,7 +20,7 @@ Rows = pd.DataFrame | Sequence[Record]
 
 USUAL = "ci95"  # the key of an interval that rows may lack altogether
 WIDTH, HEIGHT = 640, 300  # pixels of what is drawn inside the axes, where nothing says how much room there is
-PAGE = 560  # pixels that a heading has on a narrow page
+PAGE = 500  # pixels that a heading has on a narrow page
 TITLE, LETTER = 8.8, 6.5  # pixels of an average letter of a title and of other words
 
 
@@ -36,12 +36,13 @@ def check(frame: pd.DataFrame, columns: Sequence[str], positive: Sequence[str] =
             raise BadRequest(f"a log axis cannot show column '{column}': it holds zero or less")
 
 
-def drawn_rows(rows: Rows, names: Mapping[str, str | None], numbers: Mapping[str, str], interval: str | None = None, *,
-               log: bool = False) -> pd.DataFrame:  # fmt: skip
+def drawn_rows(
+    rows: Rows, names: Mapping[str, str | None], numbers: Mapping[str, str], interval: str | None = None
+) -> pd.DataFrame:
     """The rows under our own keys: names as text ('' where the key is None), numbers, and `lo` and `hi` (or NaN).
 
     `names` and `numbers` map our keys to those of `rows`. Raises `BadRequest` for no rows, a key that no row has, a
-    name that is missing, what is not a number, an interval of other than two ends in order, or x <= 0 on a log axis.
+    name that is missing, what is not a number, or an interval of other than two ends in order.
     """
     given = pd.DataFrame(rows)
     needed = [*names.values(), *numbers.values(), interval if interval != USUAL else None]
@@ -59,12 +60,7 @@ def drawn_rows(rows: Rows, names: Mapping[str, str | None], numbers: Mapping[str
         if any(math.isinf(number) for number in ours[our]):
             raise BadRequest(f"column '{key}' holds an infinite number, which no page has room for")
     pairs = [_pair(one, interval) for one in (given[interval] if interval in given else [None] * len(given))]
-    frame = pd.DataFrame(ours | {"lo": [lo for lo, _ in pairs], "hi": [hi for _, hi in pairs]})
-    if "x" in numbers:
-        if frame["x"].isna().any():
-            raise BadRequest(f"a row has no '{numbers['x']}': every row needs one")
-        check(frame.rename(columns={"x": numbers["x"]}), [], [numbers["x"]] if log else [])
-    return frame
+    return pd.DataFrame(ours | {"lo": [lo for lo, _ in pairs], "hi": [hi for _, hi in pairs]})
 
 
 def _pair(value: Any, key: str | None) -> tuple[float, float]:
@@ -79,12 +75,12 @@ def _pair(value: Any, key: str | None) -> tuple[float, float]:
     return (lo, hi) if lo == lo and hi == hi else (math.nan, math.nan)
 
 
-def inside(frame: pd.DataFrame, column: str, domain: Sequence[float], axis: str) -> None:
+def inside(values: Iterable[float], domain: Sequence[float], axis: str) -> None:
     """Refuse a domain that is no range, and a value that it would hide."""
     low, high = domain
     if not low < high:
         raise BadRequest(f"the {axis} axis from {low:g} to {high:g} has no room: its lowest value comes first")
-    for number in frame[column]:
+    for number in values:
         if number < low or number > high:
             raise BadRequest(f"{number:g} lies outside the {axis} axis, which covers {low:g} to {high:g}")
 
@@ -94,15 +90,6 @@ def only_known(names: Iterable[str], kind: str, allowed: Sequence[str]) -> None:
     for name in names:
         if name not in allowed:
             raise unknown(kind, name, allowed)
-
-
-def ordered(names: Iterable[str], order: Sequence[Any] | None, kind: str) -> list[str]:
-    """The names in the order given, else as they first come up; refuses a name that the order lacks."""
-    found = list(dict.fromkeys(names))
-    if order is None:
-        return found
-    only_known(found, kind, [str(name) for name in order])
-    return [str(name) for name in order]
 
 
 def heading(title: str, subtitle: str | Sequence[str] = "", width: float = PAGE) -> alt.TitleParams:
@@ -142,8 +129,10 @@ def looks(names: Sequence[str]) -> dict[str, alt.Scale]:
     return {channel: alt.Scale(domain=list(names), range=values) for channel, values in ranges.items()}
 
 
-def legend(names: Sequence[str], title: str = "", width: float = WIDTH) -> alt.Legend:
-    """Above the chart, in as many columns as its longest name leaves room for."""
+def legend(names: Sequence[str], title: str = "", width: float = WIDTH) -> alt.Legend | None:
+    """Above the chart, in as many columns as its longest name leaves room for; none for one that has no name."""
+    if not any(names):
+        return None
     columns = max(1, min(len(names), int(width / (LETTER * max(map(len, names)) + 44))))
     return alt.Legend(title=title or None, columns=columns, symbolOpacity=1)
 

@@ -23,18 +23,11 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    path: str | Path,
-    *,
-    title: str,
-    question: str,
-    finding: str,
+    path: str | Path, *, title: str, question: str, finding: str,
     charts: Iterable[tuple[str, alt.TopLevelMixin]] = (),
-    tables: Iterable[tuple[str, "pd.DataFrame | Sequence[Mapping[str, Any]]"]] = (),
-    notes: Iterable[str] = (),
-    params: Mapping[str, Any] | None = None,
-    provenance: Mapping[str, Any] | None = None,
-    paper: str = "",
-) -> Path:
+    tables: Iterable[tuple[str, "pd.DataFrame | Sequence[Mapping[str, Any]]"]] = (), notes: Iterable[str] = (),
+    params: Mapping[str, Any] | None = None, provenance: Mapping[str, Any] | None = None, paper: str = "",
+) -> Path:  # fmt: skip
     """Write the report of a run and return its path; folders on the way are made.
 
     `charts` and `tables` come with their captions. In a table an interval joins its column, as in

@@ -39,9 +39,11 @@ _THEMED: Final = {  # the variable of a page (a report's, JupyterLab's) that say
     PAPER: "var(--paper, var(--jp-layout-color0, #fff))",
     GRID: "var(--line, var(--jp-border-color2, #e2e2e2))",
 }
-COLOURS: Final = """:root { color-scheme: light dark; --ink: #1b1b1b; --quiet: #5f5f5f; --line: #d8d8d8; --paper: #fff; --blue: #00477f; }
-  @media (prefers-color-scheme: dark) { :root { --ink: #ededed; --quiet: #b0b0b0; --line: #474a50; --paper: #16181b; --blue: #7fc0ff; } }"""
-ROOM: Final = "clamp(0.55 * windowSize()[0], 360, 960)"  # pixels for a chart's panels beside all that JupyterLab shows
+COLOURS: Final = """:root { color-scheme: light dark;
+  --ink: #1b1b1b; --quiet: #5f5f5f; --line: #d8d8d8; --paper: #fff; --blue: #00477f; }
+@media (prefers-color-scheme: dark) { :root {
+  --ink: #ededed; --quiet: #b0b0b0; --line: #474a50; --paper: #16181b; --blue: #7fc0ff; } }"""  # of a page of ours
+ROOM: Final = "clamp(windowSize()[0] - 500, 340, 960)"  # pixels for panels beside all that JupyterLab shows
 _VEGA_LITE: Final = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # what Altair writes
 _VEGA_LITE_5: Final = "5.21"  # the newest that compiles to JupyterLab's Vega 5
 
@@ -53,7 +55,6 @@ def _theme() -> alt.theme.ThemeConfig:
         "axis": {"domainColor": QUIET, "gridColor": GRID, "tickColor": QUIET, "labelPadding": 5, "titlePadding": 9,
                  "labelLimit": 0},
         "background": PAPER,
-        "errorbar": {"rule": {"strokeWidth": 2.2}, "ticks": {"opacity": 1, "size": 9, "thickness": 2}},
         "facet": {"spacing": 14},
         "font": "Helvetica, Arial, 'Liberation Sans', sans-serif",
         "header": {"labelFontSize": 14, "labelFontWeight": "bold", "labelLimit": 0, "labelPadding": 5,
