@@ -207,10 +207,10 @@ def test_a_base_model_is_no_file(home: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "", "1,", "²", "1.5", "-1", "٣", "9" * 5000, "1,0"])
-def test_sizes_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(BadRequest, match="--k takes whole numbers from 1"):
-        cli.parse_sizes(text)
-    assert cli.parse_sizes("1, 10,100") == [1, 10, 100]
+def test_sizes_that_are_none_are_refused(text: str, home: Path) -> None:
+    done = labkit("code-eval", "--samples", "nowhere.jsonl", f"--k={text}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--k takes whole numbers from 1" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "[" * 5000 + "]" * 5000, '{"a":' * 5000, "[" * 25 + "]" * 25])
