@@ -154,6 +154,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+class Noted(list[str]):
+    """A corpus without examples."""
+
+    notes = ("not used: id",)
+
+
 def test_the_home_folder_is_found_in_every_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "swap.markov").write_text("ab -> ba\n")
     assert labkit("markov", "~/swap.markov", "aab").stdout == "baa\n"
@@ -164,11 +170,12 @@ def test_the_home_folder_is_found_in_every_path(home: Path, monkeypatch: pytest.
     assert str(home / "r") in labkit("plan", "--from=~/r", "--budget", "10").stderr
     assert parse_value("~/problems.jsonl") == str(home / "problems.jsonl")
     seen = {}
-    monkeypatch.setattr("labkit.instructions.corpora.read", lambda data: seen.setdefault("data", data) and [])
+    monkeypatch.setattr("labkit.instructions.corpora.read", lambda data: seen.setdefault("data", data) and Noted())
     monkeypatch.setattr("labkit.learn.qlora.settings", lambda model, *_, **__: seen.setdefault("model", model))
     monkeypatch.setattr("labkit.learn.qlora.finetune", lambda _, __, out: raising(BadRequest(str(out)))())  # type: ignore[operator]
     done = labkit("finetune", "--data=~/d.jsonl", "--model=~/m", "--out=~/o")
     assert str(home / "o") in done.stderr
+    assert done.stdout == "note: not used: id\n"
     assert seen == {"data": str(home / "d.jsonl"), "model": str(home / "m")}
     assert list(Path.cwd().iterdir()) == []
 
