@@ -223,6 +223,7 @@ def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any]) 
             str(scratch).replace("{", "{{").replace("}", "}}"),  # papermill formats it with the parameters
             parameters=dict(params),
             kernel_name="python3",
+            language="python",  # of a notebook that was written by hand, and does not say so
             kernel_manager_class=_own_kernel(),
             progress_bar=False,
             extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks are not the study's

@@ -53,8 +53,8 @@ class Params(ModelParams):
     """What a person may set; see `scales.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
-        "task": ("depths", "special_depths", "test_depths", "pattern_length", "input_length", "expression_depth")
-        + ("grounding_share", "leaves", "budget", "test_rules", "n_test"),
+        "rules": ("depths", "special_depths", "test_depths", "pattern_length", "test_rules"),
+        "inputs": ("input_length", "expression_depth", "grounding_share", "leaves", "budget", "n_test"),
         "model": MODEL_GROUP,
     }
     n_rules: list[int] = Field(min_length=1, description="generalists: numbers of training rules, one model each")

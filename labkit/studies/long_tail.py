@@ -55,7 +55,7 @@ Alpha = float | Literal["uniform"]
 class Params(RewritingParams):
     """What a person may set; see `scales.yaml` for the values each scale gives."""
 
-    groups: ClassVar = RewritingParams.groups | {"task": (*RewritingParams.groups["task"], "occurrences", "noop_share")}
+    groups: ClassVar = RewritingParams.groups | {"inputs": ("occurrences", "noop_share")}
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I")
     alphas: list[Alpha] = Field(min_length=1, description="exponents of the power law, or uniform")

@@ -55,16 +55,8 @@ class Params(ModelParams):
     """What a person may set; see `scales.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
-        "task": (
-            "alphabet",
-            "pattern_length",
-            "input_length",
-            "longest",
-            "order_share",
-            "budget",
-            "test_programs",
-            "n_test",
-        ),
+        "runs": ("longest", "order_share"),
+        "task": ("alphabet", "pattern_length", "input_length", "budget", "test_programs", "n_test"),
         "model": MODEL_GROUP,
     }
     n_programs: list[int] = Field(min_length=1, description="numbers of training programs I, one model each")
