@@ -12,15 +12,6 @@ from labkit.design.long_tail import allocate_long_tail, hill_number, shares
 from labkit.design.mixture import Mixed, Mixture, compose, match_tokens
 
 __all__ = [
-    "Decontaminator",
-    "Mixed",
-    "Mixture",
-    "allocate",
-    "allocate_long_tail",
-    "compose",
-    "curriculum",
-    "hill_number",
-    "match_tokens",
-    "plan",
-    "shares",
-]
+    "Decontaminator", "Mixed", "Mixture", "allocate", "allocate_long_tail", "compose", "curriculum", "hill_number",
+    "match_tokens", "plan", "shares",
+]  # fmt: skip

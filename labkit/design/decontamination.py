@@ -102,12 +102,9 @@ class Decontaminator:
     """
 
     def __init__(
-        self,
-        tests: Sequence[str | Path],
-        n: int = DEFAULT_N,
-        columns: Sequence[str] | None = None,
+        self, tests: Sequence[str | Path], n: int = DEFAULT_N, columns: Sequence[str] | None = None,
         base: str | Path = ".",
-    ) -> None:
+    ) -> None:  # fmt: skip
         if n < 1:
             raise BadRequest(f"n = {n}: at least one word")
         self.short = 0
@@ -127,12 +124,9 @@ class Decontaminator:
     def notes(self) -> list[str]:
         """A sentence for each file and reason why tests of it are not, or not fully, looked for."""
         whole = f"fewer than {min(self._n, LEAST_N)} words: found only where they are the whole of a text"
-        return [
-            f"{one.file}: {len(names)} of {one.records} tests {why} ({_listed(names)})"
-            for one in self.test_sets
-            for names, why in ((one.whole_only, f"ask in {whole}"), (one.unchecked, "hold nothing to look for"))
-            if names
-        ]
+        why = (f"ask in {whole}", "hold nothing to look for")
+        reasons = [(tests, pair) for tests in self.test_sets for pair in zip(tests[2:], why, strict=True) if pair[0]]
+        return [f"{t.file}: {len(names)} of {t.records} tests {why} ({_listed(names)})" for t, (names, why) in reasons]
 
     def _read(self, test_set: str, file: Path) -> TestSet:
         whole, unchecked, count = list[str](), list[str](), 0
@@ -214,12 +208,8 @@ class Decontaminator:
             if len(text) <= self._longest:
                 for test, question in self._whole.get(_compact(text), {}).items():
                     shared.setdefault(test, (question, "whole question"))
-        return [Overlap(test, gram, file, kind) for (file, test), (gram, kind) in sorted(shared.items(), key=_by_test)]
-
-
-def _by_test(item: tuple[tuple[str, str], Any]) -> tuple[str, str]:
-    (file, test), _ = item
-    return test, file
+        by_test = sorted(shared.items(), key=lambda item: item[0][::-1])  # by the test's name, then the file's
+        return [Overlap(test, gram, file, kind) for (file, test), (gram, kind) in by_test]
 
 
 def located(base: str | Path, path: str | Path) -> Path:
@@ -231,15 +221,13 @@ def _tests(record: dict[str, Any], place: str, columns: Sequence[str] | None) ->
     """The tests of a record and their places: itself, or those in its lists where the file is one object of them."""
     lists = [value for value in record.values() if isinstance(value, list) and value]
     known = any(_kind(name, None, columns) for name in record)
+    rows = [row for rows in lists for row in rows if isinstance(row, dict)] if not known else []
     if known and len(lists) == len(record) and len(set(map(len, lists))) == 1:  # column by column
         rows = [dict(zip(record, row, strict=True)) for row in zip(*lists, strict=True)]
-    elif not known:
-        rows = [row for rows in lists for row in rows if isinstance(row, dict)]
-    else:
-        rows = []
     if len(rows) < 2:
         yield place, record
-    for number, row in enumerate(rows if len(rows) > 1 else (), 1):
+        return
+    for number, row in enumerate(rows, 1):
         yield from _tests(row, f"{place}.{number}", columns)
 
 
@@ -252,9 +240,7 @@ def _texts(value: Any, kind: Match | None, columns: Sequence[str] | None) -> Ite
             yield from _texts(item, kind, columns)
     elif isinstance(value, dict):
         role = str(value.get("role") or value.get("from")).lower()
-        if role in ("system", "developer"):
-            return
-        for name, inner in value.items():
+        for name, inner in value.items() if role not in ("system", "developer") else ():
             words = _name(name)
             if columns or "test" not in words or words.intersection(QUESTION):
                 within = _kind(name, kind, columns)
@@ -283,11 +269,9 @@ def _plain(text: str, invisible: str = "") -> str:
     """A text as it is compared, `invisible` in place of characters that nobody sees."""
     if not _ODD.search(text):
         return text.lower()
-    hidden: dict[str, str | int | None] = {
-        c: invisible for c in set(text) if category(c) in ("Cf", "Cc") and not c.isspace()
-    }
+    hidden = {ord(c): invisible for c in set(text) if category(c) in ("Cf", "Cc") and not c.isspace()}
     text = text if invisible else re.sub("\u00ad[\r\n]+[ \t]*", "", text)  # a word goes on in the next line
-    text = text.translate(str.maketrans(hidden))
+    text = text.translate(hidden)
     text = normalize("NFKC", _APOSTROPHES.sub("'", _FILLERS.sub(invisible, text)))
     text = normalize("NFKC", text.casefold())
     # Marks that are left have no composed letter (vowel signs, the dot of a Turkish i): they part no word.

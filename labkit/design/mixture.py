@@ -22,7 +22,6 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b, file_digest, sha256
 from heapq import heappop, heappush
@@ -32,16 +31,8 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    model_validator,
-)
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from labkit.design import plain_yaml
 from labkit.design.decontamination import DEFAULT_N, Decontaminator, located
@@ -69,6 +60,9 @@ def _number(value: Any) -> Any:
     return value
 
 
+Weight = Annotated[float, BeforeValidator(_number)]
+
+
 class Source(BaseModel):
     """Where a part of a mixture comes from: a corpus, a local copy of it, or a file; see `corpora.read`."""
 
@@ -76,9 +70,7 @@ class Source(BaseModel):
 
     corpus: str | None = Field(None, description="a name in CORPORA")
     path: str | None = Field(None, description="a local file or folder")
-    weight: Annotated[float, BeforeValidator(_number)] = Field(
-        gt=0, allow_inf_nan=False, description="its share of the budget"
-    )
+    weight: Weight = Field(gt=0, allow_inf_nan=False, description="its share of the budget")
     fields: dict[str, StrictStr | StrictInt] | None = Field(None, description="columns: instruction, output, input")
     on_bad: OnBad = Field("refuse", description="what becomes of bad records: refuse or skip")
 
@@ -106,15 +98,14 @@ class Mixture(BaseModel):
     decontaminate: tuple[str, ...] | None = Field(None, description="test files; [] says that none is wanted")
     n: int = Field(DEFAULT_N, ge=1, strict=True, description="words in a row that make an overlap")
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Mixture":
         if (self.examples is None) == (self.tokens is None):
             raise BadRequest("a mixture has one budget: either examples or tokens")
         total = sum(source.weight for source in self.sources)
         if abs(total - 1) > 1e-6 and not self.normalise:
-            raise BadRequest(
-                f"the weights sum to {total:g}, not to 1; `normalise: true` would divide them by their sum"
-            )
+            hint = "`normalise: true` would divide them by their sum"
+            raise BadRequest(f"the weights sum to {total:g}, not to 1; {hint}")
         code = [s.corpus for s in self.sources if s.corpus in CORPORA and CORPORA[s.corpus].task_type == "code"]
         if code and self.decontaminate is None:
             raise BadRequest(
@@ -143,18 +134,12 @@ class Mixture(BaseModel):
             return cls.model_validate(spec)
         except ValidationError as error:
             first = error.errors()[0]
-            cause = first.get("ctx", {}).get("error")
-            where = ".".join(map(str, first["loc"]))
-            wrong = (
-                str(cause)
-                if isinstance(cause, BadRequest)
-                else f"{where} = {_SHORT.repr(first['input'])}: {first['msg']}"
-            )
-            raise BadRequest(f"{path}: {wrong}") from None
+            cause, where = first.get("ctx", {}).get("error"), ".".join(map(str, first["loc"]))
+            other = f"{where} = {_SHORT.repr(first['input'])}: {first['msg']}"
+            raise BadRequest(f"{path}: {cause if isinstance(cause, BadRequest) else other}") from None
 
 
-@dataclass(frozen=True)
-class Mixed:
+class Mixed(NamedTuple):
     """A composed training set.
 
     Attributes:
@@ -190,11 +175,11 @@ def _compose(mixture: Mixture, base: Path) -> Mixed:
     readers = [source.reader(base) for source in mixture.sources]
     tests = mixture.decontaminate or ()
     guard = Decontaminator(tests, mixture.n, base=base) if tests else None
-    parts = _parts(mixture)
+    parts, cost = _parts(mixture), count if mixture.tokens else lambda texts: [1] * len(texts)
     pools: list[_Pool] = []
     for place, (reader, part) in enumerate(zip(readers, parts, strict=True)):
         room = mixture.budget if mixture.when_exhausted == "reshare" else -(-mixture.budget * part // sum(parts))
-        pool = _Pool(room, count if mixture.tokens else lambda texts: [1] * len(texts), pools)
+        pool = _Pool(room, cost, pools)
         clean = _clean(reader, guard, pool.contaminated) if guard else reader
         for batch in _batches(_ranked(clean, mixture, place)):
             pool.take(batch)
@@ -208,32 +193,17 @@ def _compose(mixture: Mixture, base: Path) -> Mixed:
     sizes = [pool.size if pool.size < pool.room else None for pool in pools]
     reached, given = _fill(orders, sizes, parts, mixture)
     rows = []
-    for source, reader, pool, order, drawn, part in zip(
-        mixture.sources, readers, pools, orders, given, parts, strict=True
-    ):
+    sources = zip(mixture.sources, readers, pools, orders, given, parts, strict=True)
+    for source, reader, pool, order, drawn, part in sources:
         used = (_text(entry.example) for entry in order[: len(drawn)])
         tokens = [n for batch in _batches(used) for n in count(batch)]
-        corpus = reader.corpus
-        rows.append(
-            {
-                "source": reader.name,
-                "file": source.path,
-                "sha256": digest(reader.path) if reader.path else None,
-                "hub": corpus.hub if corpus and not reader.path else None,
-                "revision": reader.revision if not reader.path else None,
-                "licence": corpus.licence if corpus else None,
-                "task_type": corpus.task_type if corpus else None,
-                "asked": round(mixture.budget * part / sum(parts)),
-                "examples": len(drawn),
-                "tokens": sum(tokens[i % len(order)] for i in range(len(drawn))),
-                "epochs": round(max(1, len(drawn) / len(order)), 3),
-                "records": reader.good + reader.bad.total(),
-                "bad": dict(reader.bad),
-                "contaminated": pool.n_contaminated(),
-                "duplicates": pool.elsewhere + sum(pool.copies.values()),
-                "notes": list(getattr(reader, "notes", [])),
-            }
-        )
+        asked = {"asked": round(mixture.budget * part / sum(parts)), "examples": len(drawn)}
+        rows.append({
+            **_origin(source, reader), **asked, "tokens": sum(tokens[i % len(order)] for i in range(len(drawn))),
+            "epochs": round(max(1, len(drawn) / len(order)), 3), "records": reader.good + reader.bad.total(),
+            "bad": dict(reader.bad), "contaminated": pool.n_contaminated(),
+            "duplicates": pool.elsewhere + sum(pool.copies.values()), "notes": reader.notes,
+        })  # fmt: skip
     examples = [entry.example for drawn in given for entry in drawn]
     Random(mixture.seed).shuffle(examples)
     contaminated = [pair for pool in pools for pair in pool.contaminated]
@@ -241,27 +211,30 @@ def _compose(mixture: Mixture, base: Path) -> Mixed:
     seal = sha256(json.dumps(spec, sort_keys=True).encode())
     for example in examples:
         seal.update(_line(vars(example)).encode())
+    overlaps = {
+        "pairs": len(contaminated),
+        "by_test_set": dict.fromkeys(tests, 0) | Counter(pair["test_set"] for pair in contaminated),
+        "by_match": dict(Counter(pair["match"] for pair in contaminated)), "first": contaminated[:_LISTED],
+    }  # fmt: skip
+    notes = [f"{row['source']}: {note}" for row in rows for note in row["notes"]]
     manifest = {
-        "spec": spec,
-        "unit": "examples" if mixture.examples else "tokens",
-        "asked": mixture.budget,
-        "reached": reached,
-        "examples": len(examples),
-        "tokens": sum(row["tokens"] for row in rows),
-        "sources": rows,
-        "tests": {file: digest(located(base, file)) for file in tests},
-        "tests_too_short": guard.short if guard else 0,
-        "tests_not_looked_for": {one.file: one.unchecked for one in guard.test_sets} if guard else {},
-        "contaminated": {
-            "pairs": len(contaminated),
-            "by_test_set": dict.fromkeys(tests, 0) | Counter(pair["test_set"] for pair in contaminated),
-            "by_match": dict(Counter(pair["match"] for pair in contaminated)),
-            "first": contaminated[:_LISTED],
-        },
-        "notes": [f"{row['source']}: {note}" for row in rows for note in row["notes"]] + (guard.notes if guard else []),
-        "fingerprint": seal.hexdigest(),
-    }
+        "spec": spec, "unit": "examples" if mixture.examples else "tokens", "asked": mixture.budget, "reached": reached,
+        "examples": len(examples), "tokens": sum(row["tokens"] for row in rows), "sources": rows,
+        "tests": {file: digest(located(base, file)) for file in tests}, "tests_too_short": guard.short if guard else 0,
+        "tests_not_looked_for": {read.file: read.unchecked for read in guard.test_sets} if guard else {},
+        "contaminated": overlaps, "notes": notes + (guard.notes if guard else []), "fingerprint": seal.hexdigest(),
+    }  # fmt: skip
     return Mixed(examples, manifest, contaminated)
+
+
+def _origin(source: Source, reader: Reader) -> dict[str, Any]:
+    """Where a source's records come from: a file and its digest, or the hub and the commit."""
+    corpus, local = reader.corpus, reader.path
+    return {
+        "source": reader.name, "file": source.path, "sha256": digest(local) if local else None,
+        "hub": corpus.hub if corpus and not local else None, "revision": None if local else reader.revision,
+        "licence": corpus.licence if corpus else None, "task_type": corpus.task_type if corpus else None,
+    }  # fmt: skip
 
 
 def match_tokens(mixtures: Sequence[Mixture], tokens: int | None = None, base: str | Path = ".") -> list[Mixed]:
@@ -301,12 +274,10 @@ def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:
     with refusing(f"{out} cannot be written"):
         check_folder(out, asked)
     mixed = compose(mixture, spec.parent)
-    contents: dict[str, Iterable[str] | None] = {
-        "train.jsonl": map(_line, map(vars, mixed.examples)),
-        "contaminated.jsonl": map(_line, mixed.contaminated) if mixed.contaminated else None,
-        "manifest.json": [json.dumps(mixed.manifest, indent=1, ensure_ascii=False) + "\n"],
-    }
-    write_folder(out, asked, contents)
+    bad = map(_line, mixed.contaminated) if mixed.contaminated else None
+    manifest = [json.dumps(mixed.manifest, indent=1, ensure_ascii=False) + "\n"]
+    train = map(_line, map(vars, mixed.examples))
+    write_folder(out, asked, {"train.jsonl": train, "contaminated.jsonl": bad, "manifest.json": manifest})
     return mixed.manifest
 
 

@@ -20,7 +20,9 @@ import symtable
 import textwrap
 import warnings
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from itertools import takewhile
+from os.path import commonprefix
 from typing import NamedTuple
 
 LONGEST = 1 << 20  # characters that are parsed; a longer text is no program of a model
@@ -67,15 +69,6 @@ def extract(answer: str, entry_point: str = "", wanted: Collection[str] = ()) ->
     return Extracted(_joined(first, pieces, entry_point, wanted), max(len(different), 1))
 
 
-def extract_code(answer: str, entry_point: str = "") -> str:
-    """The program of `extract`.
-
-    >>> extract_code("Sure:\\n```python\\ndef f(x):\\n    return x\\n```\\nThis is `f`.")
-    'def f(x):\\n    return x\\n'
-    """
-    return extract(answer, entry_point).code
-
-
 def complete(answer: str, entry_point: str, prompt: str, suffix: str = "", wanted: Collection[str] = ()) -> Extracted:
     """The program of an answer to a prompt that it repeats, continues or fills in: prompt and suffix are part of it."""
     text = without_reasoning(_lines_alike(answer))
@@ -85,20 +78,16 @@ def complete(answer: str, entry_point: str, prompt: str, suffix: str = "", wante
         return found._replace(code=future_first(above(prompt, entry_point) + found.code + rest))
     # The prompt may have opened the fence: then the body stands before the first.
     opened = re.split(r"^[ \t]*(?:`{3,}|~{3,})", text, maxsplit=1, flags=re.MULTILINE)[0]
-    bodies = [opened] if CODE.match(opened.strip()) else []
-    programs = [program for body in (*bodies, found.code) for program in _continued(prompt, body, suffix)]
-    program = next(filter(compiles, programs), None)
+    bodies = [opened, found.code] if CODE.match(opened.strip()) else [found.code]
+    program = next((text for body in bodies for text in _continued(prompt, body, suffix) if compiles(text)), None)
     return Extracted(prompt + found.code + suffix if program is None else program, int(program is not None))
 
 
 def _continued(prompt: str, code: str, suffix: str) -> Iterator[str]:
     """The prompt with a body: as it is, without the indentation of its first line, or of all."""
-    bare = dedent(code).strip("\n")
-    if code[:1].isspace() or not code:
-        yield from (prompt + lead + code + suffix for lead in ("", "\n"))
-    for unit in ("    ", "\t", "  "):
-        for form in (unit + code, textwrap.indent(bare, unit) + "\n"):
-            yield from (prompt + lead + form + suffix for lead in ("", "\n"))
+    bare, forms = dedent(code).strip("\n"), [code] if code[:1].isspace() or not code else []
+    forms += [form for unit in ("    ", "\t", "  ") for form in (unit + code, textwrap.indent(bare, unit) + "\n")]
+    yield from (prompt + lead + form + suffix for form in forms for lead in ("", "\n"))
     yield prompt + code + suffix
 
 
@@ -107,10 +96,7 @@ def above(prompt: str, entry_point: str) -> str:
     heads = list(re.finditer(rf"^(?:async\s+def|def|class)\s+{re.escape(entry_point)}\b", prompt, re.MULTILINE))
     if not heads:
         return prompt if parse(prompt) else ""
-    lines = prompt[: heads[-1].start()].split("\n")[:-1]
-    while lines and lines[-1].startswith("@"):
-        lines.pop()
-    return "".join(line + "\n" for line in lines)
+    return re.sub(r"(?:^@.*\n)+\Z", "", prompt[: heads[-1].start()], flags=re.MULTILINE)
 
 
 def parse(text: str) -> ast.Module | None:
@@ -261,8 +247,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[Block]:
             reach = at + _parsing(lines[at:])
         fence = FENCE.fullmatch(lines[at]) if at >= reach else None
         if fence and (CONTAINER.fullmatch(fence["lead"]) or TAG.fullmatch(fence["info"])):
-            block = _block(lines, at, fence)
-            yield block
+            yield (block := _block(lines, at, fence))
             at = block.end
         else:
             at += 1
@@ -271,9 +256,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[Block]:
 def _block(lines: Sequence[str], at: int, fence: re.Match[str]) -> Block:
     """The block that a fence opens: to the first closing fence that is in no string, else the first, else the end."""
     ticks = re.compile(rf"(?P<code>.*?){fence['ticks'][0]}{{{len(fence['ticks'])},}}(?P<after>[^`~]*)")
-    inner: list[str] = []
-    closings: list[int] = []
-    tries = 0
+    inner, closings, tries = list[str](), list[int](), 0
     for line in (_inside(line, fence["lead"]) for line in lines[at + 1 :]):
         if (closing := ticks.fullmatch(line)) and tries < CLOSINGS:
             tries += 1
@@ -321,8 +304,7 @@ def dedent(text: str) -> str:
     """`textwrap.dedent` that leaves lines of blanks, which may be a string's, as they are."""
     lines = text.split("\n")
     margins = [line[: len(line) - len(line.lstrip(" \t"))] for line in lines if line.strip()]
-    least, most = min(margins, default=""), max(margins, default="")  # in order, so all others share what these share
-    margin = least[: next((n for n, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))]
+    margin = commonprefix(margins)  # noqa: RUF071 (these are no paths)
     return "\n".join(line.removeprefix(margin) for line in lines)
 
 
@@ -386,8 +368,7 @@ def _runs(lines: Sequence[str]) -> Iterator[str]:
             continue
         own = takewhile(lambda line: not line.strip() or line.startswith(margin), lines[at:])  # noqa: B023
         run = [line.removeprefix(margin) for line in own]
-        length = _parsing(run)
-        if length:
+        if length := _parsing(run):
             yield _ended(run[:length])
         elif HEAD.match(run[0]):  # what a broken definition holds is no program of its own
             length = next((n for n in range(1, len(run)) if _top(run[n])), len(run))
@@ -422,9 +403,8 @@ def _undefined(text: str, pieces: Sequence[Piece], entry_point: str) -> str:
         broken = [piece.text for piece in fenced if not piece.tree and _head(entry_point).search(piece.text)]
         if broken or _head(entry_point).search(text):
             return next(iter(broken), text)
-        for piece in [*fenced, *pieces]:
-            if _is_body(piece):
-                return piece.text
+        if body := next(filter(_is_body, [*fenced, *pieces]), None):
+            return body.text
     shown = [p for p in fenced if p.tree and all(_is_use(node, {entry_point}) for node in p.tree.body)]
     blocks = [p for p in fenced if p not in shown]
     return next((piece.text for piece in [*(p for p in blocks if p.tree), *blocks, *fenced]), text)
@@ -467,8 +447,7 @@ RUNS = {"print", "input", "exit", "quit", "breakpoint", "sys.exit", "doctest.tes
 def _joined(main: Piece, pieces: Sequence[Piece], entry_point: str, also: Collection[str]) -> str:
     """The program with the imports and definitions of other pieces that it needs, in their order."""
     text = _without_use(main.text, entry_point)
-    before: dict[tuple[bool, int, int], str] = {}
-    after: dict[tuple[bool, int, int], str] = {}
+    before, after = dict[tuple[bool, int, int], str](), dict[tuple[bool, int, int], str]()
     own, seen = bound(parse(text)), set[str]()
     wanted = free(text) | set(also) - own
     later = next(n for n, piece in enumerate(pieces) if piece is main)
@@ -576,10 +555,9 @@ def _dotted(node: ast.expr) -> str:
 
 def _used(node: ast.stmt) -> set[str]:
     """The names of the program that a statement uses: of a function, not its own variables."""
-    try:
+    with suppress(*ERRORS):
         return free(ast.unparse(node))
-    except ERRORS:
-        return set()
+    return set()
 
 
 def _loaded(node: ast.AST) -> set[str]:

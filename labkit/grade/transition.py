@@ -53,17 +53,12 @@ class Transition(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """The transition for a result file: intervals as [lo, hi], whatever is unknown as None."""
+        plateau_ci, bracket = (list(pair) if pair else None for pair in (self.plateau_ci, self.bracket))
         return {
-            "midpoint": self.midpoint,
-            "ci95": [self.lo, self.hi] if self.located else None,
-            "plateau": self.plateau,
-            "plateau_ci95": list(self.plateau_ci) if self.plateau_ci else None,
-            "slope_per_decade": self.slope,
-            "located": self.located,
-            "note": self.note,
-            "bracket": list(self.bracket) if self.bracket else None,
-            "over": self.over,
-        }
+            "midpoint": self.midpoint, "ci95": [self.lo, self.hi] if self.located else None, "plateau": self.plateau,
+            "plateau_ci95": plateau_ci, "slope_per_decade": self.slope, "located": self.located, "note": self.note,
+            "bracket": bracket, "over": self.over,
+        }  # fmt: skip
 
 
 def fit_transition(
@@ -89,9 +84,8 @@ def fit_transition(
     if len(sweep) < 3:
         return Transition(False, "fewer than 3 distinct numbers of instructions: no curve to fit", over)
 
-    tried = list(sweep)
-    decades, votes = np.log10(tried), np.array([float(len(seeds)) for seeds in sweep.values()])
-    means = np.array([intervals.accuracies(seeds).mean() for seeds in sweep.values()])
+    tried, points = list(sweep), list(sweep.values())
+    decades, votes, means = np.log10(tried), _models(points), _means(points)
     (middle,), (slope,), (plateau,) = _fit(decades, means[None], votes)
     above = means >= plateau / 2
     if reason := _unlocated(means, plateau, above, tried):
@@ -105,10 +99,8 @@ def fit_transition(
         plateau = np.average(means[settles:], weights=votes[settles:])
     fitted = expit(slope * (decades - middle))
 
-    rng = np.random.default_rng(seed)
-    resampled = [intervals.replicates(seeds, draws=draws, seed=rng) for seeds in sweep.values()]
-    middles, slopes, plateaus = _fit(decades, np.column_stack(resampled), votes)
-    n_rules = min(intervals.fewest_rules(seeds) for seeds in sweep.values())
+    middles, slopes, plateaus = _fit(decades, _replicates(points, draws, seed), votes)
+    n_rules = min(map(intervals.fewest_rules, points))
     plateau_ci = intervals.at_least(percentiles(plateaus), float(plateau), n_rules)
     cut = percentiles(middles)
     lo, hi = 10.0 ** min(cut[0], middle), 10.0 ** max(cut[1], middle)
@@ -148,13 +140,10 @@ def explained(
     order = np.argsort(numbers, kind="stable")
     decades = np.log10(np.asarray(numbers, dtype=float)[order])
     points = [per_point[i] for i in order]
-    votes = np.array([float(len(seeds)) for seeds in points])
-    means = np.array([intervals.accuracies(seeds).mean() for seeds in points])
+    votes, means = _models(points), _means(points)
     if len(set(numbers)) < 4 or np.ptp(means) == 0:
         return Explained()
-    rng = np.random.default_rng(seed)
-    resampled = np.column_stack([intervals.replicates(seeds, draws=draws, seed=rng) for seeds in points])
-    curves = np.vstack([means, resampled])
+    curves = np.vstack([means, _replicates(points, draws, seed)])
     middles, slopes, plateaus = _fit(decades, curves, votes)
     fitted = plateaus[:, None] * expit(slopes[:, None] * (decades - middles[:, None]))
     centre = np.average(curves, axis=1, weights=votes)[:, None]
@@ -180,6 +169,19 @@ def _pair_up(numbers: Sequence[int], per_point: Sequence[Sequence[Counts]]) -> N
         raise BadRequest("every number of instructions, whole and 1 or more, is paired with the counts of its seeds")
     if not all(per_point):
         raise BadRequest("every number of instructions needs at least one trained model")
+
+
+def _models(points: Sequence[Sequence[Counts]]) -> Floats:
+    return np.array([float(len(seeds)) for seeds in points])
+
+
+def _means(points: Sequence[Sequence[Counts]]) -> Floats:
+    return np.array([intervals.accuracies(seeds).mean() for seeds in points])
+
+
+def _replicates(points: Sequence[Sequence[Counts]], draws: int, seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    return np.column_stack([intervals.replicates(seeds, draws=draws, seed=rng) for seeds in points])
 
 
 def _unlocated(means: Floats, plateau: float, above: NDArray[np.bool_], tried: list[int]) -> str:
