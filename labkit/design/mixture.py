@@ -372,34 +372,29 @@ def _ranked(examples: Iterable[Example], mixture: Mixture, place: int) -> Iterat
         yield int.from_bytes(blake2b(what.encode(), digest_size=16, key=key).digest(), "big"), example
 
 
-def _clean(reader: Reader, guard: Decontaminator, found: list[dict[str, Any]]) -> Iterator[Example]:
+def _clean(reader: Reader, guard: Decontaminator, contaminated: list[dict[str, Any]]) -> Iterator[Example]:
     for number, example in enumerate(reader, 1):
         overlaps = guard.overlaps(example)
         asks = {"source": reader.name, "example": number, "instruction": example.instruction[:200]}
-        found += [asks | overlap._asdict() for overlap in overlaps]
+        contaminated += [asks | overlap._asdict() for overlap in overlaps]
         if not overlaps:
             yield example
 
 
 def _counter(tokenizer: str, base: Path) -> Count:
-    if tokenizer == "words":
-        return lambda texts: [len(text.split()) for text in texts]
-    if tokenizer == "bytes":
-        return lambda texts: [len(text.encode()) for text in texts]
+    if tokenizer in ("words", "bytes"):
+        return lambda texts: [len(text.split() if tokenizer == "words" else text.encode()) for text in texts]
     from transformers import AutoTokenizer
 
     folder = located(base, tokenizer)
     try:
-        found = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else tokenizer)
+        encode = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else tokenizer)
     except (OSError, ValueError) as error:
         raise BadRequest(
             f"no tokenizer '{tokenizer}' ({type(error).__name__}); offline, name a folder with one, or words or bytes"
         ) from None
-
-    def count(texts: Sequence[str]) -> list[int]:
-        return [max(1, len(ids)) for ids in found(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
-
-    return count
+    plain = {"add_special_tokens": False, "verbose": False}
+    return lambda texts: [max(1, len(ids)) for ids in encode(list(texts), **plain)["input_ids"]]
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

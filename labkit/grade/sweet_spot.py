@@ -177,7 +177,7 @@ def _peaks(places: Floats, power: float, means: Floats) -> Floats:
     grid = np.linspace(places[0] ** power, places[-1] ** power, GRID)
     best = (fits @ _basis(grid).T).argmax(axis=1)
     # the ends as they are: a root and a square do not come back to the same number
-    found = grid[best] ** (1 / power)
-    found[best == 0], found[best == GRID - 1] = places[0], places[-1]
-    found[np.ptp(means, axis=1) <= 1e-9 * np.abs(means).max(axis=1)] = np.nan  # else rounding would name one
-    return found
+    peaks = grid[best] ** (1 / power)
+    peaks[best == 0], peaks[best == GRID - 1] = places[0], places[-1]
+    peaks[np.ptp(means, axis=1) <= 1e-9 * np.abs(means).max(axis=1)] = np.nan  # else rounding would name one
+    return peaks

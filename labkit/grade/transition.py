@@ -85,8 +85,8 @@ def fit_transition(
         return Transition(False, "fewer than 3 distinct numbers of instructions: no curve to fit", over)
 
     tried, points = list(sweep), list(sweep.values())
-    decades, votes, means = np.log10(tried), _models(points), _means(points)
-    (middle,), (slope,), (plateau,) = _fit(decades, means[None], votes)
+    decades, weights, means = np.log10(tried), _models(points), _means(points)
+    (middle,), (slope,), (plateau,) = _fit(decades, means[None], weights)
     above = means >= plateau / 2
     if reason := _unlocated(means, plateau, above, tried):
         return Transition(False, reason, over)
@@ -96,10 +96,10 @@ def fit_transition(
     observed = means / plateau
     if not _partial(observed).any():
         middle, slope = np.log10(bracket).mean(), SLOPES[1]
-        plateau = np.average(means[settles:], weights=votes[settles:])
+        plateau = np.average(means[settles:], weights=weights[settles:])
     fitted = expit(slope * (decades - middle))
 
-    middles, slopes, plateaus = _fit(decades, _replicates(points, draws, seed), votes)
+    middles, slopes, plateaus = _fit(decades, _replicates(points, draws, seed), weights)
     n_rules = min(map(intervals.fewest_rules, points))
     plateau_ci = intervals.at_least(percentiles(plateaus), float(plateau), n_rules)
     cut = percentiles(middles)
@@ -140,15 +140,15 @@ def explained(
     order = np.argsort(numbers, kind="stable")
     decades = np.log10(np.asarray(numbers, dtype=float)[order])
     points = [per_point[i] for i in order]
-    votes, means = _models(points), _means(points)
+    weights, means = _models(points), _means(points)
     if len(set(numbers)) < 4 or np.ptp(means) == 0:
         return Explained()
     curves = np.vstack([means, _replicates(points, draws, seed)])
-    middles, slopes, plateaus = _fit(decades, curves, votes)
+    middles, slopes, plateaus = _fit(decades, curves, weights)
     fitted = plateaus[:, None] * expit(slopes[:, None] * (decades - middles[:, None]))
-    centre = np.average(curves, axis=1, weights=votes)[:, None]
-    spread = np.maximum(((curves - centre) ** 2) @ votes, 1e-12)
-    share = 1 - ((curves - fitted) ** 2) @ votes / spread
+    centre = np.average(curves, axis=1, weights=weights)[:, None]
+    spread = np.maximum(((curves - centre) ** 2) @ weights, 1e-12)
+    share = 1 - ((curves - fitted) ** 2) @ weights / spread
     lo, hi = percentiles(share[1:])
     return Explained(float(share[0]), (min(lo, float(share[0])), max(hi, float(share[0]))))
 
@@ -202,7 +202,7 @@ def _partial(share: Floats) -> NDArray[np.bool_]:
     return (share > PARTIAL[0]) & (share < PARTIAL[1])
 
 
-def _fit(decades: Floats, curves: Floats, votes: Floats) -> tuple[Floats, Floats, Floats]:
+def _fit(decades: Floats, curves: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
     """Weighted least squares for many curves [r, k] at once: log10 midpoint, slope and plateau, each [r].
 
     Given the other two the best plateau is a ratio of sums (variable projection), so two bounded parameters
@@ -216,7 +216,7 @@ def _fit(decades: Floats, curves: Floats, votes: Floats) -> tuple[Floats, Floats
     rows = np.arange(len(curves))
     for _ in range(16):
         shape = expit(np.exp(cells[..., 1:]) * (decades - cells[..., :1]))  # [1 or r, cells, k]
-        along, norm = (shape @ (votes * curves)[..., None])[..., 0], shape**2 @ votes  # [r, cells]
+        along, norm = (shape @ (weights * curves)[..., None])[..., 0], shape**2 @ weights  # [r, cells]
         plateau = np.clip(along / norm, 0, 1)
         best = np.argmin(plateau * (plateau * norm - 2 * along), axis=1)
         centre = cells[rows % len(cells), best]
