@@ -87,15 +87,17 @@ def holds(out, exp, inp, rule, atol):
     surface = rule == "surface_Area" and abs(out - _surface_Area(*inp)) <= atol
     return surface or out == exp or rule == "digit_distance_nums" and out == _digit_distance_nums(*inp)
 
+def compare(out, exp, inp, rule, atol):
+    if rule == "find_zero":
+        assert abs(_poly(*inp, out)) <= atol
+    elif not holds(out, exp, inp, rule, atol):
+        assert atol != 0 and type(out) == type(exp) and close(out, exp, atol)
+
 def check(rule, atol):
     for inp, exp in zip(*wire.Unpacker(wire.Peer(None, {{}}, ""), (), json.loads(NODES)).values[0]):
         out = candidate(*inp)
-        if rule == "find_zero":
-            assert abs(_poly(*inp, out)) <= atol
-            continue
-        atol = 1e-6 if atol == 0 and is_floats(exp) else atol
-        if not holds(out, exp, inp, rule, atol):
-            assert atol != 0 and type(out) == type(exp) and close(out, exp, atol)
+        atol = 1e-6 if atol == 0 and is_floats(exp) and rule != "find_zero" else atol
+        compare(out, exp, inp, rule, atol)
 
 check({rule!r}, {atol!r})
 """
