@@ -237,28 +237,6 @@ def _origin(source: Source, reader: Reader) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def match_tokens(mixtures: Sequence[Mixture], tokens: int | None = None, base: str | Path = ".") -> list[Mixed]:
-    """The arms of one study under one budget of tokens: the number given, else the most that every arm can supply.
-
-    The weights of an arm become shares of tokens, whatever its own budget was in. Its composed set is a subset of the
-    one it would have had alone, but for those shares.
-
-    Raises:
-        BadRequest: when the arms count tokens differently, or one cannot supply the number given.
-    """
-    if len({mixture.tokenizer for mixture in mixtures}) > 1:
-        raise BadRequest("the arms count tokens with different tokenizers: a matched budget needs one")
-    budget = tokens or min(compose(mixture, base).manifest["tokens"] for mixture in mixtures)
-    while True:
-        arms = [compose(mixture.model_copy(update={"examples": None, "tokens": budget}), base) for mixture in mixtures]
-        least = min(arm.manifest["reached"] for arm in arms)
-        if least == budget:
-            return arms
-        if tokens:
-            raise BadRequest(f"{tokens} tokens are more than every arm can supply: at most about {least} work")
-        budget = least
-
-
 def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:
     """Compose the mixture of a YAML file, whose paths are relative to it, and write it; returns the manifest.
 
