@@ -68,11 +68,8 @@ _DECLARED = [
     re.compile(rf"(?:选择?|選){_FILL}{_MENTION}"),
     re.compile(rf"{_MENTION}[)\]]*\s*(?:is|are|seems|looks|must be|should be|是)\s*{_RIGHT}", re.I),
 ]
-_MENTIONED = [
-    re.compile(f"({_TEXT})"),
-    re.compile(rf"[(\[]\s*({_LETTER})\s*[)\]]"),
-    re.compile(rf"{_NOUN}\s*[(\[]*({_LETTER})", re.IGNORECASE),
-]
+_FORMS = (f"({_TEXT})", rf"[(\[]\s*({_LETTER})\s*[)\]]", rf"{_NOUN}\s*[(\[]*({_LETTER})")
+_MENTIONED = [re.compile(form, re.IGNORECASE) for form in _FORMS]
 
 _MARKUP: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     ("[\u200b-\u200f\u2060\ufeff\u00ad]", ""),  # signs without width
@@ -148,10 +145,8 @@ def _statements(said: str) -> str:
 def _replaced(answer: str, texts: Sequence[str]) -> str:
     for place in sorted(range(len(texts)), key=lambda i: -len(texts[i])):
         if words := texts[place].split():
-            pattern = r"\s+".join(re.escape(word) for word in words)
-            found = re.finditer(pattern, answer, re.IGNORECASE)
-            for one in reversed([one for one in found if _whole(one)]):
-                answer = answer[: one.start()] + chr(_TEXTS + place) + answer[one.end() :]
+            mark, pattern = chr(_TEXTS + place), r"\s+".join(map(re.escape, words))
+            answer = re.sub(pattern, lambda at: mark if _whole(at) else at[0], answer, flags=re.IGNORECASE)  # noqa: B023
     return answer
 
 
@@ -175,8 +170,7 @@ def _lettered(answer: str, letters: str) -> str:
         rf"(?i:option|choice|letter)\s*[(\[]*{apart}([{both}]){ends}",
         rf"(?i:answer)\s*[(\[]*{apart}([{letters}]){ends}",
     ]
-    words = [letter for letter in letters if letter in "AI"]
-    others = "".join(letter for letter in letters if letter not in "AI")
+    words, others = re.findall("[AI]", letters), re.sub("[AI]", "", letters)
     capital = [rf"{apart}([{others}]){ends}"] if others else []
     capital += [rf"{apart}({word})(?=\s*(?:$|[^\w\s']|[^\x00-\x7f])|\s*\n|\s+{_GOES_ON})" for word in words]
     for form in (*small, *capital):
