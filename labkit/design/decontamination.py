@@ -147,10 +147,8 @@ class Decontaminator:
             except RecursionError:
                 raise BadRequest(f"{file}: record {number} is nested too deep to be read") from None
         if len(unchecked) == count:
-            raise BadRequest(
-                f"{file} has none of the columns {', '.join(self._columns or QUESTION + ANSWER)} with a text that can "
-                f"be looked for; its columns: {', '.join(map(str, record))}"
-            )
+            raise BadRequest(f"{file} has none of the columns {', '.join(self._columns or QUESTION + ANSWER)} with a "
+                             f"text that can be looked for; its columns: {', '.join(map(str, record))}")  # fmt: skip
         return TestSet(test_set, count, whole, unchecked)
 
     def _add_record(self, test: tuple[str, str], record: dict[str, Any]) -> set[Match]:

@@ -108,10 +108,8 @@ class Mixture(BaseModel):
             raise BadRequest(f"the weights sum to {total:g}, not to 1; {hint}")
         code = [s.corpus for s in self.sources if s.corpus in CORPORA and CORPORA[s.corpus].task_type == "code"]
         if code and self.decontaminate is None:
-            raise BadRequest(
-                f"'{code[0]}' is code: `decontaminate` must name the test files that it is kept apart from, "
-                "such as HumanEval and MBPP, or be [] if that is meant"
-            )
+            raise BadRequest(f"'{code[0]}' is code: `decontaminate` must name the test files that it is kept apart "
+                             "from, such as HumanEval and MBPP, or be [] if that is meant")  # fmt: skip
         return self
 
     @property
@@ -184,10 +182,8 @@ def _compose(mixture: Mixture, base: Path) -> Mixed:
         for batch in _batches(_ranked(clean, mixture, place)):
             pool.take(batch)
         if not pool.heap:
-            raise BadRequest(
-                f"nothing is left of the source '{reader.name}': of {reader.good} records {pool.n_contaminated()} are "
-                f"contaminated and {pool.elsewhere} are in sources before it"
-            )
+            lost = f"{pool.n_contaminated()} are contaminated and {pool.elsewhere} are in sources before it"
+            raise BadRequest(f"nothing is left of the source '{reader.name}': of {reader.good} records {lost}")
         pools.append(pool)
     orders = [sorted(entry for _, entry in pool.heap) for pool in pools]
     sizes = [pool.size if pool.size < pool.room else None for pool in pools]
@@ -329,10 +325,8 @@ def _check_repeats(orders: list[list[_Entry]], parts: list[int], budget: int) ->
     shares = (budget * part // sum(parts) for part in parts)
     drawn = sum(share * len(order) // cost for share, order, cost in zip(shares, orders, costs, strict=True))
     if drawn > max(_MOST_REPEATED, sum(map(len, orders))):
-        raise BadRequest(
-            f"a budget of {_SHORT.repr(budget)} would repeat the {sum(map(len, orders))} examples of these sources to "
-            f"more than {_MOST_REPEATED:,}: name a smaller one"
-        )
+        raise BadRequest(f"a budget of {_SHORT.repr(budget)} would repeat the {sum(map(len, orders))} examples of "
+                         f"these sources to more than {_MOST_REPEATED:,}: name a smaller one")  # fmt: skip
 
 
 def _parts(mixture: Mixture) -> list[int]:
@@ -368,9 +362,8 @@ def _counter(tokenizer: str, base: Path) -> Count:
     try:
         encode = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else tokenizer)
     except (OSError, ValueError) as error:
-        raise BadRequest(
-            f"no tokenizer '{tokenizer}' ({type(error).__name__}); offline, name a folder with one, or words or bytes"
-        ) from None
+        raise BadRequest(f"no tokenizer '{tokenizer}' ({type(error).__name__}); offline, name a folder with one, or "
+                         "words or bytes") from None  # fmt: skip
     plain = {"add_special_tokens": False, "verbose": False}
     return lambda texts: [max(1, len(ids)) for ids in encode(list(texts), **plain)["input_ids"]]
 

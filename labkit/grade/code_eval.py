@@ -176,10 +176,8 @@ def by_problem(problems: Iterable[str], samples: Sequence[Sample], k: Sequence[i
             raise unknown("task_id", sample.task_id, list(grouped)[:5] + ["..."][: len(grouped) - 5])
         grouped[sample.task_id].append(sample)
     if missing := [task for task, own in grouped.items() if not own]:
-        raise BadRequest(
-            f"{len(missing)} of {len(grouped)} problems have no sample, the first of them {missing[0]}: every problem "
-            "needs one, so give an empty completion where the model gave none"
-        )
+        raise BadRequest(f"{len(missing)} of {len(grouped)} problems have no sample, the first of them {missing[0]}: "
+                         "every problem needs one, so give an empty completion where the model gave none")  # fmt: skip
     fewest = min(grouped, key=lambda task: len(grouped[task]))
     least = len(grouped[fewest])
     if beyond := [size for size in k if not 1 <= size <= least]:

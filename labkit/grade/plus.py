@@ -168,10 +168,8 @@ def find(data: str, path: Path | None = None) -> Path:
     try:
         return Path(humaneval._ready_human_eval_plus_path() if data == "humaneval" else mbpp._ready_mbpp_plus_path())
     except OSError as error:
-        raise BadRequest(
-            f"evalplus cannot fetch its problems ({error}): give a copy of HumanEvalPlus.jsonl.gz or MbppPlus.jsonl.gz "
-            "from the evalplus releases with --problems"
-        ) from None
+        raise BadRequest(f"evalplus cannot fetch its problems ({error}): give a copy of HumanEvalPlus.jsonl.gz or "
+                         "MbppPlus.jsonl.gz from the evalplus releases with --problems") from None  # fmt: skip
 
 
 def load_problems(path: Path) -> dict[str, Problem]:

@@ -107,10 +107,8 @@ def _lines(path: Path, file: gzip.GzipFile | BufferedReader) -> Iterator[tuple[i
         whole = number == blank + 1 and line.lstrip().startswith(b"[")
         line += file.read(LONGEST + 1) if whole else b""
         if len(line) > LONGEST or size > LARGEST or blank > BLANK:
-            raise BadRequest(
-                f"{path}, line {number}: a record, or a JSON list, has at most {LONGEST >> 20} MB, and a file at most "
-                f"{LARGEST >> 30} GB unpacked and {BLANK:,} blank lines"
-            )
+            raise BadRequest(f"{path}, line {number}: a record, or a JSON list, has at most {LONGEST >> 20} MB, and a "
+                             f"file at most {LARGEST >> 30} GB unpacked and {BLANK:,} blank lines")  # fmt: skip
         if line.strip():
             yield 0 if whole else number, line.decode()
         else:

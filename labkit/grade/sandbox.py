@@ -156,10 +156,9 @@ def available(unsafe: bool = False) -> bool:
         return True
     if unsafe:
         return False
-    raise BadRequest(
-        "programs are run in bubblewrap, which is not installed: install it (Debian and Ubuntu: apt-get install "
-        "bubblewrap, Fedora: dnf install bubblewrap), or confirm with --confirm-unsafe to run them without"
-    )
+    how = "Debian and Ubuntu: apt-get install bubblewrap, Fedora: dnf install bubblewrap"
+    raise BadRequest(f"programs are run in bubblewrap, which is not installed: install it ({how}), or confirm with "
+                     "--confirm-unsafe to run them without")  # fmt: skip
 
 
 def described(contained: bool) -> str:
