@@ -35,21 +35,15 @@ from labkit.instructions.corpora import records
 DEFAULT_N = 13
 LEAST_N = 8
 # A column counts by the words in its name: `Correct Answer`, `promptText` and `reference_solutions` too.
-QUESTION = (
-    *("prompt", "text", "question", "problem", "instruction", "input", "passage", "turn", "message", "conversation"),
-    *("dialog", "dialogue", "query", "context", "ctx", "content", "statement", "description", "goal", "article"),
-    *("premise", "hypothesis", "sentence", "story", "request"),
-)
-ANSWER = (
-    *("solution", "code", "answer", "output", "target", "response", "completion", "reference", "choice", "option"),
-    *("ideal", "gold", "truth", "expected", "explanation", "rationale", "reasoning", "ending", "distractor"),
-    *("chosen", "sol", "a", "b", "c", "d", "e"),
-)
+QUESTION = ("prompt", "text", "question", "problem", "instruction", "input", "passage", "turn", "message",
+            "conversation", "dialog", "dialogue", "query", "context", "ctx", "content", "statement", "description",
+            "goal", "article", "premise", "hypothesis", "sentence", "story", "request")  # fmt: skip
+ANSWER = ("solution", "code", "answer", "output", "target", "response", "completion", "reference", "choice", "option",
+          "ideal", "gold", "truth", "expected", "explanation", "rationale", "reasoning", "ending", "distractor",
+          "chosen", "sol", "a", "b", "c", "d", "e")  # fmt: skip
 # A text under a name with one of these words is about the test, not of it.
-_ABOUT = {
-    *("id", "idx", "index", "type", "role", "from", "url", "source", "category", "level", "difficulty", "lang"),
-    *("language", "name", "start", "key", "label"),
-}
+_ABOUT = {"id", "idx", "index", "type", "role", "from", "url", "source", "category", "level", "difficulty", "lang",
+          "language", "name", "start", "key", "label"}  # fmt: skip
 _IDS = ("task_id", "id", "question_id", "key", "idx")
 _ASSISTANT = ("assistant", "gpt", "model", "bot", "chatbot", "ai")
 _TURN = re.compile(r"^(?:system|user|human|tool|assistant|gpt|model|bot): ", re.MULTILINE)

@@ -28,25 +28,19 @@ _ANY = f"(?:{_TEXT}|{_LETTER})"
 _WORD = re.compile(r"[^\W_\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")  # scripts with blanks between words
 _GOES_ON = r"(?:because|since|as|is|or|and|but|not|nor|due|for sure)\b"  # after "A" as a letter, not as an article
 _NOUN = r"(?:answer|option|choice|letter|response|solution|alternative|答案|选项|选择|选)"
-_NOUNS = (
-    r"(?:answers?|options?|choice|response|solution|alternative|pick|verdict|antwort|lösung|réponse|respuesta|"
-    r"resposta|risposta|ответ|答案|选项|答|正解|答え|回答|정답)"
-)
+_NOUNS = (r"(?:answers?|options?|choice|response|solution|alternative|pick|verdict|antwort|lösung|réponse|respuesta|"
+          r"resposta|risposta|ответ|答案|选项|答|正解|答え|回答|정답)")  # fmt: skip
 _IS = r"(?:is|was|be|are|must be|should be|would be|will be|ist|lautet|est|es|è|é|是|为|は|=|:|-+>|→|⇒|[-–—])"
-_FILL = (
-    r"(?:\s|[:\"(\[]|(?:is|be|the|an?|either|both|option|options|choice|letter|answer|clearly|definitely|therefore|thus"
-    r"|likely|probably|simply|just|number|correct|right|es|选项|答案)\b)*"
-)
-_JOIN = (
-    r"(?:[\s)\]]*(?:,\s*)?(?:\b(?:or|and|oder|und|ou|et)\b|或者?|和|及)\s*|[ )\]]*[,/&+]? *)[(\[]*(?:option\s+)?[(\[]*"
-)
+_FILL = (r"(?:\s|[:\"(\[]|(?:is|be|the|an?|either|both|option|options|choice|letter|answer|clearly|definitely|"
+         r"therefore|thus|likely|probably|simply|just|number|correct|right|es|选项|答案)\b)*")  # fmt: skip
+_JOIN = (r"(?:[\s)\]]*(?:,\s*)?(?:\b(?:or|and|oder|und|ou|et)\b|或者?|和|及)\s*|"
+         r"[ )\]]*[,/&+]? *)[(\[]*(?:option\s+)?[(\[]*")  # fmt: skip
 _MENTION = rf"({_ANY}(?:{_JOIN}{_ANY}|[ )\]]*[.:\-–—(\[]+ *{_TEXT})*)"
 _RIGHT = r"(?:(?:the|my)\s+)?(?:\w+\s+){0,2}(?:correct|right|best|true|answer|choice|pick|accurate|正确|对)"
 _WRONG = r"(?:\w+ly\s+)?(?:wrong|incorrect|false|untrue|out\b|ruled out|eliminated|not\b|never)"
-_LEAD = (
-    r"(?:(?:so|thus|therefore|hence|probably|maybe|definitely|clearly|surely|certainly|i(?:'d| would)? (?:say|think|"
-    r"guess|believe)|it is|it's|it must be|that is|that's|yes|ok(?:ay)?|sure|因此|所以|故)\b[\s,:]*)*"
-)
+_LEAD = (r"(?:(?:so|thus|therefore|hence|probably|maybe|definitely|clearly|surely|certainly|i(?:'d| would)? (?:say|"
+         r"think|guess|believe)|it is|it's|it must be|that is|that's|yes|ok(?:ay)?|sure|因此|所以|"
+         r"故)\b[\s,:]*)*")  # fmt: skip
 _END = r"(?=\s*(?:[.;,:!?()\]。、\n]|[-–—]\s|$))"
 
 _DENIED = re.compile(
