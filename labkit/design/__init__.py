@@ -11,7 +11,5 @@ from labkit.design.decontamination import Decontaminator
 from labkit.design.long_tail import allocate_long_tail, hill_number, shares
 from labkit.design.mixture import Mixed, Mixture, compose
 
-__all__ = [
-    "Decontaminator", "Mixed", "Mixture", "allocate", "allocate_long_tail", "compose", "curriculum", "hill_number",
-    "plan", "shares",
-]  # fmt: skip
+__all__ = ["Decontaminator", "Mixed", "Mixture", "allocate", "allocate_long_tail", "compose", "curriculum",
+           "hill_number", "plan", "shares"]  # fmt: skip

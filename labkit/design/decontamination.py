@@ -95,10 +95,8 @@ class Decontaminator:
         BadRequest: for a missing or broken file, one of which nothing can be looked for, or n < 1.
     """
 
-    def __init__(
-        self, tests: Sequence[str | Path], n: int = DEFAULT_N, columns: Sequence[str] | None = None,
-        base: str | Path = ".",
-    ) -> None:  # fmt: skip
+    def __init__(self, tests: Sequence[str | Path], n: int = DEFAULT_N, columns: Sequence[str] | None = None,
+                 base: str | Path = ".") -> None:  # fmt: skip
         if n < 1:
             raise BadRequest(f"n = {n}: at least one word")
         self.short = 0

@@ -194,12 +194,11 @@ def _compose(mixture: Mixture, base: Path) -> Mixed:
         used = (_text(entry.example) for entry in order[: len(drawn)])
         tokens = [n for batch in _batches(used) for n in count(batch)]
         asked = {"asked": round(mixture.budget * part / sum(parts)), "examples": len(drawn)}
-        rows.append({
-            **_origin(source, reader), **asked, "tokens": sum(tokens[i % len(order)] for i in range(len(drawn))),
-            "epochs": round(max(1, len(drawn) / len(order)), 3), "records": reader.good + reader.bad.total(),
-            "bad": dict(reader.bad), "contaminated": pool.n_contaminated(),
-            "duplicates": pool.elsewhere + sum(pool.copies.values()), "notes": reader.notes,
-        })  # fmt: skip
+        rows.append({**_origin(source, reader), **asked,
+                     "tokens": sum(tokens[i % len(order)] for i in range(len(drawn))),
+                     "epochs": round(max(1, len(drawn) / len(order)), 3), "records": reader.good + reader.bad.total(),
+                     "bad": dict(reader.bad), "contaminated": pool.n_contaminated(),
+                     "duplicates": pool.elsewhere + sum(pool.copies.values()), "notes": reader.notes})  # fmt: skip
     examples = [entry.example for drawn in given for entry in drawn]
     Random(mixture.seed).shuffle(examples)
     contaminated = [pair for pool in pools for pair in pool.contaminated]
@@ -207,11 +206,10 @@ def _compose(mixture: Mixture, base: Path) -> Mixed:
     seal = sha256(json.dumps(spec, sort_keys=True).encode())
     for example in examples:
         seal.update(_line(vars(example)).encode())
-    overlaps = {
-        "pairs": len(contaminated),
-        "by_test_set": dict.fromkeys(tests, 0) | Counter(pair["test_set"] for pair in contaminated),
-        "by_match": dict(Counter(pair["match"] for pair in contaminated)), "first": contaminated[:_LISTED],
-    }  # fmt: skip
+    overlaps = {"pairs": len(contaminated),
+                "by_test_set": dict.fromkeys(tests, 0) | Counter(pair["test_set"] for pair in contaminated),
+                "by_match": dict(Counter(pair["match"] for pair in contaminated)),
+                "first": contaminated[:_LISTED]}  # fmt: skip
     notes = [f"{row['source']}: {note}" for row in rows for note in row["notes"]]
     manifest = {
         "spec": spec, "unit": "examples" if mixture.examples else "tokens", "asked": mixture.budget, "reached": reached,
@@ -226,11 +224,10 @@ def _compose(mixture: Mixture, base: Path) -> Mixed:
 def _origin(source: Source, reader: Reader) -> dict[str, Any]:
     """Where a source's records come from: a file and its digest, or the hub and the commit."""
     corpus, local = reader.corpus, reader.path
-    return {
-        "source": reader.name, "file": source.path, "sha256": digest(local) if local else None,
-        "hub": corpus.hub if corpus and not local else None, "revision": None if local else reader.revision,
-        "licence": corpus.licence if corpus else None, "task_type": corpus.task_type if corpus else None,
-    }  # fmt: skip
+    return {"source": reader.name, "file": source.path, "sha256": digest(local) if local else None,
+            "hub": corpus.hub if corpus and not local else None, "revision": None if local else reader.revision,
+            "licence": corpus.licence if corpus else None,
+            "task_type": corpus.task_type if corpus else None}  # fmt: skip
 
 
 def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:

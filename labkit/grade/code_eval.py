@@ -44,10 +44,9 @@ class Sample(NamedTuple):
     definitions: int = 1
 
 
-def evaluate(
-    problems: Mapping[str, Problem], samples: Sequence[Sample], k: Sequence[int] = (1,), *, workers: int | None = None,
-    limits: Limits | None = None, unsafe: bool = False, partial: Path | None = None,
-) -> dict[str, Any]:  # fmt: skip
+def evaluate(problems: Mapping[str, Problem], samples: Sequence[Sample], k: Sequence[int] = (1,), *,
+             workers: int | None = None, limits: Limits | None = None, unsafe: bool = False,
+             partial: Path | None = None) -> dict[str, Any]:  # fmt: skip
     """Run every sample against its problem's test; the result as JSON.
 
     `partial` (JSON lines) keeps verdicts as they come, and is read first. Raises `BadRequest` for samples that do not
@@ -81,16 +80,14 @@ def evaluate(
     fenced = [s for s in given if by_program[programs[s]].outcome == "syntax" and "```" in s.solution]
     outcomes = [by_program[programs[sample]].outcome for sample in given]
     passed = {task: [v.outcome == "passed" for v in own if v.outcome != UNJUDGED] for task, own in verdicts.items()}
-    return {
-        **estimates(passed, k),
-        "outcomes": {kind: outcomes.count(kind) for kind in dict.fromkeys([*OUTCOMES, *outcomes])},
-        "problems": {task: [verdict._asdict() for verdict in own] for task, own in verdicts.items()},
-        "not_scored": excluded, "unchecked": [task for task in scored if not problems[task].reference.strip()],
-        "no_definition": [sample.task_id for sample in given if not sample.definitions],
-        "several_definitions": [sample.task_id for sample in given if sample.definitions > 1],
-        "fenced": len(fenced), "sandbox": sandbox.described(contained), "limits": limits._asdict(),
-        "versions": {"labkit": labkit.__version__, "python": platform.python_version()},
-    }  # fmt: skip
+    return {**estimates(passed, k),
+            "outcomes": {kind: outcomes.count(kind) for kind in dict.fromkeys([*OUTCOMES, *outcomes])},
+            "problems": {task: [verdict._asdict() for verdict in own] for task, own in verdicts.items()},
+            "not_scored": excluded, "unchecked": [task for task in scored if not problems[task].reference.strip()],
+            "no_definition": [sample.task_id for sample in given if not sample.definitions],
+            "several_definitions": [sample.task_id for sample in given if sample.definitions > 1],
+            "fenced": len(fenced), "sandbox": sandbox.described(contained), "limits": limits._asdict(),
+            "versions": {"labkit": labkit.__version__, "python": platform.python_version()}}  # fmt: skip
 
 
 def _program(solution: str, problem: Problem) -> Program:

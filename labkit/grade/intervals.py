@@ -66,9 +66,8 @@ def cluster_bootstrap(
     return seed_cluster_bootstrap([Counts(correct, total)], draws=draws, level=level, seed=seed)
 
 
-def seed_cluster_bootstrap(
-    per_seed: Sequence[Counts], *, same_rules: bool = False, draws: int = 2000, level: float = 0.95, seed: int = 0,
-) -> Estimate:  # fmt: skip
+def seed_cluster_bootstrap(per_seed: Sequence[Counts], *, same_rules: bool = False, draws: int = 2000,
+                           level: float = 0.95, seed: int = 0) -> Estimate:  # fmt: skip
     """The accuracy of a recipe: the plain mean over its seeds, with the interval over seeds and rules.
 
     `per_seed` holds one `Counts` a trained model; the interval holds the percentiles of `replicates`. Assumes
@@ -89,9 +88,8 @@ def seed_cluster_bootstrap(
     return Estimate(mean, lo, hi, n_rules, len(per_seed), over, level)
 
 
-def replicates(
-    per_seed: Sequence[Counts], *, same_rules: bool = False, draws: int = 2000, seed: int | np.random.Generator = 0,
-) -> Floats:  # fmt: skip
+def replicates(per_seed: Sequence[Counts], *, same_rules: bool = False, draws: int = 2000,
+               seed: int | np.random.Generator = 0) -> Floats:  # fmt: skip
     """Replicates [draws] of the mean accuracy over seeds: seeds resampled and, within each, whole rules.
 
     Of S > 1 seeds S - 1 are drawn, with replacement: that makes the variance between seeds unbiased, where
@@ -118,10 +116,8 @@ def replicates(
     return over_seeds(tables, len(per_seed), draws, rng, rates)[:, 0]
 
 
-def over_seeds(
-    tables: Sequence[Floats], n_seeds: int, draws: int, rng: np.random.Generator,
-    scores: Callable[[Floats, int], Floats],
-) -> Floats:  # fmt: skip
+def over_seeds(tables: Sequence[Floats], n_seeds: int, draws: int, rng: np.random.Generator,
+               scores: Callable[[Floats, int], Floats]) -> Floats:  # fmt: skip
     """Replicates [draws, k] of mean scores over seeds, of which all but one are drawn (see `replicates`).
 
     `scores(table, n)` makes n resamples of a table: [n, seeds in it, k]. There is a table for each seed, or a single

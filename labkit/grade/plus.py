@@ -107,10 +107,8 @@ class Failed(RuntimeError):
     """EvalPlus gave no verdict; the message says what it said."""
 
 
-def evaluate(
-    data: str, samples: Sequence[Sample], path: Path, k: Sequence[int] = (1,), *, workers: int | None = None,
-    unsafe: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+def evaluate(data: str, samples: Sequence[Sample], path: Path, k: Sequence[int] = (1,), *, workers: int | None = None,
+             unsafe: bool = False) -> dict[str, Any]:  # fmt: skip
     """EvalPlus' verdict on samples of every problem in `path` (of `find`); the result as JSON, base and plus.
 
     Raises `BadRequest` as `code_eval.by_problem` and `sandbox.available` do, `Failed` where EvalPlus fails.
@@ -125,17 +123,14 @@ def evaluate(
     verdicts = _verdicts(asked, problems, rows, workers, unsafe)
     base, plus = ({task: [verdicts[kind, s] for s in own] for task, own in grouped.items()} for kind in kinds)
     both = {task: [a == b == "pass" for a, b in zip(base[task], plus[task], strict=True)] for task in grouped}
-    return {
-        "base": estimates({task: [status == "pass" for status in own] for task, own in base.items()}, k),
-        "plus": estimates(both, k), "problems": {task: {"base": base[task], "plus": plus[task]} for task in grouped},
-        "sandbox": sandbox.described(contained), "versions": {"evalplus": version("evalplus")},
-    }  # fmt: skip
+    return {"base": estimates({task: [status == "pass" for status in own] for task, own in base.items()}, k),
+            "plus": estimates(both, k),
+            "problems": {task: {"base": base[task], "plus": plus[task]} for task in grouped},
+            "sandbox": sandbox.described(contained), "versions": {"evalplus": version("evalplus")}}  # fmt: skip
 
 
-def _verdicts(
-    asked: Sequence[tuple[str, Sample]], problems: Mapping[str, Problem], rows: Mapping[str, dict[str, Any]],
-    workers: int | None, unsafe: bool,
-) -> dict[tuple[str, Sample], str]:  # fmt: skip
+def _verdicts(asked: Sequence[tuple[str, Sample]], problems: Mapping[str, Problem], rows: Mapping[str, dict[str, Any]],
+              workers: int | None, unsafe: bool) -> dict[tuple[str, Sample], str]:  # fmt: skip
     """EvalPlus' words for the verdicts on (base or plus, sample); problems with the same limits are run together."""
     by_seconds, verdicts = dict[int, list[tuple[str, Sample]]](), dict[tuple[str, Sample], str]()
     for kind, sample in asked:

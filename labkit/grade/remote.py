@@ -39,11 +39,10 @@ class About(NamedTuple):
     cls: int | None = None  # index of its class
 
 
-CLAIMED: dict[str, type] = {
-    "function": types.FunctionType, "builtin": types.BuiltinFunctionType, "method": types.MethodType,
-    "generator": types.GeneratorType, "coroutine": types.CoroutineType, "async_generator": types.AsyncGeneratorType,
-    "module": types.ModuleType, "type": type,
-}  # fmt: skip
+CLAIMED: dict[str, type] = {"function": types.FunctionType, "builtin": types.BuiltinFunctionType,
+                            "method": types.MethodType, "generator": types.GeneratorType,
+                            "coroutine": types.CoroutineType, "async_generator": types.AsyncGeneratorType,
+                            "module": types.ModuleType, "type": type}  # fmt: skip
 
 
 class Remote:

@@ -92,19 +92,16 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-def run(
-    programs: Sequence[Program], limits: Limits | None = None, *, workers: int | None = None, per_sandbox: int = 500,
-    unsafe: bool = False, packages: Sequence[str] = (),
-) -> list[Verdict]:  # fmt: skip
+def run(programs: Sequence[Program], limits: Limits | None = None, *, workers: int | None = None,
+        per_sandbox: int = 500, unsafe: bool = False, packages: Sequence[str] = ()) -> list[Verdict]:  # fmt: skip
     """The verdict on every program, in their order; see `stream`."""
     options: dict[str, Any] = {"per_sandbox": per_sandbox, "unsafe": unsafe, "packages": packages}
     return [verdict for _, verdict in sorted(stream(programs, limits, workers=workers, **options))]
 
 
-def stream(
-    programs: Sequence[Program], limits: Limits | None = None, *, workers: int | None = None, per_sandbox: int = 500,
-    unsafe: bool = False, packages: Sequence[str] = (),
-) -> Iterator[tuple[int, Verdict]]:  # fmt: skip
+def stream(programs: Sequence[Program], limits: Limits | None = None, *, workers: int | None = None,
+           per_sandbox: int = 500, unsafe: bool = False,
+           packages: Sequence[str] = ()) -> Iterator[tuple[int, Verdict]]:  # fmt: skip
     """(index, verdict) of every program as it is finished.
 
     `workers` sandboxes at a time (one a core), each for `per_sandbox` programs, one after another. The default suits

@@ -54,16 +54,13 @@ class SweetSpot(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict for a result file: intervals as [lo, hi]."""
-        return {
-            "verdict": self.verdict, "peak": self.peak, "peak_ci95": [self.lo, self.hi], "nearest": self.nearest,
-            "gain": self.gain, "gain_ci95": [self.gain_lo, self.gain_hi], "shape": self.shape, "seeds": self.seeds,
-        }  # fmt: skip
+        return {"verdict": self.verdict, "peak": self.peak, "peak_ci95": [self.lo, self.hi], "nearest": self.nearest,
+                "gain": self.gain, "gain_ci95": [self.gain_lo, self.gain_hi], "shape": self.shape,
+                "seeds": self.seeds}  # fmt: skip
 
 
-def sweet_spot(
-    dial: Sequence[float], scores: Sequence[ArrayLike], *, same_problems: bool = False, draws: int = 2000,
-    seed: int = 0,
-) -> SweetSpot:  # fmt: skip
+def sweet_spot(dial: Sequence[float], scores: Sequence[ArrayLike], *, same_problems: bool = False, draws: int = 2000,
+               seed: int = 0) -> SweetSpot:  # fmt: skip
     """Locate the best place of a dial.
 
     Args:
@@ -117,9 +114,8 @@ def sweet_spot(
     return SweetSpot(verdict, peak, *interval, at, gain, gain_lo, gain_hi, shape, len(tables))
 
 
-def paired_difference(
-    scores: Sequence[ArrayLike], one: int, other: int, *, same_problems: bool = False, draws: int = 2000, seed: int = 0,
-) -> tuple[float, float, float]:  # fmt: skip
+def paired_difference(scores: Sequence[ArrayLike], one: int, other: int, *, same_problems: bool = False,
+                      draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:  # fmt: skip
     """Mean score of arm `one` less that of arm `other`, with its 95 % interval: (mean, lo, hi); see `sweet_spot`.
 
     Raises:

@@ -54,11 +54,9 @@ class Transition(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """The transition for a result file: intervals as [lo, hi], whatever is unknown as None."""
         plateau_ci, bracket = (list(pair) if pair else None for pair in (self.plateau_ci, self.bracket))
-        return {
-            "midpoint": self.midpoint, "ci95": [self.lo, self.hi] if self.located else None, "plateau": self.plateau,
-            "plateau_ci95": plateau_ci, "slope_per_decade": self.slope, "located": self.located, "note": self.note,
-            "bracket": bracket, "over": self.over,
-        }  # fmt: skip
+        return {"midpoint": self.midpoint, "ci95": [self.lo, self.hi] if self.located else None,
+                "plateau": self.plateau, "plateau_ci95": plateau_ci, "slope_per_decade": self.slope,
+                "located": self.located, "note": self.note, "bracket": bracket, "over": self.over}  # fmt: skip
 
 
 def fit_transition(
