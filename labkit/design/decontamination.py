@@ -25,7 +25,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 from unicodedata import category, normalize
 
 from labkit.errors import BadRequest
@@ -116,9 +116,10 @@ class Decontaminator:
     def notes(self) -> list[str]:
         """A sentence for each file and reason why tests of it are not, or not fully, looked for."""
         whole = f"fewer than {min(self._n, LEAST_N)} words: found only where they are the whole of a text"
-        why = (f"ask in {whole}", "hold nothing to look for")
-        reasons = [(tests, pair) for tests in self.test_sets for pair in zip(tests[2:], why, strict=True) if pair[0]]
-        return [f"{t.file}: {len(names)} of {t.records} tests {why} ({_listed(names)})" for t, (names, why) in reasons]
+        reasons = {"whole_only": f"ask in {whole}", "unchecked": "hold nothing to look for"}
+        return [f"{tests.file}: {len(names)} of {tests.records} tests {why} ({_listed(names)})"
+                for tests in self.test_sets for kind, why in reasons.items()
+                if (names := getattr(tests, kind))]  # fmt: skip
 
     def _read(self, test_set: str, file: Path) -> TestSet:
         whole, unchecked, count = list[str](), list[str](), 0
@@ -147,8 +148,7 @@ class Decontaminator:
         """Which matches of a record are looked for: its questions and its answers, each alone and all together."""
         texts = dict.fromkeys(_texts(record, None, self._columns))
         matches = set[Match]()
-        kinds: tuple[Match, ...] = ("question", "answer")
-        for kind in kinds:
+        for kind in get_args(Match)[:2]:
             parts = [text for its_kind, text in texts if its_kind == kind]
             together = "\n".join(parts)
             added = [self._add(test, kind, text) for text in dict.fromkeys([*parts, together])]

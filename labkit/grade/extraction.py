@@ -103,18 +103,16 @@ def above(prompt: str, entry_point: str) -> str:
 
 def parse(text: str) -> ast.Module | None:
     """The syntax tree; None where there is none. Every failure of the parser counts, also on what is nested deeply."""
-    try:
+    with suppress(*ERRORS):
         return tree_of(text) if len(text) <= LONGEST else None
-    except ERRORS:
-        return None
+    return None
 
 
 def compiles(text: str) -> bool:
     """Is it a program? The parser takes a `return` outside a function, the compiler does not."""
-    try:
+    with suppress(*ERRORS):
         return len(text) <= LONGEST and bool(tree_of(text, compiled=True))
-    except ERRORS:
-        return False
+    return False
 
 
 def tree_of(text: str, *, compiled: bool = False) -> ast.Module:
@@ -210,9 +208,8 @@ FENCE = re.compile(r"(?P<lead>(?:[^`~\n]|`[^`\n]+`)*?)(?P<ticks>`{3,}|~{3,})(?P<
 CONTAINER = re.compile(r"[ \t]*(?:(?:[-*+•]|\d+[.)])[ \t]+|>[ \t]*)*")
 TAG = re.compile(r"\s*[\w+.#{}:=-]*\s*")
 INLINE = re.compile(r"(?<!`)(`+)(?!`)([^\n]+?)(?<!`)\1(?!`)")
-BLANKS = str.maketrans(
-    dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f", " ") | dict.fromkeys("\u200b\u2060\ufeff", "")
-)
+SPACES, NOTHING = "\u00a0\u2002\u2003\u2007\u2009\u202f", "\u200b\u2060\ufeff"  # that are in no program
+BLANKS = str.maketrans(SPACES, " " * len(SPACES), NOTHING)
 CLOSINGS = 50  # that are tried for a block whose strings hold fences
 
 

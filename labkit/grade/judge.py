@@ -306,10 +306,9 @@ def standard_name(value: Any) -> tuple[str, str] | None:
     name = getattr(value, "__qualname__", None)
     if not (isinstance(module, str) and isinstance(name, str) and module.split(".")[0] in sys.stdlib_module_names):
         return None
-    try:
+    with contextlib.suppress(ImportError, AttributeError):
         return (module, name) if find_standard(module, name) is value else None
-    except (ImportError, AttributeError):
-        return None
+    return None
 
 
 def find_standard(module: str, name: str) -> Any:

@@ -264,7 +264,7 @@ def _lacks(part: str, tree: ast.Module) -> str:
     bodies += [node for node in ast.walk(tree) if isinstance(node, ast.If) and _is_elsewhere(node.test)]
     guarded = {node for body in bodies for node in ast.walk(body)}
     names = set[str]()
-    for node in (node for node in ast.walk(tree) if node not in guarded):
+    for node in set(ast.walk(tree)) - guarded:
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -45,6 +45,14 @@ CLAIMED: dict[str, type] = {"function": types.FunctionType, "builtin": types.Bui
                             "module": types.ModuleType, "type": type}  # fmt: skip
 
 
+def _operation(name: str) -> Callable[..., Any]:
+    return lambda self, *args: self._peer.ask(name, self, *args)
+
+
+def _reflected(name: str) -> Callable[..., Any]:
+    return lambda self, other: self._peer.ask(name, other, self)
+
+
 class Remote:
     """An object of the other process."""
 
@@ -67,11 +75,10 @@ class Remote:
     def __getattr__(self, name: str) -> Any:
         return self._peer.ask("get", self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._peer.ask("set", self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self._peer.ask("delete", self, name)
+    __setattr__ = _operation("set")
+    __delattr__ = _operation("delete")
+    __instancecheck__ = _reflected("isinstance")
+    __subclasscheck__ = _reflected("issubclass")
 
     def __next__(self) -> Any:
         return _item(self._peer.ask("next", self), StopIteration)
@@ -81,12 +88,6 @@ class Remote:
 
     def __await__(self) -> Iterator:
         return awaiting(self).__await__()
-
-    def __instancecheck__(self, value: object) -> bool:
-        return bool(self._peer.ask("isinstance", value, self))
-
-    def __subclasscheck__(self, value: object) -> bool:
-        return bool(self._peer.ask("issubclass", value, self))
 
     def __deepcopy__(self, memo: dict) -> Any:
         return self._peer.ask("deepcopy", self)
@@ -103,20 +104,10 @@ async def awaiting(remote: Remote) -> Any:
     return remote._peer.ask("await", remote)
 
 
-def _operation(name: str) -> Callable[..., Any]:
-    return lambda self, *args: self._peer.ask(name, self, *args)
-
-
-def _reflected(name: str) -> Callable[..., Any]:
-    return lambda self, other: self._peer.ask(name, other, self)
-
-
 def _undecided(dunder: str) -> Callable[..., Any]:
     def operate(self: "Answer", *_: Any) -> Any:
-        if not self._peer.ask("has", self, dunder):
-            return NotImplemented
-        self._peer.unjudged(f"the test computes or compares ({dunder}) with an object of type {self._about.name}")
-        return None
+        reason = f"the test computes or compares ({dunder}) with an object of type {self._about.name}"
+        return self._peer.unjudged(reason) if self._peer.ask("has", self, dunder) else NotImplemented
 
     return operate
 
@@ -157,8 +148,7 @@ class Answer(Remote):
     def __contains__(self, wanted: object) -> bool:
         return any(item is wanted or item == wanted for item in self)  # type: ignore[attr-defined]
 
-    def __enter__(self) -> Any:
-        return self._peer.ask("enter", self)
+    __enter__ = _operation("enter")
 
     def __exit__(self, *raised: Any) -> None:
         if self._peer.ask("exit", self, raised[1]) and raised[1]:
@@ -181,8 +171,7 @@ class Handed(Remote):
     def __hash__(self) -> int:
         return hash(self._index) if self._about.by_identity else self._peer.ask("hash", self)
 
-    def __contains__(self, wanted: object) -> bool:
-        return self._peer.ask("contains", self, wanted)
+    __contains__ = _operation("contains")
 
 
 for _name in (*ANSWERED, "aiter", "copy"):
