@@ -77,11 +77,7 @@ def _sort(noun: str) -> Step:
 
 
 def _filter(noun: str) -> Step:
-    return step_of(
-        f"<keep> {noun} that {{0}}",
-        lambda items, test: [item for item in items if test(item)],
-        TESTS[noun],
-    )
+    return step_of(f"<keep> {noun} that {{0}}", lambda items, test: [item for item in items if test(item)], TESTS[noun])
 
 
 def _only(items: list[str], ordinal: str) -> list[str]:
@@ -222,11 +218,7 @@ NUMBERED = step_of(
     lambda words, mark: [f"{n}{mark}{word}" for n, word in enumerate(words, 1)],
     MARKS,
 )
-PAIRS = step_of(
-    "<join> pairs with {0}, these with {1}",
-    _paired,
-    draw_distinct(MARKS, 2),
-)
+PAIRS = step_of("<join> pairs with {0}, these with {1}", _paired, draw_distinct(MARKS, 2))
 FRAME = step_of(
     "<put> {0} at the start and {1} at the end", lambda words, a, b: [a, *words, b], draw_distinct(MARKS, 2)
 )

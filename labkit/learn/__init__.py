@@ -15,16 +15,7 @@ from labkit.learn.inference import Likelihood, generate, log_likelihood, predict
 from labkit.learn.ladder import stable, train_ladder
 from labkit.learn.paper import gpt2_configuration
 from labkit.learn.text import TextLayout, pieces
-from labkit.learn.train import (
-    RECIPES,
-    Member,
-    Schedule,
-    Trained,
-    best_device,
-    precision_name,
-    train,
-    train_fleet,
-)
+from labkit.learn.train import RECIPES, Member, Schedule, Trained, best_device, precision_name, train, train_fleet
 from labkit.learn.transformer import Shape
 
 __all__ = [

@@ -245,12 +245,7 @@ def load(
 
 
 def answer(
-    model: Any,
-    tokenizer: Any,
-    questions: Sequence[Example | str],
-    *,
-    max_new_tokens: int = 256,
-    batch_size: int = 16,
+    model: Any, tokenizer: Any, questions: Sequence[Example | str], *, max_new_tokens: int = 256, batch_size: int = 16
 ) -> list[str]:
     """Answers by greedy decoding, in the order of the questions.
 

@@ -85,14 +85,7 @@ def train(
     look = None if on_step is None else (lambda _, __, *state: on_step(*state))
     member = Member(data, seed, steps, learning_rate)
     (trained,) = train_fleet(
-        [model],
-        recipe,
-        [member],
-        batch_size=batch_size,
-        schedule=schedule,
-        device=device,
-        every=every,
-        on_step=look,
+        [model], recipe, [member], batch_size=batch_size, schedule=schedule, device=device, every=every, on_step=look
     )
     return trained
 
