@@ -6,30 +6,21 @@ See `labkit.instructions.families` for what they guarantee.
 from collections.abc import Callable
 from random import Random
 
-from labkit.instructions.steps import (
-    CONSONANTS,
-    LETTERS,
-    MARKS,
+from labkit.instructions.draws import (
     ORDERS,
-    ORDINALS,
     TEST_NAMES,
     TESTS,
-    WORDS,
     Draw,
-    Input,
-    Kind,
-    Pool,
     Rule,
-    Step,
-    StepFamily,
     Values,
     by_text,
     draw_distinct,
     draw_items,
     draw_string,
     draw_tests,
-    step_of,
 )
+from labkit.instructions.lexicon import CONSONANTS, LETTERS, MARKS, ORDINALS, WORDS
+from labkit.instructions.steps import Input, Kind, Pool, Step, StepFamily, step_of
 
 # Rewriting
 
@@ -80,11 +71,6 @@ def _filter(noun: str) -> Step:
     return step_of(f"<keep> {noun} that {{0}}", lambda items, test: [item for item in items if test(item)], TESTS[noun])
 
 
-def _only(items: list[str], ordinal: str) -> list[str]:
-    place = ORDINALS.index(ordinal)
-    return items[place : place + 1]
-
-
 def _without(items: list[str], ordinal: str) -> list[str]:
     place = ORDINALS.index(ordinal)
     return items[:place] + items[place + 1 :]
@@ -94,7 +80,7 @@ TAKE = (
     step_of("<keep> the first {0}", lambda items, n: items[:n], (2, 3, 4)),
     step_of("<keep> the last {0}", lambda items, n: items[-n:], (2, 3, 4)),
     step_of("<drop> the {0}", _without, ORDINALS[:4]),
-    step_of("<keep> only the {0}", _only, ORDINALS[:3]),
+    step_of("<keep> only the {0}", lambda items, which: items[ORDINALS.index(which) :][:1], ORDINALS[:3]),
 )
 LETTER_SORT = step_of(
     "<sort> the letters by the order {0}",
@@ -238,34 +224,23 @@ def _formatting(level: int, *pools: Pool) -> Kind:
     return Kind((level,), pools, _even_line)
 
 
+# fmt: off
 FAMILIES = (
     StepFamily(
-        "rewriting",
-        "editing",
-        _rewriting(1, rewrite(1, 1)),
-        _rewriting(2, rewrite(2, 2)),
-        _rewriting(3, rewrite(2, 2), rewrite(1, 1)),
-    ),
+        "rewriting", "editing",
+        _rewriting(1, rewrite(1, 1)), _rewriting(2, rewrite(2, 2)), _rewriting(3, rewrite(2, 2), rewrite(1, 1))),
     StepFamily(
-        "sorting",
-        "reasoning",
+        "sorting", "reasoning",
         Kind((1,), ((LETTER_SORT,),), lambda rng, level, steps: " ".join(rng.choices(steps[0][0].split(), k=6))),
-        *_sortings("numbers"),
-        *_sortings("words"),
-    ),
+        *_sortings("numbers"), *_sortings("words")),
     StepFamily(
-        "counting",
-        "mathematics",
-        Kind((1,), ((LETTER_COUNT,),), _letters),
-        *_countings("numbers"),
-        *_countings("words"),
-    ),
+        "counting", "mathematics",
+        Kind((1,), ((LETTER_COUNT,),), _letters), *_countings("numbers"), *_countings("words")),
     StepFamily("editing", "editing", *(Kind((n,), (EDITS,) * n, _line) for n in (1, 2, 3))),
     StepFamily(
-        "formatting",
-        "formatting",
+        "formatting", "formatting",
         _formatting(1, (JOIN, WRAP, NUMBERED, PAIRS, FRAME)),
         _formatting(2, (WRAP, NUMBERED), (JOIN, PAIRS)),
-        _formatting(3, REORDER[:3], (WRAP, NUMBERED), (JOIN, PAIRS)),
-    ),
+        _formatting(3, REORDER[:3], (WRAP, NUMBERED), (JOIN, PAIRS))),
 )
+# fmt: on
