@@ -99,26 +99,26 @@ TESTS = {"numbers": rules(NUMBER_TESTS), "words": rules(WORD_TESTS)}
 ORDERS = {"numbers": rules(_NUMBER_ORDERS), "words": rules(_WORD_ORDERS)}
 
 
-def draw_string(low: int, high: int) -> Draw:
+def string(low: int, high: int) -> Draw:
     return Draw(
         lambda rng, level: "".join(rng.choices(CONSONANTS, k=rng.randint(low, high))),
         (f"[{CONSONANTS}]{{{low},{high}}}",),
     )
 
 
-def draw_distinct(pool: Sequence[Any], n: int) -> Draw:
+def distinct(pool: Sequence[Any], n: int) -> Draw:
     return Draw(lambda rng, level: tuple(rng.sample(pool, n)), (by_text(pool),) * n)
 
 
-def draw_items(rng: Random, noun: str, n: int, tests: Sequence[Rule] = ()) -> str:
+def items(rng: Random, noun: str, n: int, conditions: Sequence[Rule] = ()) -> str:
     """Different words or numbers from 10 to 99; the first meets a test, of the others more than half are meant to."""
-    items = rng.sample(ITEMS[noun], n)
+    chosen = rng.sample(ITEMS[noun], n)
     for place in range(n):
-        if tests and (place == 0 or rng.random() < 0.5):
-            item = rng.choice(_meeting(noun, rng.choice(tests)))
-            items[place] = items[place] if item in items else item
-    rng.shuffle(items)
-    return " ".join(items)
+        if conditions and (place == 0 or rng.random() < 0.5):
+            item = rng.choice(_meeting(noun, rng.choice(conditions)))
+            chosen[place] = chosen[place] if item in chosen else item
+    rng.shuffle(chosen)
+    return " ".join(chosen)
 
 
 @cache
@@ -126,7 +126,7 @@ def _meeting(noun: str, test: Rule) -> list[str]:
     return [item for item in ITEMS[noun] if test(item)]
 
 
-def draw_tests(noun: str, n: int) -> Draw:
+def tests(noun: str, n: int) -> Draw:
     """n tests; the last two meet on some items, and each fails on some that the other takes, or leaves."""
 
     def draw(rng: Random, level: int) -> Values:

@@ -8,19 +8,9 @@ from itertools import pairwise, permutations
 from random import Random
 from typing import Any
 
-from labkit.instructions.draws import ITEMS, TESTS, Domain, Draw, Rule, Values, by_text, draw_tests
-from labkit.instructions.lexicon import (
-    CATEGORIES,
-    DATES,
-    MONTHS,
-    NAMES,
-    OPPOSITES,
-    THINGS,
-    WEEKDAYS,
-    WORDINGS,
-    WORDS,
-    YES_NO,
-)
+from labkit.instructions import draws, lexicon
+from labkit.instructions.draws import TESTS, Domain, Draw, Rule, Values, by_text
+from labkit.instructions.lexicon import CATEGORIES, DATES, MONTHS, NAMES, OPPOSITES, THINGS, WEEKDAYS, WORDS, YES_NO
 from labkit.instructions.steps import Fact, Input, Kind, Pool, Step, StepFamily, step_of
 
 # Arithmetic
@@ -105,19 +95,15 @@ def _days(what: str, after: Callable[[str, int], str]) -> Pool:
 WEEKS = tuple(
     step_of(
         f"[give|tell|find|write] the date and weekday {{0}} weeks and {{1}} days {words}",
-        lambda text, weeks, days, sign=sign: _both_after(text, sign * (7 * weeks + days)),
-        range(2, 26),
-        range(2, 7),
+        lambda text, weeks, days, sign=sign: _both_after(text, sign * (7 * weeks + days)), range(2, 26), range(2, 7),
         work=lambda text, weeks, days, sign=sign: [_both_after(text, sign * 7 * weeks)],
     )
     for words, sign in LATER
-)
+)  # fmt: skip
 REFORMAT = step_of(
-    "[write|give|show|format] the date as {0}, with {1} between",
-    _reformat,
-    [" ".join(order) for order in permutations(("day", "month", "year"))],
-    "/-.:+=",
-)
+    "[write|give|show|format] the date as {0}, with {1} between", _reformat,
+    [" ".join(order) for order in permutations(("day", "month", "year"))], "/-.:+=",
+)  # fmt: skip
 DAYS_SINCE = step_of(
     "[how many|tell how many|count how many|give how many] days after {0} is [this|the date]",
     lambda text, since: str((DATES.index(text) - DATES.index(since)) % 365),
@@ -196,7 +182,7 @@ def _question(
         rng.shuffle(told)
         return ". ".join(f"{who} {verb}s {what}" for who, verb, what in told) + "."
 
-    step = step_of(WORDINGS["reading"][form], do, _some(*names.split()), work=work, options=lambda *_: options)
+    step = step_of(lexicon.WORDINGS["reading"][form], do, _some(*names.split()), work=work, options=lambda *_: options)
     return Kind((level,), ((step,),), tell, str, str)
 
 
@@ -287,7 +273,9 @@ def _puzzle(levels: tuple[int, ...], *steps: Step) -> Kind:
 def _asked(
     form: str, do: Callable[..., str], names: int, options: Callable[..., tuple[str, ...]] | None = None
 ) -> Step:
-    return step_of(WORDINGS["deduction"][form], do, _compared(names), work=_order, options=options or (lambda *_: ()))
+    return step_of(
+        lexicon.WORDINGS["deduction"][form], do, _compared(names), work=_order, options=options or (lambda *_: ())
+    )
 
 
 # fmt: off
@@ -321,7 +309,7 @@ def _labels(item: str, *rule: Any) -> tuple[str, ...]:
 
 def _labels_and_tests(noun: str, n_tests: int) -> Draw:
     def draw(rng: Random, level: int) -> Values:
-        tests = (TESTS[noun](rng, level),) if n_tests == 1 else draw_tests(noun, n_tests)(rng, level)
+        tests = (TESTS[noun](rng, level),) if n_tests == 1 else draws.tests(noun, n_tests)(rng, level)
         return *rng.sample(WORDS, n_tests + 1), *tests
 
     return Draw(draw, (*[by_text(WORDS)] * (n_tests + 1), *TESTS[noun].domains * n_tests))
@@ -332,7 +320,7 @@ def _one(noun: str) -> Input:
 
     def draw(rng: Random, level: int, steps: list[Values]) -> str:
         label = rng.choice([value for value in steps[0] if not isinstance(value, Rule)])
-        items = rng.sample(ITEMS[noun], 12)
+        items = rng.sample(draws.ITEMS[noun], 12)
         return next((item for item in items if _label(item, *steps[0]) == label), items[0])
 
     return draw

@@ -1,7 +1,7 @@
 """The words that the instruction families are made of, from `lexicon.yaml`; random letters and marks beside them."""
 
-import calendar
 from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 
 import yaml
@@ -20,10 +20,8 @@ CRIES: list[str] = _DATA["cries"].split()
 SYNONYMS: dict[str, str] = {words.partition("|")[0]: words for words in _DATA["synonyms"]}
 WORDINGS: dict[str, dict[str, str]] = _DATA["wordings"]
 
-# 365 days: 2023 is no leap year.
-DATES = [
-    f"{month} {day}" for i, month in enumerate(MONTHS) for day in range(1, calendar.monthrange(2023, i + 1)[1] + 1)
-]
+_DAYS = (date(2023, 1, 1) + timedelta(day) for day in range(365))  # of no leap year
+DATES = [f"{MONTHS[day.month - 1]} {day.day}" for day in _DAYS]
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 CONSONANTS = "bcdfghjklmnpqrstvwxz"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -29,18 +29,8 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """All findings, in the order in which a newcomer meets them."""
     checks: list[Callable[[], Finding]] = [
-        _python,
-        _cpu,
-        _memory,
-        _gpu,
-        _bf16,
-        _four_bit,
-        _sandbox,
-        _hub,
-        _teacher,
-        _notebooks,
-        _versions,
-    ]
+        _python, _cpu, _memory, _gpu, _bf16, _four_bit, _sandbox, _hub, _teacher, _notebooks, _versions,
+    ]  # fmt: skip
     return [check() for check in checks]
 
 
