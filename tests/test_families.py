@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from labkit.errors import BadRequest
 from labkit.instructions import markov
+from labkit.instructions.draws import Rule
 from labkit.instructions.encrypted import encrypt_plain
 from labkit.instructions.families import ABILITIES, EVERY, FAMILIES
 from labkit.instructions.family import (
@@ -38,7 +39,8 @@ from labkit.instructions.functions import (
     problem,
 )
 from labkit.instructions.functions import tests as unit_tests
-from labkit.instructions.steps import CONSONANTS, LETTERS, PIECE, WORDS, Rule, StepFamily
+from labkit.instructions.lexicon import CONSONANTS, LETTERS, WORDS
+from labkit.instructions.steps import PIECE, StepFamily
 
 ALL: dict[str, Any] = {**FAMILIES, FUNCTIONS.name: FUNCTIONS}
 FRESH = {  # inputs that no battery holds

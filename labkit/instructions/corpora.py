@@ -29,18 +29,8 @@ from labkit.instructions.files import LIMIT, Broken, exists, needs_datasets, rec
 from labkit.instructions.shapes import SHAPES, Fields, conversation
 
 __all__ = [
-    "CORPORA",
-    "LIMIT",
-    "SHAPES",
-    "Broken",
-    "Corpus",
-    "Fields",
-    "Reader",
-    "conversation",
-    "fetch",
-    "read",
-    "records",
-]
+    "CORPORA", "LIMIT", "SHAPES", "Broken", "Corpus", "Fields", "Reader", "conversation", "fetch", "read", "records",
+]  # fmt: skip
 
 TaskType = Literal["code", "general", "reasoning", "mathematics", "knowledge", "writing"]
 OnBad = Literal["refuse", "skip"]
@@ -82,12 +72,9 @@ CORPORA: dict[str, Corpus] = _published()
 
 
 def read(
-    source: str | Path,
-    *,
-    path: str | Path | None = None,
-    fields: Mapping[str, str | int] | None = None,
+    source: str | Path, *, path: str | Path | None = None, fields: Mapping[str, str | int] | None = None,
     on_bad: OnBad = "refuse",
-) -> "Reader":
+) -> "Reader":  # fmt: skip
     """The examples of a corpus or a file, as an iterable that can be gone through again.
 
     Args:
@@ -236,13 +223,9 @@ class Reader:
             # Asked first: what is out of reach is known at once, without the stream's retries.
             self.revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
             stream = datasets.load_dataset(
-                corpus.hub,
-                corpus.subset,
-                data_files=corpus.files,
-                split=corpus.split,
-                revision=self.revision,
+                corpus.hub, corpus.subset, data_files=corpus.files, split=corpus.split, revision=self.revision,
                 streaming=True,
-            )
+            )  # fmt: skip
             yield from enumerate(stream, 1)
         except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own
             raise BadRequest(

@@ -35,11 +35,9 @@ _draw = random.Random(0)
 _POINT = {letter: _draw.randrange(_PRIME) for letter in METAVARIABLES + "abcdefghijklmnopqrstuvwxyz"}
 _POINT |= {str(digit): digit for digit in range(10)}
 _APPLY: dict[str, Callable[..., int]] = {
-    "+": lambda a, b: (a + b) % _PRIME,
-    "-": lambda a, b: (a - b) % _PRIME,
-    "*": lambda a, b: a * b % _PRIME,
+    "+": lambda a, b: (a + b) % _PRIME, "-": lambda a, b: (a - b) % _PRIME, "*": lambda a, b: a * b % _PRIME,
     "^": lambda a: a * a % _PRIME,
-}
+}  # fmt: skip
 T = TypeVar("T")
 
 

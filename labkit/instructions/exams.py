@@ -38,17 +38,9 @@ from labkit.instructions.files import Broken, records
 from labkit.instructions.shapes import conversation, turns
 
 DOIT = (
-    "biology",
-    "chinese",
-    "code",
-    "creative_writing",
-    "ethics",
-    "history",
-    "math",
-    "reasoning",
-    "role_play",
+    "biology", "chinese", "code", "creative_writing", "ethics", "history", "math", "reasoning", "role_play",
     "understanding",
-)
+)  # fmt: skip
 Kind = Literal["listed", "given", "sets", "open"]
 _RIGHT, _WRONG = ("正确", "对", "T", "√", "V"), ("错误", "错", "F", "×", "X")
 _MARK = re.compile(r"\s*[(（]?([A-H])(?:([)）.．、:：。?？])|\s)\s*")

@@ -122,11 +122,7 @@ def _steps(algorithm: MarkovAlgorithm, text: str) -> Iterator[Step]:
 
 
 def run(
-    algorithm: MarkovAlgorithm,
-    text: str,
-    max_steps: int = 10_000,
-    *,
-    on_limit: Literal["raise", "return"] = "raise",
+    algorithm: MarkovAlgorithm, text: str, max_steps: int = 10_000, *, on_limit: Literal["raise", "return"] = "raise"
 ) -> Run:
     """Run the algorithm on any string of symbols.
 

@@ -17,10 +17,11 @@ from string import Formatter
 from typing import Any, NamedTuple
 
 from labkit.instructions import functions
+from labkit.instructions.draws import Domain, Values
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import Instruction
 from labkit.instructions.functions import NOTHING, SAYS, SHAPES, SOURCES, STARTS, Bound, Entry, Part, Program
-from labkit.instructions.steps import Domain, Step, StepFamily, Values
+from labkit.instructions.steps import Step, StepFamily
 
 _JOIN = re.compile(r"[,;] (?:then|next) ")  # between the steps of one instruction
 

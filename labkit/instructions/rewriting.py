@@ -235,11 +235,9 @@ def examples(task: RewritingTask, rules: Rules, inputs: Inputs) -> Iterator[Exam
         rule = rules.rule(int(i))
         yield Example(
             instruction=f'Replace the first "{rule.pattern}" with "{rule.replacement}".',
-            input=decode(z, task.alphabet),
-            output=decode(answer, task.alphabet),
-            source="rewriting",
+            input=decode(z, task.alphabet), output=decode(answer, task.alphabet), source="rewriting",
             instruction_id=str(rule),
-        )
+        )  # fmt: skip
 
 
 def encode(text: str, alphabet: str) -> Codes:

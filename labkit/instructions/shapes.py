@@ -35,15 +35,10 @@ class Fields(NamedTuple):
 
 
 SHAPES = (
-    Fields("instruction", "output", "input"),
-    Fields("instruction", "response", "context"),
-    Fields("instruction", "response", "input"),
-    Fields("question", "answer"),
-    Fields("problem", "solution"),
-    Fields("prompt", "completion"),
-    Fields("messages", "messages"),
-    Fields("conversations", "conversations"),
-)
+    Fields("instruction", "output", "input"), Fields("instruction", "response", "context"),
+    Fields("instruction", "response", "input"), Fields("question", "answer"), Fields("problem", "solution"),
+    Fields("prompt", "completion"), Fields("messages", "messages"), Fields("conversations", "conversations"),
+)  # fmt: skip
 INPUTS = ("input", "context")  # of a detected shape: whichever holds something, in each record
 ROLES = {
     "user": ("user", "human", "prompter", "instruction"),

@@ -17,10 +17,12 @@ import re
 from functools import lru_cache
 from random import Random
 
+from labkit.instructions.draws import Draw, Values
 from labkit.instructions.encrypted import encrypt_plain
+from labkit.instructions.lexicon import CONSONANTS, LETTERS
 from labkit.instructions.list_families import planted, rewrite
 from labkit.instructions.markov import MarkovAlgorithm, parse, run
-from labkit.instructions.steps import CONSONANTS, LETTERS, Draw, Kind, Step, StepFamily, Values, step_of
+from labkit.instructions.steps import Kind, Step, StepFamily, step_of
 
 CAESAR = step_of(
     "[encrypt with shift {0}|shift letters by {0}|move letters on by {0}|use caesar shift {0}]",
@@ -105,13 +107,11 @@ def _programs(level: int, n: int) -> Kind:
     return Kind((level,), ((step,),), _to_halt, str, str)
 
 
+# fmt: off
 FAMILIES = (
     StepFamily(
-        "encrypted",
-        "reasoning",
-        _encrypted(1, rewrite(1, 1)),
-        _encrypted(2, rewrite(2, 2)),
-        _encrypted(3, rewrite(1, 1), rewrite(1, 1)),
-    ),
+        "encrypted", "reasoning",
+        _encrypted(1, rewrite(1, 1)), _encrypted(2, rewrite(2, 2)), _encrypted(3, rewrite(1, 1), rewrite(1, 1))),
     StepFamily("programs", "reasoning", _programs(1, 2), _programs(2, 2), _programs(3, 3)),
 )
+# fmt: on

@@ -29,18 +29,8 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """All findings, in the order in which a newcomer meets them."""
     checks: list[Callable[[], Finding]] = [
-        _python,
-        _cpu,
-        _memory,
-        _gpu,
-        _bf16,
-        _four_bit,
-        _sandbox,
-        _hub,
-        _teacher,
-        _notebooks,
-        _versions,
-    ]
+        _python, _cpu, _memory, _gpu, _bf16, _four_bit, _sandbox, _hub, _teacher, _notebooks, _versions,
+    ]  # fmt: skip
     return [check() for check in checks]
 
 
@@ -60,9 +50,7 @@ def _memory() -> Finding:
 def _gpu() -> Finding:
     if not torch.cuda.is_available():
         return Finding(
-            "gpu",
-            False,
-            "none: `laptop` scale runs here as it is; a CUDA GPU would enable `paper` scale and QLoRA",
+            "gpu", False, "none: `laptop` scale runs here as it is; a CUDA GPU would enable `paper` scale and QLoRA"
         )
     free, total = torch.cuda.mem_get_info()
     return Finding("gpu", True, f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free")
@@ -81,9 +69,7 @@ def _bf16() -> Finding:
 def _four_bit() -> Finding:
     if find_spec("bitsandbytes") is None:
         return Finding(
-            "4-bit",
-            False,
-            "bitsandbytes is not installed: `pip install labkit[qlora]` would enable QLoRA fine-tuning",
+            "4-bit", False, "bitsandbytes is not installed: `pip install labkit[qlora]` would enable QLoRA fine-tuning"
         )
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it remarks on optional kernels
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -96,9 +82,7 @@ def _four_bit() -> Finding:
     except Exception as problem:  # whatever a native library raises on hardware it does not know
         return Finding("4-bit", False, f"bitsandbytes does not quantise on {device}: {problem}")
     return Finding(
-        "4-bit",
-        True,
-        f"bitsandbytes quantises to NF4 on {device} (mean error {error:.2f} on unit normal weights)",
+        "4-bit", True, f"bitsandbytes quantises to NF4 on {device} (mean error {error:.2f} on unit normal weights)"
     )
 
 
@@ -109,9 +93,7 @@ def _sandbox() -> Finding:
     probe = subprocess.run(["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True, text=True)
     if probe.returncode:
         return Finding(
-            "sandbox",
-            False,
-            f"bubblewrap may not make namespaces here ({probe.stderr.strip()}); it {without}",
+            "sandbox", False, f"bubblewrap may not make namespaces here ({probe.stderr.strip()}); it {without}"
         )
     return Finding("sandbox", True, "bubblewrap can shut a program off from network, files and processes")
 

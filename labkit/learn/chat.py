@@ -196,11 +196,9 @@ def answer_frame(tokenizer: Any) -> Frame:
 
 
 def encode(
-    tokenizer: Any,
-    examples: Sequence[Example],
-    max_length: int | None = None,
+    tokenizer: Any, examples: Sequence[Example], max_length: int | None = None,
     overlong: Literal["refuse", "drop"] = "refuse",
-) -> Encoded:
+) -> Encoded:  # fmt: skip
     """Examples as tokens, prompt then answer then end mark.
 
     Raises:

@@ -71,10 +71,8 @@ class Finetuning:
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("quantisation", QUANTISATIONS),
-            ("schedule", SCHEDULES),
-            ("overlong", ("refuse", "drop")),
-        ):
+            ("quantisation", QUANTISATIONS), ("schedule", SCHEDULES), ("overlong", ("refuse", "drop")),
+        ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)
         if (self.epochs is None) == (self.steps is None):
@@ -102,14 +100,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "code_mixing": {"learning_rate": 1e-5, "batch_size": 4, "epochs": 3, "quantisation": "int8", "max_length": 768},
     # Encrypted rewriting, arXiv 2402.10891, Fig. 5
     "encrypted_rewriting": {
-        "rank": 512,
-        "alpha": 1024,
-        "learning_rate": 1e-5,
-        "batch_size": 64,
-        "quantisation": "int8",
-        "steps": 2000,
+        "rank": 512, "alpha": 1024, "learning_rate": 1e-5, "batch_size": 64, "quantisation": "int8", "steps": 2000,
     },
-}
+}  # fmt: skip
 
 
 def settings(model: str, preset: str = "default", /, **changes: Any) -> Finetuning:

@@ -125,10 +125,8 @@ class _Sizes(NamedTuple):
 
 
 _SMALL = {
-    "fast": _Sizes(1, 2, 6, 2, 1, True),
-    "llama": _Sizes(2, 3, 10, 0, 4, True),
-    "paper": _Sizes(1, 2, 8, 0, 5, False),
-}
+    "fast": _Sizes(1, 2, 6, 2, 1, True), "llama": _Sizes(2, 3, 10, 0, 4, True), "paper": _Sizes(1, 2, 8, 0, 5, False),
+}  # fmt: skip
 
 
 def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -> Training:
@@ -210,12 +208,9 @@ def lora_config(settings: Finetuning) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
+        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
         target_modules="all-linear" if settings.targets == "all-linear" else _names(settings.targets),
-    )
+    )  # fmt: skip
 
 
 def training_device() -> torch.device:

@@ -47,23 +47,9 @@ from labkit.learn.memory import (
 
 _TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # same name there
 __all__ = [
-    "PRESETS",
-    "Finetuned",
-    "Finetuning",
-    "Memory",
-    "answer",
-    "check_memory",
-    "describe",
-    "estimate_memory",
-    "finetune",
-    "free_memory",
-    "load",
-    "load_config",
-    "load_tokenizer",
-    "merge",
-    "settings",
-    "teacher_forced",
-]
+    "PRESETS", "Finetuned", "Finetuning", "Memory", "answer", "check_memory", "describe", "estimate_memory", "finetune",
+    "free_memory", "load", "load_config", "load_tokenizer", "merge", "settings", "teacher_forced",
+]  # fmt: skip
 ADAPTER_FILE = "adapter_model.safetensors"  # as PEFT names it
 _LAST = 10  # the final loss is the mean over so many last steps
 
@@ -107,14 +93,9 @@ def _without_future_warnings() -> Iterator[None]:
 
 @_without_future_warnings()
 def finetune(
-    examples: Sequence[Example],
-    settings: Finetuning,
-    folder: Path,
-    *,
-    start: Path | None = None,
-    on_log: Callable[[dict[str, Any]], None] | None = None,
-    say: Callable[[str], None] = print,
-) -> Finetuned:
+    examples: Sequence[Example], settings: Finetuning, folder: Path, *, start: Path | None = None,
+    on_log: Callable[[dict[str, Any]], None] | None = None, say: Callable[[str], None] = print,
+) -> Finetuned:  # fmt: skip
     """Fine-tune, or finish what a killed run began in `folder`, or return what is finished there.
 
     Args:
@@ -178,18 +159,12 @@ def finetune(
             _forget(folder)
         raise
     result = Finetuned(
-        adapter=folder / "adapter",
-        loss=float(np.mean(losses[-_LAST:])),
-        steps=trainer.state.global_step,
-        examples=len(encoded.lengths),
-        dropped=encoded.dropped,
-        tokens=round(len(encoded.tokens) * trainer.state.epoch),
-        seconds=seconds,
-        seconds_steps=trainer.state.global_step - before,
-        trainable=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        estimated=memory.total,
+        adapter=folder / "adapter", loss=float(np.mean(losses[-_LAST:])), steps=trainer.state.global_step,
+        examples=len(encoded.lengths), dropped=encoded.dropped, tokens=round(len(encoded.tokens) * trainer.state.epoch),
+        seconds=seconds, seconds_steps=trainer.state.global_step - before,
+        trainable=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad), estimated=memory.total,
         peak=torch.cuda.max_memory_allocated(training_device()) if torch.cuda.is_available() else None,
-    )
+    )  # fmt: skip
     if main:
         _keep(folder, trainer, tokenizer, result)
     trainer.accelerator.wait_for_everyone()
@@ -197,13 +172,9 @@ def finetune(
 
 
 def load(
-    model: str | Path,
-    adapter: str | Path | None = None,
-    *,
-    revision: str | None = None,
-    quantisation: str | None = None,
-    template: str | None = None,
-) -> tuple[Any, Any]:
+    model: str | Path, adapter: str | Path | None = None, *, revision: str | None = None,
+    quantisation: str | None = None, template: str | None = None,
+) -> tuple[Any, Any]:  # fmt: skip
     """A model to ask, and its tokenizer: a folder of `finetune`, or a base model with or without a PEFT adapter.
 
     Args:
@@ -245,12 +216,7 @@ def load(
 
 
 def answer(
-    model: Any,
-    tokenizer: Any,
-    questions: Sequence[Example | str],
-    *,
-    max_new_tokens: int = 256,
-    batch_size: int = 16,
+    model: Any, tokenizer: Any, questions: Sequence[Example | str], *, max_new_tokens: int = 256, batch_size: int = 16
 ) -> list[str]:
     """Answers by greedy decoding, in the order of the questions.
 
@@ -269,14 +235,9 @@ def answer(
     prompts = [next(templated) if isinstance(q, Example) else tokenizer(q)["input_ids"] for q in questions]
     # Greedy and nothing else: a model's own repetition penalty would make it differ from `teacher_forced`.
     plan = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        eos_token_id=stops,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
+        max_new_tokens=max_new_tokens, do_sample=False, repetition_penalty=1.0, no_repeat_ngram_size=0,
+        eos_token_id=stops, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
+    )  # fmt: skip
     _check_tokens(model, tokenizer, prompts)
     watch = _Watch()
     answers = [""] * len(prompts)
@@ -285,11 +246,9 @@ def answer(
         ids, mask = _left_padded([prompts[i] for i in batch], tokenizer.pad_token_id, model.device)
         with torch.inference_mode():
             out = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=plan,
+                input_ids=ids, attention_mask=mask, generation_config=plan,
                 logits_processor=LogitsProcessorList([watch]),
-            )[:, ids.shape[1] :]
+            )[:, ids.shape[1] :]  # fmt: skip
         watch.check(tokenizer)
         for i, row in zip(batch, out.tolist(), strict=True):
             end = next((place for place, token in enumerate(row) if token in stops), len(row))
@@ -421,14 +380,9 @@ def _trainer(
     )
     model = _base(settings.model, settings.revision, settings.quantisation, settings.double_quantisation)
     trainer = SFTTrainer(
-        model=model,
-        args=arguments,
-        data_collator=chat.Collator(tokenizer.pad_token_id),
-        train_dataset=data,
-        processing_class=tokenizer,
-        callbacks=[Log()],
-        peft_config=lora_config(settings),
-    )
+        model=model, args=arguments, data_collator=chat.Collator(tokenizer.pad_token_id), train_dataset=data,
+        processing_class=tokenizer, callbacks=[Log()], peft_config=lora_config(settings),
+    )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     for parameter in trainer.model.parameters():  # undoes TRL's rounding to bfloat16; the optimiser is built later
         if parameter.requires_grad:
