@@ -290,6 +290,7 @@ class Matrix(View):
         return [
             {self.rows_name: row[self.rows_name]} | {name: row[name] for name in order if name in row} | row["_"]
             for row in rows.values()
+            if "_" in row
         ]
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":

@@ -102,7 +102,7 @@ class Paired(Gains):
 
         chosen, parts = self.select(rows, [self.exam]), [pd.DataFrame()]
         for (volume, ability), block in chosen.groupby(["volume", "ability"], sort=False):
-            parts.append(super().measure(block).estimates.assign(volume=volume, ability=ability))
+            parts.append(super().measure(block).estimates.assign(volume=round(volume), ability=ability))
         return Found(pd.concat(parts, ignore_index=True), chosen.drop(columns=["right", "asked"]))
 
     def table(self, found: Found) -> Records:
