@@ -222,7 +222,7 @@ class SmallLearner(Learner):
         return (np.concatenate(rows) if rows else np.empty((0, 0), np.int64)), places
 
     def likelihood(self, questions: Sequence[Example], answers: Sequence[Sequence[str]]) -> Scores:
-        pairs = [e._replace(output=text) for e, texts in zip(questions, answers, strict=True) for text in texts]
+        pairs = [replace(e, output=text) for e, texts in zip(questions, answers, strict=True) for text in texts]
         shape = len(questions), max(map(len, answers), default=0)
         total, tokens = np.full(shape, np.nan), np.zeros(shape, np.int64)
         if pairs:
