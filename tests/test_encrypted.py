@@ -179,7 +179,7 @@ def test_seeds_pick_rules_of_their_own() -> None:
         ({"n_instructions": [300_000]}, "rules to choose from"),
         ({"halved": [200]}, "n_instructions = 200 is more than budget = 160"),
         ({"base_heads": 5}, "heads = 5"),
-        ({"n_test": 10}, "fewer than one example a rule"),
+        ({"n_test": 10}, "fewer than one example for each"),
         ({"seeds": [1, 1]}, "names a value twice"),
     ],
 )

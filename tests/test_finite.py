@@ -16,10 +16,9 @@ from labkit import BadRequest, learn, studies
 from labkit.instructions import RewritingTask, draw_inputs, draw_rules
 from labkit.lab import Store
 from labkit.lab.sweep import run_points
-from labkit.learn import inference, memory
+from labkit.learn import checkpoint, inference, memory
 from labkit.learn.finite import NotFinite, all_finite
 from labkit.learn.transformer import Transformer
-from labkit.learn import checkpoint
 from labkit.studies import base_model
 
 TASK = RewritingTask(pattern_length=2, input_length=4, alphabet="abcdef")

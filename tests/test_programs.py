@@ -269,7 +269,7 @@ def test_transitions_are_located_where_they_can_be() -> None:
         ({"run_steps": ["stop"]}, "run_steps = "),
         ({"test_programs": 900}, "the test split holds .* programs of 2 rules"),
         ({"alphabet": "abc|"}, "must not hold '|'"),
-        ({"n_test": 10}, "n_test = 10 is fewer than test_programs"),
+        ({"n_test": 10}, "n_test = 10 is fewer than one example for each of test_programs"),
         ({"order_share": 1.5}, "order_share = 1.5"),
         ({"longest": 0}, "longest = 0"),
         ({"pattern_length": 5}, "pattern_length 5 does not fit into input_length 4"),

@@ -207,14 +207,14 @@ class SmallLearner(Learner):
         self, data: Data, *, steps: int, seed: int, folder: Path, rate: float = 1.0, look: Look | None = None,
         every: int = 0,
     ) -> Learned:  # fmt: skip
-        encoded = self.encode(data)
+        tokens = self.encode(data)
 
         def looked(_: int, learner: "SmallLearner", step: int, loss: float, seconds: float) -> None:
             if look is not None:
                 look(learner, step, loss, seconds)
 
         (done,) = self.learn_together(
-            [self], [encoded], steps=[steps], seeds=[seed], rates=[rate * self.rate], look=looked, every=every
+            [self], [tokens], steps=[steps], seeds=[seed], rates=[rate * self.rate], look=looked, every=every
         )
         return Learned(done.steps, done.tokens, done.seconds, done.loss)
 
@@ -234,10 +234,10 @@ class SmallLearner(Learner):
         return [Learned(done.steps, done.tokens, done.seconds, done.loss) for done in trained]
 
     def right(self, data: Data) -> Flags:
-        encoded = self.encode(data)
-        target = torch.from_numpy(encoded.tokens[:, encoded.prompt_length :]).long()
-        found = predict(self.model, encoded, device=self.device)
-        ignored = torch.zeros_like(target, dtype=torch.bool) if encoded.filling is None else target == encoded.filling
+        asked = self.encode(data)
+        target = torch.from_numpy(asked.tokens[:, asked.prompt_length :]).long()
+        found = predict(self.model, asked, device=self.device)
+        ignored = torch.zeros_like(target, dtype=torch.bool) if asked.filling is None else target == asked.filling
         return ((found == target) | ignored).all(dim=1).numpy()
 
     def answer(self, data: Data) -> list[str]:
@@ -389,6 +389,12 @@ def subset(data: Data, places: NDArray[np.int64]) -> Data:
     if isinstance(data, Encoded):
         return data._replace(tokens=data.tokens[places])
     return [data[i] for i in places.tolist()]
+
+
+def encoded(data: Data) -> Encoded:
+    """Data that are tokens already, as studies of one layout make them."""
+    assert isinstance(data, Encoded)
+    return data
 
 
 def size_of(data: Data) -> int:

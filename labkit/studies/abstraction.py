@@ -39,7 +39,7 @@ from labkit.instructions.equations import (
 from labkit.instructions.equations import generator as input_generator
 from labkit.studies.cell import ModelCell, cells
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import MODEL_GROUP, ModelParams, drawn_note, scales
+from labkit.studies.params import MODEL_GROUP, ModelParams, about, check_asked, check_counts, drawn_note
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, Fit, ranged
 
@@ -50,7 +50,7 @@ EXAMS = ("unseen", "special", "deeper")  # beside "seen"; see `Cell.lesson`
 
 
 class Params(ModelParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
         "rules": ("depths", "special_depths", "test_depths", "pattern_length", "test_rules"),
@@ -82,17 +82,13 @@ class Params(ModelParams):
             raise BadRequest(f"diverse_shares = {bad[0]}: a share lies between 0 and 1")
         if set(self.diverse_shares) == {1.0}:
             raise BadRequest("diverse_shares = [1.0] leaves no specialised rules: give a share below 1 beside it")
-        if self.n_test < self.test_rules:
-            raise BadRequest(f"n_test = {self.n_test} is less than an example for each of {self.test_rules} test_rules")
+        check_asked(self.n_test, test_rules=self.test_rules)
         mixes = [mix(share, self.mix_rules) for share in self.diverse_shares]
         if len({*mixes}) < len(mixes):
             raise BadRequest(
                 f"diverse_shares = {self.diverse_shares}: of {self.mix_rules} rules two come to one number"
             )
-        for n in [*self.n_rules, self.mix_rules]:
-            if n < 1:
-                raise BadRequest(f"n_rules = {n}: at least 1 is needed")
-            allocate(self.budget, n)
+        check_counts("n_rules", [*self.n_rules, self.mix_rules], self.budget)
         wanted = {"train": max(*self.n_rules, *(d for d, _ in mixes)), **dict.fromkeys(EXAMS, self.test_rules)}
         for seed in self.seeds:
             for name, n in wanted.items():
@@ -319,15 +315,7 @@ def notes(params: Params) -> list[str]:
 
 
 STUDY = Study(
-    name="abstraction",
-    question="Are equational rules followed that were never seen, and what mix of rules makes the better specialist?",
-    paper="Zhang, Wang and Charton 2024: arXiv 2410.04717 (section 3, Fig. 5)",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores (estimated)",
-        "paper": "one to two hours of a GPU (estimated, not run)",
-    },
-    scales=scales("abstraction"),
+    **about("abstraction"),
     Params=Params,
     points=points,
     dials={"n_diverse": "diversifying rules", "n_special": "special rules"},

@@ -102,7 +102,8 @@ class _Exported(SmallLearner):
     """A Llama that is kept as a Hugging Face folder."""
 
     def save(self, folder: Path) -> None:
-        assert isinstance(self.model, llama.Llama) and isinstance(self.layout, learn.Layout)
+        assert isinstance(self.model, llama.Llama)
+        assert isinstance(self.layout, learn.Layout)
         llama.export(self.model.cpu(), self.layout.vocabulary + llama.PAD, folder)
         self.model.to(self.device)
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.grade.decision import ABOVE_ZERO, Evidence, decide, difference
+from labkit.studies.rows import records
 from labkit.studies.views import Found, ranged
 
 if TYPE_CHECKING:
@@ -84,11 +85,8 @@ def against(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str
             if other["mean"] < claim.get("provided", float("-inf")):
                 continue
             gap = difference((line["lo"], line["hi"]), (times * other["lo"], times * other["hi"]))
-            both = {
-                "seeds": min(line["seeds"], other["seeds"]),
-                "not_learned": line["not_learned"] + other["not_learned"],
-            }
-            pieces.append(_evidence(both, gap, claim))
+            both = {"seeds": min, "not_learned": max}
+            pieces.append(_evidence({name: of(line[name], other[name]) for name, of in both.items()}, gap, claim))
             used += [one for one in (line, other) if one not in used]
     return pieces, _listed(used, claim)
 
@@ -119,7 +117,7 @@ def chosen(estimates: "pd.DataFrame", where: Mapping[str, Any], exam: str) -> li
             lines = lines[values == (values.max() if wanted == "most" else values.min())]
         else:
             lines = lines[values.isin(wanted if isinstance(wanted, list) else [wanted])]
-    return lines.to_dict("records")
+    return records(lines)
 
 
 def _evidence(line: Mapping[str, Any], ends: tuple[float, float], claim: Mapping[str, Any]) -> Evidence:

@@ -36,7 +36,7 @@ from labkit.studies import cell as study_cell
 from labkit.studies import harness
 from labkit.studies.base_model import RULES_SEED, Base, base_of
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import SeedParams, scales
+from labkit.studies.params import SeedParams, about, check_asked, check_counts
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, spread
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, ranged
@@ -83,7 +83,7 @@ class Dials(BaseModel):
 
 
 class Params(Dials, SeedParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
         "task": ("alphabet", "pattern_length", "input_length", "shift", "noop_share", "budget", "test_rules", "n_test"),
@@ -109,13 +109,9 @@ class Params(Dials, SeedParams):
         ):
             if wanted > (there := min(POOL, task.capacity(split, RULES_SEED))):  # type: ignore[arg-type]
                 raise BadRequest(f"{name} = {wanted} is more than the {there} rules to choose from")
-        if self.n_test < self.test_rules:
-            raise BadRequest(
-                f"n_test = {self.n_test} is fewer than one example a rule of test_rules = {self.test_rules}"
-            )
+        check_asked(self.n_test, test_rules=self.test_rules)
+        check_counts("n_instructions", self.n_instructions + self.halved, self.budget)
         for n, sampling in _sets(self):
-            if n < 1:
-                raise BadRequest(f"n_instructions = {n}: at least 1 is needed")
             _counts(self.budget, n, sampling, self.exponent)
         return self
 
@@ -289,16 +285,7 @@ def notes(params: Params) -> list[str]:
 
 
 STUDY = Study(
-    name="encrypted_rewriting",
-    question="How many rules must fine-tuning hold, before a pre-trained model follows unseen ones in a new task?",
-    paper="Zhang, Wang and Charton 2024: arXiv 2402.10891 (Fig. 5)",
-    minutes={
-        "smoke": "under 2 minutes",
-        "laptop": "10 to 13 minutes on two cores, pre-training included",
-        "qlora": "a day of a GPU (estimated, not run)",
-        "paper": "days of a GPU (estimated, not run)",
-    },
-    scales=scales("encrypted_rewriting"),
+    **about("encrypted_rewriting"),
     Params=Params,
     points=points,
     dials={"n_instructions": "rules", "sampling": "sampling"},

@@ -43,7 +43,7 @@ def train_and_grade(cell: Trainee, record: Record, learned: float = LEARNED) -> 
         look=lambda now, step, loss, seconds: _look(record, lesson, now, step, loss, seconds),
         every=max(1, steps // LOOKS),
     )
-    return _graded(lesson, learner, record, done, learned)
+    return _graded(lesson, learner, record, done, learned) | {"fleet": 1}
 
 
 def train_and_grade_together(cells: Sequence[Trainee], records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -25,13 +25,12 @@ from pydantic import Field, model_validator
 
 from labkit import grade, learn
 from labkit.design import allocate
-from labkit.errors import BadRequest
 from labkit.instructions import decode
 from labkit.instructions.programs import Programs, ProgramTask, draw_programs, draw_runs
 from labkit.instructions.rewriting import Split
 from labkit.studies.cell import ModelCell, cells
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import MODEL_GROUP, ModelParams, drawn_note, scales
+from labkit.studies.params import MODEL_GROUP, ModelParams, about, check_asked, check_counts, drawn_note
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, spread
 from labkit.studies.rows import counts_of
 from labkit.studies.study import Results, Study
@@ -52,7 +51,7 @@ RunSteps = int | Literal["halt"]
 
 
 class Params(ModelParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
         "runs": ("longest", "order_share"),
@@ -77,12 +76,8 @@ class Params(ModelParams):
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
-        for n in self.n_programs + self.n_beside:
-            if n < 1:
-                raise BadRequest(f"n_programs = {n}: at least 1 is needed")
-            allocate(self.budget, n)
-        if self.n_test < self.test_programs:
-            raise BadRequest(f"n_test = {self.n_test} is fewer than test_programs = {self.test_programs}")
+        check_counts("n_programs", self.n_programs + self.n_beside, self.budget)
+        check_asked(self.n_test, test_programs=self.test_programs)
         for rules, steps in _settings(self):
             layout_of(self, rules)
             task_of(self, rules, steps)
@@ -256,16 +251,7 @@ def notes(params: Params) -> list[str]:
 
 
 STUDY = Study(
-    name="markov_programs",
-    question="How many programs must training hold before unseen ones are followed, and does that grow with their "
-    "rules or with their steps?",
-    paper="none has this task; after Zhang, Wang and Charton 2024 (arXiv 2402.10891) and Markov 1954",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores",
-        "paper": "days of a GPU (estimated, not run; no paper has this task, the model is the diversity papers')",
-    },
-    scales=scales("markov_programs"),
+    **about("markov_programs"),
     Params=Params,
     points=points,
     dials={"n_programs": "programs", "rules": "rules", "run_steps": "steps"},

@@ -43,6 +43,11 @@ def long_rows(points: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
     return pd.DataFrame(lines)
 
 
+def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """One dict per row, by column."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def points_of(rows: "pd.DataFrame") -> "pd.DataFrame":
     """One row per model: the long rows without what was graded."""
     return rows.drop_duplicates("address").drop(columns=[*LINE, *MORE, "key"], errors="ignore").reset_index(drop=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from labkit import grade
 from labkit.grade.decision import ABOVE_ZERO, Evidence
-from labkit.studies.rows import counts_of, scores_of
+from labkit.studies.rows import counts_of, records, scores_of
 
 if TYPE_CHECKING:
     import altair as alt
@@ -50,7 +50,7 @@ class Found(NamedTuple):
         chosen = self.estimates[self.estimates["exam"] == exam]
         for dial, value in dials.items():
             chosen = chosen[chosen[dial] == value]
-        return chosen.to_dict("records")
+        return records(chosen)
 
     def as_dict(self) -> dict[str, Any]:
         """For `result.json`."""
@@ -189,12 +189,12 @@ class Curve(View):
         if self.fit is None:
             return None
         main = selected[selected["exam"] == next(iter(self.exams))]
-        places = sorted(main.groupby(self.x))
-        return self.fit([x for x, _ in places], [counts_of(group) for _, group in places])
+        groups = [group for _, group in main.groupby(self.x)]
+        return self.fit([float(group[self.x].iloc[0]) for group in groups], [counts_of(group) for group in groups])
 
     def table(self, found: Found) -> Records:
         lines: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for line in found.estimates.to_dict("records"):
+        for line in records(found.estimates):
             by = self.by_label(line[self.by]) if self.by else ""
             row = lines.setdefault((by, line[self.x]), {**({self.by_name or str(self.by): by} if self.by else {})})
             row |= {self.x_label: line[self.x]} | {words: line[column] for column, words in self.beside.items()}
@@ -280,7 +280,7 @@ class Matrix(View):
     def table(self, found: Found) -> Records:
         rows: dict[str, dict[str, Any]] = {}
         shown = self.main or self.exams
-        for line in found.estimates.to_dict("records"):
+        for line in records(found.estimates):
             row = rows.setdefault(line["label"], {self.rows_name: line["label"]})
             if line["exam"] in shown:
                 row[f"{shown[line['exam']]} [95 %]"] = ranged(line)
@@ -299,7 +299,7 @@ class Matrix(View):
         cells = found.estimates[found.estimates["exam"].isin(list(self.exams))]
         cells = cells.assign(column=cells["exam"].map(dict(self.exams)))
         return show.heat_map(
-            cells.to_dict("records"),
+            records(cells),
             x="column",
             y="label",
             outlined="framed",
@@ -375,7 +375,7 @@ class Gains(View):
             ({self.by: line[self.by]} if self.by else {})
             | {self.arm_name or self.arm: self.arm_label(line[self.arm])}
             | {f"gain, {self.exam_label} [95 %]": signed(line["mean"], line["lo"], line["hi"]), "seeds": line["seeds"]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
@@ -383,7 +383,7 @@ class Gains(View):
 
         lines = [
             line | {"name": self.arm_label(line[self.arm]), "ci95": [line["lo"], line["hi"]]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
         return show.forest_chart(
             lines,
