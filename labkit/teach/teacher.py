@@ -7,12 +7,13 @@ paid for, and what is asked of it is counted.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from labkit.errors import BadRequest
+from labkit.errors import BadRequest, unknown
 from labkit.teach import prompts
 from labkit.teach.client import Client, Failure, Reply, Request, Settings
 from labkit.teach.completions import Oracle
-from labkit.teach.oracle import MODEL
+from labkit.teach.oracle import MODEL, flaws_of
 
 DECISIVE = ("max_tokens", "temperature", "seed")  # the settings that decide a reply
 TRIED = "How much is 2 + 3?"
@@ -22,6 +23,21 @@ KINDS = {"mathematics": "calculation", "writing": "stories and poems"}
 def offline(name: str) -> bool:
     """Is a teacher of this name an oracle of this process?"""
     return name.partition(":")[0] == MODEL
+
+
+def checked(name: str, asking: Mapping[str, Any]) -> Settings:
+    """How a teacher is asked.
+
+    Raises:
+        BadRequest: for an unknown setting or a value that makes no sense, or an oracle that there is not.
+    """
+    if "model" in asking:
+        raise BadRequest("asking sets 'model', which is the parameter teacher")
+    if strange := [setting for setting in asking if setting not in Settings.__dataclass_fields__]:
+        raise unknown("setting of a teacher", strange[0], Settings.__dataclass_fields__)
+    if offline(name):
+        flaws_of(name)
+    return Settings(model=name, **asking)
 
 
 def connect(settings: Settings, cache: Path) -> Client:

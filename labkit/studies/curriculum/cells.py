@@ -125,15 +125,16 @@ class Cell(First):
         for line in state["rounds"]:
             del line["learned"]
             record.log(**line)
+        total = lambda name: sum(line[name] for line in state["rounds"])  # noqa: E731
         return {
             "label": rounds.arm.label,
             **of_exam,
             **harness.accuracies_of(lines),
             "learned": float(np.mean(learned)) >= harness.LEARNED,
             "rounds_of": state["rounds"],
-            "training_tokens": sum(line["tokens"] for line in state["rounds"]),
-            "optimiser_steps": sum(line["steps"] for line in state["rounds"]),
-            "train_seconds": round(sum(line["seconds"] for line in state["rounds"]), 2),
+            "training_tokens": total("tokens"),
+            "optimiser_steps": total("steps"),
+            "train_seconds": round(total("seconds"), 2),
             "distilled": state["distilled"],
             "difficulty": difficulty(rounds.mined, [item.kind for item in rounds.pool]),
             "public_shares": shares(rounds.pool),

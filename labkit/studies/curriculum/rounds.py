@@ -274,19 +274,13 @@ class Rounds:
         if spread:
             target = design.among(self.target, kinds)
             wanted = dict(zip(target, design.apportion(list(target.values()), n), strict=True))
+        steps = ["unknown" if item.lacked is None else round(item.lacked) for item in seeds]
+        types = {kind: self.source.task_type(kind) for kind in kinds if kind}
+        known = [*self.public, *(item.example for item in self.material)]
         new = distil.expand_all(
-            self.asker,
-            [item.example for item in seeds],
-            kinds,
-            wanted,
-            difficulty=["unknown" if item.lacked is None else round(item.lacked) for item in seeds],
-            each=WRITTEN,
-            known=[*self.public, *(item.example for item in self.material)],
-            forbidden=self.source.forbidden(),
-            guard=self.source.guard(),
-            types={kind: self.source.task_type(kind) for kind in kinds if kind},
-            seed=self._seed(number),
-        )
+            self.asker, [item.example for item in seeds], kinds, wanted, difficulty=steps, each=WRITTEN, known=known,
+            forbidden=self.source.forbidden(), guard=self.source.guard(), types=types, seed=self._seed(number),
+        )  # fmt: skip
         self._count("expanded", **new.counts)
         judged = [[seeds[i].lacked for i in places] for places in new.origins]
         lacked = [float(np.mean([x for x in some if x is not None])) if any(some) else some[0] for some in judged]
@@ -354,12 +348,9 @@ class Rounds:
 
 
 PACES: dict[str, Callable[[Rounds, int], list[Item]]] = {
-    "even": Rounds.even,
-    "balanced": Rounds.balanced,
-    "rising": Rounds.rising,
-    "progressing": Rounds.progressing,
+    "even": Rounds.even, "balanced": Rounds.balanced, "rising": Rounds.rising, "progressing": Rounds.progressing,
     "competence": Rounds.competence,
-}
+}  # fmt: skip
 
 
 class Arm(NamedTuple):

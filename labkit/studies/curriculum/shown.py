@@ -15,7 +15,18 @@ import numpy as np
 from labkit.studies.curriculum.rounds import ARMS
 from labkit.studies.study import Results
 from labkit.studies.views import (
-    ByKind, Curve, Forest, Found, Matrix, Pairs, Records, View, interval, ranged, signed_gain, verdict,
+    ByKind,
+    Curve,
+    Forest,
+    Found,
+    Matrix,
+    Pairs,
+    Records,
+    View,
+    interval,
+    ranged,
+    signed_gain,
+    verdict,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -136,53 +147,28 @@ def totals(found: "pd.Series[Any]") -> dict[str, dict[str, int]]:
     return {name: dict(sum((Counter(one.get(name, {})) for one in found), Counter())) for name in names}
 
 
+SCORE = "Right on unseen instructions, all kinds alike (MT-Bench: points of ten), share"
+COSTS = {
+    "training_tokens": "training tokens",
+    "teacher_prompt_tokens": "teacher tokens of its own: read",
+    "teacher_completion_tokens": "written",
+}
+ARM: dict[str, Any] = {"arm": "arm", "arm_label": label, "exam": "unseen"}
+BY_ROUND, BY_KIND = "Every kind of task by round, on unseen instructions", "Unseen instructions by kind of task"
+CURVES = Curve(
+    title=BY_ROUND, exams={}, x="round", x_label="Round (0: first student)", log=False, by="arm", by_name="arm",
+    by_label=label, y_label="Right answers (share)",
+)  # fmt: skip
+KINDS = Matrix(title=BY_KIND, exams={}, dials=("arm",), label=lambda row: label(row["arm"]), rows_name="arm")
+LOOKS = "A quick look at a few questions of each kind, code by its text; the exam asks more."
+ONE = "Equal training tokens, one first student per seed, one exam"
 VIEWS: dict[str, View] = {
-    "arms": Forest(
-        title="Equal training tokens, one first student per seed, one exam",
-        arm="arm",
-        arm_label=label,
-        exam="unseen",
-        x_label="Right on unseen instructions, all kinds alike (MT-Bench: points of ten), share",
-        versus="random",
-        beside={
-            "training_tokens": "training tokens",
-            "teacher_prompt_tokens": "teacher tokens of its own: read",
-            "teacher_completion_tokens": "written",
-        },
-    ),
-    "ingredients": Pairs(
-        title="What each ingredient gains, in pairs", arm="arm", arm_label=label, pairs=INGREDIENTS, exam="unseen"
-    ),
+    "arms": Forest(title=ONE, x_label=SCORE, versus="random", beside=COSTS, **ARM),
+    "ingredients": Pairs(title="What each ingredient gains, in pairs", pairs=INGREDIENTS, **ARM),
     "difficulty": Difficulty(title="What the first student finds hard"),
     "shares": Shares(title="Kinds of tasks: what is public, what is hard, what is trained on"),
-    "rounds": ByKind(
-        title="Every kind of task by round, on unseen instructions",
-        caption="A quick look at a few questions of each kind, code by its text; the exam asks more.",
-        where=drawn,
-        exam="look",
-        view=Curve(
-            title="Every kind of task by round, on unseen instructions",
-            x="round",
-            x_label="Round (0: first student)",
-            y_label="Right answers (share)",
-            exams={},
-            by="arm",
-            by_name="arm",
-            by_label=label,
-            log=False,
-        ),
-    ),
-    "kinds": ByKind(
-        title="Unseen instructions by kind of task",
-        exam="unseen",
-        view=Matrix(
-            title="Unseen instructions by kind of task",
-            dials=("arm",),
-            label=lambda row: label(row["arm"]),
-            exams={},
-            rows_name="arm",
-        ),
-    ),
+    "rounds": ByKind(title=BY_ROUND, caption=LOOKS, where=drawn, exam="look", view=CURVES),
+    "kinds": ByKind(title=BY_KIND, exam="unseen", view=KINDS),
 }
 
 
