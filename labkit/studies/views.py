@@ -50,12 +50,17 @@ class Found(NamedTuple):
         chosen = self.estimates[self.estimates["exam"] == exam]
         for dial, value in dials.items():
             chosen = chosen[chosen[dial] == value]
-        return chosen.to_dict("records")
+        return records(chosen)
 
     def as_dict(self) -> dict[str, Any]:
         """For `result.json`."""
         lines = self.estimates.astype(object).where(self.estimates.notna(), None).to_dict("records")
         return {"estimates": lines, "fit": self.fit.numbers if self.fit else None}
+
+
+def records(frame: "pd.DataFrame") -> Records:
+    """The lines of a frame, one dict each."""
+    return [{str(name): value for name, value in line.items()} for line in frame.to_dict("records")]
 
 
 def interval(mean: float, lo: float, hi: float) -> str:
@@ -194,7 +199,7 @@ class Curve(View):
 
     def table(self, found: Found) -> Records:
         lines: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for line in found.estimates.to_dict("records"):
+        for line in records(found.estimates):
             by = self.by_label(line[self.by]) if self.by else ""
             row = lines.setdefault((by, line[self.x]), {**({self.by_name or str(self.by): by} if self.by else {})})
             row |= {self.x_label: line[self.x]} | {words: line[column] for column, words in self.beside.items()}
@@ -278,7 +283,7 @@ class Matrix(View):
     def table(self, found: Found) -> Records:
         rows: dict[str, dict[str, Any]] = {}
         shown = self.main or self.exams
-        for line in found.estimates.to_dict("records"):
+        for line in records(found.estimates):
             row = rows.setdefault(line["label"], {self.rows_name: line["label"]})
             if line["exam"] in shown:
                 row[f"{shown[line['exam']]} [95 %]"] = ranged(line)
@@ -296,7 +301,7 @@ class Matrix(View):
         cells = found.estimates[found.estimates["exam"].isin(list(self.exams))]
         cells = cells.assign(column=cells["exam"].map(dict(self.exams)))
         return show.heat_map(
-            cells.to_dict("records"),
+            records(cells),
             x="column",
             y="label",
             outlined="framed",
@@ -371,7 +376,7 @@ class Gains(View):
             ({self.by: line[self.by]} if self.by else {})
             | {self.arm_name or self.arm: self.arm_label(line[self.arm])}
             | {f"gain, {self.exam_label} [95 %]": signed(line["mean"], line["lo"], line["hi"]), "seeds": line["seeds"]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
@@ -379,7 +384,7 @@ class Gains(View):
 
         lines = [
             line | {"name": self.arm_label(line[self.arm]), "ci95": [line["lo"], line["hi"]]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
         return show.forest_chart(
             lines,
@@ -439,7 +444,7 @@ class Pairs(View):
             {"from": self.arm_label(line["from"]), "to": self.arm_label(line["to"]), "what is added": line["what"]}
             | {"gain [95 %]": signed(line["mean"], line["lo"], line["hi"]), "verdict": verdict(line)}
             | {"seeds": line["seeds"]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
@@ -448,7 +453,7 @@ class Pairs(View):
         lines = [
             {"name": f"{self.arm_label(line['from'])} -> {self.arm_label(line['to'])}", "mean": line["mean"]}
             | {"ci95": [line["lo"], line["hi"]]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
         return show.forest_chart(
             lines, name="name", reference=0.0, x_label="gain, in pairs (share)", title=title or self.title
@@ -498,7 +503,7 @@ class Forest(View):
             | {"verdict": verdict(line["gain"]) if line["gain"] else ""}
             | {words: round(line[name]) for name, words in self.beside.items()}
             | {"seeds": line["seeds"], "interval over": line["over"]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
@@ -507,16 +512,16 @@ class Forest(View):
         lines = [
             {"name": self.arm_label(line[self.arm]), "mean": line["mean"], "ci95": [line["lo"], line["hi"]]}
             | {"gain": gain and gain["mean"], "gain_ci95": gain and [gain["lo"], gain["hi"]]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
             for gain in [line["gain"]]
         ]
         models = found.models.assign(name=found.models[self.arm].map(self.arm_label))
         versus = self.arm_label(self.versus)
-        beside = {"difference": "gain", "difference_interval": "gain_ci95", "versus": versus}
+        beside: dict[str, Any] = {"difference": "gain", "difference_interval": "gain_ci95", "versus": versus}
         return show.forest_chart(
             lines,
             name="name",
-            models=models.to_dict("records"),
+            models=models,
             value="accuracy",
             x_label=self.x_label,
             title=title or self.title,

@@ -2,7 +2,7 @@
 
 Distillation with task-aware curriculum planning (TAPIR: Yue, Wang, Huang, Wang, EMNLP 2024 Findings, arXiv 2405.13448),
 whole and runnable: a student learns a public set, a judge finds out what it finds hard, a teacher expands that and
-rewrites responses, kinds of tasks are re-balanced, and difficulty rises over rounds. `rounds` does it, `sources` says
+rewrites responses, kinds of tasks are re-balanced, and difficulty rises over rounds. `rounds` does it, `public_sets` says
 what is taught and tested, `cells` what is measured, `shown` what came out.
 
 The arms form a ladder, so that each ingredient is compared in pairs: random subset, the same taught, hard examples
@@ -32,13 +32,13 @@ from labkit.lab import Store
 from labkit.learn import finetuning
 from labkit.studies import learners
 from labkit.studies.curriculum import shown
-from labkit.studies.curriculum.cells import Cell, Teacher
+from labkit.studies.curriculum.cells import Cell
 from labkit.studies.curriculum.rounds import ARMS, PROBED
-from labkit.studies.curriculum.sources import CorpusSource, FamilySource
 from labkit.studies.params import MODEL_GROUP, ModelParams, scales
+from labkit.studies.public_sets import CorpusSource, FamilySource
 from labkit.studies.study import Study
-from labkit.teach import benchmarks, oracle
-from labkit.teach.teacher import DECISIVE, checked, offline, try_out
+from labkit.teach import benchmarks
+from labkit.teach.teacher import Teacher, checked, offline, try_out
 
 QUESTION, ANSWER = 28, 28  # the most pieces of each; longer tasks are passed over
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -119,12 +119,6 @@ class Params(ModelParams):
         """Are the students small models from scratch?"""
         return self.model == learners.SMALL
 
-    @property
-    def asks(self) -> Teacher:
-        """The teacher, as a cell holds it."""
-        decisive = {name: self.asking[name] for name in DECISIVE if name in self.asking}
-        return Teacher(name=self.teacher, decisive=decisive, oracle=oracle.VERSION if offline(self.teacher) else 0)
-
 
 def points(params: Params) -> Sequence[Cell]:
     """A cell for each arm and seed; seeds innermost, so that workers begin with different first students.
@@ -144,7 +138,7 @@ def points(params: Params) -> Sequence[Cell]:
         source, spec = CorpusSource, learners.tuned(params.model, "default", params.tuning, params.new_tokens)
     task = source(**{name: given[name] for name in source.model_fields if name in given})
     dials = {name: given[name] for name in Cell.model_fields if name in given} | {"spec": spec, "task": task}
-    dials["teacher"] = params.asks
+    dials["teacher"] = Teacher.named(params.teacher, params.asking)
     return [Cell(**{**dials, "arm": arm, "seed": seed}) for arm in params.arms for seed in params.seeds]
 
 
@@ -167,7 +161,7 @@ def check(params: Params, store: Store) -> None:
         BadRequest: no endpoint, a wrong key, a model that it does not have, no rating, or no kind of task.
     """
     if not offline(params.teacher):
-        with params.asks.connect(params.asking, store.root) as client:
+        with Teacher.named(params.teacher, params.asking).connect(params.asking, store.root) as client:
             try_out(client)
 
 
