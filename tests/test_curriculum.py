@@ -20,15 +20,16 @@ from labkit import BadRequest, grade, lab, learn, show, studies
 from labkit.instructions import EVERY, Example, draw
 from labkit.instructions.family import split_of
 from labkit.learn.learner import Learner, SmallLearner, TunedLearner
-from labkit.studies import curriculum
-from labkit.studies.curriculum import STUDY, Params, check, rounds
+from labkit.studies.curriculum import STUDY, Params, check
 from labkit.studies.curriculum.cells import Cell, First
-from labkit.studies.curriculum.rounds import ARMS, Item, Rounds
+from labkit.studies.curriculum.rounds import ARMS, Rounds
 from labkit.studies.rows import graded_line, long_rows
 from labkit.studies.study import Results
 from labkit.studies.views import verdict
-from labkit.teach import server
+from labkit.teach import server, tapir
 from labkit.teach.client import Client
+from labkit.teach.tapir import Item
+from labkit.teach.teacher import Teacher
 
 TINY: dict[str, Any] = {
     "scale": "smoke",
@@ -152,7 +153,7 @@ def test_a_rerun_trains_and_asks_nothing(
     rows: list[dict[str, Any]], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even a teacher is needed."""
-    monkeypatch.setattr(curriculum.cells, "connect", lambda *_: pytest.fail("a teacher was asked"))
+    monkeypatch.setattr(Teacher, "connect", lambda *_: pytest.fail("a teacher was asked"))
     run = studies.Run(STUDY, resolve(arms=list(ARMS), seeds=[0, 1]), lab.Store(runs))
     again = run.measure(jobs=0).rows.drop_duplicates("address")
     assert set(again["address"]) == {row["address"] for row in rows}
@@ -258,7 +259,7 @@ def test_rising_takes_alpha_of_what_is_hard_and_mines_anew(tmp_path: Path, monke
         hard = {arm.pool[i].example for i in range(1, cell.mined, 2)}
         assert sum(item.example in hard for item in chosen) == pytest.approx(0.5 * len(chosen), abs=1)
         asked: list[int] = []
-        monkeypatch.setattr(rounds, "mine", lambda student, examples, asker: asked.append(len(examples)) or arm.mined)
+        monkeypatch.setattr(tapir, "mine", lambda student, examples, asker: asked.append(len(examples)) or arm.mined)
         arm.rising(1)
         assert asked == [cell.mined]
     assert len(mined["mfd"]) == cell.mined

@@ -45,6 +45,20 @@ TARGET: dict[str, float] = {
     "role-play": 0.02,
 }
 
+KINDS = {  # what the task types of public data are, for a classifier
+    "reasoning": "logic, puzzles, drawing conclusions",
+    "mathematics": "calculation and mathematical problems",
+    "code": "writing or explaining programs",
+    "editing": "rewriting, correcting or translating a given text",
+    "extraction": "finding or summarising what a given text says",
+    "classification": "choosing a label or category",
+    "formatting": "lists, tables and other fixed forms",
+    "knowledge": "questions about facts of the world",
+    "dialogue": "understanding or continuing a conversation",
+    "role-play": "answering in a role or persona",
+    "writing": "stories, poems, letters, essays, ideas",
+}
+
 
 class Selected(NamedTuple):
     """Places of a pool, ascending: the `hard` pairs and the `rest`, scored but not hard; and counts."""

@@ -7,9 +7,11 @@ changes with it. Exams ask for training instructions (`seen`) or for those that 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from itertools import chain
+from random import Random
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -177,6 +179,33 @@ def exam(tasks: Sequence[Task], judge: Judge | None = None) -> Exam:
     return Exam(examples(tasks), instruction, len(keys), kinds if len(kinds) > 1 else {}, judge)
 
 
+def published(
+    numbers: Mapping[str, int], layout: learn.TextLayout, *, levels: Sequence[int], wrong: float, seed: int
+) -> list[tuple[Example, Task]]:
+    """A public set in training order: so many tasks of each family, each with the answer that is published for it.
+
+    A share `wrong` of the answers is wrong. Tasks whose worked answers do not fit into a sequence are passed over.
+
+    Raises:
+        BadRequest: when a family has not so many.
+    """
+    rng, found = Random(f"public {seed}"), list[tuple[Example, Task]]()
+    for name, n in numbers.items():
+        family = EVERY[name]
+        drawn = draw(family, 3 * n, levels=levels, seed=seed)
+        tasks = [t for t in drawn if layout.fits(question_of(t), family.worked(t.instruction, t.example.input))][:n]
+        if len(tasks) < n:
+            raise BadRequest(f"'{name}' has only {len(tasks)} tasks of levels {levels} that fit; {n} are asked")
+        for task in tasks:
+            example = task.example
+            if rng.random() < wrong:
+                (mistake,) = family.distractors(task.instruction, example.input, rng, 1)
+                example = replace(example, output=mistake)
+            found.append((example, task))
+    rng.shuffle(found)
+    return found
+
+
 def held_out(
     family: str, n: int, layout: learn.TextLayout, *, levels: Sequence[int], seed: int, distinct: bool = False
 ) -> list[Task]:
@@ -209,6 +238,13 @@ def runs(tasks: Sequence[Task], unsafe: bool) -> Judge:
         return {"": passed, "valid": valid}
 
     return judge
+
+
+def taken(tasks: Sequence[Task], answers: Sequence[str]) -> NDArray[np.bool_]:
+    """The families' oracles' verdicts on final answers, bool [N]; code by its text."""
+    pairs = zip(tasks, answers, strict=True)
+    right = [EVERY[one.example.source].accepts(one.instruction, one.example.input, answer) for one, answer in pairs]
+    return np.array(right, np.bool_)
 
 
 def accepted(tasks: Sequence[Task], unsafe: bool) -> Judge:

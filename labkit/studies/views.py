@@ -58,6 +58,11 @@ class Found(NamedTuple):
         return {"estimates": lines, "fit": self.fit.numbers if self.fit else None}
 
 
+def records(frame: "pd.DataFrame") -> Records:
+    """The lines of a frame, one dict each."""
+    return [{str(name): value for name, value in line.items()} for line in frame.to_dict("records")]
+
+
 def interval(mean: float, lo: float, hi: float) -> str:
     """A mean and its interval for people."""
     return f"{mean:.3f} [{lo:.3f}, {hi:.3f}]"
@@ -443,7 +448,7 @@ class Pairs(View):
             {"from": self.arm_label(line["from"]), "to": self.arm_label(line["to"]), "what is added": line["what"]}
             | {"gain [95 %]": signed(line["mean"], line["lo"], line["hi"]), "verdict": verdict(line)}
             | {"seeds": line["seeds"]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
@@ -452,7 +457,7 @@ class Pairs(View):
         lines = [
             {"name": f"{self.arm_label(line['from'])} -> {self.arm_label(line['to'])}", "mean": line["mean"]}
             | {"ci95": [line["lo"], line["hi"]]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
         return show.forest_chart(
             lines, name="name", reference=0.0, x_label="gain, in pairs (share)", title=title or self.title
@@ -502,7 +507,7 @@ class Forest(View):
             | {"verdict": verdict(line["gain"]) if line["gain"] else ""}
             | {words: round(line[name]) for name, words in self.beside.items()}
             | {"seeds": line["seeds"], "interval over": line["over"]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
@@ -511,16 +516,16 @@ class Forest(View):
         lines = [
             {"name": self.arm_label(line[self.arm]), "mean": line["mean"], "ci95": [line["lo"], line["hi"]]}
             | {"gain": gain and gain["mean"], "gain_ci95": gain and [gain["lo"], gain["hi"]]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
             for gain in [line["gain"]]
         ]
         models = found.models.assign(name=found.models[self.arm].map(self.arm_label))
         versus = self.arm_label(self.versus)
-        beside = {"difference": "gain", "difference_interval": "gain_ci95", "versus": versus}
+        beside: dict[str, Any] = {"difference": "gain", "difference_interval": "gain_ci95", "versus": versus}
         return show.forest_chart(
             lines,
             name="name",
-            models=models.to_dict("records"),
+            models=models,
             value="accuracy",
             x_label=self.x_label,
             title=title or self.title,

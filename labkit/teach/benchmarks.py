@@ -22,6 +22,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from labkit.errors import BadRequest
 from labkit.grade.intervals import Estimate
 from labkit.instructions import Example
@@ -163,6 +166,39 @@ def answered(questions: Sequence[Question], answer: Callable[[list[Example]], li
         for question, text in zip(some, answer([_asked(q, answers[q.id]) for q in some]), strict=True):
             answers[question.id] += (text,)
     return answers
+
+
+class Sat(NamedTuple):
+    """What became of a model on MT-Bench, one entry per scored turn: points, question by place, and its category.
+
+    `questions` is how many there are, `unscored` how many turns have no rating.
+    """
+
+    points: NDArray[np.int64]
+    question: NDArray[np.int64]
+    category: NDArray[np.str_]
+    questions: int
+    unscored: int
+
+
+def sit(
+    judge: Judge, questions_file: str, references_file: str | None, answer: Callable[[list[Example]], list[str]],
+    name: str, judge_name: str, folder: Path,
+) -> Sat:  # fmt: skip
+    """A model sits MT-Bench; answers, judgments and first outputs are left in a folder, in the benchmarks' forms."""
+    questions = read_questions(questions_file)
+    references = read_answers(references_file) if references_file else {}
+    answers = answered(questions, answer)
+    judged = score_mt_bench(judge, questions, name, answers, references, judge_name)
+    write_answers(folder / "mt_bench_answers.jsonl", name, answers)
+    write_judgments(folder / "mt_bench_judgments.jsonl", judged.judgments)
+    firsts = [Output(one.turns[0], answers[one.id][0], name, "mt_bench") for one in questions]
+    write_outputs(folder / "alpaca_eval_outputs.json", firsts)
+    place = {one.id: number for number, one in enumerate(questions)}
+    scored = [(round(one.score), place[one.question_id]) for one in judged.judgments if one.score is not None]
+    points, question = np.array(scored, np.int64).reshape(-1, 2).T
+    category = np.array([one.category for one in questions])[question]
+    return Sat(points, question, category, len(questions), len(judged.judgments) - len(scored))
 
 
 def _asked(question: Question, before: Sequence[str]) -> Example:

@@ -7,14 +7,18 @@ paid for, and what is asked of it is counted.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from labkit.errors import BadRequest
+from pydantic import BaseModel, ConfigDict
+
+from labkit.errors import BadRequest, unknown
 from labkit.teach import prompts
 from labkit.teach.client import Client, Failure, Reply, Request, Settings
 from labkit.teach.completions import Oracle
-from labkit.teach.oracle import MODEL
+from labkit.teach.oracle import MODEL, VERSION, flaws_of
 
 DECISIVE = ("max_tokens", "temperature", "seed")  # the settings that decide a reply
+CACHE = Path("teacher") / "replies.sqlite"  # in a store
 TRIED = "How much is 2 + 3?"
 KINDS = {"mathematics": "calculation", "writing": "stories and poems"}
 
@@ -22,6 +26,41 @@ KINDS = {"mathematics": "calculation", "writing": "stories and poems"}
 def offline(name: str) -> bool:
     """Is a teacher of this name an oracle of this process?"""
     return name.partition(":")[0] == MODEL
+
+
+class Teacher(BaseModel):
+    """Whom a study's cell asks: the name, the settings that decide replies, and for the oracle its version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    decisive: dict[str, Any]
+    oracle: int
+
+    @classmethod
+    def named(cls, name: str, asking: Mapping[str, Any]) -> "Teacher":
+        """The teacher of a name; of how it is asked only what decides replies is a part of it."""
+        decisive = {setting: asking[setting] for setting in DECISIVE if setting in asking}
+        return cls(name=name, decisive=decisive, oracle=VERSION if offline(name) else 0)
+
+    def connect(self, asking: Mapping[str, Any], store: Path) -> Client:
+        """A client whose replies are kept in a store's folder; `asking` says how else it asks."""
+        return connect(Settings(model=self.name, **{**asking, **self.decisive}), store / CACHE)
+
+
+def checked(name: str, asking: Mapping[str, Any]) -> Settings:
+    """How a teacher is asked.
+
+    Raises:
+        BadRequest: for an unknown setting or a value that makes no sense, or an oracle that there is not.
+    """
+    if "model" in asking:
+        raise BadRequest("asking sets 'model', which is the parameter teacher")
+    if strange := [setting for setting in asking if setting not in Settings.__dataclass_fields__]:
+        raise unknown("setting of a teacher", strange[0], Settings.__dataclass_fields__)
+    if offline(name):
+        flaws_of(name)
+    return Settings(model=name, **asking)
 
 
 def connect(settings: Settings, cache: Path) -> Client:

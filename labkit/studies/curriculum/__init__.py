@@ -2,7 +2,7 @@
 
 Distillation with task-aware curriculum planning (TAPIR: Yue, Wang, Huang, Wang, EMNLP 2024 Findings, arXiv 2405.13448),
 whole and runnable: a student learns a public set, a judge finds out what it finds hard, a teacher expands that and
-rewrites responses, kinds of tasks are re-balanced, and difficulty rises over rounds. `rounds` does it, `sources` says
+rewrites responses, kinds of tasks are re-balanced, and difficulty rises over rounds. `rounds` does it, `public_sets` says
 what is taught and tested, `cells` what is measured, `shown` what came out.
 
 The arms form a ladder, so that each ingredient is compared in pairs: random subset, the same taught, hard examples
@@ -32,14 +32,13 @@ from labkit.lab import Store
 from labkit.learn import finetuning
 from labkit.studies import learners
 from labkit.studies.curriculum import shown
-from labkit.studies.curriculum.cells import Cell, Teacher
+from labkit.studies.curriculum.cells import Cell
 from labkit.studies.curriculum.rounds import ARMS, PROBED
-from labkit.studies.curriculum.sources import CorpusSource, FamilySource, Source
 from labkit.studies.params import MODEL_GROUP, ModelParams, scales
+from labkit.studies.public_sets import CorpusSource, FamilySource
 from labkit.studies.study import Study
-from labkit.teach import benchmarks, oracle
-from labkit.teach.client import Settings
-from labkit.teach.teacher import DECISIVE, offline, try_out
+from labkit.teach import benchmarks
+from labkit.teach.teacher import Teacher, checked, offline, try_out
 
 QUESTION, ANSWER = 28, 28  # the most pieces of each; longer tasks are passed over
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -108,33 +107,17 @@ class Params(ModelParams):
                 f"the arm 'progress' probes {PROBED} public examples for each task beside those that are mined: "
                 f"public = {self.public} must be {least} or more"
             )
-        self._asked()
+        checked(self.teacher, self.asking)
         if not self.small:
             if own := {"model", "seed", "steps", "epochs", "packing"} & set(self.tuning):
                 raise BadRequest(f"tuning sets '{min(own)}', which this study decides")
             finetuning.settings(self.model, "default", **self.tuning)
         return self
 
-    def _asked(self) -> None:
-        if "model" in self.asking:
-            raise BadRequest("asking sets 'model', which is the parameter teacher")
-        for name in self.asking:
-            if name not in Settings.__dataclass_fields__:
-                raise unknown("setting of a teacher", name, Settings.__dataclass_fields__)
-        Settings(model=self.teacher, **self.asking)
-        if offline(self.teacher):
-            oracle.flaws_of(self.teacher)
-
     @property
     def small(self) -> bool:
         """Are the students small models from scratch?"""
         return self.model == learners.SMALL
-
-    @property
-    def asks(self) -> Teacher:
-        """The teacher, as a cell holds it."""
-        decisive = {name: self.asking[name] for name in DECISIVE if name in self.asking}
-        return Teacher(name=self.teacher, decisive=decisive, oracle=oracle.VERSION if offline(self.teacher) else 0)
 
 
 def points(params: Params) -> Sequence[Cell]:
@@ -143,31 +126,20 @@ def points(params: Params) -> Sequence[Cell]:
     Raises:
         BadRequest: for what is missing: bubblewrap, a corpus, MT-Bench's questions, a model.
     """
-    given, source, spec = params.model_dump(), params_source(params), spec_of(params)
-    dials = {name: given[name] for name in Cell.model_fields if name in given and name not in ("seed", "teacher")}
-    return [
-        Cell(**{**dials, "arm": arm, "seed": seed, "spec": spec, "task": source, "teacher": params.asks})
-        for arm in params.arms
-        for seed in params.seeds
-    ]
-
-
-def params_source(params: Params) -> Source:
-    """What the students learn and are asked."""
     given = params.model_dump()
-    if not params.small:
-        own = {name: given[name] for name in CorpusSource.model_fields if name in given}
-        return CorpusSource(**own, digests=_digests(params))
-    if FUNCTIONS.name in params.tasks:
-        sandbox.available(params.confirm_unsafe)
-    return FamilySource(**{name: given[name] for name in FamilySource.model_fields if name in given})
-
-
-def spec_of(params: Params) -> learners.Spec:
-    """The students."""
+    source: type[FamilySource | CorpusSource]
+    spec: learners.Spec
     if params.small:
-        return learners.small(params, tuple(params.tasks), QUESTION, ANSWER)
-    return learners.tuned(params.model, "default", params.tuning, params.new_tokens)
+        if FUNCTIONS.name in params.tasks:
+            sandbox.available(params.confirm_unsafe)
+        source, spec = FamilySource, learners.small(params, tuple(params.tasks), QUESTION, ANSWER)
+    else:
+        given["digests"] = _digests(params)
+        source, spec = CorpusSource, learners.tuned(params.model, "default", params.tuning, params.new_tokens)
+    task = source(**{name: given[name] for name in source.model_fields if name in given})
+    dials = {name: given[name] for name in Cell.model_fields if name in given} | {"spec": spec, "task": task}
+    dials["teacher"] = Teacher.named(params.teacher, params.asking)
+    return [Cell(**{**dials, "arm": arm, "seed": seed}) for arm in params.arms for seed in params.seeds]
 
 
 def _digests(params: Params) -> dict[str, str]:
@@ -189,7 +161,7 @@ def check(params: Params, store: Store) -> None:
         BadRequest: no endpoint, a wrong key, a model that it does not have, no rating, or no kind of task.
     """
     if not offline(params.teacher):
-        with params.asks.connect(params.asking, store.root) as client:
+        with Teacher.named(params.teacher, params.asking).connect(params.asking, store.root) as client:
             try_out(client)
 
 
@@ -197,15 +169,15 @@ def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     runs = params.small and FUNCTIONS.name in params.tasks
     unsafe = runs and params.confirm_unsafe and not sandbox.available(unsafe=True)
-    asked = f"'{params.teacher}' at the endpoint of LABKIT_TEACHER_URL is asked, and what it says is kept"
-    here = f"the teacher is the oracle '{params.teacher}', asked in this process; nothing leaves the machine"
-    unlimited = not offline(params.teacher) and not {"token_budget", "cost_budget"} & set(params.asking)
-    budget = "no token_budget or cost_budget is set for the endpoint: asking = {'token_budget': N} sets one"
-    return [
-        *(["programs are run without bubblewrap: what they may touch is not contained"] * unsafe),
-        here if offline(params.teacher) else asked,
-        *([budget] * unlimited),
-    ]
+    here = offline(params.teacher)
+    unlimited = not here and not {"token_budget", "cost_budget"} & set(params.asking)
+    said = {
+        "programs are run without bubblewrap: what they may touch is not contained": unsafe,
+        f"the teacher is the oracle '{params.teacher}', asked in this process; nothing leaves the machine": here,
+        f"'{params.teacher}' at the endpoint of LABKIT_TEACHER_URL is asked, and what it says is kept": not here,
+        "no token_budget or cost_budget is set for the endpoint: asking = {'token_budget': N} sets one": unlimited,
+    }
+    return [note for note, is_so in said.items() if is_so]
 
 
 STUDY = Study(

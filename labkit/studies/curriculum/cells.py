@@ -1,40 +1,24 @@
 """The cells of the curriculum study: the first student of a seed, and the arms that go on from it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from labkit.grade import Counts
 from labkit.lab import Point, Record, Row, write_json
 from labkit.learn.learner import Learner
 from labkit.studies import cell as study_cell
 from labkit.studies import harness, learners
-from labkit.studies.curriculum.rounds import Rounds, difficulty, fitting, learn, mine, shares
-from labkit.studies.curriculum.sources import OTHER, Source
+from labkit.studies.curriculum.rounds import Rounds, fitting, learn
 from labkit.studies.lesson import Lesson
+from labkit.studies.public_sets import OTHER, Source
 from labkit.studies.rows import GRADED, graded_line
 from labkit.teach import distil
-from labkit.teach.client import Client, Settings
-from labkit.teach.teacher import Counted, connect
-
-CACHE = Path("teacher") / "replies.sqlite"  # in the store
-
-
-class Teacher(BaseModel):
-    """Whom a cell asks: the name, the settings that decide replies, and for the oracle its version."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    decisive: dict[str, Any]
-    oracle: int
-
-    def connect(self, asking: dict[str, Any], root: Path) -> Client:
-        """A client whose replies are kept in the store at `root`; `asking` says how it asks."""
-        return connect(Settings(model=self.name, **{**asking, **self.decisive}), root / CACHE)
+from labkit.teach.client import Client
+from labkit.teach.tapir import mine, shares
+from labkit.teach.teacher import Counted, Teacher
 
 
 class First(study_cell.Cell):
@@ -67,11 +51,11 @@ class First(study_cell.Cell):
         """Train on the whole public set, and let the judge say what is hard."""
         student, public = self.learner(record), self.task.public_set(self.spec, self.seed)
         examples = fitting([one.example for one in public], student)
-        done = learn(student, examples, self.steps, self.seed, record.lasting / "first", 1.0)
+        done = learn(student, examples, self.steps, self.seed, record.lasting / "first")
         student.save(record.folder / "student")
         with self.ask(record) as client:
             asker = Counted(client)
-            mined = mine(student, [one.example for one in public[: self.mined]], asker)
+            mined = mine(student.answer, [one.example for one in public[: self.mined]], asker)
             # The second half is probed by an automatic curriculum.
             questions = [distil.question_of(one.example) for one in public[: 2 * self.mined]]
             classified = distil.classify_all(asker, questions, self.task.kinds())
@@ -125,20 +109,21 @@ class Cell(First):
         for line in state["rounds"]:
             del line["learned"]
             record.log(**line)
+        total = lambda name: sum(line[name] for line in state["rounds"])  # noqa: E731
         return {
             "label": rounds.arm.label,
             **of_exam,
             **harness.accuracies_of(lines),
             "learned": float(np.mean(learned)) >= harness.LEARNED,
             "rounds_of": state["rounds"],
-            "training_tokens": sum(line["tokens"] for line in state["rounds"]),
-            "optimiser_steps": sum(line["steps"] for line in state["rounds"]),
-            "train_seconds": round(sum(line["seconds"] for line in state["rounds"]), 2),
+            "training_tokens": total("tokens"),
+            "optimiser_steps": total("steps"),
+            "train_seconds": round(total("seconds"), 2),
             "distilled": state["distilled"],
-            "difficulty": difficulty(rounds.mined, [item.kind for item in rounds.pool]),
+            "difficulty": rounds.mined.difficulty([item.kind for item in rounds.pool]),
             "public_shares": shares(rounds.pool),
             "target_shares": rounds.target,
             "first": about,
-            **{f"teacher_{name}": count for name, count in rounds.asker.counts.items()},
+            **{f"teacher_{name}": count for name, count in rounds.teaching.asker.counts.items()},
             GRADED: lines,
         }

@@ -5,10 +5,10 @@ same rounds, each worth the same number of tokens; arms differ in what a round t
 or judge said is in the client's cache: arms that ask the same are answered once, and a killed run asks nothing twice.
 
 The parts of TAPIR (Yue et al. 2024, arXiv 2405.13448), and where they are:
-    seed selection by Model Fitting Difficulty   `mine`, `design.curriculum.select`
+    seed selection by Model Fitting Difficulty   `teach.tapir.mine`, `design.curriculum.select`
     task-aware re-balancing                      `design.curriculum.rebalance`, `apportion` and `rising_round`
-    expansion with in-context seeds              `teach.distil.expand_all`
-    response refinement                          `teach.distil.refine_all`
+    expansion with in-context seeds              `teach.tapir`, `distil.expand_all`
+    response refinement                          `teach.tapir`, `distil.refine_all`
     rounds with a rising share of hard examples  `design.curriculum.schedule`, `Rounds.rising`; re-mined every round
 
 Guaranteed: a killed arm goes on in the round that it was in, from the student of the last whole round, with the
@@ -19,7 +19,6 @@ by the mean cost of what is trained on. Left open: requests that failed are aske
 import json
 import math
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -31,49 +30,13 @@ from labkit.design import curriculum as design
 from labkit.instructions import Example
 from labkit.lab import write_json
 from labkit.learn.learner import Learner
-from labkit.teach import distil, prompts
-from labkit.teach import judge as judging
 from labkit.teach.client import Client
-from labkit.teach.teacher import Counted
+from labkit.teach.tapir import BEST, Exclusions, Item, Mined, Teaching, shares
 
-BEST = 10.0  # a judge's best rating
 PROBED = 20  # public examples for each kind of task whose scores tell learning progress; they are not mined
 REPEATS = 4  # times at most that a round of TAPIR repeats an example for the sake of alpha
-WRITTEN = 20  # new pairs that a teacher is asked for at once
 COMPETENCE = 0.2  # share of the examples, the easiest, that the first round of that arm admits
 CHECKED = 200  # examples of a round that tell whether the student has learned them
-
-
-class Mined(NamedTuple):
-    """What a judge thinks of a student's answers and of the public ones; lists by place in the mined examples."""
-
-    mfd: list[float | None]
-    student: list[float | None]
-    public: list[float | None]
-    answers: list[str]
-    counts: dict[str, Any]
-
-
-class Item(NamedTuple):
-    """Something to train on: its kind, and how many points the first student's answer to it (or to its seeds) lacked.
-
-    Not the MFD, which a wrong public answer makes look easy. None: it was not judged.
-    """
-
-    example: Example
-    kind: str | None
-    lacked: float | None
-
-
-def mine(student: Learner, examples: Sequence[Example], asker: judging.Asker) -> Mined:
-    """The Model Fitting Difficulty of examples (TAPIR, seed selection): the student answers, the judge scores both.
-
-    MFD(x_i) = f_J(x_i, ~y_i) - f_J(x_i, y_i): negative where the student falls short of the public answer.
-    """
-    answers = student.answer(examples)
-    questions = [distil.question_of(example) for example in examples]
-    scored = judging.difficulties(judging.Judge(asker), questions, answers, [example.output for example in examples])
-    return Mined(scored.mfd, scored.student.values, scored.public.values, answers, scored.counts)
 
 
 def fitting(examples: Sequence[Example], student: Learner) -> list[Example]:
@@ -82,7 +45,7 @@ def fitting(examples: Sequence[Example], student: Learner) -> list[Example]:
 
 
 def learn(
-    student: Learner, examples: list[Example], steps: int, seed: int, folder: Path, rate: float
+    student: Learner, examples: list[Example], steps: int, seed: int, folder: Path, rate: float = 1.0
 ) -> dict[str, Any]:
     """A student learns; what that cost, its tokens by the mean cost of an example."""
     done = student.learn(examples, steps=steps, seed=seed, folder=folder, rate=rate)
@@ -91,27 +54,13 @@ def learn(
     return {"steps": done.steps, "tokens": tokens, "seconds": done.seconds, "loss": loss}
 
 
-def difficulty(mined: Mined, kinds: Sequence[str | None]) -> dict[str, dict[str, int]]:
-    """How many examples of each kind have which MFD, rounded to a point."""
-    counts: dict[str, Counter[str]] = {}
-    for kind, value in zip(kinds, mined.mfd, strict=True):
-        if kind is not None and value is not None:
-            counts.setdefault(kind, Counter()).update([str(round(value))])
-    return {kind: dict(points) for kind, points in sorted(counts.items())}
-
-
-def shares(items: Sequence[Item]) -> dict[str, float]:
-    """The share of each kind, of the items whose kind is known."""
-    kinds = Counter(item.kind for item in items if item.kind)
-    return {kind: count / kinds.total() for kind, count in sorted(kinds.items())}
-
-
 class Rounds:
     """The rounds of one arm of a `Cell`. `run` does them; a pace of `PACES` says what one round trains on."""
 
     def __init__(self, cell: Any, student: Learner, client: Client, first: Path, lasting: Path) -> None:
-        self.cell, self.student, self.lasting, self.asker = cell, student, lasting, Counted(client)
+        self.cell, self.student, self.lasting, self.client = cell, student, lasting, client
         self.arm, self.source, self.begin = ARMS[cell.arm], cell.task, first / "student"
+        self.teaching = Teaching(client)
         found = json.loads((first / "mined.json").read_text("utf-8"))
         self.known: list[str | None] = found.pop("kinds")
         self.mined = Mined(**found)
@@ -123,7 +72,6 @@ class Rounds:
         self.alphas = design.schedule(cell.alpha_0, cell.delta_alpha, cell.rounds)
         self.target = dict(zip(self.source.tasks, cell.target, strict=True))
         self.material: list[Item] = []
-        self.distilled: dict[str, Counter[str]] = {}
         self.progress: dict[str, Any] | None = None
 
     def run(self) -> dict[str, Any]:
@@ -132,20 +80,15 @@ class Rounds:
         while (number := len(state["rounds"])) < self.cell.rounds:
             chosen = self._chosen(number)
             examples = fitting([item.example for item in chosen], self.student)
-            self._count("too long", asked=len(chosen), left_out=len(chosen) - len(examples))
+            self.teaching.count("too long", asked=len(chosen), left_out=len(chosen) - len(examples))
             steps = self.student.steps_for(examples, self.cell.budget // self.cell.rounds)
-            folder = self.lasting / f"learning-{number}"
+            folder, different = self.lasting / f"learning-{number}", set(examples)
             done = learn(self.student, examples, steps, self._seed(number), folder, self.cell.round_rate)
-            different = set(examples)
-            line = {
-                "round": number + 1,
-                "alpha": self.alphas[number] if self.arm.pace == "rising" else None,
-                "examples": len(examples),
-                "different": len(different),
-                "shares": shares([item for item in chosen if item.example in different]),
-            }
+            alpha = self.alphas[number] if self.arm.pace == "rising" else None
+            kinds = shares([item for item in chosen if item.example in different])
+            counts = {"examples": len(examples), "different": len(different), "shares": kinds}
             seen = {"learned": self._learned(examples), "looked": self._look()}
-            state["rounds"].append(line | done | seen)
+            state["rounds"].append({"round": number + 1, "alpha": alpha, **counts, **done, **seen})
             self._keep(number, state)
         return state
 
@@ -163,10 +106,8 @@ class Rounds:
 
         Hard are the mined examples that are hard now, and all new pairs, which were written after such.
         """
-        mined = self.mined
-        if number:
-            mined = mine(self.student, [item.example for item in self.pool], self.asker)
-            self._judged(mined.counts)
+        again = [item.example for item in self.pool] if number else []
+        mined = self.teaching.mined(self.student.answer, again) if number else self.mined
         places = self._hard(mined)
         n_new = design.apportion([1] * self.cell.rounds, self.cell.expanded)[number]
         self.material += self._expanded([self.pool[i] for i in places], n_new, number, spread=True)
@@ -176,16 +117,19 @@ class Rounds:
         target = design.among(self.target, [items[i].kind for i in (*hard, *rest)])
         kinds, alpha, n = [item.kind for item in items], self.alphas[number], self.cell.round_size
         drawn = design.rising_round(kinds, hard, rest, target, alpha, n, repeats=REPEATS, seed=self._seed(number))
-        self._count("resampled", **drawn.manifest)
-        self._count("hard", mined=len(self.pool), hard=len(among))
+        self.teaching.count("resampled", **drawn.manifest)
+        self.teaching.count("hard", mined=len(self.pool), hard=len(among))
         order = np.random.default_rng([self.cell.seed, number]).permutation(drawn.indices)
         return [items[i] for i in order.tolist()]
 
     def progressing(self, number: int) -> list[Item]:
         """More of the kinds whose scores on a probe of public examples move (Matiisen et al. 2017)."""
         kinds = sorted({item.kind for item in self.material if item.kind})
+        later = list(zip(self.public, self.known, strict=False))[len(self.pool) :]
+        probe = {kind: [example for example, other in later if other == kind][:PROBED] for kind in kinds}
         before = self.progress and design.LearningProgress.from_dict(self.progress)
-        state = (before or design.LearningProgress(tuple(kinds))).update(self._probed(kinds))
+        scores = self.teaching.probed(self.student.answer, probe)
+        state = (before or design.LearningProgress(tuple(kinds))).update(scores)
         self.progress = state.as_dict()
         return self._resampled(state.distribution, number)
 
@@ -204,28 +148,22 @@ class Rounds:
         if path.exists():
             kept = json.loads(path.read_text("utf-8"))
             self._take(kept)
-            return _items(kept["chosen"])
+            return [Item.of_line(line) for line in kept["chosen"]]
         if not self.material:
             self.material = self._first_material()
         chosen = PACES[self.arm.pace](self, number)
-        chosen = self._refined(chosen) if self.arm.taught else chosen
-        write_json(path, {**self._progressed(), "chosen": [_line(item) for item in chosen]})
+        chosen = self.teaching.refined(chosen, self.source.task_type) if self.arm.taught else chosen
+        write_json(path, {**self._progressed(), "chosen": [item.line for item in chosen]})
         return chosen
 
     def _progressed(self) -> dict[str, Any]:
         """What has to be known after a kill, beside the student and the rounds that are done; `_take` takes it up."""
-        return {
-            "progress": self.progress,
-            "material": [_line(item) for item in self.material],
-            "distilled": {name: dict(part) for name, part in self.distilled.items()},
-            "asked": dict(self.asker.counts),
-            "keys": sorted(self.asker.keys),
-        }
+        material = [item.line for item in self.material]
+        return {"progress": self.progress, "material": material, **self.teaching.as_dict()}
 
     def _take(self, kept: Mapping[str, Any]) -> None:
-        self.progress, self.material = kept["progress"], _items(kept["material"])
-        self.distilled = {name: Counter(part) for name, part in kept["distilled"].items()}
-        self.asker = Counted(self.asker.client, kept["asked"], kept["keys"])
+        self.progress, self.material = kept["progress"], [Item.of_line(line) for line in kept["material"]]
+        self.teaching = Teaching(self.client, kept)
 
     def _first_material(self) -> list[Item]:
         """What the arm's rounds draw from: its seeds and, where a teacher expands them, its new pairs.
@@ -247,72 +185,31 @@ class Rounds:
         if spread:  # a kind without anything hard still has its share
             absent = [kind for kind in self.target if kind not in {item.kind for item in seeds}]
             seeds += [item for item in self.pool if item.kind in absent]
-            self._count("kinds without a hard seed", kinds=len(absent))
+            self.teaching.count("kinds without a hard seed", kinds=len(absent))
         return [*seeds, *self._expanded(seeds, self.cell.expanded, 0, spread)]
 
     def _hard(self, mined: Mined) -> list[int]:
         """Places of what a student finds hard; where that is nothing or everything, what the first student did."""
         short = [-value > self.cell.delta for value in mined.mfd if value is not None]
         if mined is not self.mined and (all(short) or not any(short)):
-            self._count("hard", rounds_without_a_selection=1)
+            self.teaching.count("hard", rounds_without_a_selection=1)
             mined = self.mined
         return list(design.select(mined.mfd, self.cell.delta).hard.tolist())
 
     def _resampled(self, target: Mapping[str, float], number: int) -> list[Item]:
         kinds = [item.kind for item in self.material]
         drawn = design.rebalance(kinds, target, self.cell.round_size, seed=self._seed(number))
-        manifest = drawn.manifest
-        self._count("resampled", drawn=manifest["n"], repeats=manifest["repeats"], left_out=manifest["left_out"])
+        about = drawn.manifest
+        self.teaching.count("resampled", drawn=about["n"], repeats=about["repeats"], left_out=about["left_out"])
         return [self.material[i] for i in drawn.indices.tolist()]
 
     def _expanded(self, seeds: Sequence[Item], n: int, number: int, spread: bool) -> list[Item]:
         """New pairs after the seeds: as many of each kind as it has seeds, or by the target distribution (`spread`)."""
-        kinds = [item.kind for item in seeds]
-        if n < 1 or not any(kinds):
-            return []
-        wanted: int | dict[str, int] = n
-        if spread:
-            target = design.among(self.target, kinds)
-            wanted = dict(zip(target, design.apportion(list(target.values()), n), strict=True))
-        new = distil.expand_all(
-            self.asker,
-            [item.example for item in seeds],
-            kinds,
-            wanted,
-            difficulty=["unknown" if item.lacked is None else round(item.lacked) for item in seeds],
-            each=WRITTEN,
+        return self.teaching.expanded(
+            seeds, n, target=self.target if spread else None, types=self.source.task_type,
             known=[*self.public, *(item.example for item in self.material)],
-            forbidden=self.source.forbidden(),
-            guard=self.source.guard(),
-            types={kind: self.source.task_type(kind) for kind in kinds if kind},
-            seed=self._seed(number),
-        )
-        self._count("expanded", **new.counts)
-        judged = [[seeds[i].lacked for i in places] for places in new.origins]
-        lacked = [float(np.mean([x for x in some if x is not None])) if any(some) else some[0] for some in judged]
-        return [Item(*item) for item in zip(new.examples, new.kinds, lacked, strict=True)]
-
-    def _refined(self, items: Sequence[Item]) -> list[Item]:
-        """The items with the teacher's responses; those that it has written itself have them."""
-        public = list(dict.fromkeys(item for item in items if item.example.source != distil.SOURCE))
-        types = [self.source.task_type(item.kind) for item in public]
-        refined = distil.refine_all(self.asker, [item.example for item in public], types)
-        self._count("refined", **refined.counts)
-        better = dict(zip(public, refined.examples, strict=True))
-        return [item._replace(example=better.get(item, item.example)) for item in items]
-
-    def _probed(self, kinds: Sequence[str]) -> dict[str, float | None]:
-        """The judge's mean score of the student on some public examples of each kind that are not mined."""
-        later = list(zip(self.public, self.known, strict=False))[len(self.pool) :]
-        some = {kind: [example for example, other in later if other == kind][:PROBED] for kind in kinds}
-        examples = [example for part in some.values() for example in part]
-        questions = [distil.question_of(example) for example in examples]
-        pairs = [prompts.Pair(*pair) for pair in zip(questions, self.student.answer(examples), strict=True)]
-        judged = judging.Judge(self.asker).score(pairs)
-        self._judged(judged.counts)
-        scores = iter(judged.values)
-        known = {kind: [score for _ in part if (score := next(scores)) is not None] for kind, part in some.items()}
-        return {kind: float(np.mean(part)) if part else None for kind, part in known.items()}
+            keep_out=Exclusions(self.source.forbidden(), self.source.guard()), seed=self._seed(number),
+        )  # fmt: skip
 
     def _learned(self, examples: Sequence[Example]) -> list[int]:
         """Of some of a round's examples: is the final answer the one that was taught? 0 or 1."""
@@ -321,16 +218,11 @@ class Rounds:
         return [int(last(answer) == last(example.output)) for answer, example in zip(answers, some, strict=True)]
 
     def _look(self) -> dict[str, list[int]]:
-        return self.source.look(self.student, self.cell.spec, self.cell.seed)
+        looked: dict[str, list[int]] = self.source.look(self.student, self.cell.spec, self.cell.seed)
+        return looked
 
     def _seed(self, number: int) -> int:
-        return 1000 * self.cell.seed + number
-
-    def _count(self, part: str, **counts: int) -> None:
-        self.distilled.setdefault(part, Counter()).update(counts)
-
-    def _judged(self, counts: Mapping[str, Any]) -> None:
-        self._count("judged", **{name: n for name, n in counts.items() if isinstance(n, int)})
+        return 1000 * int(self.cell.seed) + number
 
     def _keep(self, number: int, state: dict[str, Any]) -> None:
         """The student and the state after a round; the state comes last, so that what it names is whole."""
@@ -354,12 +246,9 @@ class Rounds:
 
 
 PACES: dict[str, Callable[[Rounds, int], list[Item]]] = {
-    "even": Rounds.even,
-    "balanced": Rounds.balanced,
-    "rising": Rounds.rising,
-    "progressing": Rounds.progressing,
+    "even": Rounds.even, "balanced": Rounds.balanced, "rising": Rounds.rising, "progressing": Rounds.progressing,
     "competence": Rounds.competence,
-}
+}  # fmt: skip
 
 
 class Arm(NamedTuple):
@@ -391,12 +280,3 @@ ARMS = {
     "progress": Arm("automatic: learning progress, taught", "random", True, "progressing"),
     "competence": Arm("automatic: competence, taught", "random", True, "competence"),
 }
-
-
-def _line(item: Item) -> list[Any]:
-    one = item.example
-    return [one.instruction, one.input, one.output, one.source, one.instruction_id, item.kind, item.lacked]
-
-
-def _items(lines: Sequence[Sequence[Any]]) -> list[Item]:
-    return [Item(Example(*line[:5]), *line[5:]) for line in lines]

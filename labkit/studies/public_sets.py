@@ -18,10 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from labkit.design import Decontaminator
 from labkit.design import curriculum as design
 from labkit.errors import BadRequest
-from labkit.instructions import Example, recognise
+from labkit.instructions import Example
 from labkit.instructions.corpora import read
 from labkit.instructions.families import EVERY
-from labkit.instructions.family import Task, draw, split_of
+from labkit.instructions.family import Task
+from labkit.instructions.recognise import held_out
 from labkit.learn.learner import Learner
 from labkit.studies import language
 from labkit.studies.lesson import Exam
@@ -30,19 +31,6 @@ from labkit.teach import judge as judging
 
 LOOKED = 20  # questions of each kind after every round
 OTHER = "other"  # what is of no kind that is asked for
-DESCRIPTIONS = {  # of the kinds of public data
-    "reasoning": "logic, puzzles, drawing conclusions",
-    "mathematics": "calculation and mathematical problems",
-    "code": "writing or explaining programs",
-    "editing": "rewriting, correcting or translating a given text",
-    "extraction": "finding or summarising what a given text says",
-    "classification": "choosing a label or category",
-    "formatting": "lists, tables and other fixed forms",
-    "knowledge": "questions about facts of the world",
-    "dialogue": "understanding or continuing a conversation",
-    "role-play": "answering in a role or persona",
-    "writing": "stories, poems, letters, essays, ideas",
-}
 Forbidden = Callable[[str], str | None]
 Graded = tuple[list[dict[str, Any]], dict[str, Any]]  # the lines of the exam, and what the row says of it
 
@@ -79,29 +67,13 @@ class FamilySource(BaseModel):
 
     def public_set(self, spec: Any, seed: int) -> list[Known]:
         """The public set in training order."""
-        rng, layout = Random(f"public {seed}"), spec.layout()
-        found: list[Known] = []
-        for name, n in zip(self.tasks, design.apportion(self.shares, self.public), strict=True):
-            tasks = [task for task in draw(EVERY[name], 3 * n, levels=self.levels, seed=seed) if _fits(task, layout)]
-            if len(tasks) < n:
-                raise BadRequest(
-                    f"'{name}' has only {len(tasks)} tasks of levels {self.levels} that fit; {n} are asked"
-                )
-            found += [_published(task, rng, self.wrong) for task in tasks[:n]]
-        rng.shuffle(found)
-        return found
+        numbers = dict(zip(self.tasks, design.apportion(self.shares, self.public), strict=True))
+        found = language.published(numbers, spec.layout(), levels=self.levels, wrong=self.wrong, seed=seed)
+        return [Known(example, example.source, task) for example, task in found]
 
     def forbidden(self) -> Forbidden:
         """Says why a new question must not be trained on: it asks for an instruction of the exam."""
-
-        def reason(question: str) -> str | None:
-            instruction, _, text = question.partition("\n")
-            found = recognise(instruction, text.strip() or None)
-            if found is None:
-                return "not recognised"
-            return "instruction of the exam" if split_of(found.instruction.key) == "test" else None
-
-        return reason
+        return held_out
 
     def guard(self) -> Decontaminator | None:
         """None: instructions of the exam are told by their keys."""
@@ -119,7 +91,7 @@ class FamilySource(BaseModel):
         """A quick glance by kind (right answers, 0 or 1), code by its text."""
         tasks = {name: part[:LOOKED] for name, part in _unseen(self, spec, seed).items()}
         flat = [task for part in tasks.values() for task in part]
-        right = iter(_accepted(flat, learner.answer(language.examples(flat))))
+        right = iter(language.taken(flat, learner.answer(language.examples(flat))))
         return {name: [int(next(right)) for _ in part] for name, part in tasks.items()}
 
     def trust(
@@ -129,10 +101,8 @@ class FamilySource(BaseModel):
         tasks = [one.task for one in public[: len(answers)] if one.task is not None]
         right = language.accepted(tasks, self.confirm_unsafe)(answers)[""].tolist()
         agreed = judging.agreement(scores, right, [task.instruction.key for task in tasks])
-        shares = {"accuracy": agreed.accuracy, "kappa": agreed.kappa, "auc": agreed.auc}
         return {
-            "agreement": {name: one and [one.mean, one.lo, one.hi] for name, one in shares.items()},
-            "calibration": [[level.score, level.answers, *level.share_right[:3]] for level in agreed.table],
+            **agreed.as_dict(),
             "kinds_right": float(np.mean([kind == one.kind for kind, one in zip(kinds, public, strict=False)])),
         }
 
@@ -140,27 +110,8 @@ class FamilySource(BaseModel):
 @lru_cache(maxsize=4)
 def _unseen(source: FamilySource, spec: Any, seed: int) -> dict[str, list[Task]]:
     """The exam's tasks by kind."""
-    layout, about = spec.layout(), {"levels": source.levels, "seed": seed}
-    return {name: language.held_out(name, source.n_test, layout, **about) for name in source.tasks}
-
-
-def _fits(task: Task, layout: Any) -> bool:
-    worked = EVERY[task.example.source].worked(task.instruction, task.example.input)
-    return bool(layout.fits(language.question_of(task), worked))
-
-
-def _published(task: Task, rng: Random, wrong: float) -> Known:
-    """A task as the public set has it: now and then with a wrong answer."""
-    example, family = task.example, EVERY[task.example.source]
-    if rng.random() < wrong:
-        (mistake,) = family.distractors(task.instruction, example.input, rng, 1)
-        example = Example(example.instruction, example.input, mistake, example.source, example.instruction_id)
-    return Known(example, example.source, task)
-
-
-def _accepted(tasks: Sequence[Task], answers: Sequence[str]) -> list[bool]:
-    pairs = zip(tasks, answers, strict=True)
-    return [EVERY[one.example.source].accepts(one.instruction, one.example.input, answer) for one, answer in pairs]
+    layout, levels, n = spec.layout(), source.levels, source.n_test
+    return {name: language.held_out(name, n, layout, levels=levels, seed=seed) for name in source.tasks}
 
 
 class CorpusSource(BaseModel):
@@ -177,7 +128,7 @@ class CorpusSource(BaseModel):
     digests: dict[str, str]
 
     def kinds(self) -> dict[str, str]:
-        return {kind: DESCRIPTIONS[kind] for kind in self.tasks} | {OTHER: "anything else"}
+        return {kind: design.KINDS[kind] for kind in self.tasks} | {OTHER: "anything else"}
 
     def task_type(self, kind: str | None) -> str:
         return kind or ""
@@ -201,24 +152,12 @@ class CorpusSource(BaseModel):
 
     def graded(self, learner: Learner, asker: judging.Asker, cell: Any, folder: Path) -> Graded:
         """The lines of MT-Bench: a rating from 1 to 10 counts as so many right answers of ten."""
-        questions = benchmarks.read_questions(self.questions)
-        references = benchmarks.read_answers(self.references) if self.references else {}
-        answers = benchmarks.answered(questions, learner.answer)
-        name = f"{cell.spec.settings['model']}, {folder.name}"
-        judge = judging.Judge(asker)
-        judged = benchmarks.score_mt_bench(judge, questions, name, answers, references, cell.teacher.name)
-        benchmarks.write_answers(folder / "mt_bench_answers.jsonl", name, answers)
-        benchmarks.write_judgments(folder / "mt_bench_judgments.jsonl", judged.judgments)
-        firsts = [benchmarks.Output(q.turns[0], answers[q.id][0], name, "mt_bench") for q in questions]
-        benchmarks.write_outputs(folder / "alpaca_eval_outputs.json", firsts)
-        place = {question.id: number for number, question in enumerate(questions)}
-        scored = [(place[one.question_id], round(one.score)) for one in judged.judgments if one.score is not None]
-        cluster = np.repeat(np.array([number for number, _ in scored], np.int64), 10)
-        right = np.concatenate([np.arange(10) < points for _, points in scored] or [np.zeros(0, np.bool_)])
-        category = np.array([question.category for question in questions])[cluster]
-        kinds = {kind: category == kind for kind in dict.fromkeys(question.category for question in questions)}
-        lines = Exam([], cluster, len(questions), kinds).lines("unseen", {"": right})
-        return lines, {"same_questions": True, "unscored": len(judged.judgments) - len(scored)}
+        files, name = (self.questions, self.references), f"{cell.spec.settings['model']}, {folder.name}"
+        sat = benchmarks.sit(judging.Judge(asker), *files, learner.answer, name, cell.teacher.name, folder)
+        right = (np.arange(10) < sat.points[:, None]).flatten()
+        kinds = {kind: np.repeat(sat.category == kind, 10) for kind in dict.fromkeys(sat.category.tolist())}
+        lines = Exam([], np.repeat(sat.question, 10), sat.questions, kinds).lines("unseen", {"": right})
+        return lines, {"same_questions": True, "unscored": sat.unscored}
 
     def look(self, learner: Learner, spec: Any, seed: int) -> dict[str, list[int]]:
         """Nothing: MT-Bench is asked at the end alone."""
