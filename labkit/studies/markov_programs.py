@@ -186,7 +186,7 @@ def toy_shares(params: Params) -> list[dict[str, Any]]:
     """For a notebook: at each setting the shares of the hard kinds of runs, and how long runs are."""
     lines = []
     for (rules, steps), cell in {(cell.rules, cell.run_steps): cell for cell in points(params)}.items():
-        task = task_of(cell)
+        task = task_of(cell, rules, steps)
         runs = draw_runs(task, draw_programs(task, 100, seed=0), np.arange(2000) % 100, seed=0)
         means = {"order decides": runs.ordered, "rewritten": runs.rewritten, "mean steps": runs.steps}
         lines.append({"setting": setting(rules, steps)} | {k: round(float(v.mean()), 3) for k, v in means.items()})
@@ -211,7 +211,7 @@ class Settings(Curve):
         for name, group in main.groupby("setting", sort=False):
             places = sorted(group.groupby("n_programs"))
             fits[str(name)] = grade.fit_transition(
-                [n for n, _ in places], [counts_of(models) for _, models in places]
+                [int(n) for n, _ in places], [counts_of(models) for _, models in places]
             ).as_dict()
         parts = [
             f"{name}: {fit['midpoint']:,.0f} [{fit['ci95'][0]:,.0f}, {fit['ci95'][1]:,.0f}]"

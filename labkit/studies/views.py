@@ -58,11 +58,6 @@ class Found(NamedTuple):
         return {"estimates": lines, "fit": self.fit.numbers if self.fit else None}
 
 
-def records(frame: "pd.DataFrame") -> Records:
-    """The lines of a frame, one dict each."""
-    return [{str(name): value for name, value in line.items()} for line in frame.to_dict("records")]
-
-
 def interval(mean: float, lo: float, hi: float) -> str:
     """A mean and its interval for people."""
     return f"{mean:.3f} [{lo:.3f}, {hi:.3f}]"
