@@ -285,8 +285,8 @@ def show_results(
     damaged: list[str] = []
     if form not in ("table", "csv", "json"):
         raise unknown("format", form, ["table", "csv", "json"])
-    study = None if name is None else studies.find(name).name
-    table = query(Store.default(), study, sql, warn=damaged.append)
+    study = None if name is None else studies.find(name)
+    table = query(Store.default(), study.name if study else None, sql, warn=damaged.append)
     if form == "csv":
         print(table.to_csv(index=False), end="")
     elif form == "json":

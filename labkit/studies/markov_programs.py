@@ -209,9 +209,9 @@ class Settings(Curve):
         main = self.select(rows, ["unseen"])
         fits: dict[str, Any] = {}
         for name, group in main.groupby("setting", sort=False):
-            places = sorted(group.groupby("n_programs"))
+            places: list[tuple[Any, Any]] = sorted(group.groupby("n_programs"))
             fits[str(name)] = grade.fit_transition(
-                [int(n) for n, _ in places], [counts_of(models) for _, models in places]
+                [n for n, _ in places], [counts_of(models) for _, models in places]
             ).as_dict()
         parts = [
             f"{name}: {fit['midpoint']:,.0f} [{fit['ci95'][0]:,.0f}, {fit['ci95'][1]:,.0f}]"
