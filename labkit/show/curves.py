@@ -73,7 +73,7 @@ def curve_chart(
     marks = _marks(cuts, fit, x)
     tried = parts.ends_of([*table["x"], *(mark[end] for mark in marks for end in ("x", "to"))], log)
     across = parts.widened(tried, 0.04, log)
-    table["at"], table["curve"] = table["x"], table["series"]
+    table["at"] = table["x"]
     table["x"] = _apart(table, names, across, log, wide)
     pixel = (ends[1] - ends[0]) / (tall - 16 - STRIP * len(marks))
     for line, mark in enumerate(reversed(marks)):
@@ -125,7 +125,7 @@ def _data(page: _Page, names: Sequence[str], label: str, x_label: str) -> list[a
     """Bands and curves of fits, means with intervals, single models, published values."""
     scales, key = parts.looks(names), parts.legend(names, label)
     colour = alt.Color("series:N", scale=scales["color"], legend=key)
-    dash = alt.StrokeDash("curve:N", scale=scales["strokeDash"], legend=None)  # its own column, or the legend is dashed
+    dash = alt.StrokeDash("series:N", scale=scales["strokeDash"], legend=None)
     shape = alt.Shape("series:N", scale=scales["shape"], legend=key)
     numbers = [alt.Tooltip(f"{column}:Q", format=".3~f") for column in ("y", "lo", "hi")]
     told = ["series:N", alt.Tooltip("at:Q", title=x_label), *numbers]
