@@ -125,7 +125,7 @@ def _data(page: _Page, names: Sequence[str], label: str, x_label: str) -> list[a
     """Bands and curves of fits, means with intervals, single models, published values."""
     scales, key = parts.looks(names), parts.legend(names, label)
     colour = alt.Color("series:N", scale=scales["color"], legend=key)
-    dash = alt.StrokeDash("series:N", scale=scales["strokeDash"], legend=None)  # it would blur the legend's marks
+    dash = alt.StrokeDash("series:N", scale=scales["strokeDash"], legend=None)
     shape = alt.Shape("series:N", scale=scales["shape"], legend=key)
     numbers = [alt.Tooltip(f"{column}:Q", format=".3~f") for column in ("y", "lo", "hi")]
     told = ["series:N", alt.Tooltip("at:Q", title=x_label), *numbers]
@@ -141,7 +141,7 @@ def _data(page: _Page, names: Sequence[str], label: str, x_label: str) -> list[a
         .encode(*page.place(), colour, shape, tooltip=told),
         _only(f"{model} && datum.learned").mark_point(fill=PAPER, size=38 * page.size, **look)
         .encode(*page.place(), colour, shape, tooltip=told),
-        _only(f"{model} && !datum.learned").mark_point(shape="cross", angle=45, size=90 * page.size, **look)
+        _only(f"{model} && !datum.learned").mark_point(shape="cross", angle=45, size=130 * page.size, **look)
         .encode(*page.place(), colour, tooltip=told),
         _only("datum.what == 'published'").mark_point(shape="diamond", stroke=QUIET, fill=PAPER, size=110, **look)
         .encode(*page.place(), tooltip=["source:N", *told]),

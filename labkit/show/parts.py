@@ -126,7 +126,12 @@ def looks(names: Sequence[str]) -> dict[str, alt.Scale]:
         ranges["color"].append(PALETTE[i] if i < len(PALETTE) else GREYS[i % len(GREYS)])
         ranges["strokeDash"].append(DASHES[(i + i // len(DASHES)) % len(DASHES)])
         ranges["shape"].append(SHAPES[i % len(SHAPES)])
-    return {channel: alt.Scale(domain=list(names), range=values) for channel, values in ranges.items()}
+    # Scales of one domain share a legend, whose marks dashes would blur: theirs has one name more.
+    more = {"strokeDash": ["–"]}
+    return {
+        channel: alt.Scale(domain=[*names, *more.get(channel, [])], range=values + values[:1] * (channel in more))
+        for channel, values in ranges.items()
+    }
 
 
 def legend(names: Sequence[str], title: str = "", width: float = WIDTH) -> alt.Legend | None:
