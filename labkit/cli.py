@@ -286,7 +286,7 @@ def show_results(
     if form not in ("table", "csv", "json"):
         raise unknown("format", form, ["table", "csv", "json"])
     study = None if name is None else studies.find(name)
-    table = query(Store.default(), study and study.name, sql, warn=damaged.append)
+    table = query(Store.default(), study.name if study else None, sql, warn=damaged.append)
     if form == "csv":
         print(table.to_csv(index=False), end="")
     elif form == "json":
