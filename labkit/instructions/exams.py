@@ -31,24 +31,22 @@ from random import Random
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple, get_args
 
+import yaml
+
 from labkit.errors import BadRequest, unknown
 from labkit.instructions.corpora import OnBad
 from labkit.instructions.example import Example
 from labkit.instructions.files import Broken, records
 from labkit.instructions.shapes import conversation, turns
 
-DOIT = (
-    "biology", "chinese", "code", "creative_writing", "ethics", "history", "math", "reasoning", "role_play",
-    "understanding",
-)  # fmt: skip
+_DATA = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+DOIT: tuple[str, ...] = tuple(_DATA["doit"])
 Kind = Literal["listed", "given", "sets", "open"]
-_RIGHT, _WRONG = ("正确", "对", "T", "√", "V"), ("错误", "错", "F", "×", "X")
+_RIGHT, _WRONG = tuple[str, ...](_DATA["right"]), tuple[str, ...](_DATA["wrong"])
 _MARK = re.compile(r"\s*[(（]?([A-H])(?:([)）.．、:：。?？])|\s)\s*")
 _INLINE = re.compile(r"(?<![A-Za-z])([A-H])\s*[.．、:：)）]")
-_WORDS = {  # what the question is introduced by, how it begins, and where the answer belongs
-    "zh": ("以下每道题只有一个正确选项，请只回答该选项的字母。", "问题：", "答案："),
-    "en": ("Each of these questions has one right option. Answer with its letter only.", "Question: ", "Answer: "),
-}
+# By language: what the question is introduced by, how it begins, and where the answer belongs.
+_WORDS: dict[str, list[str]] = _DATA["words"]
 
 
 class Question(NamedTuple):

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import yaml
+
 from labkit.errors import BadRequest, first_line
 
 LIMIT = 1 << 24  # characters of one record; a longer one counts as broken
@@ -27,24 +29,10 @@ _CHUNK = 1 << 20
 _TEXT = 200  # characters kept of what is broken
 _COLUMNS = 30  # columns named in a message
 _NOT_JSON = "broken JSON"
-_LOOKS = {  # how files of other kinds begin
-    rb"\x1f\x8b": "gzip data (whose name ends in .gz)",
-    rb"PK\x03\x04": "a zip archive or a spreadsheet",
-    rb"\x28\xb5\x2f\xfd": "Zstandard data",
-    rb"\xfd7zXZ\x00": "xz data",
-    rb"BZh[1-9]1AY": "bzip2 data",
-    rb"\x04\x22\x4d\x18": "LZ4 data",
-    rb"7z\xbc\xaf": "a 7z archive",
-    rb".{257}ustar": "a tar archive",
-    rb"PAR1[\x00-\x1f]": "Parquet data (whose name ends in .parquet)",
-    rb"ARROW1\x00|\xff\xff\xff\xff": "Arrow data",
-    rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff": "UTF-32 text, where UTF-8 is wanted",
-    rb"\xff\xfe|\xfe\xff": "UTF-16 text, where UTF-8 is wanted",
-    rb".{0,3}\x00": "binary data, or UTF-16 or UTF-32 text, where UTF-8 is wanted",
-    rb"SQLite format 3": "an SQLite database",
-    rb"%PDF-": "a PDF",
-    rb"version https://git-lfs": "a Git LFS pointer to the file, not the file itself",
-    rb"(?i)\s*<(!doctype|html|\?xml)": "a web page or XML",
+# How files of other kinds begin, and what they look like.
+_LOOKS = {
+    begin.encode("latin-1"): looks
+    for begin, looks in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8")).items()
 }
 
 

@@ -16,11 +16,13 @@ Left open: templates that print today's date encode differently tomorrow.
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import yaml
 
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
@@ -34,32 +36,11 @@ _MARKS = ("\U000f0000", "\U000f0001")  # transformers': before and after a contr
 _CHUNK = 1_000  # examples tokenised at a time: bounds the memory that Python lists take
 
 
-def _template(question: str) -> str:
-    """A chat template (Jinja) of one question and one answer. Line breaks at its joints stand in expressions: Jinja
-    swallows one after a block. `instruction` and `input` are there when labkit asks, else all is `content`."""
-    return (
-        "{% for message in messages %}{% if message.role == 'user' %}{{ "
-        + question
-        + " }}{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
-    )
-
-
-_QUESTION = (
-    r"'### Instruction:\n' + (message.instruction or message.content)"
-    r" + ('\n\n### Input:\n' + message.input if message.input else '') + '\n\n### Response:\n'"
-)
-# By name: Alpaca's (Taori et al., 2023), the same without its preamble, Magicoder's (arXiv 2312.02120), and hardly any.
+_QUESTIONS: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
 TEMPLATES = {
-    "alpaca": _template(
-        "'Below is an instruction that describes a task' + (', paired with an input that provides further context' if "
-        "message.input else '') + '. Write a response that appropriately completes the request.\\n\\n' + " + _QUESTION
-    ),
-    "plain": _template(_QUESTION),
-    "magicoder": _template(
-        "'You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable "
-        r"responses to user instructions.\n\n@@ Instruction\n' + message.content + '\n\n@@ Response\n'"
-    ),
-    "bare": _template(r"message.content + '\n'"),
+    name: f"{{% for message in messages %}}{{% if message.role == 'user' %}}{{{{ {question} }}}}"
+    "{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
+    for name, question in _QUESTIONS.items()
 }
 
 
