@@ -22,7 +22,7 @@ Every source carries its oracle, so that answers are computed and not stored. No
     exams       closed and ranked questions of CMMLU, AGIEval and DoIT
 """
 
-from labkit.instructions import encrypted, equations, programs
+from labkit.instructions import encrypted, equations, programs  # noqa: I001
 from labkit.instructions.corpora import CORPORA, read
 from labkit.instructions.example import Example
 from labkit.instructions.families import ABILITIES, EVERY, FAMILIES
@@ -40,7 +40,7 @@ from labkit.instructions.rewriting import (
     draw_rules,
     encode,
     examples,
-)
+)  # fmt: skip
 from labkit.instructions.spaces import KINDS, UNCONSTRAINED, Space, belongs_plain, divisors, draw_space_rules, mixture
 
 __all__ = [

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from labkit.learn.encoding import ANSWER, PAD, SEPARATOR
 from labkit.learn.fast import Muon
 from labkit.learn.fast import schedule as schedule  # the recipe's own, too
-from labkit.learn.paper import HubPast
-from labkit.learn.transformer import Shape, pick
+from labkit.learn.paper import HubModel
+from labkit.learn.transformer import Shape
 
 VERSION = 1  # raised when the same settings come to train another model
 LEARNING_RATE = 0.01  # of Muon; Adam's is in fixed ratio to it
@@ -34,8 +34,8 @@ TEMPLATE = (
 )
 
 
-class Llama(nn.Module):
-    """transformers' Llama with the interface of `labkit.learn.transformer.Transformer`."""
+class Llama(HubModel):
+    """transformers' Llama."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -51,18 +51,8 @@ class Llama(nn.Module):
             nn.init.zeros_(layer.self_attn.o_proj.weight)
             nn.init.zeros_(layer.mlp.down_proj.weight)
 
-    def forward(self, tokens: Tensor, answer: int, where: Tensor | None = None) -> Tensor:
-        (alone,) = tokens
-        stream = self.llama.model(input_ids=alone, use_cache=False).last_hidden_state
-        return self.llama.lm_head(pick(stream[None, :, -answer:], where))
-
-    def past(self, *_: object) -> HubPast:
-        """Nothing read yet; see `labkit.learn.transformer.Transformer.past`."""
-        return HubPast()
-
-    def read(self, tokens: Tensor, past: HubPast) -> Tensor:
-        """Read on, from tokens [B, T] to logits [B, V] of the next."""
-        return past.read(self.llama.model, self.llama.lm_head, tokens)
+    def parts(self) -> tuple[nn.Module, nn.Module]:
+        return self.llama.model, self.llama.lm_head
 
 
 def llama_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transformers' config, imported late

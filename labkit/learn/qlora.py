@@ -43,7 +43,7 @@ from labkit.learn.memory import (
     lora_config,
     training_device,
     training_dtype,
-)
+)  # fmt: skip
 
 _TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # same name there
 __all__ = [
