@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -230,6 +231,17 @@ def test_a_damaged_result_is_named_and_left_alone(store: Store, damage: str) -> 
     assert str(path) in str(refusal.value)
     assert path.read_text() == damage
     assert store.result(ToyPoint(number=6)) is None
+
+
+@pytest.mark.parametrize("name", ["result.json", "point.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(path)])
+def test_what_is_no_file_is_damage_and_is_not_waited_for(store: Store, name: str, make: Callable[[Path], None]) -> None:
+    sweep([ToyPoint(number=5), ToyPoint(number=6)], square, store=store, jobs=0)
+    path = store.folder(ToyPoint(number=5)) / name
+    path.unlink()
+    make(path)
+    rows, complaints = store.read("toy")
+    assert ([row["number"] for row in rows], len(complaints)) == ([6], 1)
 
 
 def test_a_foreign_file_is_named_before_any_work(store: Store) -> None:

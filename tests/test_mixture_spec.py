@@ -79,7 +79,7 @@ REFUSED = {
     "column no": (GOOD.replace("}", ", fields: {instruction: no, output: b}}"), "fields.instruction"),
     "path a number": (GOOD.replace("a.jsonl", "7"), "path = 7"),
     "path a date": (GOOD.replace("a.jsonl", "2026-01-01"), "path"),
-    "path too long": (GOOD.replace("a.jsonl", "x" * 5000), "name too long"),
+    "path too long": (GOOD.replace("a.jsonl", "x" * 5000), "does not exist"),
     "path with a zero": (GOOD.replace("a.jsonl", '"a\\0"'), "does not exist|unknown corpus"),
     "tests not a list": (GOOD + "decontaminate: t.jsonl", "decontaminate"),
     "tests too long a path": (GOOD + f"decontaminate: [{'x' * 5000}.jsonl]", "name too long"),

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.grade.naming import named_option
-from labkit.grade.reasoning import without_reasoning
+from labkit.instructions.reasoning import outside_reasoning
 
 RIVERS = ["Nile", "Amazon", "Lower Danube", "Rhine"]
 
@@ -34,6 +34,14 @@ SECOND = [
     *("A) Nile\nB) Amazon\nC) Lower Danube\n\nAnswer: B", "B\nA) too short\nC) too narrow", '{"answer": "B"}'),
     *("Ｂ", "（Ｂ）", "答案：Ｂ", "答案是B", "选B，因为A错了", "Ⓑ", "Antwort: B", "La respuesta es B"),
     *("<answer>B</answer>", "#### B", "So we get \\boxed{B}", "$\\boxed{\\text{B}}$", "\\(\\boxed{\\mathbf{(B)}}\\)"),
+    *(
+        "Answer: B<|eot|>",
+        "( B )",
+        "B\\.",
+        "B (A is the usual slip)",
+        "The answer is\n\n(B) Amazon\n\nWhy:\n(A) no\n(C) no",
+    ),
+    *("</think>\\boxed{B}", '<think>They say "A"</think>B'),
     *("<think>The answer is A.</think>B", "The answer is A.</think>\nB", "[THINK]A[/THINK]B"),
 ]
 NONE = [
@@ -116,4 +124,4 @@ def test_any_text_is_read_and_one_option_at_most_comes_of_it(text: str, river: s
     ],
 )
 def test_reasoning_is_dropped(text: str, answer: str) -> None:
-    assert without_reasoning(text) == answer
+    assert outside_reasoning(text).strip() == answer

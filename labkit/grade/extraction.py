@@ -19,9 +19,11 @@ import re
 import symtable
 import textwrap
 import warnings
-from collections.abc import Collection, Iterator, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import accumulate, takewhile
 from typing import NamedTuple
+
+from labkit.instructions.reasoning import MARK, final_channel, outside_reasoning
 
 LONGEST = 1 << 20  # characters that are parsed; a longer text is no program of a model
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -56,7 +58,7 @@ def extract(answer: str, entry_point: str = "", wanted: Collection[str] = ()) ->
     text = _lines_alike(answer)
     if entry_point in bound(parse(text)):  # a program may hold the marks of fences and of reasoning in its strings
         return Extracted(_without_use(text, entry_point), 1)
-    text = without_reasoning(text)
+    text = _answered(text)
     pieces = list(_pieces(text, entry_point))
     defining = [piece for piece in pieces if entry_point in bound(piece.tree)]
     whole = [piece for piece in defining if not _is_stub(piece, entry_point)]
@@ -78,7 +80,7 @@ def extract_code(answer: str, entry_point: str = "") -> str:
 
 def complete(answer: str, entry_point: str, prompt: str, suffix: str = "", wanted: Collection[str] = ()) -> Extracted:
     """The program of an answer to a prompt that it repeats, continues or fills in: prompt and suffix are part of it."""
-    text = without_reasoning(_lines_alike(answer))
+    text = _answered(_lines_alike(answer))
     found = extract(answer, entry_point, wanted)
     if defines(found.code, entry_point):
         rest = suffix if compiles(found.code + suffix) else ""
@@ -178,58 +180,32 @@ def _head(name: str) -> re.Pattern[str]:
 # Reasoning
 
 
-WORD = r"(?i:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|plan(?:ning)?|cot)"
-WORDS = r"(?:THINK(?:ING)?|THOUGHTS?|REASON(?:ING)?)"
-# <think>, <|begin_of_thought|>, <seed:think>, ◁think▷, [THINK]; beside a quote or a bar it is a program's text.
-MARK = re.compile(
-    r"(?<!['\"(\\|])(?<!(?<!``)`)(?:"
-    rf"(?P<close>[<◁]\|?/(?:\w+:)?{WORD}\|?[>▷]|<\|end_(?:of_)?{WORD}\|>|\[/{WORDS}\])"
-    rf"|(?P<open>[<◁]\|?(?:\w+:)?(?:(?:begin|start)_(?:of_)?)?{WORD}(?:\s[^<>\n]*)?\|?[>▷]|(?<!\w)\[{WORDS}\])"
-    r")(?!['\")\\|]|`(?!``))"
-)
-FINAL = re.compile(
-    r".*<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>|\Aanalysis(?=[A-Z\s]).*assistantfinal",
-    re.DOTALL,
-)
-CHANNEL = re.compile(r"<\|channel\|>|\Aanalysis(?=[A-Z])")
 END_MARK = re.compile(r"(?:<\|\w+\|>|</s>|<｜[^｜\n]+｜>|<end_of_turn>)\Z")
 
 
-def without_reasoning(text: str) -> str:
-    """An answer without what its marks call reasoning: also where the prompt opened it, or nothing closed it."""
-    if CHANNEL.search(text):
-        final = FINAL.match(text)
-        text = text[final.end() :] if final else ""
-    kept, at, inside = "", 0, False
-    for mark in _marks(text):
-        if mark["close"] and (inside or text[mark.end() :].strip()):
-            kept, at = kept if inside else "", mark.end()
-            inside = False
-        elif mark["open"] and not inside and _opens(mark, text):
-            kept, inside = kept + text[at : mark.start()], True
-    text = re.sub(r"^\ufeff+", "", kept if inside else kept + text[at:], flags=re.MULTILINE)
+def _answered(text: str) -> str:
+    """An answer without its reasoning and the marks at its end; what a fenced program holds is the program's."""
+    text = final_channel(text)
+    text = re.sub(r"^\ufeff+", "", outside_reasoning(text, _spoken(text)), flags=re.MULTILINE)
     while end := END_MARK.search(text.rstrip()):
         text = text[: end.start()]
     return text
 
 
-def _marks(text: str) -> list[re.Match[str]]:
-    """The marks outside of programs: a fenced block that parses keeps what it holds."""
+def _spoken(text: str) -> Callable[[re.Match[str]], bool]:
+    """Is a mark in a program, or talked about: in the middle of a line, with nothing that closes it?"""
     marks = list(MARK.finditer(text))
-    if not marks:
-        return []
-    lines = text.split("\n")
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line) + 1)
+    lines = text.split("\n") if marks else []
+    starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
     programs = [(starts[b.start], starts[b.end]) for b in _blocks(lines) if parse(dedent(b.text))]
-    return [mark for mark in marks if not any(start < mark.start() < end for start, end in programs)]
+    last = max((mark.start() for mark in marks if not mark["opening"]), default=-1)
 
+    def own(mark: re.Match[str]) -> bool:
+        line = text[: mark.start()].rpartition("\n")[2]
+        talked = mark["opening"] and line.strip(" \t>") and mark.start() > last
+        return bool(talked) or any(start < mark.start() < end for start, end in programs)
 
-def _opens(mark: re.Match[str], text: str) -> bool:
-    """In the middle of a line, a mark that nothing closes is talked about."""
-    line = text[: mark.start()].rpartition("\n")[2]
-    return not line.strip(" \t>") or any(later["close"] for later in MARK.finditer(text, mark.end()))
+    return own
 
 
 # Fences
@@ -249,7 +225,7 @@ CONTAINER = re.compile(r"[ \t]*(?:(?:[-*+•]|\d+[.)])[ \t]+|>[ \t]*)*")
 TAG = re.compile(r"\s*[\w+.#{}:=-]*\s*")
 INLINE = re.compile(r"(?<!`)(`+)(?!`)([^\n]+?)(?<!`)\1(?!`)")
 BLANKS = str.maketrans(
-    dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f", " ") | dict.fromkeys("\u200b\u2060\ufeff", "")
+    dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f\u3000", " ") | dict.fromkeys("\u200b\u2060\ufeff", "")
 )
 CLOSINGS = 50  # that are tried for a block whose strings hold fences
 

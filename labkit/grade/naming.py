@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from string import ascii_uppercase
 
 from labkit.errors import BadRequest
-from labkit.grade.reasoning import without_reasoning
+from labkit.instructions.reasoning import outside_reasoning
 
 # Options found in a text are replaced by characters of Unicode's private areas: one kind where the option's text stood,
 # one for a letter. All that follows reads those, and no option's text can pass for a phrase that is looked for.
@@ -47,7 +47,7 @@ _LEAD = (
     r"(?:(?:so|thus|therefore|hence|probably|maybe|definitely|clearly|surely|certainly|i(?:'d| would)? (?:say|think|"
     r"guess|believe)|it is|it's|it must be|that is|that's|yes|ok(?:ay)?|sure|因此|所以|故)\b[\s,:]*)*"
 )
-_END = r"(?=\s*(?:[.;,:!?)\]。、\n]|[-–—]\s|$))"
+_END = r"(?=\s*(?:[.;,:!?()\]。、\n]|[-–—]\s|$))"
 
 _DENIED = re.compile(
     r"(?:\b(?:not|rather than|instead of|neither|nor|never|unlike|eliminat\w+|exclud\w+|reject\w*|rul(?:e|ed|ing) out|"
@@ -57,6 +57,7 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _LISTED = re.compile(rf"^\s*[-•]?\s*[(\[]?({_LETTER})\s*[.):\]、][ ]*\S.*$", re.MULTILINE)
+_ANNOUNCED = re.compile(r"\b(?:answer|option|choice)\s+(?:is|would be)\s*:?\s*\Z", re.IGNORECASE)
 _FINAL = re.compile(rf"(?:\bfinal\s+{_NOUNS}|最终答案|最后答案)\s*{_IS}?{_FILL}{_MENTION}", re.IGNORECASE)
 _DECLARED = [
     re.compile(rf"\A{_LEAD}[(\[]*(?:{_NOUN}\s+)?[(\[]*{_MENTION}[)\]]*(?:{_END}|(?=\s+(?:because|since|as)\b))", re.I),
@@ -77,12 +78,14 @@ _MARKUP: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     ("[\u200b-\u200f\u2060\ufeff\u00ad]", ""),  # signs without width
     ("[\u2018\u2019]", "'"),
     (r"~~.*?~~", " "),
-    (r"</?[A-Za-z][^<>]{0,80}>", " "),
+    (r"<[|/]?[A-Za-z][^<>]{0,80}>", " "),
+    (r"\\(?=[.!])", ""),
     (r"\\[()\[\]]|\\(?:quad|qquad)\b|\\[ ,;!]|\$", " "),
     (r"[*`\"“”„«»「」『』]", ""),
     (r"(?<!\w)_+|_+(?!\w)", ""),
     (r"(?m)^\s*(?:[#>]+|[-•]\s)\s*", ""),
     (r"(?<![A-Za-z])'|'(?![A-Za-z])", ""),
+    (r"(?<=[(\[]) +| +(?=[)\]])", ""),
 ]
 _BRACED = re.compile(
     r"\\(?:text\w*|math[a-z]+|bm|boldsymbol|operatorname|emph|underline|boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
@@ -105,7 +108,7 @@ def named_option(text: str, options: Sequence[str]) -> int | None:
     texts = [_plain(option) for option in options]
     if not texts or not all(texts) or len(set(texts)) < len(texts) or len(texts) > len(ascii_uppercase):
         raise BadRequest(f"options to be named are up to {len(ascii_uppercase)} different texts, none of them empty")
-    answer = re.sub(_ANY, "", without_reasoning(text))
+    answer = re.sub(_ANY, "", outside_reasoning(text))
     letters = ascii_uppercase[: len(texts)]
     if _plain(answer) in texts and _plain(answer).upper() not in letters:
         return texts.index(_plain(answer))
@@ -130,9 +133,15 @@ def _marked(answer: str, options: Sequence[str], letters: str) -> str:
 
 def _statements(said: str) -> str:
     """What is stated: without options that are listed again, or denied."""
-    listed = _LISTED.findall(said)
-    if len(set(listed)) > 1:
-        said = _LISTED.sub("", said)
+    runs: list[list[re.Match[str]]] = []
+    for line in _LISTED.finditer(said):  # letters in order, else a new list
+        if _ANNOUNCED.search(said, 0, line.start()):
+            continue
+        if not runs or runs[-1][-1][1] >= line[1]:
+            runs.append([])
+        runs[-1].append(line)
+    for line in reversed([line for run in runs if len(run) > 1 for line in run]):
+        said = said[: line.start()] + said[line.end() :]
     return _DENIED.sub(" ", said).strip()
 
 

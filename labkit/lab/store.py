@@ -335,7 +335,7 @@ def _checked(path: Path) -> Path:
 
 def _read_finished(folder: Path) -> Row | None:
     path = folder / "result.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
         row, point = _load(path), _load(folder / "point.json")
@@ -358,6 +358,8 @@ def _load(path: Path) -> Row:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no JSON")
 
+    if not path.is_file():  # nor a pipe, which nobody may ever write to
+        raise OSError(f"{path} is no file")
     return dict(json.loads(path.read_text("utf-8"), parse_constant=refuse))
 
 

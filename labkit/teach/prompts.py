@@ -20,6 +20,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypedDict
 
+from labkit.instructions.reasoning import without_reasoning as without_reasoning
+
 Kind = Literal["answer", "refine", "expand", "classify", "score", "compare"]
 
 
@@ -73,26 +75,6 @@ _QUOTATION = re.compile(
     r"""^[ \t]*>.*?$ | (?P<fence>```|~~~).*?(?:(?P=fence)|\Z) | `[^`\n]*` | "[^"]*"
     | “[^”]*” | „[^“”]*[“”] | «[^»]*» | ‘[^’]*’ | (?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w))*'(?!\w)""",
     re.MULTILINE | re.DOTALL | re.VERBOSE,
-)
-_THOUGHT = r"(?:\w+[:_-])?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad|monologue)(?:[_-]\w+)?"
-_REASONING = re.compile(  # marks as models and servers write them; one in ticks or quotation marks is only spoken of
-    rf"""(?<![`"'“‘«])(?:
-    (?i:<(?:/\|?|\|/){_THOUGHT}\s*\|?> | <{_THOUGHT}\s*/> | <\|end_(?:of_)?{_THOUGHT}\|>)
-        | \[/THINK\] | ◁/think▷ | <channel\|>
-    | (?P<opening> (?i:<\|?{_THOUGHT}(?:\s[^<>/|]*)?\|?>)
-        | \[THINK\] | ◁think▷ | <\|channel>\s*(?:thought|analysis)))""",
-    re.VERBOSE,
-)
-_ANSWER = re.compile(  # marks around what follows the reasoning
-    r"\s*(?:<answer>|<\|begin_of_solution\|>|<\|START_(?:RESPONSE|TEXT)\|>)(.*?)"
-    r"(?:</answer>|<\|end_of_solution\|>|<\|END_(?:RESPONSE|TEXT)\|>)?\s*",
-    re.DOTALL,
-)
-_CHANNEL = re.compile(r"""(?<![`"'“‘«])(?:<\|channel\|>|\A\s*(?:analysis|commentary)<\|message\|>)""")
-_FINAL = re.compile(
-    r"<\|channel\|>\s*final\b\s*(?:<\|constrain\|>\s*\w+\s*)?(?:<\|message\|>)?"
-    r"(.*?)(?=<\|(?:end|return|start|channel|call)\|>|\Z)",
-    re.DOTALL,
 )
 _NO_PAIR = re.compile(r"```[\w-]*|~~~[\w-]*|^\s*(?:[-*>]\s*|\d+[.)]\s*)+$|[\s,\[\]]")  # what may stand around pairs
 _SECTION = re.compile(r"\[The start of (?P<name>[^\]]+)\]\n(?P<text>.*?)\n?\[The end of (?P=name)\]", re.DOTALL)
@@ -178,33 +160,6 @@ def compare(question: str, a: str, b: str, reference: str | None = None) -> list
         "Which answer is better? Neither length nor order counts. Begin with a short reason, and end with your verdict "
         "in this form: [[A]] if answer A is better, [[B]] if answer B is, [[C]] for a tie.",
     )
-
-
-def without_reasoning(text: str) -> str:
-    """What a reply says once its reasoning is taken out: `<think>`, `[THINK]`, channels other than the final one.
-
-    Reasoning without its closing mark has not come to an answer: the empty text. With a closing mark alone it began in
-    the prompt. A text without such marks comes back as it is.
-    """
-    if _CHANNEL.search(text):
-        text = "\n".join(_FINAL.findall(text))
-    elif text.lstrip().startswith("analysis") and "assistantfinal" in text:  # channels whose marks a server left out
-        text = text.rpartition("assistantfinal")[2]
-    kept, start, end, inside = "", 0, 0, False
-    for mark in _REASONING.finditer(text):
-        if mark["opening"] and not inside:
-            start = mark.start()
-            kept += text[end:start]
-        elif not mark["opening"] and not inside:
-            kept = ""
-        inside, end = bool(mark["opening"]), mark.end()
-    if not end:
-        return text
-    if inside:  # after a letter it is a type's name, as in `List<Thought>`
-        return kept + text[start:] if text[start - 1 : start].isalnum() else ""
-    answer = (kept + text[end:]).strip()
-    wrapped = _ANSWER.fullmatch(answer)
-    return wrapped[1].strip() if wrapped else answer
 
 
 def read_score(text: str) -> float | None:
