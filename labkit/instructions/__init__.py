@@ -30,16 +30,7 @@ from labkit.instructions.family import Family, Instruction, Task, draw, draw_ins
 from labkit.instructions.functions import FUNCTIONS
 from labkit.instructions.recognise import Recognised, recognise
 from labkit.instructions.rewriting import (
-    Inputs,
-    RewritingTask,
-    Rule,
-    Rules,
-    decode,
-    draw_example_plain,
-    draw_inputs,
-    draw_rules,
-    encode,
-    examples,
+    Inputs, RewritingTask, Rule, Rules, decode, draw_example_plain, draw_inputs, draw_rules, encode, examples,
 )  # fmt: skip
 from labkit.instructions.spaces import KINDS, UNCONSTRAINED, Space, belongs_plain, divisors, draw_space_rules, mixture
 

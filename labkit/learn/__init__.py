@@ -9,7 +9,7 @@ Hugging Face models, by `from labkit.learn import chat, qlora`: `chat` (template
 `scoring` (likelihoods of several answers to a prompt).
 """
 
-from labkit.learn.checkpoint import Answer, Learner, ask, build, load, save  # noqa: I001
+from labkit.learn.checkpoint import Answer, Learner, ask, build, load, save
 from labkit.learn.encoding import Encoded, Layout, encode_rewriting, rewriting_layout
 from labkit.learn.inference import Likelihood, generate, log_likelihood, predict
 from labkit.learn.ladder import stable, train_ladder
