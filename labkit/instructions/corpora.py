@@ -71,10 +71,8 @@ def _published() -> dict[str, Corpus]:
 CORPORA: dict[str, Corpus] = _published()
 
 
-def read(
-    source: str | Path, *, path: str | Path | None = None, fields: Mapping[str, str | int] | None = None,
-    on_bad: OnBad = "refuse",
-) -> "Reader":  # fmt: skip
+def read(source: str | Path, *, path: str | Path | None = None, fields: Mapping[str, str | int] | None = None,
+         on_bad: OnBad = "refuse") -> "Reader":  # fmt: skip
     """The examples of a corpus or a file, as an iterable that can be gone through again.
 
     Args:
@@ -222,10 +220,8 @@ class Reader:
         try:
             # Asked first: what is out of reach is known at once, without the stream's retries.
             self.revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
-            stream = datasets.load_dataset(
-                corpus.hub, corpus.subset, data_files=corpus.files, split=corpus.split, revision=self.revision,
-                streaming=True,
-            )  # fmt: skip
+            stream = datasets.load_dataset(corpus.hub, corpus.subset, data_files=corpus.files, split=corpus.split,
+                                           revision=self.revision, streaming=True)  # fmt: skip
             yield from enumerate(stream, 1)
         except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own
             raise BadRequest(

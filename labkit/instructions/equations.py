@@ -34,10 +34,8 @@ _PRIME = 2**127 - 1  # so large that one random point tells polynomials apart
 _draw = random.Random(0)
 _POINT = {letter: _draw.randrange(_PRIME) for letter in METAVARIABLES + "abcdefghijklmnopqrstuvwxyz"}
 _POINT |= {str(digit): digit for digit in range(10)}
-_APPLY: dict[str, Callable[..., int]] = {
-    "+": lambda a, b: (a + b) % _PRIME, "-": lambda a, b: (a - b) % _PRIME, "*": lambda a, b: a * b % _PRIME,
-    "^": lambda a: a * a % _PRIME,
-}  # fmt: skip
+_APPLY: dict[str, Callable[..., int]] = {"+": lambda a, b: (a + b) % _PRIME, "-": lambda a, b: (a - b) % _PRIME,
+                                         "*": lambda a, b: a * b % _PRIME, "^": lambda a: a * a % _PRIME}  # fmt: skip
 T = TypeVar("T")
 
 

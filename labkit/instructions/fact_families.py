@@ -44,12 +44,11 @@ ADD_ALONE, SUBTRACT_ALONE = (
     step._replace(work=lambda n, k, sign=sign: _columns(n, sign * k)) for step, sign in ((ADD, 1), (SUBTRACT, -1))
 )
 OPERATIONS = (
-    ADD,
-    SUBTRACT,
+    ADD, SUBTRACT,
     step_of("[multiply by {0}|take it {0} times|make it {0} times as large]", lambda n, k: n * k, range(3, 10)),
     step_of("[double it|take it twice|multiply by 2]", lambda n: 2 * n),
     step_of("[halve it|take half], rounding down", lambda n: n // 2),
-)
+)  # fmt: skip
 
 
 def _number(rng: Random, level: int, steps: list[Values]) -> str:
@@ -83,32 +82,22 @@ LATER = (("[later|after this]", 1), ("[earlier|before this]", -1))
 
 def _days(what: str, after: Callable[[str, int], str]) -> Pool:
     return tuple(
-        step_of(
-            f"[which {what} is|what {what} is|give the {what}|find the {what}] {{0}} days {words}",
-            lambda text, n, sign=sign: after(text, sign * n),
-            [n for n in range(2, 250) if n % 7],
-        )
+        step_of(f"[which {what} is|what {what} is|give the {what}|find the {what}] {{0}} days {words}",
+                lambda text, n, sign=sign: after(text, sign * n), [n for n in range(2, 250) if n % 7])
         for words, sign in LATER
-    )
+    )  # fmt: skip
 
 
 WEEKS = tuple(
-    step_of(
-        f"[give|tell|find|write] the date and weekday {{0}} weeks and {{1}} days {words}",
-        lambda text, weeks, days, sign=sign: _both_after(text, sign * (7 * weeks + days)), range(2, 26), range(2, 7),
-        work=lambda text, weeks, days, sign=sign: [_both_after(text, sign * 7 * weeks)],
-    )
+    step_of(f"[give|tell|find|write] the date and weekday {{0}} weeks and {{1}} days {words}",
+            lambda text, weeks, days, sign=sign: _both_after(text, sign * (7 * weeks + days)), range(2, 26),
+            range(2, 7), work=lambda text, weeks, days, sign=sign: [_both_after(text, sign * 7 * weeks)])
     for words, sign in LATER
 )  # fmt: skip
-REFORMAT = step_of(
-    "[write|give|show|format] the date as {0}, with {1} between", _reformat,
-    [" ".join(order) for order in permutations(("day", "month", "year"))], "/-.:+=",
-)  # fmt: skip
-DAYS_SINCE = step_of(
-    "[how many|tell how many|count how many|give how many] days after {0} is [this|the date]",
-    lambda text, since: str((DATES.index(text) - DATES.index(since)) % 365),
-    DATES,
-)
+REFORMAT = step_of("[write|give|show|format] the date as {0}, with {1} between", _reformat,
+                   [" ".join(order) for order in permutations(("day", "month", "year"))], "/-.:+=")  # fmt: skip
+DAYS_SINCE = step_of("[how many|tell how many|count how many|give how many] days after {0} is [this|the date]",
+                     lambda text, since: str((DATES.index(text) - DATES.index(since)) % 365), DATES)  # fmt: skip
 
 
 def _dated(level: int, pool: Pool, draw: Callable[[Random], str]) -> Kind:
@@ -162,10 +151,8 @@ def _some(*names: str) -> Draw:
     return Draw(draw, tuple(_SOMETHING[name] for name in names))
 
 
-def _question(
-    level: int, form: str, names: str, do: Callable[..., str], facts: Callable[..., list[Fact]],
-    work: Callable[..., Sequence[str]] = lambda *_: (), options: tuple[str, ...] = (),
-) -> Kind:  # fmt: skip
+def _question(level: int, form: str, names: str, do: Callable[..., str], facts: Callable[..., list[Fact]],
+              work: Callable[..., Sequence[str]] = lambda *_: (), options: tuple[str, ...] = ()) -> Kind:  # fmt: skip
     """Questions of one form; `facts` gives what has to be told, from people, a source of new things and the values."""
 
     def tell(rng: Random, level: int, steps: list[Values]) -> str:

@@ -25,10 +25,8 @@ from labkit.instructions.example import Example
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 LEVELS = (1, 2, 3)
-TaskType = Literal[
-    "reasoning", "mathematics", "code", "editing", "extraction", "classification", "formatting", "knowledge",
-    "dialogue", "role-play", "writing",
-]  # fmt: skip
+TaskType = Literal["reasoning", "mathematics", "code", "editing", "extraction", "classification", "formatting",
+                   "knowledge", "dialogue", "role-play", "writing"]  # fmt: skip
 TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)  # as task-aware re-balancing counts them (arXiv 2405.13448)
 HELD_OUT = 5  # one key in so many belongs to the test split
 _TRIES = 5000  # draws in a row without a new instruction, before a level counts as exhausted
@@ -147,10 +145,8 @@ def draw_instructions(family: Family, n: int, *, split: Split, levels: Sequence[
     return list(found.values())
 
 
-def draw(
-    family: Family, n: int, *, split: Split = "train", levels: Sequence[int] = LEVELS, seed: int = 0,
-    n_instructions: int | None = None,
-) -> list[Task]:  # fmt: skip
+def draw(family: Family, n: int, *, split: Split = "train", levels: Sequence[int] = LEVELS, seed: int = 0,
+         n_instructions: int | None = None) -> list[Task]:  # fmt: skip
     """`n` tasks of one split; of `n_instructions` different instructions in turn, or each drawn afresh (None).
 
     Inputs are of the level that their instruction was drawn at.

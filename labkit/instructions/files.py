@@ -301,10 +301,8 @@ def _table(text: io.TextIOWrapper, path: Path, tabs: bool, headless: bool) -> It
         elif row:
             which = "more" if len(row) > len(columns) else "fewer"
             over = f", over {feed.over} lines" if feed.over > 1 else ""
-            yield (
-                feed.first,
-                Broken(f"{which} fields than the {'first row' if headless else 'header'}{over}", feed.text),
-            )
+            header = "first row" if headless else "header"
+            yield feed.first, Broken(f"{which} fields than the {header}{over}", feed.text)
 
 
 def _wrong_quote(feed: _Feed, path: Path, tabs: bool, error: str) -> str:

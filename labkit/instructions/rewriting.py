@@ -233,11 +233,9 @@ def examples(task: RewritingTask, rules: Rules, inputs: Inputs) -> Iterator[Exam
     """The inputs as examples in words, in order."""
     for i, z, answer in zip(inputs.index, inputs.z, inputs.answer, strict=True):
         rule = rules.rule(int(i))
-        yield Example(
-            instruction=f'Replace the first "{rule.pattern}" with "{rule.replacement}".',
-            input=decode(z, task.alphabet), output=decode(answer, task.alphabet), source="rewriting",
-            instruction_id=str(rule),
-        )  # fmt: skip
+        yield Example(instruction=f'Replace the first "{rule.pattern}" with "{rule.replacement}".',
+                      input=decode(z, task.alphabet), output=decode(answer, task.alphabet), source="rewriting",
+                      instruction_id=str(rule))  # fmt: skip
 
 
 def encode(text: str, alphabet: str) -> Codes:

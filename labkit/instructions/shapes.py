@@ -136,10 +136,8 @@ class Shape:
 
     def _wrong_turn(self, record: Mapping[str, Any]) -> str | None:
         """Why columns that pick turns by their places would teach a turn of another role."""
-        for name, spec, role in (
-            ("instruction", self.fields.instruction, "user"),
-            ("output", self.fields.output, "assistant"),
-        ):
+        for name, spec, role in (("instruction", self.fields.instruction, "user"),
+                                 ("output", self.fields.output, "assistant")):  # fmt: skip
             if spec in record or ("{" in spec and role == "user"):  # a template may put several turns into the question
                 continue
             for column in _named(spec):

@@ -150,10 +150,9 @@ def perturbed(answer: str, text: str, rng: Random) -> str:
     return answer[: old.start()] + new + answer[old.end() :]
 
 
-def step_of(
-    template: str, do: Callable[..., Any], *values: Sequence[Any] | Draw,
-    work: Callable[..., Sequence[str]] = lambda *_: (), options: Callable[..., tuple[str, ...]] = lambda *_: (),
-) -> Step:  # fmt: skip
+def step_of(template: str, do: Callable[..., Any], *values: Sequence[Any] | Draw,
+            work: Callable[..., Sequence[str]] = lambda *_: (),
+            options: Callable[..., tuple[str, ...]] = lambda *_: ()) -> Step:  # fmt: skip
     """A step; each value is drawn from a sequence, or by a `Draw`; one `Draw` of a tuple draws all values together."""
 
     def draw(rng: Random, level: int) -> Values:

@@ -165,10 +165,8 @@ def assigned(source: str) -> dict[str, Any]:
     return values
 
 
-def execute(
-    notebook: Path, folder: Path, params: Mapping[str, Any], *, store: Store, jobs: int | None = None,
-    fleet: int | None = None, executor: str | None = None,
-) -> Path:  # fmt: skip
+def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: Store, jobs: int | None = None,
+            fleet: int | None = None, executor: str | None = None) -> Path:  # fmt: skip
     """Execute a notebook with the given parameters; its printed lines appear on standard output as they come.
 
     The kernel is this very Python, whatever kernels Jupyter finds on this machine.
@@ -183,10 +181,9 @@ def execute(
     source = check_notebook(notebook)
     _check_parameters(source, params)
     folder.mkdir(parents=True, exist_ok=True)
-    surroundings = {
-        "LABKIT_RUNS": str(store.root.resolve()), "LABKIT_RUN_DIR": str(folder.resolve()), "LABKIT_BATCH": "1",
-        "LABKIT_JOBS": jobs, "LABKIT_FLEET": fleet, "LABKIT_EXECUTOR": executor,
-    }  # fmt: skip
+    surroundings = {"LABKIT_RUNS": str(store.root.resolve()), "LABKIT_RUN_DIR": str(folder.resolve()),
+                    "LABKIT_BATCH": "1", "LABKIT_JOBS": jobs, "LABKIT_FLEET": fleet,
+                    "LABKIT_EXECUTOR": executor}  # fmt: skip
     scratch = folder.resolve() / f"{SCRATCH}{os.getpid()}.ipynb"
     try:
         with _environment({name: str(value) for name, value in surroundings.items() if value is not None}):

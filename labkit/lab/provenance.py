@@ -14,10 +14,8 @@ import torch
 
 from labkit import __version__
 
-PACKAGES = (
-    "torch", "numpy", "scipy", "transformers", "pydantic", "pandas", "altair", "papermill", "jupyterlab", "duckdb",
-    "ipywidgets", "vl-convert-python", "peft", "bitsandbytes", "datasets", "accelerate",
-)  # fmt: skip
+PACKAGES = ("torch", "numpy", "scipy", "transformers", "pydantic", "pandas", "altair", "papermill", "jupyterlab",
+            "duckdb", "ipywidgets", "vl-convert-python", "peft", "bitsandbytes", "datasets", "accelerate")  # fmt: skip
 
 
 def provenance() -> dict[str, Any]:

@@ -176,10 +176,8 @@ def answer_frame(tokenizer: Any) -> Frame:
     return Frame(lead, ending, ending[: mark.end()], [], tokenizer.convert_tokens_to_ids(mark.group()))
 
 
-def encode(
-    tokenizer: Any, examples: Sequence[Example], max_length: int | None = None,
-    overlong: Literal["refuse", "drop"] = "refuse",
-) -> Encoded:  # fmt: skip
+def encode(tokenizer: Any, examples: Sequence[Example], max_length: int | None = None,
+           overlong: Literal["refuse", "drop"] = "refuse") -> Encoded:  # fmt: skip
     """Examples as tokens, prompt then answer then end mark.
 
     Raises:

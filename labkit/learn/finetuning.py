@@ -73,9 +73,8 @@ class Finetuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("quantisation", QUANTISATIONS), ("schedule", SCHEDULES), ("overlong", ("refuse", "drop")),
-        ):  # fmt: skip
+        for name, allowed in (("quantisation", QUANTISATIONS), ("schedule", SCHEDULES),
+                              ("overlong", ("refuse", "drop"))):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)
         if (self.epochs is None) == (self.steps is None):

@@ -53,10 +53,9 @@ def stable(cooldown: float, warm_up: int = WARM_UP_STEPS) -> Schedule:
     return schedule
 
 
-def train_ladder(
-    model: nn.Module, recipe: str, rungs: Sequence[Encoded], *, batch_size: int, seed: int, passes: float = 1.0,
-    cooldown: float = 0.2, learning_rate: float | None = None, device: str = "cpu", on_rung: OnRung | None = None,
-) -> list[Trained]:  # fmt: skip
+def train_ladder(model: nn.Module, recipe: str, rungs: Sequence[Encoded], *, batch_size: int, seed: int,
+                 passes: float = 1.0, cooldown: float = 0.2, learning_rate: float | None = None, device: str = "cpu",
+                 on_rung: OnRung | None = None) -> list[Trained]:  # fmt: skip
     """Train one model on growing volumes of data; in place, it ends as the model of the last rung.
 
     Args:

@@ -59,13 +59,11 @@ def llama_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transf
     """Llama's configuration at the given sizes; the perceptron has one width at least, `context` plays no part."""
     from transformers import LlamaConfig
 
-    return LlamaConfig(
-        vocab_size=shape.vocabulary, max_position_embeddings=shape.length, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, hidden_size=shape.width,
-        intermediate_size=max(1, shape.expansion) * shape.width,
-        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA}, tie_word_embeddings=False,
-        bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
+    return LlamaConfig(vocab_size=shape.vocabulary, max_position_embeddings=shape.length,
+                       num_hidden_layers=shape.layers, num_attention_heads=shape.heads, hidden_size=shape.width,
+                       intermediate_size=max(1, shape.expansion) * shape.width,
+                       rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA}, tie_word_embeddings=False,
+                       bos_token_id=None, eos_token_id=None)  # fmt: skip
 
 
 def build(shape: Shape) -> Llama:
@@ -88,10 +86,9 @@ def export(model: Llama, vocabulary: str, folder: Path) -> None:
     tokens = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate([*vocabulary, UNKNOWN])}, UNKNOWN))
     tokens.pre_tokenizer = pre_tokenizers.Split(Regex("(?m:.)"), "isolated")
     tokens.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokens, unk_token=UNKNOWN, pad_token=UNKNOWN, eos_token=PAD,
-        model_max_length=model.shape.length, chat_template=TEMPLATE, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, unk_token=UNKNOWN, pad_token=UNKNOWN, eos_token=PAD,
+                                        model_max_length=model.shape.length, chat_template=TEMPLATE,
+                                        clean_up_tokenization_spaces=False)  # fmt: skip
     model.llama.config.eos_token_id = model.llama.generation_config.eos_token_id = tokenizer.eos_token_id
     model.llama.config.pad_token_id = model.llama.generation_config.pad_token_id = tokenizer.pad_token_id
     model.llama.save_pretrained(folder)

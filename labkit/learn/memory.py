@@ -124,9 +124,8 @@ class _Sizes(NamedTuple):
     muon: bool
 
 
-_SMALL = {
-    "fast": _Sizes(1, 2, 6, 2, 1, True), "llama": _Sizes(2, 3, 10, 0, 4, True), "paper": _Sizes(1, 2, 8, 0, 5, False),
-}  # fmt: skip
+_SMALL = {"fast": _Sizes(1, 2, 6, 2, 1, True), "llama": _Sizes(2, 3, 10, 0, 4, True),
+          "paper": _Sizes(1, 2, 8, 0, 5, False)}  # fmt: skip
 
 
 def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -> Training:
@@ -207,10 +206,9 @@ def free_memory() -> int:
 def lora_config(settings: Finetuning) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(
-        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
-        target_modules="all-linear" if settings.targets == "all-linear" else _names(settings.targets),
-    )  # fmt: skip
+    targets: Any = "all-linear" if settings.targets == "all-linear" else _names(settings.targets)
+    return LoraConfig(task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+                      target_modules=targets)  # fmt: skip
 
 
 def training_device() -> torch.device:

@@ -76,11 +76,9 @@ def gpt2_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transfo
     """GPT-2's configuration at the given sizes, with a perceptron of one width at least; `context` plays no part."""
     from transformers import GPT2Config
 
-    return GPT2Config(
-        vocab_size=shape.vocabulary, n_positions=shape.length, n_layer=shape.layers, n_head=shape.heads,
-        n_embd=shape.width, n_inner=max(1, shape.expansion) * shape.width, resid_pdrop=0.0, embd_pdrop=0.0,
-        attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
+    return GPT2Config(vocab_size=shape.vocabulary, n_positions=shape.length, n_layer=shape.layers, n_head=shape.heads,
+                      n_embd=shape.width, n_inner=max(1, shape.expansion) * shape.width, resid_pdrop=0.0,
+                      embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None)  # fmt: skip
 
 
 def build(shape: Shape) -> GPT2:

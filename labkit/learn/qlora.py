@@ -92,10 +92,9 @@ def _without_future_warnings() -> Iterator[None]:
 
 
 @_without_future_warnings()
-def finetune(
-    examples: Sequence[Example], settings: Finetuning, folder: Path, *, start: Path | None = None,
-    on_log: Callable[[dict[str, Any]], None] | None = None, say: Callable[[str], None] = print,
-) -> Finetuned:  # fmt: skip
+def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *, start: Path | None = None,
+             on_log: Callable[[dict[str, Any]], None] | None = None,
+             say: Callable[[str], None] = print) -> Finetuned:  # fmt: skip
     """Fine-tune, or finish what a killed run began in `folder`, or return what is finished there.
 
     Args:
@@ -171,10 +170,8 @@ def finetune(
     return result
 
 
-def load(
-    model: str | Path, adapter: str | Path | None = None, *, revision: str | None = None,
-    quantisation: str | None = None, template: str | None = None,
-) -> tuple[Any, Any]:  # fmt: skip
+def load(model: str | Path, adapter: str | Path | None = None, *, revision: str | None = None,
+         quantisation: str | None = None, template: str | None = None) -> tuple[Any, Any]:  # fmt: skip
     """A model to ask, and its tokenizer: a folder of `finetune`, or a base model with or without a PEFT adapter.
 
     Args:
@@ -234,10 +231,9 @@ def answer(
     templated = iter(chat.prompt_tokens(tokenizer, asked) if asked else [])
     prompts = [next(templated) if isinstance(q, Example) else tokenizer(q)["input_ids"] for q in questions]
     # Greedy and nothing else: a model's own repetition penalty would make it differ from `teacher_forced`.
-    plan = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, repetition_penalty=1.0, no_repeat_ngram_size=0,
-        eos_token_id=stops, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
-    )  # fmt: skip
+    plan = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, repetition_penalty=1.0,
+                            no_repeat_ngram_size=0, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id,
+                            bos_token_id=tokenizer.bos_token_id)  # fmt: skip
     _check_tokens(model, tokenizer, prompts)
     watch = _Watch()
     answers = [""] * len(prompts)
@@ -245,10 +241,8 @@ def answer(
     for batch in chat.in_batches(by_length, batch_size):
         ids, mask = _left_padded([prompts[i] for i in batch], tokenizer.pad_token_id, model.device)
         with torch.inference_mode():
-            out = model.generate(
-                input_ids=ids, attention_mask=mask, generation_config=plan,
-                logits_processor=LogitsProcessorList([watch]),
-            )[:, ids.shape[1] :]  # fmt: skip
+            out = model.generate(input_ids=ids, attention_mask=mask, generation_config=plan,
+                                 logits_processor=LogitsProcessorList([watch]))[:, ids.shape[1] :]  # fmt: skip
         watch.check(tokenizer)
         for i, row in zip(batch, out.tolist(), strict=True):
             end = next((place for place, token in enumerate(row) if token in stops), len(row))
@@ -379,10 +373,9 @@ def _trainer(
         disable_tqdm=True,
     )
     model = _base(settings.model, settings.revision, settings.quantisation, settings.double_quantisation)
-    trainer = SFTTrainer(
-        model=model, args=arguments, data_collator=chat.Collator(tokenizer.pad_token_id), train_dataset=data,
-        processing_class=tokenizer, callbacks=[Log()], peft_config=lora_config(settings),
-    )  # fmt: skip
+    trainer = SFTTrainer(model=model, args=arguments, data_collator=chat.Collator(tokenizer.pad_token_id),
+                         train_dataset=data, processing_class=tokenizer, callbacks=[Log()],
+                         peft_config=lora_config(settings))  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     for parameter in trainer.model.parameters():  # undoes TRL's rounding to bfloat16; the optimiser is built later
         if parameter.requires_grad:
