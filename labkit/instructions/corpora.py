@@ -145,9 +145,8 @@ class Reader:
         if first and self._shape is None:
             raise BadRequest(f"{self._what()}: {shapes.unknown_shape(first)}")
         if first and missing:
-            raise BadRequest(
-                f"{self._what()} has no column '{missing[0]}'; its columns: {shown(first)}{shapes.inside(first)}"
-            )
+            raise BadRequest(f"{self._what()} has no column '{missing[0]}'; its columns: "
+                             f"{shown(first)}{shapes.inside(first)}")  # fmt: skip
         self._settled = bool(first)
 
     def _rows(self) -> Iterator[tuple[int, Any]]:
@@ -268,9 +267,8 @@ def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
     corpus = CORPORA[name]
     if copy is not None:
         if not (Path(copy) / file).is_file():
-            raise BadRequest(
-                f"{copy} holds no {file}: a local copy of {name} is laid out as its repository {corpus.hub}"
-            )
+            raise BadRequest(f"{copy} holds no {file}: a local copy of {name} is laid out as its repository "
+                             f"{corpus.hub}")  # fmt: skip
         return Path(copy) / file
     if corpus.hub is None:
         raise BadRequest(f"{name} is not on the hub: give a local copy from {corpus.home}")
@@ -286,7 +284,5 @@ def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
         revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
         return Path(hf_hub_download(**where, revision=revision))
     except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own
-        raise BadRequest(
-            f"{file} of {name} cannot be had from the hub ({corpus.hub}: {type(error).__name__}): give a local copy of "
-            "its repository"
-        ) from None
+        raise BadRequest(f"{file} of {name} cannot be had from the hub ({corpus.hub}: {type(error).__name__}): give a "
+                         "local copy of its repository") from None  # fmt: skip

@@ -253,10 +253,9 @@ class InputTask:
             raise BadRequest(f"leaves = {self.leaves!r}: give 4 different lower-case letters or digits at least")
         least = 2 * self.pattern_length + 1 if self.grounding_share else self.pattern_length
         if self.input_length < least:
-            raise BadRequest(
-                f"input_length = {self.input_length} is too short for sides of pattern_length = {self.pattern_length} "
-                f"with grounding_share = {self.grounding_share:g}: use {least} at least"
-            )
+            raise BadRequest(f"input_length = {self.input_length} is too short for sides of pattern_length = "
+                             f"{self.pattern_length} with grounding_share = {self.grounding_share:g}: use {least} at "
+                             "least")  # fmt: skip
 
     def draw(self, rule: Equation, rng: random.Random) -> tuple[str, str]:
         """An expression that the rule rewrites at exactly one place, and the other that it becomes.

@@ -223,10 +223,8 @@ def _array(text: io.TextIOWrapper, path: Path, window: str) -> Iterator[tuple[in
         more = text.read(_CHUNK)  # what ends with the window may go on after it
         if not more or end - at > LIMIT:
             long = f", or this record is {too_long()}" if more else ""
-            raise BadRequest(
-                f"{path} is broken from record {number + 1} on, {window[at : at + 60]!a}: "
-                f"an array cannot be read past that (JSON lines could){long}"
-            )
+            raise BadRequest(f"{path} is broken from record {number + 1} on, {window[at : at + 60]!a}: an array cannot "
+                             f"be read past that (JSON lines could){long}")  # fmt: skip
         window, at = window[at:] + more, 0
 
 
@@ -314,10 +312,9 @@ def _wrong_quote(feed: _Feed, path: Path, tabs: bool, error: str) -> str:
     closed = feed.balanced or "end of data" in error  # at the end no other row is behind an open quote
     if feed.over == 1 and closed:
         return "a quote out of place"
-    raise BadRequest(
-        f"{path}: a quote of the row that begins in line {feed.first} is out of place or does not close (it was read "
-        f"to line {feed.number}): where the rows after it begin is unknown; mend {feed.text.strip()[:60]!a}"
-    )
+    raise BadRequest(f"{path}: a quote of the row that begins in line {feed.first} is out of place or does not close "
+                     f"(it was read to line {feed.number}): where the rows after it begin is unknown; mend "
+                     f"{feed.text.strip()[:60]!a}")  # fmt: skip
 
 
 def _header(row: list[str], path: Path, tabs: bool) -> list[str]:
@@ -326,9 +323,8 @@ def _header(row: list[str], path: Path, tabs: bool) -> list[str]:
     other = next((mark for mark in (",;|" if tabs else ";\t|") if mark in row[0]), None)
     if len(row) == 1 and other:
         name = "a tab" if other == "\t" else f"'{other}'"
-        raise BadRequest(
-            f"{path} has one column, {shown(row)}: its separator seems to be {name}; a .csv has commas, a .tsv tabs"
-        )
+        raise BadRequest(f"{path} has one column, {shown(row)}: its separator seems to be {name}; a .csv has commas, a "
+                         ".tsv tabs")  # fmt: skip
     return row
 
 

@@ -100,9 +100,8 @@ class RewritingTask:
         for times in self.mixture:
             _check_positive("occurrences", times)
             if times * p > n:
-                raise BadRequest(
-                    f"occurrences {times} of pattern_length {p} do not fit into input_length {n}: use {n // p} at most"
-                )
+                raise BadRequest(f"occurrences {times} of pattern_length {p} do not fit into input_length {n}: use "
+                                 f"{n // p} at most")  # fmt: skip
         if not isinstance(self.noop_share, Real) or not 0 <= self.noop_share <= 1:
             raise BadRequest(f"noop_share is {self.noop_share!r}: it must be a number from 0 to 1")
         if not 2 <= len(self.alphabet) <= 64:
@@ -168,10 +167,8 @@ def draw_rules(task: RewritingTask, n: int, *, seed: int, split: Split = "train"
     _check_positive("n", n)
     symbols, length, capacity = len(task.alphabet), task.pattern_length, task.capacity(split, seed)
     if n > capacity:
-        raise BadRequest(
-            f"n is {n}, but the {split} split holds {capacity} rules of pattern_length {length} over "
-            f"{symbols} symbols: use {capacity} at most, or longer patterns"
-        )
+        raise BadRequest(f"n is {n}, but the {split} split holds {capacity} rules of pattern_length {length} over "
+                         f"{symbols} symbols: use {capacity} at most, or longer patterns")  # fmt: skip
     columns = first_distinct(_rule_stream(task, seed, split), n, capacity, symbols)
     x, y = (np.ascontiguousarray(side.T) for side in np.split(columns, 2))
     return Rules(x, y, task.alphabet)
@@ -417,7 +414,5 @@ def _check_positive(name: str, value: object) -> None:
 
 
 def _no_room(task: RewritingTask, rule: Rule, times: int) -> BadRequest:
-    return BadRequest(
-        f'in {_MAX_ROUNDS} draws of {task.input_length} letters the left side of "{rule}" never occurred '
-        f"exactly {times} times: use a longer pattern, a larger alphabet or a shorter input"
-    )
+    return BadRequest(f'in {_MAX_ROUNDS} draws of {task.input_length} letters the left side of "{rule}" never occurred '
+                      f"exactly {times} times: use a longer pattern, a larger alphabet or a shorter input")  # fmt: skip

@@ -153,11 +153,9 @@ def shares(
     most = np.array([capacity(task, space, split, seed) for space in spaces])
     if n > most.sum():
         kinds, ks = (", ".join(dict.fromkeys(str(space[i]) for space in spaces)) for i in (0, 1))
-        raise BadRequest(
-            f"n_instructions = {n} is more than the {most.sum()} rules of the spaces {kinds} with k = {ks} at "
-            f"pattern_length = {task.pattern_length} over {len(task.alphabet)} symbols (seed {seed}): use "
-            f"{most.sum()} at most, or a smaller k"
-        )
+        raise BadRequest(f"n_instructions = {n} is more than the {most.sum()} rules of the spaces {kinds} with k = "
+                         f"{ks} at pattern_length = {task.pattern_length} over {len(task.alphabet)} symbols (seed "
+                         f"{seed}): use {most.sum()} at most, or a smaller k")  # fmt: skip
     full = np.sort(most)  # the spaces that run out, the smallest first
     given = np.concatenate([[0], np.cumsum(full)[:-1]])  # what they give together, before each
     level = max((n - given) // np.arange(len(full), 0, -1))  # the turns that all others take

@@ -193,10 +193,8 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int | None =
     fits = sizes <= (max_length or sizes.max(initial=0))
     misfits = int((~fits).sum())
     if misfits and overlong == "refuse":
-        raise BadRequest(
-            f"{misfits} of {len(examples)} examples are longer than max_length {max_length} (the longest has "
-            f"{sizes.max()} tokens): raise max_length, or set overlong to 'drop'"
-        )
+        raise BadRequest(f"{misfits} of {len(examples)} examples are longer than max_length {max_length} (the longest "
+                         f"has {sizes.max()} tokens): raise max_length, or set overlong to 'drop'")  # fmt: skip
     if not fits.any():
         raise BadRequest(f"no example is left to train on: {len(examples)} given, {misfits} too long")
     kept = np.flatnonzero(fits)
@@ -367,10 +365,8 @@ def _tokenised(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
             for text, mark in zip(texts, marked, strict=True)
         ]
     except ValueError as refusal:
-        raise BadRequest(
-            f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
-            f"{first_line(refusal)}"
-        ) from None
+        raise BadRequest(f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
+                         f"{first_line(refusal)}") from None  # fmt: skip
 
 
 def _inside(tokenizer: Any, text: str, break_ids: list[int]) -> list[int]:
@@ -399,9 +395,8 @@ def _check_whole(tokenizer: Any, what: str, texts: Sequence[str], parts: Sequenc
 
 
 def _useless(tokenizer: Any, why: str) -> BadRequest:
-    return BadRequest(
-        f"the chat template of '{tokenizer.name_or_path}' {why}; choose one of the templates {', '.join(TEMPLATES)}"
-    )
+    return BadRequest(f"the chat template of '{tokenizer.name_or_path}' {why}; choose one of the templates "
+                      f"{', '.join(TEMPLATES)}")  # fmt: skip
 
 
 def _message(example: Example) -> dict[str, str]:

@@ -90,10 +90,8 @@ def check_memory(config: Any, settings: Finetuning) -> Memory:
             break
     else:
         hint = "nothing smaller fits either: choose a smaller model"
-    raise BadRequest(
-        f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
-        f"free; {hint}"
-    )
+    raise BadRequest(f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and "
+                     f"{free / 2**30:.1f} GiB are free; {hint}")  # fmt: skip
 
 
 class Training(NamedTuple):
@@ -256,10 +254,9 @@ def _check_targets(model: Any, settings: Finetuning) -> None:
     wrong = [name for name in names if not matches(name, linear) or matches(name, others)]
     if wrong or not linear or not (names or settings.targets == "all-linear"):
         has = ", ".join(sorted({path.rpartition(".")[2] for path in linear})) or "none"
-        raise BadRequest(
-            f"targets = '{settings.targets}': {', '.join(wrong) or 'it'} names no linear layers inside the blocks of "
-            f"'{settings.model}', which LoRA adapts (there are: {has}; all-linear takes them all)"
-        )
+        raise BadRequest(f"targets = '{settings.targets}': {', '.join(wrong) or 'it'} names no linear layers inside "
+                         f"the blocks of '{settings.model}', which LoRA adapts (there are: {has}; all-linear takes "
+                         "them all)")  # fmt: skip
 
 
 def _is_linear(module: nn.Module, head: nn.Module | None) -> bool:

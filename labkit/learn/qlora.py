@@ -118,18 +118,14 @@ def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *,
         return Finetuned(**{name: found[name] for name in Finetuned.__annotations__} | {"adapter": folder / "adapter"})
     _import("trl", "peft", "datasets", "accelerate")
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
-        raise BadRequest(
-            f"{torch.cuda.device_count()} GPUs are visible: start with `accelerate launch -m labkit finetune ...` to "
-            "use all, or name one in CUDA_VISIBLE_DEVICES"
-        )
+        raise BadRequest(f"{torch.cuda.device_count()} GPUs are visible: start with `accelerate launch -m labkit "
+                         "finetune ...` to use all, or name one in CUDA_VISIBLE_DEVICES")  # fmt: skip
     config = load_config(settings.model, settings.revision)
     tokenizer = load_tokenizer(settings.model, settings.revision)
     chat.set_template(tokenizer, settings.template)
     if settings.max_length > getattr(config, "max_position_embeddings", settings.max_length):
-        raise BadRequest(
-            f"max_length {settings.max_length} is more than the {config.max_position_embeddings} positions of "
-            f"'{settings.model}'"
-        )
+        raise BadRequest(f"max_length {settings.max_length} is more than the {config.max_position_embeddings} "
+                         f"positions of '{settings.model}'")  # fmt: skip
     encoded = chat.encode(tokenizer, examples, settings.max_length, settings.overlong)
     chat.check_tokens(tokenizer, int(encoded.tokens.max()), config.get_text_config().vocab_size)
     memory = check_memory(config, settings)
@@ -308,9 +304,8 @@ def load_config(model: str, revision: str | None = None) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
     if (Path(model) / "adapter_config.json").exists() or (Path(model) / "finetuned.json").exists():
-        raise BadRequest(
-            f"{model} holds a LoRA adapter, not a whole model: `qlora.merge` adds a finished run to its base"
-        )
+        raise BadRequest(f"{model} holds a LoRA adapter, not a whole model: `qlora.merge` adds a finished run to its "
+                         "base")  # fmt: skip
     with _refusals(model):
         config = AutoConfig.from_pretrained(model, revision=revision)
     wanted = CAUSAL.get(config.model_type)
@@ -566,8 +561,7 @@ def _refusals(model: str) -> Iterator[None]:
     except (OSError, ValueError, SafetensorError) as error:
         if Path(model).is_dir():
             raise BadRequest(f"the folder {model} holds no whole model: {first_line(error)}") from None
-        raise BadRequest(
-            f"'{model}' is no folder here and could not be had from the Hugging Face hub ({first_line(error)}): give "
-            f"the path of a folder that save_pretrained wrote, or run `hf download {model}` where there is hub access "
-            "and copy its cache (HF_HOME)"
-        ) from None
+        raise BadRequest(f"'{model}' is no folder here and could not be had from the Hugging Face hub "
+                         f"({first_line(error)}): give the path of a folder that save_pretrained wrote, or run `hf "
+                         f"download {model}` where there is hub access "
+                         "and copy its cache (HF_HOME)") from None  # fmt: skip
