@@ -88,9 +88,7 @@ def equivalent(left: str, right: str) -> bool:
 @cache
 def ordered(expression: str) -> str:
     """The expression with the operands of every + and * in one order: equal for two that differ in that order alone."""
-    return fold(
-        expression, str, lambda operator, parts: operator + "".join(sorted(parts) if operator in "+*" else parts)
-    )
+    return fold(expression, str, lambda op, parts: op + "".join(sorted(parts) if op in "+*" else parts))
 
 
 def swapped(expression: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from labkit.instructions import draws, lexicon
 from labkit.instructions.draws import TESTS, Domain, Draw, Rule, Values, by_text
 from labkit.instructions.lexicon import CATEGORIES, DATES, MONTHS, NAMES, OPPOSITES, THINGS, WEEKDAYS, WORDS, YES_NO
-from labkit.instructions.steps import Fact, Input, Kind, Pool, Step, StepFamily, step_of
+from labkit.instructions.steps import Fact, Input, Kind, Options, Pool, Step, StepFamily, step_of
 
 # Arithmetic
 
@@ -122,9 +122,8 @@ def _what(text: str, who: str, verb: str) -> str:
 def _who_same(text: str, verb: str, other: str, what: str) -> str:
     """Who does with `verb` the same as the one of whom the fact (other, what) is told."""
     one = _who(text, other, what)
-    return next(
-        who for who, did, thing in _facts(text) if (did, thing) == (verb, _what(text, one, verb)) and who != one
-    )
+    same = (verb, _what(text, one, verb))
+    return next(who for who, *fact in _facts(text) if tuple(fact) == same and who != one)
 
 
 def _who_but(text: str, verb: str, what: str, other: str, thing: str) -> str:
@@ -257,12 +256,8 @@ def _puzzle(levels: tuple[int, ...], *steps: Step) -> Kind:
     return Kind(levels, (steps,), _comparisons, str, str)
 
 
-def _asked(
-    form: str, do: Callable[..., str], names: int, options: Callable[..., tuple[str, ...]] | None = None
-) -> Step:
-    return step_of(
-        lexicon.WORDINGS["deduction"][form], do, _compared(names), work=_order, options=options or (lambda *_: ())
-    )
+def _asked(form: str, do: Callable[..., str], names: int, options: Options = lambda *_: ()) -> Step:
+    return step_of(lexicon.WORDINGS["deduction"][form], do, _compared(names), work=_order, options=options)
 
 
 # fmt: off

@@ -167,9 +167,8 @@ def draw(family: Family, n: int, *, split: Split = "train", levels: Sequence[int
         level = levels[place % len(levels)]
         instruction = some[place] if some else _draw_one(family, rng, level, split)
         text = family.input(instruction, rng, level)
-        example = Example(
-            rng.choice(instruction.phrasings), text, family.answer(instruction, text), family.name, instruction.key
-        )
+        wording, answer = rng.choice(instruction.phrasings), family.answer(instruction, text)
+        example = Example(wording, text, answer, family.name, instruction.key)
         tasks.append(Task(example, instruction, level))
     return tasks
 
@@ -203,9 +202,7 @@ def combined(parts: Sequence[Sequence[str]], n: int = 6) -> tuple[str, ...]:
     )
 
 
-def _draw_one(
-    family: Family, rng: Random, level: int, split: Split, but: Container[str] = frozenset[str]()
-) -> Instruction:
+def _draw_one(family: Family, rng: Random, level: int, split: Split, but: Container[str] = ()) -> Instruction:
     """An instruction of a level and split whose key is not among `but`."""
     for _ in range(_TRIES):
         one = family.instruction(rng, level)

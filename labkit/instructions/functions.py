@@ -99,9 +99,7 @@ def _entries(rows: dict[str, list[Any]]) -> dict[str, Entry]:
 KEEP, CHANGE, RETURN, CHECK = (
     {domain: _entries(rows) for domain, rows in _DATA[table].items()} for table in ("keep", "change", "return", "check")
 )
-UPDATE, START, LIMIT, SHRINK, TALLY = (
-    _entries(_DATA[table]) for table in ("update", "start", "limit", "shrink", "tally")
-)
+UPDATE, START, LIMIT, SHRINK, TALLY = (_entries(_DATA[key]) for key in ("update", "start", "limit", "shrink", "tally"))
 
 
 class Functions(Family):
@@ -326,9 +324,7 @@ def table_of(table: dict[str, Any], source: Source) -> dict[str, Entry]:
 
 def _input(rng: Random, takes: str) -> Any:
     if takes == "whole number":
-        return rng.choice(
-            (rng.randrange(12), rng.randrange(12), rng.randrange(40), rng.randrange(40), rng.randrange(100, 112))
-        )
+        return rng.choice([*map(rng.randrange, (12, 12, 40, 40)), rng.randrange(100, 112)])
     if takes == "text":
         return " ".join("".join(rng.choices("aabdeegilmoprst", k=rng.randint(1, 7))) for _ in range(rng.randint(1, 5)))
     low, high = rng.choice(((-9, 20), (0, 12), (0, 6)))

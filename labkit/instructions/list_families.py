@@ -172,9 +172,7 @@ WRAP = step_of("[wrap|set|put|write] words between {0} and {1}",
 NUMBERED = step_of("[mark|start|label|begin] words with numbers and {0}",
                    lambda words, mark: [f"{n}{mark}{word}" for n, word in enumerate(words, 1)], MARKS)  # fmt: skip
 PAIRS = step_of("<join> pairs with {0}, these with {1}", _paired, draws.distinct(MARKS, 2))
-FRAME = step_of(
-    "<put> {0} at the start and {1} at the end", lambda words, a, b: [a, *words, b], draws.distinct(MARKS, 2)
-)
+FRAME = step_of("<put> {0} at the start and {1} at the end", lambda w, a, b: [a, *w, b], draws.distinct(MARKS, 2))
 REORDER = (
     step_of("<sort> words by alphabet", sorted),
     step_of("[reverse|turn around] the [words|order]", lambda words: words[::-1]),

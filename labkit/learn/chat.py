@@ -198,9 +198,8 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int | None =
     if not fits.any():
         raise BadRequest(f"no example is left to train on: {len(examples)} given, {misfits} too long")
     kept = np.flatnonzero(fits)
-    return Encoded(
-        np.concatenate([tokens[i + 1] for i in kept]), sizes[kept], np.array(prompts, np.int64)[kept], kept, misfits
-    )
+    chosen = np.concatenate([tokens[i + 1] for i in kept])
+    return Encoded(chosen, sizes[kept], np.array(prompts, np.int64)[kept], kept, misfits)
 
 
 def show(tokenizer: Any, tokens: Sequence[int], learned: Sequence[bool]) -> str:

@@ -346,27 +346,17 @@ def _trainer(
 
     on_gpu = torch.cuda.is_available()
     arguments = SFTConfig(
-        output_dir=str(folder / "checkpoints"),
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        num_train_epochs=settings.epochs or 1,
-        max_steps=settings.steps or -1,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_ratio,
+        output_dir=str(folder / "checkpoints"), per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation, num_train_epochs=settings.epochs or 1,
+        max_steps=settings.steps or -1, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup_ratio,
         **{name: getattr(settings, name) for name in _TRAINERS},
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
-        bf16=on_gpu and training_dtype() == torch.bfloat16,
-        fp16=on_gpu and training_dtype() == torch.float16,
-        use_cpu=not on_gpu,
-        logging_steps=1,
+        bf16=on_gpu and training_dtype() == torch.bfloat16, fp16=on_gpu and training_dtype() == torch.float16,
+        use_cpu=not on_gpu, logging_steps=1,
         logging_nan_inf_filter=False,  # the filter logs other losses in the place of NaN
-        save_steps=settings.save_every,
-        save_total_limit=2,
-        max_length=None,
+        save_steps=settings.save_every, save_total_limit=2, max_length=None, report_to="none", disable_tqdm=True,
         dataset_kwargs={"skip_prepare_dataset": True},
-        report_to="none",
-        disable_tqdm=True,
-    )
+    )  # fmt: skip
     model = _base(settings.model, settings.revision, settings.quantisation, settings.double_quantisation)
     trainer = SFTTrainer(model=model, args=arguments, data_collator=chat.Collator(tokenizer.pad_token_id),
                          train_dataset=data, processing_class=tokenizer, callbacks=[Log()],
