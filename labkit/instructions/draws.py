@@ -96,10 +96,8 @@ ORDERS = {"numbers": rules(_NUMBER_ORDERS), "words": rules(_WORD_ORDERS)}
 
 
 def string(low: int, high: int) -> Draw:
-    return Draw(
-        lambda rng, level: "".join(rng.choices(CONSONANTS, k=rng.randint(low, high))),
-        (f"[{CONSONANTS}]{{{low},{high}}}",),
-    )
+    return Draw(lambda rng, level: "".join(rng.choices(CONSONANTS, k=rng.randint(low, high))),
+                (f"[{CONSONANTS}]{{{low},{high}}}",))  # fmt: skip
 
 
 def distinct(pool: Sequence[Any], n: int) -> Draw:

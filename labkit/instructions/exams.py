@@ -257,7 +257,9 @@ def _doit(record: dict[str, Any], group: str) -> Question | str:
     if not _utf8(text, label, *choices):
         return "not UTF-8"
     if form == 1:
-        fault = "no distractors" if len(choices) < 2 else "duplicate options" if len(set(choices)) < len(choices) else ""
+        fault = (
+            "no distractors" if len(choices) < 2 else "duplicate options" if len(set(choices)) < len(choices) else ""
+        )
         return fault or Question(text, tuple(choices), 0, group, "zh", "open")
     if form != 0:
         return "no question_format"

@@ -162,13 +162,9 @@ def problem(task: Task) -> dict[str, str]:
     """A task as a problem in the shape of HumanEval; its prompt with its canonical solution passes its test."""
     head, body = task.example.output.split("\n", 1)
     checks = "".join(f"    {line}\n" for line in tests(task.instruction).splitlines())
-    return {
-        "task_id": task.instruction.key.replace(": ", "/"),
-        "prompt": f'{head}\n    """{task.example.instruction} ({task.example.input})"""\n',
-        "entry_point": "f",
-        "canonical_solution": body + "\n",
-        "test": f"def check(f):\n{checks}",
-    }
+    return {"task_id": task.instruction.key.replace(": ", "/"),
+            "prompt": f'{head}\n    """{task.example.instruction} ({task.example.input})"""\n', "entry_point": "f",
+            "canonical_solution": body + "\n", "test": f"def check(f):\n{checks}"}  # fmt: skip
 
 
 @lru_cache(maxsize=2**14)
