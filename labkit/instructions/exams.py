@@ -257,9 +257,8 @@ def _doit(record: dict[str, Any], group: str) -> Question | str:
     if not _utf8(text, label, *choices):
         return "not UTF-8"
     if form == 1:
-        fault = (
-            "no distractors" if len(choices) < 2 else "duplicate options" if len(set(choices)) < len(choices) else ""
-        )
+        twice = len(set(choices)) < len(choices)
+        fault = "no distractors" if len(choices) < 2 else "duplicate options" if twice else ""
         return fault or Question(text, tuple(choices), 0, group, "zh", "open")
     if form != 0:
         return "no question_format"

@@ -44,11 +44,11 @@ ADD_ALONE, SUBTRACT_ALONE = (
     step._replace(work=lambda n, k, sign=sign: _columns(n, sign * k)) for step, sign in ((ADD, 1), (SUBTRACT, -1))
 )
 OPERATIONS = (
-    ADD, SUBTRACT,
+    *(ADD, SUBTRACT),
     step_of("[multiply by {0}|take it {0} times|make it {0} times as large]", lambda n, k: n * k, range(3, 10)),
     step_of("[double it|take it twice|multiply by 2]", lambda n: 2 * n),
     step_of("[halve it|take half], rounding down", lambda n: n // 2),
-)  # fmt: skip
+)
 
 
 def _number(rng: Random, level: int, steps: list[Values]) -> str:

@@ -194,12 +194,8 @@ def combined(parts: Sequence[Sequence[str]], n: int = 6) -> tuple[str, ...]:
     if len(parts) == 1:
         return tuple(dict.fromkeys(parts[0]))
     joins = (", then ", "; then ", ", next ", "; next ")  # of one word each
-    return tuple(
-        dict.fromkeys(
-            joins[i % 4].join(wordings[(i + place) % len(wordings)] for place, wordings in enumerate(parts))
-            for i in range(n)
-        )
-    )
+    turns = ([wordings[(i + place) % len(wordings)] for place, wordings in enumerate(parts)] for i in range(n))
+    return tuple(dict.fromkeys(joins[i % 4].join(turn) for i, turn in enumerate(turns)))
 
 
 def _draw_one(family: Family, rng: Random, level: int, split: Split, but: Container[str] = ()) -> Instruction:

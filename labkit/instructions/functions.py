@@ -194,11 +194,8 @@ def build(program: Program) -> Built:
     """A program's wordings, code and function."""
     make, *tables = SHAPES[program.shape]
     source = SOURCES[program.source]
-    bound = [
-        Bound(table_of(table, source)[name], n) if name else None
-        for table, (name, n) in zip(tables, program.parts, strict=True)
-    ]
-    return make(source, *bound)
+    parts = zip(tables, program.parts, strict=True)
+    return make(source, *(Bound(table_of(table, source)[name], n) if name else None for table, (name, n) in parts))
 
 
 def _wordings(program: Program) -> tuple[str, ...]:
@@ -243,9 +240,7 @@ def _simpler(program: Program) -> list[Program]:
     if shape == "loop":
         keep, one, other, start = parts
         return [Program("loop", source, (keep, *two, start)) for two in ((one, one), (other, other), (one, NOTHING))]
-    if shape == "branch":
-        return [Program("chain", source, (NOTHING, NOTHING, end)) for end in parts[1:]]
-    return []
+    return [Program("chain", source, (NOTHING, NOTHING, end)) for end in parts[1:]] if shape == "branch" else []
 
 
 def _chain(source: Source, keep: Bound | None, change: Bound | None, end: Bound | None) -> Built:

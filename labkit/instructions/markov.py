@@ -118,9 +118,8 @@ def _steps(algorithm: MarkovAlgorithm, text: str) -> Iterator[Step]:
         text = after
 
 
-def run(
-    algorithm: MarkovAlgorithm, text: str, max_steps: int = 10_000, *, on_limit: Literal["raise", "return"] = "raise"
-) -> Run:
+def run(algorithm: MarkovAlgorithm, text: str, max_steps: int = 10_000, *,
+        on_limit: Literal["raise", "return"] = "raise") -> Run:  # fmt: skip
     """Run the algorithm on any string of symbols.
 
     A run that is not over after max_steps raises StepLimit, or with on_limit="return" is returned as it then

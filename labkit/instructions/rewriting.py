@@ -210,9 +210,7 @@ def draw_inputs(task: RewritingTask, rules: Rules, index: Ints, *, seed: int | n
     return Inputs(index, _as_codes(z), _as_codes(answer), wanted == 0)
 
 
-def draw_example_plain(
-    task: RewritingTask, rule: Rule, rng: random.Random, noop: bool = False, occurrences: int = 1
-) -> tuple[str, str]:
+def draw_example_plain(task: RewritingTask, rule: Rule, rng: random.Random, noop: bool = False, occurrences: int = 1) -> tuple[str, str]:  # fmt: skip
     """One input and its answer in plain Python, from the distribution that `draw_inputs` draws from."""
     times = 0 if noop else occurrences
     size = task.input_length - times * (task.pattern_length - 1)
@@ -230,9 +228,8 @@ def examples(task: RewritingTask, rules: Rules, inputs: Inputs) -> Iterator[Exam
     """The inputs as examples in words, in order."""
     for i, z, answer in zip(inputs.index, inputs.z, inputs.answer, strict=True):
         rule = rules.rule(int(i))
-        yield Example(instruction=f'Replace the first "{rule.pattern}" with "{rule.replacement}".',
-                      input=decode(z, task.alphabet), output=decode(answer, task.alphabet), source="rewriting",
-                      instruction_id=str(rule))  # fmt: skip
+        text = f'Replace the first "{rule.pattern}" with "{rule.replacement}".'
+        yield Example(text, decode(z, task.alphabet), decode(answer, task.alphabet), "rewriting", str(rule))
 
 
 def encode(text: str, alphabet: str) -> Codes:

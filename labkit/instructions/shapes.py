@@ -186,11 +186,8 @@ def _walk(record: Any, path: str) -> Iterator[Any]:
 
 
 def _empty(value: Any) -> bool:
-    return (
-        value is None
-        or (isinstance(value, str) and not value.strip())
-        or (isinstance(value, list | dict) and not value)
-    )
+    bare = value.strip() if isinstance(value, str) else value
+    return bare is None or (isinstance(bare, str | list | dict) and not bare)
 
 
 def means(name: str, value: Any) -> bool:

@@ -25,18 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.errors import BadRequest, unknown
-from labkit.instructions.rewriting import (
-    SPLITS,
-    TEST_SHARE,
-    Codes,
-    Ints,
-    RewritingTask,
-    Rules,
-    Split,
-    first_distinct,
-    in_split,
-    uniform_letters,
-)
+from labkit.instructions import rewriting
+from labkit.instructions.rewriting import SPLITS, TEST_SHARE, Codes, Ints, RewritingTask, Rules, Split
 
 Kind = Literal["repeated", "periodic", "mirror"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -137,9 +127,7 @@ def capacity(task: RewritingTask, space: Space, split: Split | None, seed: int) 
     return pool * (pool - 1)
 
 
-def shares(
-    task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split | None = "train"
-) -> dict[Space, int]:
+def shares(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split | None = "train") -> dict[Space, int]:  # fmt: skip
     """How many of n rules each space of a mixture gives.
 
     One rule a space in turn; a space that has run out (few strings: k near p) is passed over, and the others give its
@@ -166,9 +154,7 @@ def shares(
     return dict(zip(spaces, counts.tolist(), strict=True))
 
 
-def draw_space_rules(
-    task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split | None = "train"
-) -> Drawn:
+def draw_space_rules(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split | None = "train") -> Drawn:  # fmt: skip
     """n rules of a mixture of spaces, as evenly over the spaces as `shares` says; raises as it does.
 
     x and y of a rule are different and uniform over the strings of its space and split, told by a hash of the letters
@@ -180,7 +166,7 @@ def draw_space_rules(
     for space, count in given.items():
         stream = _rule_stream(task, space, seed, split)
         most = capacity(task, space, split, seed)
-        columns = first_distinct(stream, count, most, len(task.alphabet)) if count else next(stream)[:, :0]
+        columns = rewriting.first_distinct(stream, count, most, len(task.alphabet)) if count else next(stream)[:, :0]
         sides = np.concatenate(np.split(columns, 2), axis=1).T
         if not belongs(space, np.ascontiguousarray(sides)).all():
             raise AssertionError(f"a rule drawn from the space {space} does not belong to it")
@@ -196,7 +182,7 @@ def _rule_stream(task: RewritingTask, space: Space, seed: int, split: Split | No
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
     free, symbols = task.pattern_length // space.k, len(task.alphabet)
     while True:
-        letters = uniform_letters(rng, symbols, free * _BLOCK).reshape(free, _BLOCK)
+        letters = rewriting.uniform_letters(rng, symbols, free * _BLOCK).reshape(free, _BLOCK)
         strings = _pool(task, space, letters, split, seed)
         half = strings.shape[1] // 2
         x, y = strings[:, :half], strings[:, half : 2 * half]
@@ -214,7 +200,7 @@ def _pool(task: RewritingTask, space: Space, letters: Codes, split: Split | None
                 if k > space.k or kind != space.kind:
                     other |= belongs(Space(kind, k), np.ascontiguousarray(strings.T))
     strings = strings[:, ~other]
-    return strings[:, in_split(strings, len(task.alphabet), split, seed)] if split else strings
+    return strings[:, rewriting.in_split(strings, len(task.alphabet), split, seed)] if split else strings
 
 
 def _places(space: Space, p: int) -> Ints:

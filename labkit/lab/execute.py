@@ -208,15 +208,10 @@ def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any]) 
         papermill.execute_notebook(
             source,
             str(scratch).replace("{", "{{").replace("}", "}}"),  # papermill formats it with the parameters
-            parameters=dict(params),
-            kernel_name="python3",
-            kernel_manager_class=_own_kernel(),
-            progress_bar=False,
+            parameters=dict(params), kernel_name="python3", kernel_manager_class=_own_kernel(), progress_bar=False,
             extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks are not the study's
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            cwd=str(notebook.parent),
-        )
+            stdout_file=sys.stdout, stderr_file=sys.stderr, cwd=str(notebook.parent),
+        )  # fmt: skip
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":  # Ctrl-C reached the kernel before it reached us
             raise KeyboardInterrupt from None

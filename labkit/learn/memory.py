@@ -161,12 +161,9 @@ def check_training_memory(name: str, recipe: str, shape: Shape, batch_size: int,
     needed, there = estimate_training(recipe, shape, batch_size, answer), machine_memory()
     if sum(needed) > there:
         parts = ", ".join(f"{use} {size / 2**30:.1f}" for use, size in needed._asdict().items())
-        raise BadRequest(
-            f"{name} takes about {sum(needed) / 2**30:.1f} GiB of memory to train ({parts}), and this machine has "
-            f"{there / 2**30:.1f}: lower width, layers or expansion"
-            + f", or batch_size = {batch_size}"
-            * (needed.activations > needed.weights)
-        )
+        batch = f", or batch_size = {batch_size}" * (needed.activations > needed.weights)
+        raise BadRequest(f"{name} takes about {sum(needed) / 2**30:.1f} GiB of memory to train ({parts}), and this "
+                         f"machine has {there / 2**30:.1f}: lower width, layers or expansion{batch}")  # fmt: skip
 
 
 def machine_memory() -> int:

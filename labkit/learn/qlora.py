@@ -34,21 +34,12 @@ from labkit.instructions import Example
 from labkit.learn import chat
 from labkit.learn.finetuning import PRESETS, QUANTISATIONS, Finetuning, settings
 from labkit.learn.finite import NotFinite, all_finite, check_files, check_training, check_weights
-from labkit.learn.memory import (
-    Memory,
-    check_memory,
-    describe,
-    estimate_memory,
-    free_memory,
-    lora_config,
-    training_device,
-    training_dtype,
-)  # fmt: skip
+from labkit.learn.memory import check_memory, describe, estimate_memory, lora_config, training_device, training_dtype
 
 _TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # same name there
 __all__ = [
-    "PRESETS", "Finetuned", "Finetuning", "Memory", "answer", "check_memory", "describe", "estimate_memory", "finetune",
-    "free_memory", "load", "load_config", "load_tokenizer", "merge", "settings", "teacher_forced",
+    "PRESETS", "Finetuned", "Finetuning", "answer", "check_memory", "describe", "estimate_memory", "finetune", "load",
+    "load_config", "load_tokenizer", "merge", "settings", "teacher_forced",
 ]  # fmt: skip
 ADAPTER_FILE = "adapter_model.safetensors"  # as PEFT names it
 _LAST = 10  # the final loss is the mean over so many last steps
@@ -396,13 +387,10 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
         if quantisation == "nf4":
             check_files(Path(str(cached_file(model, "config.json", revision=revision))).parent, model)
         found = AutoModelForCausalLM.from_pretrained(
-            model,
-            revision=revision,
-            dtype=training_dtype(),
+            model, revision=revision, dtype=training_dtype(), device_map={"": training_device()},
             quantization_config=BitsAndBytesConfig(**how) if quantisation != "none" else None,
-            device_map={"": training_device()},
             attn_implementation="sdpa",  # flash attention reads restarting positions in batches of one row only
-        )
+        )  # fmt: skip
     check_weights(found, model)
     # On some CPUs 4-bit layers would repack themselves for inference, for good, and round their constants to bfloat16.
     for module in found.modules():
