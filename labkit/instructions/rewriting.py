@@ -210,7 +210,8 @@ def draw_inputs(task: RewritingTask, rules: Rules, index: Ints, *, seed: int | n
     return Inputs(index, _as_codes(z), _as_codes(answer), wanted == 0)
 
 
-def draw_example_plain(task: RewritingTask, rule: Rule, rng: random.Random, noop: bool = False, occurrences: int = 1) -> tuple[str, str]:  # fmt: skip
+def draw_example_plain(task: RewritingTask, rule: Rule, rng: random.Random, noop: bool = False,
+                       occurrences: int = 1) -> tuple[str, str]:  # fmt: skip
     """One input and its answer in plain Python, from the distribution that `draw_inputs` draws from."""
     times = 0 if noop else occurrences
     size = task.input_length - times * (task.pattern_length - 1)

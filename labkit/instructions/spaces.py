@@ -127,7 +127,8 @@ def capacity(task: RewritingTask, space: Space, split: Split | None, seed: int) 
     return pool * (pool - 1)
 
 
-def shares(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split | None = "train") -> dict[Space, int]:  # fmt: skip
+def shares(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int,
+           split: Split | None = "train") -> dict[Space, int]:  # fmt: skip
     """How many of n rules each space of a mixture gives.
 
     One rule a space in turn; a space that has run out (few strings: k near p) is passed over, and the others give its
@@ -154,7 +155,8 @@ def shares(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, s
     return dict(zip(spaces, counts.tolist(), strict=True))
 
 
-def draw_space_rules(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split | None = "train") -> Drawn:  # fmt: skip
+def draw_space_rules(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int,
+                     split: Split | None = "train") -> Drawn:  # fmt: skip
     """n rules of a mixture of spaces, as evenly over the spaces as `shares` says; raises as it does.
 
     x and y of a rule are different and uniform over the strings of its space and split, told by a hash of the letters

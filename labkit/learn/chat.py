@@ -103,7 +103,8 @@ def prompt_tokens(tokenizer: Any, examples: Sequence[Example]) -> list[list[int]
     return _tokenised(tokenizer, texts)
 
 
-def turns(tokenizer: Any, questions: Sequence[Example], answers: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:  # fmt: skip
+def turns(tokenizer: Any, questions: Sequence[Example],
+          answers: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:  # fmt: skip
     """The tokens of each prompt, and those of the answer with its end mark, as the template writes the two together.
 
     Where a token would join the two, the prompt's tokens are those of the prompt alone, as in generation.

@@ -111,7 +111,8 @@ def _seed(seed: int, number: int, kind: int) -> int:
     return int(np.random.SeedSequence((seed, number, kind)).generate_state(1)[0]) if number else seed
 
 
-def _checked(recipe: str, rungs: Sequence[Encoded], batch_size: int, passes: float, cooldown: float) -> tuple[ModuleType, list[int]]:  # fmt: skip
+def _checked(recipe: str, rungs: Sequence[Encoded], batch_size: int, passes: float,
+             cooldown: float) -> tuple[ModuleType, list[int]]:  # fmt: skip
     """The recipe's module, and how many examples each rung's set has."""
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
