@@ -23,7 +23,7 @@ Every source carries its oracle, so that answers are computed and not stored. No
     doit        DoIT's training data by ability and source, and its exams
 """
 
-from labkit.instructions import encrypted, equations, programs
+from labkit.instructions import encrypted, equations, programs  # noqa: I001
 from labkit.instructions.corpora import CORPORA, read
 from labkit.instructions.example import Example
 from labkit.instructions.families import ABILITIES, EVERY, FAMILIES
@@ -31,17 +31,8 @@ from labkit.instructions.family import Family, Instruction, Task, draw, draw_ins
 from labkit.instructions.functions import FUNCTIONS
 from labkit.instructions.recognise import Recognised, recognise
 from labkit.instructions.rewriting import (
-    Inputs,
-    RewritingTask,
-    Rule,
-    Rules,
-    decode,
-    draw_example_plain,
-    draw_inputs,
-    draw_rules,
-    encode,
-    examples,
-)
+    Inputs, RewritingTask, Rule, Rules, decode, draw_example_plain, draw_inputs, draw_rules, encode, examples,
+)  # fmt: skip
 from labkit.instructions.spaces import KINDS, UNCONSTRAINED, Space, belongs_plain, divisors, draw_space_rules, mixture
 
 __all__ = [

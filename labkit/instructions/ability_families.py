@@ -84,10 +84,9 @@ def _one_of(values: Sequence[Values]) -> Draw:
     return Draw(lambda rng, level: rng.choice(values), domains, lambda read: read if read in known else None)
 
 
-def _four(
-    level: int, text: str, values: Sequence[Values], right: Callable[..., list[str]],
-    near: Callable[..., list[str]] = lambda *_: [], work: Callable[..., list[str]] = lambda *_: [],
-) -> Kind:  # fmt: skip
+def _four(level: int, text: str, values: Sequence[Values], right: Callable[..., list[str]],
+          near: Callable[..., list[str]] = lambda *_: [],
+          work: Callable[..., list[str]] = lambda *_: []) -> Kind:  # fmt: skip
     """Questions of one form, with their values; `right` gives what is right, `near` what is half so."""
 
     def options(rng: Random, level: int, steps: list[Values]) -> str:
@@ -99,11 +98,10 @@ def _four(
         rng.shuffle(shown)
         return ", ".join(map(" ".join, zip("abcd", shown, strict=True)))
 
-    step = step_of(
-        f"[tell|say|find|name] {text}",
-        lambda shown, *drawn: next(one for one in _shown(shown) if one in right(*drawn)), _one_of(values),
-        work=lambda shown, *drawn: work(_shown(shown), *drawn), options=lambda shown, *_: _shown(shown),
-    )  # fmt: skip
+    step = step_of(f"[tell|say|find|name] {text}",
+                   lambda shown, *drawn: next(one for one in _shown(shown) if one in right(*drawn)), _one_of(values),
+                   work=lambda shown, *drawn: work(_shown(shown), *drawn),
+                   options=lambda shown, *_: _shown(shown))  # fmt: skip
     return Kind((level,), ((step,),), options, str, str)
 
 
@@ -216,10 +214,9 @@ def _coherent(text: str, level: int) -> bool:
     return len(set(told)) == len(told) and any(_changes(text, who) for who in _speakers(text)) == (level == 3)
 
 
-def _question(
-    level: int, form: str, values: Sequence[Values], found: Callable[..., Sequence[str]],
-    options: Callable[..., tuple[str, ...]] = lambda *_: YES_NO, work: Callable[..., list[str]] = lambda *_: [],
-) -> Kind:  # fmt: skip
+def _question(level: int, form: str, values: Sequence[Values], found: Callable[..., Sequence[str]],
+              options: Callable[..., tuple[str, ...]] = lambda *_: YES_NO,
+              work: Callable[..., list[str]] = lambda *_: []) -> Kind:  # fmt: skip
     """Questions of one form, with their values; `found` gives all that may be answered."""
 
     def talk(rng: Random, level: int, steps: list[Values]) -> str:
@@ -266,9 +263,8 @@ _DIALOGUE = (
 
 _NEVER, _TAKES, _GREETS = "never speaks of {}", "takes the {} offer", "greets with {}"
 _CALLED, _STARTS, _ENDS = "says {} for i", "starts with {}", "ends with {}"
-HABITS: dict[str, Sequence[str]] = {
-    _NEVER: list(CATEGORIES), _TAKES: ORDINALS[1:3], _GREETS: CRIES, _CALLED: NAMES, _STARTS: CRIES, _ENDS: CRIES,
-}  # fmt: skip
+HABITS: dict[str, Sequence[str]] = {_NEVER: list(CATEGORIES), _TAKES: ORDINALS[1:3], _GREETS: CRIES, _CALLED: NAMES,
+                                    _STARTS: CRIES, _ENDS: CRIES}  # fmt: skip
 
 
 def _habits(rng: Random, n: int) -> Values:
@@ -326,8 +322,5 @@ def _playing(n: int) -> Kind:
     return Kind((n,), ((step,),), _user, str, str)
 
 
-FAMILIES = (
-    Knowledge("knowledge", "knowledge", *_KNOWLEDGE),
-    StepFamily("dialogue", "dialogue", *_DIALOGUE),
-    StepFamily("role", "role-play", *(_playing(n) for n in (1, 2, 3))),
-)
+FAMILIES = (Knowledge("knowledge", "knowledge", *_KNOWLEDGE), StepFamily("dialogue", "dialogue", *_DIALOGUE),
+            StepFamily("role", "role-play", *(_playing(n) for n in (1, 2, 3))))  # fmt: skip

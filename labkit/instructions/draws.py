@@ -81,29 +81,23 @@ def rules(values: Mapping[str, Sequence[Any]]) -> Draw:
     return Draw(draw, (by_text(Rule(name, value) for name, some in values.items() for value in some),))
 
 
-NUMBER_TESTS: dict[str, Sequence[Any]] = {
-    "are even": "-", "are odd": "-", "are above {}": range(15, 95), "are below {}": range(15, 95),
-    "end in {}": range(10),
-}  # fmt: skip
-WORD_TESTS: dict[str, Sequence[Any]] = {
-    "start with {}": "abcdfghlprst", "end in {}": "defkmnprtwy", "contain {}": "abcdefhiklmnoprstuvwy",
-    "have {} letters": (3, 4, 5, 6), "name {}": list(CATEGORIES),
-}  # fmt: skip
+NUMBER_TESTS: dict[str, Sequence[Any]] = {"are even": "-", "are odd": "-", "are above {}": range(15, 95),
+                                          "are below {}": range(15, 95), "end in {}": range(10)}  # fmt: skip
+WORD_TESTS: dict[str, Sequence[Any]] = {"start with {}": "abcdfghlprst", "end in {}": "defkmnprtwy",
+                                        "contain {}": "abcdefhiklmnoprstuvwy", "have {} letters": (3, 4, 5, 6),
+                                        "name {}": list(CATEGORIES)}  # fmt: skip
 _NUMBER_ORDERS = {"size": "-", "last digit": "-", "digit sum": "-", "distance from {}": range(10, 99)}
-_WORD_ORDERS: dict[str, Sequence[Any]] = {
-    "the alphabet": "-", "length": "-", "last letter": "-", "{} letter": ORDINALS[1:3], "number of vowels": "-",
-    "count of {}": "abcdefhiklmnoprstuvwy",
-}  # fmt: skip
+_WORD_ORDERS: dict[str, Sequence[Any]] = {"the alphabet": "-", "length": "-", "last letter": "-",
+                                          "{} letter": ORDINALS[1:3], "number of vowels": "-",
+                                          "count of {}": "abcdefhiklmnoprstuvwy"}  # fmt: skip
 TEST_NAMES = {*NUMBER_TESTS, *WORD_TESTS}
 TESTS = {"numbers": rules(NUMBER_TESTS), "words": rules(WORD_TESTS)}
 ORDERS = {"numbers": rules(_NUMBER_ORDERS), "words": rules(_WORD_ORDERS)}
 
 
 def string(low: int, high: int) -> Draw:
-    return Draw(
-        lambda rng, level: "".join(rng.choices(CONSONANTS, k=rng.randint(low, high))),
-        (f"[{CONSONANTS}]{{{low},{high}}}",),
-    )
+    return Draw(lambda rng, level: "".join(rng.choices(CONSONANTS, k=rng.randint(low, high))),
+                (f"[{CONSONANTS}]{{{low},{high}}}",))  # fmt: skip
 
 
 def distinct(pool: Sequence[Any], n: int) -> Draw:

@@ -11,7 +11,7 @@ from typing import Any
 from labkit.instructions import draws, lexicon
 from labkit.instructions.draws import TESTS, Domain, Draw, Rule, Values, by_text
 from labkit.instructions.lexicon import CATEGORIES, DATES, MONTHS, NAMES, OPPOSITES, THINGS, WEEKDAYS, WORDS, YES_NO
-from labkit.instructions.steps import Fact, Input, Kind, Pool, Step, StepFamily, step_of
+from labkit.instructions.steps import Fact, Input, Kind, Options, Pool, Step, StepFamily, step_of
 
 # Arithmetic
 
@@ -44,8 +44,7 @@ ADD_ALONE, SUBTRACT_ALONE = (
     step._replace(work=lambda n, k, sign=sign: _columns(n, sign * k)) for step, sign in ((ADD, 1), (SUBTRACT, -1))
 )
 OPERATIONS = (
-    ADD,
-    SUBTRACT,
+    *(ADD, SUBTRACT),
     step_of("[multiply by {0}|take it {0} times|make it {0} times as large]", lambda n, k: n * k, range(3, 10)),
     step_of("[double it|take it twice|multiply by 2]", lambda n: 2 * n),
     step_of("[halve it|take half], rounding down", lambda n: n // 2),
@@ -83,32 +82,22 @@ LATER = (("[later|after this]", 1), ("[earlier|before this]", -1))
 
 def _days(what: str, after: Callable[[str, int], str]) -> Pool:
     return tuple(
-        step_of(
-            f"[which {what} is|what {what} is|give the {what}|find the {what}] {{0}} days {words}",
-            lambda text, n, sign=sign: after(text, sign * n),
-            [n for n in range(2, 250) if n % 7],
-        )
+        step_of(f"[which {what} is|what {what} is|give the {what}|find the {what}] {{0}} days {words}",
+                lambda text, n, sign=sign: after(text, sign * n), [n for n in range(2, 250) if n % 7])
         for words, sign in LATER
-    )
+    )  # fmt: skip
 
 
 WEEKS = tuple(
-    step_of(
-        f"[give|tell|find|write] the date and weekday {{0}} weeks and {{1}} days {words}",
-        lambda text, weeks, days, sign=sign: _both_after(text, sign * (7 * weeks + days)), range(2, 26), range(2, 7),
-        work=lambda text, weeks, days, sign=sign: [_both_after(text, sign * 7 * weeks)],
-    )
+    step_of(f"[give|tell|find|write] the date and weekday {{0}} weeks and {{1}} days {words}",
+            lambda text, weeks, days, sign=sign: _both_after(text, sign * (7 * weeks + days)), range(2, 26),
+            range(2, 7), work=lambda text, weeks, days, sign=sign: [_both_after(text, sign * 7 * weeks)])
     for words, sign in LATER
 )  # fmt: skip
-REFORMAT = step_of(
-    "[write|give|show|format] the date as {0}, with {1} between", _reformat,
-    [" ".join(order) for order in permutations(("day", "month", "year"))], "/-.:+=",
-)  # fmt: skip
-DAYS_SINCE = step_of(
-    "[how many|tell how many|count how many|give how many] days after {0} is [this|the date]",
-    lambda text, since: str((DATES.index(text) - DATES.index(since)) % 365),
-    DATES,
-)
+REFORMAT = step_of("[write|give|show|format] the date as {0}, with {1} between", _reformat,
+                   [" ".join(order) for order in permutations(("day", "month", "year"))], "/-.:+=")  # fmt: skip
+DAYS_SINCE = step_of("[how many|tell how many|count how many|give how many] days after {0} is [this|the date]",
+                     lambda text, since: str((DATES.index(text) - DATES.index(since)) % 365), DATES)  # fmt: skip
 
 
 def _dated(level: int, pool: Pool, draw: Callable[[Random], str]) -> Kind:
@@ -133,9 +122,8 @@ def _what(text: str, who: str, verb: str) -> str:
 def _who_same(text: str, verb: str, other: str, what: str) -> str:
     """Who does with `verb` the same as the one of whom the fact (other, what) is told."""
     one = _who(text, other, what)
-    return next(
-        who for who, did, thing in _facts(text) if (did, thing) == (verb, _what(text, one, verb)) and who != one
-    )
+    same = (verb, _what(text, one, verb))
+    return next(who for who, *fact in _facts(text) if tuple(fact) == same and who != one)
 
 
 def _who_but(text: str, verb: str, what: str, other: str, thing: str) -> str:
@@ -162,10 +150,8 @@ def _some(*names: str) -> Draw:
     return Draw(draw, tuple(_SOMETHING[name] for name in names))
 
 
-def _question(
-    level: int, form: str, names: str, do: Callable[..., str], facts: Callable[..., list[Fact]],
-    work: Callable[..., Sequence[str]] = lambda *_: (), options: tuple[str, ...] = (),
-) -> Kind:  # fmt: skip
+def _question(level: int, form: str, names: str, do: Callable[..., str], facts: Callable[..., list[Fact]],
+              work: Callable[..., Sequence[str]] = lambda *_: (), options: tuple[str, ...] = ()) -> Kind:  # fmt: skip
     """Questions of one form; `facts` gives what has to be told, from people, a source of new things and the values."""
 
     def tell(rng: Random, level: int, steps: list[Values]) -> str:
@@ -270,12 +256,8 @@ def _puzzle(levels: tuple[int, ...], *steps: Step) -> Kind:
     return Kind(levels, (steps,), _comparisons, str, str)
 
 
-def _asked(
-    form: str, do: Callable[..., str], names: int, options: Callable[..., tuple[str, ...]] | None = None
-) -> Step:
-    return step_of(
-        lexicon.WORDINGS["deduction"][form], do, _compared(names), work=_order, options=options or (lambda *_: ())
-    )
+def _asked(form: str, do: Callable[..., str], names: int, options: Options = lambda *_: ()) -> Step:
+    return step_of(lexicon.WORDINGS["deduction"][form], do, _compared(names), work=_order, options=options)
 
 
 # fmt: off

@@ -99,9 +99,7 @@ def _entries(rows: dict[str, list[Any]]) -> dict[str, Entry]:
 KEEP, CHANGE, RETURN, CHECK = (
     {domain: _entries(rows) for domain, rows in _DATA[table].items()} for table in ("keep", "change", "return", "check")
 )
-UPDATE, START, LIMIT, SHRINK, TALLY = (
-    _entries(_DATA[table]) for table in ("update", "start", "limit", "shrink", "tally")
-)
+UPDATE, START, LIMIT, SHRINK, TALLY = (_entries(_DATA[key]) for key in ("update", "start", "limit", "shrink", "tally"))
 
 
 class Functions(Family):
@@ -164,13 +162,9 @@ def problem(task: Task) -> dict[str, str]:
     """A task as a problem in the shape of HumanEval; its prompt with its canonical solution passes its test."""
     head, body = task.example.output.split("\n", 1)
     checks = "".join(f"    {line}\n" for line in tests(task.instruction).splitlines())
-    return {
-        "task_id": task.instruction.key.replace(": ", "/"),
-        "prompt": f'{head}\n    """{task.example.instruction} ({task.example.input})"""\n',
-        "entry_point": "f",
-        "canonical_solution": body + "\n",
-        "test": f"def check(f):\n{checks}",
-    }
+    return {"task_id": task.instruction.key.replace(": ", "/"),
+            "prompt": f'{head}\n    """{task.example.instruction} ({task.example.input})"""\n', "entry_point": "f",
+            "canonical_solution": body + "\n", "test": f"def check(f):\n{checks}"}  # fmt: skip
 
 
 @lru_cache(maxsize=2**14)
@@ -200,11 +194,8 @@ def build(program: Program) -> Built:
     """A program's wordings, code and function."""
     make, *tables = SHAPES[program.shape]
     source = SOURCES[program.source]
-    bound = [
-        Bound(table_of(table, source)[name], n) if name else None
-        for table, (name, n) in zip(tables, program.parts, strict=True)
-    ]
-    return make(source, *bound)
+    parts = zip(tables, program.parts, strict=True)
+    return make(source, *(Bound(table_of(table, source)[name], n) if name else None for table, (name, n) in parts))
 
 
 def _wordings(program: Program) -> tuple[str, ...]:
@@ -249,9 +240,7 @@ def _simpler(program: Program) -> list[Program]:
     if shape == "loop":
         keep, one, other, start = parts
         return [Program("loop", source, (keep, *two, start)) for two in ((one, one), (other, other), (one, NOTHING))]
-    if shape == "branch":
-        return [Program("chain", source, (NOTHING, NOTHING, end)) for end in parts[1:]]
-    return []
+    return [Program("chain", source, (NOTHING, NOTHING, end)) for end in parts[1:]] if shape == "branch" else []
 
 
 def _chain(source: Source, keep: Bound | None, change: Bound | None, end: Bound | None) -> Built:
@@ -326,9 +315,7 @@ def table_of(table: dict[str, Any], source: Source) -> dict[str, Entry]:
 
 def _input(rng: Random, takes: str) -> Any:
     if takes == "whole number":
-        return rng.choice(
-            (rng.randrange(12), rng.randrange(12), rng.randrange(40), rng.randrange(40), rng.randrange(100, 112))
-        )
+        return rng.choice([*map(rng.randrange, (12, 12, 40, 40)), rng.randrange(100, 112)])
     if takes == "text":
         return " ".join("".join(rng.choices("aabdeegilmoprst", k=rng.randint(1, 7))) for _ in range(rng.randint(1, 5)))
     low, high = rng.choice(((-9, 20), (0, 12), (0, 6)))

@@ -63,11 +63,9 @@ TAKE = (
     step_of("<drop> the {0}", _without, ORDINALS[:4]),
     step_of("<keep> only the {0}", lambda items, which: items[ORDINALS.index(which) :][:1], ORDINALS[:3]),
 )
-LETTER_SORT = step_of(
-    "<sort> the letters by the order {0}",
-    lambda letters, order: sorted(letters, key=order.split().index),
-    Draw(lambda rng, level: " ".join(rng.sample(LETTERS[:8], 4)), ("[a-h](?: [a-h]){3}",)),
-)
+_FOUR = Draw(lambda rng, level: " ".join(rng.sample(LETTERS[:8], 4)), ("[a-h](?: [a-h]){3}",))
+LETTER_SORT = step_of("<sort> the letters by the order {0}",
+                      lambda letters, order: sorted(letters, key=order.split().index), _FOUR)  # fmt: skip
 
 
 def _listed(noun: str) -> Input:
@@ -82,11 +80,8 @@ def _listed(noun: str) -> Input:
 
 def _sortings(noun: str) -> list[Kind]:
     draw = _listed(noun)
-    return [
-        Kind((1,), ((_sort(noun),),), draw),
-        Kind((2,), ((_sort(noun),), TAKE), draw),
-        Kind((3,), ((_filter(noun),), (_sort(noun),), TAKE[:2]), draw),
-    ]
+    return [Kind((1,), ((_sort(noun),),), draw), Kind((2,), ((_sort(noun),), TAKE), draw),
+            Kind((3,), ((_filter(noun),), (_sort(noun),), TAKE[:2]), draw)]  # fmt: skip
 
 
 # Counting
@@ -122,9 +117,8 @@ def _countings(noun: str) -> list[Kind]:
 
 LETTER_COUNT = step_of(
     "[how many letters are|count letters that are|tell how many letters are|find how many letters are] {0} or {1}",
-    lambda letters, *which: [str(sum(letter in which for letter in letters))],
-    draws.distinct(LETTERS, 2),
-)
+    lambda letters, *which: [str(sum(letter in which for letter in letters))], draws.distinct(LETTERS, 2),
+)  # fmt: skip
 
 
 def _letters(rng: Random, level: int, steps: list[Values]) -> str:
@@ -173,20 +167,12 @@ def _paired(words: list[str], inner: str, outer: str) -> list[str]:
 
 
 JOIN = step_of("<join> words with {0}", lambda words, mark: [mark.join(words)], MARKS)
-WRAP = step_of(
-    "[wrap|set|put|write] words between {0} and {1}",
-    lambda words, before, after: [f"{before}{word}{after}" for word in words],
-    draws.distinct(MARKS, 2),
-)
-NUMBERED = step_of(
-    "[mark|start|label|begin] words with numbers and {0}",
-    lambda words, mark: [f"{n}{mark}{word}" for n, word in enumerate(words, 1)],
-    MARKS,
-)
+WRAP = step_of("[wrap|set|put|write] words between {0} and {1}",
+               lambda words, a, b: [f"{a}{word}{b}" for word in words], draws.distinct(MARKS, 2))  # fmt: skip
+NUMBERED = step_of("[mark|start|label|begin] words with numbers and {0}",
+                   lambda words, mark: [f"{n}{mark}{word}" for n, word in enumerate(words, 1)], MARKS)  # fmt: skip
 PAIRS = step_of("<join> pairs with {0}, these with {1}", _paired, draws.distinct(MARKS, 2))
-FRAME = step_of(
-    "<put> {0} at the start and {1} at the end", lambda words, a, b: [a, *words, b], draws.distinct(MARKS, 2)
-)
+FRAME = step_of("<put> {0} at the start and {1} at the end", lambda w, a, b: [a, *w, b], draws.distinct(MARKS, 2))
 REORDER = (
     step_of("<sort> words by alphabet", sorted),
     step_of("[reverse|turn around] the [words|order]", lambda words: words[::-1]),

@@ -85,9 +85,7 @@ def _by_steps(parts: Sequence[str]) -> Iterator[Recognised]:
         found.append({})
         for wording in _wordings().get(part.partition(" ")[0], ()):
             if (values := _values(wording, part)) is not None:
-                found[-1].update(
-                    {(family, kind): (i, values) for family, kind, pool, i in wording.places if pool == place}
-                )
+                found[-1].update({(name, kind): (i, values) for name, kind, pool, i in wording.places if pool == place})
     for name, number in found[0]:
         family = EVERY[name]
         assert isinstance(family, StepFamily)
@@ -120,9 +118,8 @@ def _wordings() -> dict[str, list[_Wording]]:
     found = dict[str, list[_Wording]]()
     for step, where in places.values():
         for text in step.wordings:
-            found.setdefault(text.partition(" ")[0], []).append(
-                _Wording(text, *_pattern(text, step.domains), step, where)
-            )
+            wording = _Wording(text, *_pattern(text, step.domains), step, where)
+            found.setdefault(text.partition(" ")[0], []).append(wording)
     return found
 
 

@@ -19,6 +19,9 @@ from labkit.instructions.lexicon import ALIKE, LETTERS, SYNONYMS
 PIECE = re.compile(r"[a-z]*[aeiouy][a-z]*|\n *|(?<= )[^\w\s]{2}(?= )|\S")
 
 
+Options = Callable[..., tuple[str, ...]]  # from what is given and the values to the choices of a closed question
+
+
 class Step(NamedTuple):
     """One operation.
 
@@ -38,7 +41,7 @@ class Step(NamedTuple):
     domains: tuple[Domain, ...]
     complete: Callable[[Values], Values | None]
     work: Callable[..., Sequence[str]] = lambda *_: ()
-    options: Callable[..., tuple[str, ...]] = lambda *_: ()
+    options: Options = lambda *_: ()
 
     @property
     def wordings(self) -> tuple[str, ...]:
@@ -150,10 +153,9 @@ def perturbed(answer: str, text: str, rng: Random) -> str:
     return answer[: old.start()] + new + answer[old.end() :]
 
 
-def step_of(
-    template: str, do: Callable[..., Any], *values: Sequence[Any] | Draw,
-    work: Callable[..., Sequence[str]] = lambda *_: (), options: Callable[..., tuple[str, ...]] = lambda *_: (),
-) -> Step:  # fmt: skip
+def step_of(template: str, do: Callable[..., Any], *values: Sequence[Any] | Draw,
+            work: Callable[..., Sequence[str]] = lambda *_: (),
+            options: Options = lambda *_: ()) -> Step:  # fmt: skip
     """A step; each value is drawn from a sequence, or by a `Draw`; one `Draw` of a tuple draws all values together."""
 
     def draw(rng: Random, level: int) -> Values:

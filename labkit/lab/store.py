@@ -343,9 +343,8 @@ def _read_finished(folder: Path) -> Row | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
-        raise BadRequest(
-            f"damaged result in the store: {path} is not what its folder's name promises; move {folder} away"
-        )
+        raise BadRequest(f"damaged result in the store: {path} is not what its folder's name promises; move {folder} "
+                         "away")  # fmt: skip
     seal = row.pop("seal", None)
     if seal is not None and (not isinstance(seal, dict) or seal.get("row") != _digest(row)):
         raise BadRequest(f"damaged result in the store: {path} was changed after it was measured; move {folder} away")
@@ -387,10 +386,8 @@ def _check_files(folder: Path) -> None:
     else:
         damaged = [name for name, size in seal["files"].items() if _size(folder / name) != size]
     if damaged:
-        raise BadRequest(
-            f"damaged point in the store: {folder / damaged[0]} is empty, cut or missing; "
-            f"move {folder} away, and the point is measured again"
-        )
+        raise BadRequest(f"damaged point in the store: {folder / damaged[0]} is empty, cut or missing; move {folder} "
+                         "away, and the point is measured again")  # fmt: skip
 
 
 def _size(path: Path) -> int | None:

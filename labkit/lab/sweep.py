@@ -118,10 +118,9 @@ def checked_executor(name: str | None) -> str:
     return name
 
 
-def sweep(
-    points: Sequence[Point], measure: Measure, *, measure_many: MeasureMany | None = None, store: Store | None = None,
-    jobs: int | None = None, fleet: int | None = None, executor: str | None = None, progress: Progress | None = None,
-) -> list[Row]:  # fmt: skip
+def sweep(points: Sequence[Point], measure: Measure, *, measure_many: MeasureMany | None = None,
+          store: Store | None = None, jobs: int | None = None, fleet: int | None = None, executor: str | None = None,
+          progress: Progress | None = None) -> list[Row]:  # fmt: skip
     """Measure every point, or read it from the store; the rows come in the order of `points`.
 
     Args:
@@ -138,19 +137,16 @@ def sweep(
         BadRequest: when the store cannot be used; nothing was started.
         SweepFailed: at the end, when any point failed; the others are in the store.
     """
-    outcomes = run_points(
-        points, measure, measure_many=measure_many, store=store, jobs=jobs, fleet=fleet, executor=executor,
-        progress=progress,
-    )  # fmt: skip
+    outcomes = run_points(points, measure, measure_many=measure_many, store=store, jobs=jobs, fleet=fleet,
+                          executor=executor, progress=progress)  # fmt: skip
     if any(outcome.row is None for outcome in outcomes):
         raise SweepFailed(outcomes)
     return [outcome.row for outcome in outcomes if outcome.row is not None]
 
 
-def run_points(
-    points: Sequence[Point], measure: Measure, *, measure_many: MeasureMany | None = None, store: Store | None = None,
-    jobs: int | None = None, fleet: int | None = None, executor: str | None = None, progress: Progress | None = None,
-) -> list[Outcome]:  # fmt: skip
+def run_points(points: Sequence[Point], measure: Measure, *, measure_many: MeasureMany | None = None,
+               store: Store | None = None, jobs: int | None = None, fleet: int | None = None,
+               executor: str | None = None, progress: Progress | None = None) -> list[Outcome]:  # fmt: skip
     """`sweep`, with the failures told apart instead of raised."""
     store = store or Store.default()
     jobs = default_jobs() if jobs is None else jobs

@@ -16,11 +16,13 @@ Left open: templates that print today's date encode differently tomorrow.
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import yaml
 
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
@@ -34,32 +36,11 @@ _MARKS = ("\U000f0000", "\U000f0001")  # transformers': before and after a contr
 _CHUNK = 1_000  # examples tokenised at a time: bounds the memory that Python lists take
 
 
-def _template(question: str) -> str:
-    """A chat template (Jinja) of one question and one answer. Line breaks at its joints stand in expressions: Jinja
-    swallows one after a block. `instruction` and `input` are there when labkit asks, else all is `content`."""
-    return (
-        "{% for message in messages %}{% if message.role == 'user' %}{{ "
-        + question
-        + " }}{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
-    )
-
-
-_QUESTION = (
-    r"'### Instruction:\n' + (message.instruction or message.content)"
-    r" + ('\n\n### Input:\n' + message.input if message.input else '') + '\n\n### Response:\n'"
-)
-# By name: Alpaca's (Taori et al., 2023), the same without its preamble, Magicoder's (arXiv 2312.02120), and hardly any.
+_QUESTIONS: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
 TEMPLATES = {
-    "alpaca": _template(
-        "'Below is an instruction that describes a task' + (', paired with an input that provides further context' if "
-        "message.input else '') + '. Write a response that appropriately completes the request.\\n\\n' + " + _QUESTION
-    ),
-    "plain": _template(_QUESTION),
-    "magicoder": _template(
-        "'You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable "
-        r"responses to user instructions.\n\n@@ Instruction\n' + message.content + '\n\n@@ Response\n'"
-    ),
-    "bare": _template(r"message.content + '\n'"),
+    name: f"{{% for message in messages %}}{{% if message.role == 'user' %}}{{{{ {question} }}}}"
+    "{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
+    for name, question in _QUESTIONS.items()
 }
 
 
@@ -122,9 +103,8 @@ def prompt_tokens(tokenizer: Any, examples: Sequence[Example]) -> list[list[int]
     return _tokenised(tokenizer, texts)
 
 
-def turns(
-    tokenizer: Any, questions: Sequence[Example], answers: Sequence[str]
-) -> Iterator[tuple[list[int], list[int]]]:
+def turns(tokenizer: Any, questions: Sequence[Example],
+          answers: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:  # fmt: skip
     """The tokens of each prompt, and those of the answer with its end mark, as the template writes the two together.
 
     Where a token would join the two, the prompt's tokens are those of the prompt alone, as in generation.
@@ -195,10 +175,8 @@ def answer_frame(tokenizer: Any) -> Frame:
     return Frame(lead, ending, ending[: mark.end()], [], tokenizer.convert_tokens_to_ids(mark.group()))
 
 
-def encode(
-    tokenizer: Any, examples: Sequence[Example], max_length: int | None = None,
-    overlong: Literal["refuse", "drop"] = "refuse",
-) -> Encoded:  # fmt: skip
+def encode(tokenizer: Any, examples: Sequence[Example], max_length: int | None = None,
+           overlong: Literal["refuse", "drop"] = "refuse") -> Encoded:  # fmt: skip
     """Examples as tokens, prompt then answer then end mark.
 
     Raises:
@@ -214,16 +192,13 @@ def encode(
     fits = sizes <= (max_length or sizes.max(initial=0))
     misfits = int((~fits).sum())
     if misfits and overlong == "refuse":
-        raise BadRequest(
-            f"{misfits} of {len(examples)} examples are longer than max_length {max_length} (the longest has "
-            f"{sizes.max()} tokens): raise max_length, or set overlong to 'drop'"
-        )
+        raise BadRequest(f"{misfits} of {len(examples)} examples are longer than max_length {max_length} (the longest "
+                         f"has {sizes.max()} tokens): raise max_length, or set overlong to 'drop'")  # fmt: skip
     if not fits.any():
         raise BadRequest(f"no example is left to train on: {len(examples)} given, {misfits} too long")
     kept = np.flatnonzero(fits)
-    return Encoded(
-        np.concatenate([tokens[i + 1] for i in kept]), sizes[kept], np.array(prompts, np.int64)[kept], kept, misfits
-    )
+    chosen = np.concatenate([tokens[i + 1] for i in kept])
+    return Encoded(chosen, sizes[kept], np.array(prompts, np.int64)[kept], kept, misfits)
 
 
 def show(tokenizer: Any, tokens: Sequence[int], learned: Sequence[bool]) -> str:
@@ -388,10 +363,8 @@ def _tokenised(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
             for text, mark in zip(texts, marked, strict=True)
         ]
     except ValueError as refusal:
-        raise BadRequest(
-            f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
-            f"{first_line(refusal)}"
-        ) from None
+        raise BadRequest(f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
+                         f"{first_line(refusal)}") from None  # fmt: skip
 
 
 def _inside(tokenizer: Any, text: str, break_ids: list[int]) -> list[int]:
@@ -420,9 +393,8 @@ def _check_whole(tokenizer: Any, what: str, texts: Sequence[str], parts: Sequenc
 
 
 def _useless(tokenizer: Any, why: str) -> BadRequest:
-    return BadRequest(
-        f"the chat template of '{tokenizer.name_or_path}' {why}; choose one of the templates {', '.join(TEMPLATES)}"
-    )
+    return BadRequest(f"the chat template of '{tokenizer.name_or_path}' {why}; choose one of the templates "
+                      f"{', '.join(TEMPLATES)}")  # fmt: skip
 
 
 def _message(example: Example) -> dict[str, str]:

@@ -90,10 +90,8 @@ def check_memory(config: Any, settings: Finetuning) -> Memory:
             break
     else:
         hint = "nothing smaller fits either: choose a smaller model"
-    raise BadRequest(
-        f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
-        f"free; {hint}"
-    )
+    raise BadRequest(f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and "
+                     f"{free / 2**30:.1f} GiB are free; {hint}")  # fmt: skip
 
 
 class Training(NamedTuple):
@@ -124,9 +122,8 @@ class _Sizes(NamedTuple):
     muon: bool
 
 
-_SMALL = {
-    "fast": _Sizes(1, 2, 6, 2, 1, True), "llama": _Sizes(2, 3, 10, 0, 4, True), "paper": _Sizes(1, 2, 8, 0, 5, False),
-}  # fmt: skip
+_SMALL = {"fast": _Sizes(1, 2, 6, 2, 1, True), "llama": _Sizes(2, 3, 10, 0, 4, True),
+          "paper": _Sizes(1, 2, 8, 0, 5, False)}  # fmt: skip
 
 
 def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -> Training:
@@ -164,12 +161,9 @@ def check_training_memory(name: str, recipe: str, shape: Shape, batch_size: int,
     needed, there = estimate_training(recipe, shape, batch_size, answer), machine_memory()
     if sum(needed) > there:
         parts = ", ".join(f"{use} {size / 2**30:.1f}" for use, size in needed._asdict().items())
-        raise BadRequest(
-            f"{name} takes about {sum(needed) / 2**30:.1f} GiB of memory to train ({parts}), and this machine has "
-            f"{there / 2**30:.1f}: lower width, layers or expansion"
-            + f", or batch_size = {batch_size}"
-            * (needed.activations > needed.weights)
-        )
+        batch = f", or batch_size = {batch_size}" * (needed.activations > needed.weights)
+        raise BadRequest(f"{name} takes about {sum(needed) / 2**30:.1f} GiB of memory to train ({parts}), and this "
+                         f"machine has {there / 2**30:.1f}: lower width, layers or expansion{batch}")  # fmt: skip
 
 
 def machine_memory() -> int:
@@ -207,10 +201,9 @@ def free_memory() -> int:
 def lora_config(settings: Finetuning) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(
-        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
-        target_modules="all-linear" if settings.targets == "all-linear" else _names(settings.targets),
-    )  # fmt: skip
+    targets: Any = "all-linear" if settings.targets == "all-linear" else _names(settings.targets)
+    return LoraConfig(task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+                      target_modules=targets)  # fmt: skip
 
 
 def training_device() -> torch.device:
@@ -258,10 +251,9 @@ def _check_targets(model: Any, settings: Finetuning) -> None:
     wrong = [name for name in names if not matches(name, linear) or matches(name, others)]
     if wrong or not linear or not (names or settings.targets == "all-linear"):
         has = ", ".join(sorted({path.rpartition(".")[2] for path in linear})) or "none"
-        raise BadRequest(
-            f"targets = '{settings.targets}': {', '.join(wrong) or 'it'} names no linear layers inside the blocks of "
-            f"'{settings.model}', which LoRA adapts (there are: {has}; all-linear takes them all)"
-        )
+        raise BadRequest(f"targets = '{settings.targets}': {', '.join(wrong) or 'it'} names no linear layers inside "
+                         f"the blocks of '{settings.model}', which LoRA adapts (there are: {has}; all-linear takes "
+                         "them all)")  # fmt: skip
 
 
 def _is_linear(module: nn.Module, head: nn.Module | None) -> bool:
