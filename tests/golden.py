@@ -30,7 +30,7 @@ def scales(study: str) -> list[str]:
 
 
 def lengthened(rows: list[dict[str, Any]], exams: list[str]) -> pd.DataFrame:
-    """Wide rows as long rows; a column `<exam>_<rest>_right` is of a kind or a grading of the longest exam that fits."""
+    """Wide rows as long rows; a column `<exam>_<rest>_right` is of a kind or grading of the longest exam that fits."""
     points = []
     for row in rows:
         graded = []

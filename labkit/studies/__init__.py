@@ -92,3 +92,10 @@ def _from_file(path: Path) -> Study:
 def begin(name: str, namespace: Mapping[str, Any]) -> Run:
     """A run of a study with the parameters that a notebook's first cell sets: `begin(NAME, globals())`."""
     return _run.begin(find(name), namespace)
+
+
+def __getattr__(name: str) -> Any:
+    """Modules for notebooks, imported when they are first asked for (`studies.toys`)."""
+    if name in ("toys", "rewriting"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from labkit import grade, learn
 from labkit.errors import BadRequest, unknown
 from labkit.instructions import Inputs, RewritingTask, Rules, draw_inputs, draw_rules
+from labkit.instructions.rewriting import Split
 from labkit.lab import Record, Row, Store, write_text
 from labkit.learn import llama
 from labkit.learn.learner import SmallLearner
@@ -31,6 +32,7 @@ from labkit.studies.rows import GRADED, key_of
 from labkit.studies.views import interval
 
 RULES_SEED = 0
+POOL = 200_000  # rules that fine-tuning picks from; fewer where there are fewer
 
 
 class Base(Cell):
@@ -106,6 +108,25 @@ class _Exported(SmallLearner):
         assert isinstance(self.layout, learn.Layout)
         llama.export(self.model.cpu(), self.layout.vocabulary + llama.PAD, folder)
         self.model.to(self.device)
+
+
+def pool(task: RewritingTask, split: Split) -> int:
+    """How many rules of a split there are to pick from."""
+    return min(POOL, task.capacity(split, RULES_SEED))
+
+
+def check_pool(task: RewritingTask, split: Split, **wanted: int) -> None:
+    """BadRequest for more rules than there are to pick from; `wanted` names who asks."""
+    for name, n in wanted.items():
+        if n > pool(task, split):
+            raise BadRequest(f"{name} = {n} is more than the {pool(task, split)} rules to choose from")
+
+
+def picked(task: RewritingTask, n: int, split: Split, seed: int) -> Rules:
+    """A seed's own n rules of the pool; test rules share no side with what a base model was pre-trained on."""
+    drawn = draw_rules(task, pool(task, split), seed=RULES_SEED, split=split)
+    which = np.random.default_rng(seed).choice(len(drawn), n, replace=False)
+    return Rules(drawn.x[which], drawn.y[which], drawn.alphabet)
 
 
 def base_of(given: dict[str, Any]) -> Base:

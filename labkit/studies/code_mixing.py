@@ -213,9 +213,7 @@ def published_scores(results: Results) -> list[dict[str, Any]]:
     names = {"model": "model", "mix": "OSS + Alpaca + CoT, thousands"}
     names |= {"humaneval": "HumanEval", "humaneval_plus": "HumanEval+", "mbpp": "MBPP", "mbpp_plus": "MBPP+"}
     values = [record for record in results.published if record["kind"] == "value"]
-    mixed = [
-        record | {"mix": "+".join(f"{record[part]:g}" for part in ("oss_k", "alpaca_k", "cot_k"))} for record in values
-    ]
+    mixed = [{**value, "mix": "{oss_k:g}+{alpaca_k:g}+{cot_k:g}".format(**value)} for value in values]
     return [{words: record[name] for name, words in names.items()} for record in mixed]
 
 
@@ -224,19 +222,12 @@ def notes(params: Params) -> list[str]:
     unsafe = params.confirm_unsafe and not sandbox.available(unsafe=True)
     pinned = params.model == learners.SMALL or Path(params.model).is_dir() or "revision" in params.tuning
     contained = ["programs are run without bubblewrap: what they may touch is not contained"]
-    return contained * unsafe + [f"'{params.model}' is not pinned: tuning = {{'revision': COMMIT}} pins it"] * (
-        not pinned
-    )
+    loose = [f"'{params.model}' is not pinned: tuning = {{'revision': COMMIT}} pins it"]
+    return contained * unsafe + loose * (not pinned)
 
 
 STUDY = Study(
-    **about("code_mixing"),
-    Params=Params,
-    points=points,
-    dials={"size": "training set", "mix": "mix"},
-    views=VIEWS,
-    finding=finding,
-    notes=notes,
-    tables={"The paper's Tables 1 and 2": published_scores},
+    **about("code_mixing"), Params=Params, points=points, dials={"size": "training set", "mix": "mix"},
+    views=VIEWS, finding=finding, notes=notes, tables={"The paper's Tables 1 and 2": published_scores},
     measure_many=None,
-)
+)  # fmt: skip

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from labkit.design import allocate
-from labkit.instructions import decode, draw_inputs, draw_rules
+from labkit.instructions import draw_rules
 from labkit.learn.learner import encoded
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Exam, Lesson
@@ -105,18 +105,6 @@ def points(params: Params) -> Sequence[Cell]:
 def named(occurrences: Any) -> str:
     """`1`, `10` or, of a mixture, `mixed 1, 5, 10`."""
     return f"mixed {', '.join(map(str, occurrences))}" if isinstance(occurrences, list | tuple) else str(occurrences)
-
-
-def toy_inputs(params: Params) -> list[dict[str, str]]:
-    """For a notebook: one rule, and three inputs of each kind."""
-    lines = []
-    for occurrences in params.variety:
-        task = task_of(params, occurrences)
-        rules = draw_rules(task, 1, seed=0)
-        drawn = draw_inputs(task, rules, np.zeros(3, np.int64), seed=0)
-        texts = ", ".join(decode(z, task.alphabet) for z in drawn.z)
-        lines.append({"x occurs": named(occurrences), "rule": str(rules.rule(0)), "inputs": texts})
-    return lines
 
 
 def columns(rows: "pd.DataFrame") -> "pd.DataFrame":

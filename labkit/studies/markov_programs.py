@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from labkit import grade, learn
 from labkit.design import allocate
@@ -48,9 +48,22 @@ KINDS = {
 
 
 RunSteps = int | Literal["halt"]
+Rules = Annotated[int, Field(ge=1, le=100)]
 
 
-class Params(ModelParams):
+class Dials(BaseModel):
+    """What parameters and cells share."""
+
+    alphabet: str = Field(description="the symbols of programs and inputs")
+    pattern_length: int = Field(ge=1, le=10000, description="symbols in a rule's left side, and in its right side")
+    input_length: int = Field(ge=1, le=10000, description="symbols in the input, and in the answer")
+    longest: int = Field(ge=1, le=1000, description='the most steps of a run to "halt"')
+    order_share: float = Field(ge=0, le=1, description="share of inputs whose answer the order of the rules decides")
+    budget: int = Field(ge=1, le=100000000, description="training examples of a model, spread over its programs")
+    test_programs: int = Field(ge=2, le=10000000, description="unseen programs to grade on")
+
+
+class Params(Dials, ModelParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
@@ -59,20 +72,9 @@ class Params(ModelParams):
         "model": MODEL_GROUP,
     }
     n_programs: list[int] = Field(min_length=1, description="numbers of training programs I, one model each")
-    rules: list[Annotated[int, Field(ge=1, le=100)]] = Field(
-        min_length=1, description="rules a program R; the first is the steps dial's"
-    )
-    run_steps: list[RunSteps] = Field(
-        min_length=1, description='steps to the answer, or "halt"; the first is the rules dial\'s'
-    )
+    rules: list[Rules] = Field(min_length=1, description="rules a program R; the first is the steps dial's")
+    run_steps: list[RunSteps] = Field(min_length=1, description='steps, or "halt"; the first is the rules dial\'s')
     n_beside: list[int] = Field(description="the numbers of programs that the other rules and steps are tried at")
-    longest: int = Field(ge=1, le=1000, description='the most steps of a run to "halt"')
-    order_share: float = Field(ge=0, le=1, description="share of inputs whose answer the order of the rules decides")
-    alphabet: str = Field(description="the symbols of programs and inputs")
-    pattern_length: int = Field(ge=1, le=10000, description="symbols in a rule's left side, and in its right side")
-    input_length: int = Field(ge=1, le=10000, description="symbols in the input, and in the answer")
-    budget: int = Field(ge=1, le=100000000, description="training examples of a model, spread over its programs")
-    test_programs: int = Field(ge=2, le=10000000, description="unseen programs to grade on")
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
@@ -89,7 +91,7 @@ class Params(ModelParams):
         return self
 
 
-class Cell(ModelCell):
+class Cell(Dials, ModelCell):
     """One model: everything its result depends on."""
 
     study: Literal["markov_programs"] = "markov_programs"
@@ -97,13 +99,6 @@ class Cell(ModelCell):
     n_programs: int
     rules: int
     run_steps: RunSteps
-    longest: int
-    order_share: float
-    alphabet: str
-    pattern_length: int
-    input_length: int
-    budget: int
-    test_programs: int
 
     def layout(self) -> learn.Layout:
         return layout_of(self, self.rules)
@@ -119,10 +114,8 @@ class Cell(ModelCell):
         unseen = draw_programs(task, self.test_programs, seed=self.seed, split="test")
         asked = np.unique(np.linspace(0, n - 1, min(n, self.test_programs)).round().astype(np.int64))
         every = spread(np.arange(self.test_programs), self.n_test)
-        exams = {
-            "seen": _exam(self, task, programs, spread(asked, self.n_test), SEEN),
-            "unseen": _exam(self, task, unseen, every, UNSEEN),
-        }
+        exams = {"seen": _exam(self, task, programs, spread(asked, self.n_test), SEEN)}
+        exams["unseen"] = _exam(self, task, unseen, every, UNSEEN)
         fewest = 1 if task.halts else task.steps
         for name, steps in (("shorter", fewest - 1), ("longer", task.steps + 1)):
             room = self.rules * (self.input_length // self.pattern_length)
@@ -135,13 +128,13 @@ class Cell(ModelCell):
         return Lesson(training.data, exams, about)
 
 
-def layout_of(settings: "Params | Cell", rules: int) -> learn.Layout:
+def layout_of(settings: Dials, rules: int) -> learn.Layout:
     """How a program of so many rules, its input and the answer become tokens."""
     widths = 2 * settings.pattern_length * rules, settings.input_length
     return learn.Layout(settings.alphabet, widths, settings.input_length, names=("program", "input"))
 
 
-def task_of(settings: "Params | Cell", rules: int, run_steps: RunSteps) -> ProgramTask:
+def task_of(settings: Dials, rules: int, run_steps: RunSteps) -> ProgramTask:
     """The task at so many rules and steps; BadRequest for settings that contradict each other."""
     halts = run_steps == "halt"
     steps = settings.longest if run_steps == "halt" else run_steps
@@ -182,17 +175,6 @@ def setting(rules: int, run_steps: int | str) -> str:
     return f"R = {rules}, " + ("to halt" if run_steps == "halt" else f"{run_steps} step{'s' * (run_steps != 1)}")
 
 
-def toy_shares(params: Params) -> list[dict[str, Any]]:
-    """For a notebook: at each setting the shares of the hard kinds of runs, and how long runs are."""
-    lines = []
-    for (rules, steps), cell in {(cell.rules, cell.run_steps): cell for cell in points(params)}.items():
-        task = task_of(cell, rules, steps)
-        runs = draw_runs(task, draw_programs(task, 100, seed=0), np.arange(2000) % 100, seed=0)
-        means = {"order decides": runs.ordered, "rewritten": runs.rewritten, "mean steps": runs.steps}
-        lines.append({"setting": setting(rules, steps)} | {k: round(float(v.mean()), 3) for k, v in means.items()})
-    return lines
-
-
 def columns(rows: "pd.DataFrame") -> "pd.DataFrame":
     """The setting of each row in words; in order of rules, then steps."""
     named = [setting(*one) for one in zip(rows["rules"], rows["run_steps"], strict=True)]
@@ -208,19 +190,20 @@ class Settings(Curve):
         found = super().measure(rows)
         main = self.select(rows, ["unseen"])
         fits: dict[str, Any] = {}
-        for name, group in main.groupby("setting", sort=False):
-            places: list[tuple[Any, Any]] = sorted(group.groupby("n_programs"))
-            fits[str(name)] = grade.fit_transition(
-                [n for n, _ in places], [counts_of(models) for _, models in places]
-            ).as_dict()
-        parts = [
-            f"{name}: {fit['midpoint']:,.0f} [{fit['ci95'][0]:,.0f}, {fit['ci95'][1]:,.0f}]"
-            if fit["midpoint"]
-            else f"{name}: not located"
-            for name, fit in fits.items()
-        ]
+        for name, rows_of in main.groupby("setting", sort=False):
+            groups = [group for _, group in rows_of.groupby("n_programs")]
+            places, answers = (
+                [int(group["n_programs"].iloc[0]) for group in groups],
+                [counts_of(group) for group in groups],
+            )
+            fits[str(name)] = grade.fit_transition(places, answers).as_dict()
+        parts = [f"{name}: {_located(fit)}" for name, fit in fits.items()]
         words = "half of the plateau on unseen programs is reached at so many training programs: " + "; ".join(parts)
         return found._replace(fit=Fit(words, {"settings": fits, "located": False}))
+
+
+def _located(fit: Mapping[str, Any]) -> str:
+    return "{:,.0f} [{:,.0f}, {:,.0f}]".format(fit["midpoint"], *fit["ci95"]) if fit["midpoint"] else "not located"
 
 
 def curves(title: str, exams: Mapping[str, str], where: Any = None) -> Settings:
@@ -251,12 +234,7 @@ def notes(params: Params) -> list[str]:
 
 
 STUDY = Study(
-    **about("markov_programs"),
-    Params=Params,
-    points=points,
-    dials={"n_programs": "programs", "rules": "rules", "run_steps": "steps"},
-    views=VIEWS,
-    finding=finding,
-    notes=notes,
-    columns=columns,
-)
+    **about("markov_programs"), Params=Params, points=points,
+    dials={"n_programs": "programs", "rules": "rules", "run_steps": "steps"}, views=VIEWS, finding=finding,
+    notes=notes, columns=columns,
+)  # fmt: skip

@@ -144,13 +144,6 @@ def points(params: Params) -> list[Cell]:
     return cells(Cell, params, _dials(params))
 
 
-def toy_rules(params: Params) -> list[dict[str, str]]:
-    """For a notebook: a rule of each space of all classes, at the first range of k."""
-    spaces = mixture(KINDS, divisors(params.pattern_length, *params.k_ranges[0]))
-    drawn = draw_space_rules(task_of(params), spaces, len(spaces), seed=0)
-    return [{"space": str(spaces[of]), "one of its rules": str(drawn.rules.rule(i))} for i, of in enumerate(drawn.of)]
-
-
 def label(row: Mapping[str, Any]) -> str:
     """A row's name in the picture."""
     names = "all three" if row["mixture"] == ALL[-1] else row["mixture"].replace("+", " + ")
