@@ -11,7 +11,7 @@ from labkit.lab import Point, Record, Row, write_json
 from labkit.learn.learner import Learner
 from labkit.studies import cell as study_cell
 from labkit.studies import harness, learners
-from labkit.studies.curriculum.rounds import Rounds, fitting, learn
+from labkit.studies.curriculum.rounds import Rounds, learn
 from labkit.studies.lesson import Lesson
 from labkit.studies.public_sets import OTHER, Source
 from labkit.studies.rows import GRADED, graded_line
@@ -50,7 +50,7 @@ class First(study_cell.Cell):
     def measured(self, record: Record) -> Row:
         """Train on the whole public set, and let the judge say what is hard."""
         student, public = self.learner(record), self.task.public_set(self.spec, self.seed)
-        examples = fitting([one.example for one in public], student)
+        examples = student.fitting([one.example for one in public])
         done = learn(student, examples, self.steps, self.seed, record.lasting / "first")
         student.save(record.folder / "student")
         with self.ask(record) as client:
@@ -61,15 +61,10 @@ class First(study_cell.Cell):
             classified = distil.classify_all(asker, questions, self.task.kinds())
         kinds = [None if kind == OTHER else kind for kind in classified.kinds]
         write_json(record.folder / "mined.json", {**mined._asdict(), "kinds": kinds})
-        return {
-            "tokens": done["tokens"],
-            "train_seconds": round(done["seconds"], 2),
-            "loss": done["loss"],
-            "judging": mined.counts,
-            "classifying": classified.counts,
-            **{f"teacher_{name}": count for name, count in asker.counts.items()},
-            **self.task.trust(public, kinds, mined.student, mined.answers),
-        }
+        took = {"tokens": done["tokens"], "train_seconds": round(done["seconds"], 2), "loss": done["loss"]}
+        asked = {f"teacher_{name}": count for name, count in asker.counts.items()}
+        trust = self.task.trust(public, kinds, mined.student, mined.answers)
+        return {**took, "judging": mined.counts, "classifying": classified.counts, **asked, **trust}
 
 
 class Cell(First):
@@ -109,21 +104,22 @@ class Cell(First):
         for line in state["rounds"]:
             del line["learned"]
             record.log(**line)
-        total = lambda name: sum(line[name] for line in state["rounds"])  # noqa: E731
+        costs = [(line["tokens"], line["steps"], line["seconds"]) for line in state["rounds"]]
+        tokens, steps, seconds = map(sum, zip(*costs, strict=True))
+        took = {"training_tokens": tokens, "optimiser_steps": steps, "train_seconds": round(seconds, 2)}
+        asked = {f"teacher_{name}": count for name, count in rounds.teaching.asker.counts.items()}
         return {
             "label": rounds.arm.label,
             **of_exam,
             **harness.accuracies_of(lines),
             "learned": float(np.mean(learned)) >= harness.LEARNED,
             "rounds_of": state["rounds"],
-            "training_tokens": total("tokens"),
-            "optimiser_steps": total("steps"),
-            "train_seconds": round(total("seconds"), 2),
+            **took,
             "distilled": state["distilled"],
             "difficulty": rounds.mined.difficulty([item.kind for item in rounds.pool]),
             "public_shares": shares(rounds.pool),
             "target_shares": rounds.target,
             "first": about,
-            **{f"teacher_{name}": count for name, count in rounds.teaching.asker.counts.items()},
+            **asked,
             GRADED: lines,
         }

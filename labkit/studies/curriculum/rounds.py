@@ -20,11 +20,13 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 
 from labkit.design import curriculum as design
 from labkit.instructions import Example
@@ -39,11 +41,6 @@ COMPETENCE = 0.2  # share of the examples, the easiest, that the first round of 
 CHECKED = 200  # examples of a round that tell whether the student has learned them
 
 
-def fitting(examples: Sequence[Example], student: Learner) -> list[Example]:
-    """Those that are short enough for the student."""
-    return [example for example, cost in zip(examples, student.costs(examples), strict=True) if cost is not None]
-
-
 def learn(
     student: Learner, examples: list[Example], steps: int, seed: int, folder: Path, rate: float = 1.0
 ) -> dict[str, Any]:
@@ -52,6 +49,20 @@ def learn(
     tokens = round(done.steps * student.batch * float(np.mean([cost or 0 for cost in student.costs(examples)])))
     loss = done.loss if math.isfinite(done.loss) else None
     return {"steps": done.steps, "tokens": tokens, "seconds": done.seconds, "loss": loss}
+
+
+class Arm(NamedTuple):
+    """What an arm trains on; see `arms.yaml`. `pace` is a name of `PACES`."""
+
+    label: str
+    seeds: str
+    taught: bool
+    pace: str
+
+
+LISTED = yaml.safe_load(resources.files(__package__).joinpath("arms.yaml").read_text("utf-8"))
+ARMS = {name: Arm(**arm) for name, arm in LISTED["arms"].items()}
+INGREDIENTS = {(one, other): added for one, other, added in LISTED["ingredients"]}
 
 
 class Rounds:
@@ -79,7 +90,7 @@ class Rounds:
         state = self._resumed()
         while (number := len(state["rounds"])) < self.cell.rounds:
             chosen = self._chosen(number)
-            examples = fitting([item.example for item in chosen], self.student)
+            examples = self.student.fitting([item.example for item in chosen])
             self.teaching.count("too long", asked=len(chosen), left_out=len(chosen) - len(examples))
             steps = self.student.steps_for(examples, self.cell.budget // self.cell.rounds)
             folder, different = self.lasting / f"learning-{number}", set(examples)
@@ -94,8 +105,7 @@ class Rounds:
 
     def even(self, number: int) -> list[Item]:
         """All alike, epoch after epoch."""
-        places = design.even_round(len(self.material), self.cell.round_size, number, self.cell.seed)
-        return [self.material[i] for i in places.tolist()]
+        return self._at(design.even_round(len(self.material), self.cell.round_size, number, self.cell.seed))
 
     def balanced(self, number: int) -> list[Item]:
         """By the target distribution over kinds of tasks (TAPIR, task-aware re-balancing)."""
@@ -114,9 +124,8 @@ class Rounds:
         items, among = [*self.pool, *self.material], set(places)
         rest = [i for i in range(len(self.pool)) if i not in among and mined.mfd[i] is not None]
         hard = [*places, *range(len(self.pool), len(items))]
-        target = design.among(self.target, [items[i].kind for i in (*hard, *rest)])
         kinds, alpha, n = [item.kind for item in items], self.alphas[number], self.cell.round_size
-        drawn = design.rising_round(kinds, hard, rest, target, alpha, n, repeats=REPEATS, seed=self._seed(number))
+        drawn = design.rising_round(kinds, hard, rest, self.target, alpha, n, repeats=REPEATS, seed=self._seed(number))
         self.teaching.count("resampled", **drawn.manifest)
         self.teaching.count("hard", mined=len(self.pool), hard=len(among))
         order = np.random.default_rng([self.cell.seed, number]).permutation(drawn.indices)
@@ -135,12 +144,9 @@ class Rounds:
 
     def competence(self, number: int) -> list[Item]:
         """From what the first student finds easy to all that was judged (Platanios et al. 2019)."""
-        items = [item for item in self.material if item.lacked is not None]
-        ties = np.random.default_rng([self.cell.seed, 11]).permutation(len(items)) / len(items)  # in a fixed order
-        hardness = [(item.lacked or 0) + tie for item, tie in zip(items, ties, strict=True)]
-        state = design.Competence(total=max(1, self.cell.rounds - 1), c0=COMPETENCE, time=number)
-        places = state.draw(hardness, self.cell.round_size, seed=self._seed(number))
-        return [items[i] for i in places.tolist()]
+        lacked, n, rounds = [item.lacked for item in self.material], self.cell.round_size, self.cell.rounds
+        seeds = self.cell.seed, self._seed(number)
+        return self._at(design.competence_round(lacked, n, number, rounds, c0=COMPETENCE, seeds=seeds))
 
     def _chosen(self, number: int) -> list[Item]:
         """What a round trains on: as it was kept by a process that was killed in this round, or drawn now."""
@@ -201,7 +207,10 @@ class Rounds:
         drawn = design.rebalance(kinds, target, self.cell.round_size, seed=self._seed(number))
         about = drawn.manifest
         self.teaching.count("resampled", drawn=about["n"], repeats=about["repeats"], left_out=about["left_out"])
-        return [self.material[i] for i in drawn.indices.tolist()]
+        return self._at(drawn.indices)
+
+    def _at(self, places: design.Indices) -> list[Item]:
+        return [self.material[i] for i in places.tolist()]
 
     def _expanded(self, seeds: Sequence[Item], n: int, number: int, spread: bool) -> list[Item]:
         """New pairs after the seeds: as many of each kind as it has seeds, or by the target distribution (`spread`)."""
@@ -249,34 +258,3 @@ PACES: dict[str, Callable[[Rounds, int], list[Item]]] = {
     "even": Rounds.even, "balanced": Rounds.balanced, "rising": Rounds.rising, "progressing": Rounds.progressing,
     "competence": Rounds.competence,
 }  # fmt: skip
-
-
-class Arm(NamedTuple):
-    """What an arm trains on.
-
-    Attributes:
-        label: For people.
-        seeds: Where its examples come from: all of the public set, a random subset of it, or what the first student
-            finds hard. A taught arm has as many seeds as are hard; a subset that is not taught is as large as a round.
-        taught: Are the seeds expanded, and all responses refined by the teacher?
-        pace: What a round takes of them, a name of `PACES`: `even` (all alike), `balanced` (by the target
-            distribution), `rising` (balanced, with a rising share of what the current student finds hard),
-            `progressing`, `competence`.
-    """
-
-    label: str
-    seeds: str
-    taught: bool
-    pace: str
-
-
-ARMS = {
-    "random": Arm("random subset", "random", False, "even"),
-    "full": Arm("full set", "all", False, "even"),
-    "taught": Arm("random subset, taught", "random", True, "even"),
-    "hard": Arm("hard subset, taught", "hard", True, "even"),
-    "balanced": Arm("hard subset, taught, balanced", "hard", True, "balanced"),
-    "tapir": Arm("TAPIR: taught, balanced, in rounds", "hard", True, "rising"),
-    "progress": Arm("automatic: learning progress, taught", "random", True, "progressing"),
-    "competence": Arm("automatic: competence, taught", "random", True, "competence"),
-}

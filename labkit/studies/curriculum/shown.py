@@ -8,24 +8,13 @@ another only where the whole interval of their difference lies above zero and th
 from typing import TYPE_CHECKING, Any
 
 from labkit.studies import views
-from labkit.studies.curriculum.rounds import ARMS
+from labkit.studies.curriculum.rounds import ARMS, INGREDIENTS
 from labkit.studies.made_of import Distribution, Histogram, totals
 from labkit.studies.study import Results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-INGREDIENTS = {  # two arms, and what the second has that the first has not
-    ("random", "full"): "the whole public set instead of a subset",
-    ("random", "taught"): "a teacher: new pairs, refined responses",
-    ("taught", "hard"): "hard examples instead of random ones",
-    ("hard", "balanced"): "kinds of tasks re-balanced",
-    ("balanced", "tapir"): "rounds with a rising share of hard examples, mined anew, among easy ones",
-    ("taught", "tapir"): "all of TAPIR but the teacher: selection, balance and rounds",
-    ("taught", "progress"): "kinds of tasks by learning progress",
-    ("taught", "competence"): "from easy to hard by competence",
-    ("random", "tapir"): "all of TAPIR",
-}
 DRAWN = ("random", "taught", "balanced", "tapir", "progress", "competence")  # by round, of those that were run
 STATES = {"hard": "hard, as selected", "balanced": "re-balanced", "tapir": "TAPIR's rounds"}
 
