@@ -567,6 +567,14 @@ def _exact(share: float) -> Fraction:
     return Fraction(repr(float(share)))
 
 
+def check_shares(name: str, shares: Sequence[float], tasks: Sequence[str]) -> None:
+    """Refuse shares that are not as many as the tasks, or do not sum to 1."""
+    if len(shares) != len(tasks):
+        raise BadRequest(f"{name} has {len(shares)} numbers for {len(tasks)} tasks")
+    if abs(sum(shares) - 1) > 1e-6:
+        raise BadRequest(f"{name} = {shares} sums to {sum(shares):g}, not to 1")
+
+
 def _known(kinds: set[Any], target: Mapping[str, float]) -> None:
     for kind in sorted(kinds):
         if kind not in target:

@@ -2,8 +2,8 @@
 
 Distillation with task-aware curriculum planning (TAPIR: Yue, Wang, Huang, Wang, EMNLP 2024 Findings, arXiv 2405.13448),
 whole and runnable: a student learns a public set, a judge finds out what it finds hard, a teacher expands that and
-rewrites responses, kinds of tasks are re-balanced, and difficulty rises over rounds. `rounds` does it, `cells` says
-what is measured, `shown` what came out, and `studies.public_sets` what is taught and tested.
+rewrites responses, kinds of tasks are re-balanced, and difficulty rises over rounds. `rounds` does it, `shown`
+says what came out, and `studies.public_sets` what is taught and tested.
 
 The arms form a ladder, so that each ingredient is compared in pairs: random subset, the same taught, hard examples
 instead of random ones, balanced, and TAPIR's rounds; beside it the full set, and two automatic curricula, which the
@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from labkit.design.curriculum import TARGET, apportion
+from labkit.design.curriculum import TARGET, apportion, check_shares
 from labkit.errors import BadRequest, unknown
 from labkit.grade import sandbox
 from labkit.instructions.families import EVERY
@@ -30,8 +30,7 @@ from labkit.lab import Store
 from labkit.learn import finetuning
 from labkit.studies import learners
 from labkit.studies.curriculum import shown
-from labkit.studies.curriculum.cells import Cell
-from labkit.studies.curriculum.rounds import ARMS, PROBED
+from labkit.studies.curriculum.rounds import ARMS, PROBED, Cell
 from labkit.studies.params import MODEL_GROUP, ModelParams, scales
 from labkit.studies.public_sets import CorpusSource, FamilySource
 from labkit.studies.public_sets import digests as _digests
@@ -90,21 +89,16 @@ class Params(ModelParams):
         for what, name, names in [("arm", arm, ARMS) for arm in self.arms] + [("task", t, known) for t in self.tasks]:
             if name not in names:
                 raise unknown(what, name, names)
-        for name, values in (("shares", self.shares), ("target", self.target)):
-            if len(values) != len(self.tasks):
-                raise BadRequest(f"{name} has {len(values)} numbers for {len(self.tasks)} tasks")
-            if abs(sum(values) - 1) > 1e-6:
-                raise BadRequest(f"{name} = {values} sums to {sum(values):g}, not to 1")
+        check_shares("shares", self.shares, self.tasks)
+        check_shares("target", self.target, self.tasks)
         for task, share, n in zip(self.tasks, self.target, apportion(self.shares, self.mined), strict=True):
             if self.small and share and not n:
                 raise BadRequest(f"the target has a share of {share:g} of '{task}', but no seed of it is mined")
         if self.mined > self.public:
             raise BadRequest(f"mined = {self.mined} is more than public = {self.public}")
         if "progress" in self.arms and self.public < (least := self.mined + PROBED * len(self.tasks)):
-            raise BadRequest(
-                f"the arm 'progress' probes {PROBED} public examples for each task beside those that are mined: "
-                f"public = {self.public} must be {least} or more"
-            )
+            probes = f"the arm 'progress' probes {PROBED} public examples for each task beside those that are mined"
+            raise BadRequest(f"{probes}: public = {self.public} must be {least} or more")
         checked(self.teacher, self.asking)
         if not self.small:
             if own := {"model", "seed", "steps", "epochs", "packing"} & set(self.tuning):

@@ -23,17 +23,25 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import yaml
+from pydantic import Field
 
 from labkit.design import curriculum as design
 from labkit.instructions import Example
-from labkit.lab import write_json
+from labkit.lab import Point, Record, Row, write_json
 from labkit.learn.learner import Learner
+from labkit.studies import cell as study_cell
+from labkit.studies import harness, learners
+from labkit.studies.lesson import Lesson
+from labkit.studies.public_sets import OTHER, Source
+from labkit.studies.rows import GRADED, flag_line
+from labkit.teach import distil, tapir
 from labkit.teach.client import Client
-from labkit.teach.tapir import BEST, Exclusions, Item, Mined, Teaching, shares
+from labkit.teach.tapir import Item, Mined, Teaching
+from labkit.teach.teacher import Counted, Teacher
 
 PROBED = 20  # public examples for each kind of task whose scores tell learning progress; they are not mined
 REPEATS = 4  # times at most that a round of TAPIR repeats an example for the sake of alpha
@@ -68,7 +76,7 @@ INGREDIENTS = {(one, other): added for one, other, added in LISTED["ingredients"
 class Rounds:
     """The rounds of one arm of a `Cell`. `run` does them; a pace of `PACES` says what one round trains on."""
 
-    def __init__(self, cell: Any, student: Learner, client: Client, first: Path, lasting: Path) -> None:
+    def __init__(self, cell: "Cell", student: Learner, client: Client, first: Path, lasting: Path) -> None:
         self.cell, self.student, self.lasting, self.client = cell, student, lasting, client
         self.arm, self.source, self.begin = ARMS[cell.arm], cell.task, first / "student"
         self.teaching = Teaching(client)
@@ -77,7 +85,7 @@ class Rounds:
         self.mined = Mined(**found)
         self.public = [one.example for one in self.source.public_set(cell.spec, cell.seed)]
         self.pool = [
-            Item(example, kind, None if score is None else BEST - score)
+            Item(example, kind, None if score is None else tapir.BEST - score)
             for example, kind, score in zip(self.public, self.known, self.mined.student, strict=False)
         ]
         self.alphas = design.schedule(cell.alpha_0, cell.delta_alpha, cell.rounds)
@@ -96,7 +104,7 @@ class Rounds:
             folder, different = self.lasting / f"learning-{number}", set(examples)
             done = learn(self.student, examples, steps, self._seed(number), folder, self.cell.round_rate)
             alpha = self.alphas[number] if self.arm.pace == "rising" else None
-            kinds = shares([item for item in chosen if item.example in different])
+            kinds = tapir.shares([item for item in chosen if item.example in different])
             counts = {"examples": len(examples), "different": len(different), "shares": kinds}
             seen = {"learned": self._learned(examples), "looked": self._look()}
             state["rounds"].append({"round": number + 1, "alpha": alpha, **counts, **done, **seen})
@@ -116,8 +124,8 @@ class Rounds:
 
         Hard are the mined examples that are hard now, and all new pairs, which were written after such.
         """
-        again = [item.example for item in self.pool] if number else []
-        mined = self.teaching.mined(self.student.answer, again) if number else self.mined
+        pool = [item.example for item in self.pool]
+        mined = self.teaching.mined(self.student.answer, pool) if number else self.mined
         places = self._hard(mined)
         n_new = design.apportion([1] * self.cell.rounds, self.cell.expanded)[number]
         self.material += self._expanded([self.pool[i] for i in places], n_new, number, spread=True)
@@ -217,7 +225,7 @@ class Rounds:
         return self.teaching.expanded(
             seeds, n, target=self.target if spread else None, types=self.source.task_type,
             known=[*self.public, *(item.example for item in self.material)],
-            keep_out=Exclusions(self.source.forbidden(), self.source.guard()), seed=self._seed(number),
+            keep_out=tapir.Exclusions(self.source.forbidden(), self.source.guard()), seed=self._seed(number),
         )  # fmt: skip
 
     def _learned(self, examples: Sequence[Example]) -> list[int]:
@@ -227,11 +235,10 @@ class Rounds:
         return [int(last(answer) == last(example.output)) for answer, example in zip(answers, some, strict=True)]
 
     def _look(self) -> dict[str, list[int]]:
-        looked: dict[str, list[int]] = self.source.look(self.student, self.cell.spec, self.cell.seed)
-        return looked
+        return self.source.look(self.student, self.cell.spec, self.cell.seed)
 
     def _seed(self, number: int) -> int:
-        return 1000 * int(self.cell.seed) + number
+        return 1000 * self.cell.seed + number
 
     def _keep(self, number: int, state: dict[str, Any]) -> None:
         """The student and the state after a round; the state comes last, so that what it names is whole."""
@@ -254,7 +261,100 @@ class Rounds:
         return state
 
 
-PACES: dict[str, Callable[[Rounds, int], list[Item]]] = {
-    "even": Rounds.even, "balanced": Rounds.balanced, "rising": Rounds.rising, "progressing": Rounds.progressing,
-    "competence": Rounds.competence,
-}  # fmt: skip
+ALL = (Rounds.even, Rounds.balanced, Rounds.rising, Rounds.progressing, Rounds.competence)
+PACES: dict[str, Callable[[Rounds, int], list[Item]]] = {pace.__name__: pace for pace in ALL}
+
+
+class First(study_cell.Cell):
+    """The first student of a seed, and what a judge thinks of it: what all its arms share.
+
+    `asking` decides no reply (budgets, concurrency...), so it is no part of the address.
+    """
+
+    study: Literal["curriculum_first", "curriculum"] = "curriculum_first"
+    version: Literal[2] = 2
+    spec: learners.Spec
+    task: Source
+    teacher: Teacher
+    mined: int
+    asking: dict[str, Any] = Field(default_factory=dict, exclude=True)
+
+    def learner(self, record: Record) -> Learner:
+        return self.spec.make(self.seed, record)
+
+    def lesson(self) -> Lesson:
+        """The public set; what is graded of the student is told by the judge."""
+        return Lesson([one.example for one in self.task.public_set(self.spec, self.seed)], {})
+
+    def ask(self, record: Record) -> Client:
+        """A client of the teacher, whose replies are kept in the record's store."""
+        assert record.store is not None
+        return self.teacher.connect(self.asking, record.store.root)
+
+    def measured(self, record: Record) -> Row:
+        """Train on the whole public set, and let the judge say what is hard."""
+        student, public = self.learner(record), self.task.public_set(self.spec, self.seed)
+        examples = student.fitting([one.example for one in public])
+        done = learn(student, examples, self.steps, self.seed, record.lasting / "first")
+        student.save(record.folder / "student")
+        with self.ask(record) as client:
+            asker = Counted(client)
+            mined = tapir.mine(student.answer, [one.example for one in public[: self.mined]], asker)
+            # The second half is probed by an automatic curriculum.
+            questions = [distil.question_of(one.example) for one in public[: 2 * self.mined]]
+            classified = distil.classify_all(asker, questions, self.task.kinds())
+        kinds = [None if kind == OTHER else kind for kind in classified.kinds]
+        write_json(record.folder / "mined.json", {**mined._asdict(), "kinds": kinds})
+        took = {"tokens": done["tokens"], "train_seconds": round(done["seconds"], 2), "loss": done["loss"]}
+        asked = {f"teacher_{name}": count for name, count in asker.counts.items()}
+        trust = self.task.trust(public, kinds, mined.student, mined.answers)
+        return {**took, "judging": mined.counts, "classifying": classified.counts, **asked, **trust}
+
+
+class Cell(First):
+    """One arm: everything its result depends on."""
+
+    study: Literal["curriculum"] = "curriculum"
+    arm: str
+    target: tuple[float, ...]
+    delta: float
+    alpha_0: float
+    delta_alpha: float
+    rounds: int
+    round_size: int
+    expanded: int
+    budget: int
+    round_rate: float
+
+    def needs(self) -> Sequence[Point]:
+        """The first student that this arm goes on from."""
+        return [First(**{name: value for name, value in self if name in First.model_fields and name != "study"})]
+
+    def measured(self, record: Record) -> Row:
+        """The rounds of the arm, from the first student on, and its exam."""
+        (first,) = self.needs()
+        about = {name: value for name, value in record.row_of(first).items() if name not in First.model_fields}
+        with self.ask(record) as client:
+            rounds = Rounds(self, self.learner(record), client, record.folder_of(first), record.lasting)
+            state = rounds.run()
+            rounds.student.save(record.folder)
+            lines, of_exam = self.task.graded(rounds.student, Counted(client), self, record.folder)
+        learned = state["rounds"][-1]["learned"]
+        looks = [state["begun"], *(line.pop("looked") for line in state["rounds"])]
+        lines.append(flag_line("seen", "", learned))
+        for number, kinds in enumerate(looks):  # 0: the first student
+            lines += [flag_line("look", kind, right) | {"round": number} for kind, right in kinds.items()]
+        for line in state["rounds"]:
+            del line["learned"]
+            record.log(**line)
+        costs = [(line["tokens"], line["steps"], line["seconds"]) for line in state["rounds"]]
+        tokens, steps, seconds = map(sum, zip(*costs, strict=True))
+        took = {"training_tokens": tokens, "optimiser_steps": steps, "train_seconds": round(seconds, 2)}
+        asked = {f"teacher_{name}": count for name, count in rounds.teaching.asker.counts.items()}
+        return {
+            "label": rounds.arm.label, "learned": float(np.mean(learned)) >= harness.LEARNED, "first": about,
+            **of_exam, **harness.accuracies_of(lines), **took, **asked,
+            "rounds_of": state["rounds"], "distilled": state["distilled"],
+            "difficulty": rounds.mined.difficulty([item.kind for item in rounds.pool]),
+            "public_shares": tapir.shares(rounds.pool), "target_shares": rounds.target, GRADED: lines,
+        }  # fmt: skip

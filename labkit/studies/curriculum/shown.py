@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.studies import views
 from labkit.studies.curriculum.rounds import ARMS, INGREDIENTS
-from labkit.studies.made_of import Distribution, Histogram, totals
+from labkit.studies.made_of import Distribution, Histogram, counted
 from labkit.studies.study import Results
 
 if TYPE_CHECKING:
@@ -36,8 +36,10 @@ def drawn(rows: "pd.DataFrame") -> "pd.Series[bool]":
 
 
 SCORE = "Right on unseen instructions, all kinds alike (MT-Bench: points of ten), share"
-OWN = {"teacher_prompt_tokens": "teacher tokens of its own: read", "teacher_completion_tokens": "written"}
-COSTS = {"training_tokens": "training tokens"} | OWN
+COSTS = {
+    "training_tokens": "training tokens", "teacher_prompt_tokens": "teacher tokens of its own: read",
+    "teacher_completion_tokens": "written",
+}  # fmt: skip
 ARM: dict[str, Any] = {"arm": "arm", "arm_label": label, "exam": "unseen"}
 BY_ROUND, BY_KIND = "Every kind of task by round, on unseen instructions", "Unseen instructions by kind of task"
 CURVES = views.Curve(
@@ -77,16 +79,6 @@ def finding(results: Results) -> str:
     return f"{sentence}; {top}"
 
 
-def distilled(results: Results) -> views.Records:
-    """What was asked of the teacher and what became of it, all seeds together."""
-    models = results.rows.drop_duplicates("address")
-    return [
-        {"arm": label(str(arm)), "part": part, "count": ", ".join(f"{name} {n:,}" for name, n in counts.items())}
-        for arm, group in models.groupby("arm", sort=False)
-        for part, counts in totals(group["distilled"]).items()
-    ]
-
-
 def judged(results: Results) -> views.Records:
     """How far the judge agrees with exact grading, one row per seed; parse failures counted."""
     rows = []
@@ -102,4 +94,5 @@ def judged(results: Results) -> views.Records:
     return rows
 
 
-TABLES = {"What became of what was asked of the teacher": distilled, "The judge beside exact grading": judged}
+ASKED = "What became of what was asked of the teacher"
+TABLES = {ASKED: counted("distilled", "arm", label), "The judge beside exact grading": judged}
