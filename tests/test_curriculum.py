@@ -21,8 +21,7 @@ from labkit.instructions import EVERY, Example, draw
 from labkit.instructions.family import split_of
 from labkit.learn.learner import Learner, SmallLearner, TunedLearner
 from labkit.studies.curriculum import STUDY, Params, check
-from labkit.studies.curriculum.cells import Cell, First
-from labkit.studies.curriculum.rounds import ARMS, Rounds
+from labkit.studies.curriculum.rounds import ARMS, Cell, First, Rounds
 from labkit.studies.rows import graded_line, long_rows
 from labkit.studies.study import Results
 from labkit.studies.views import verdict
@@ -322,7 +321,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_from(tmp_path: Path) 
     script = (
         "import json, sys\n"
         "from labkit import lab\n"
-        "from labkit.studies.curriculum.cells import Cell, study_cell\n"
+        "from labkit.studies.curriculum.rounds import Cell, study_cell\n"
         "cell = Cell.model_validate_json(sys.argv[1])\n"
         "(row,) = lab.sweep([cell], study_cell.measure, jobs=0)\n"
         "print(json.dumps(row))\n"

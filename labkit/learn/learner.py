@@ -139,6 +139,10 @@ class Learner(ABC):
     def restore(self, folder: Path) -> None:
         """Become the learner that was kept in a folder."""
 
+    def fitting(self, examples: Sequence[Example]) -> list[Example]:
+        """Those that are short enough to be learned from."""
+        return [example for example, cost in zip(examples, self.costs(examples), strict=True) if cost is not None]
+
     def steps_for(self, examples: Sequence[Example], tokens: int) -> int:
         """The optimiser steps in which about so many tokens are read, to half a step."""
         costs = [cost or 0 for cost in self.costs(examples)]

@@ -1,12 +1,13 @@
 """Views of what training sets are made of: how hard their examples are, and which kinds of tasks they hold."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labkit.studies.study import Results
 from labkit.studies.views import Found, Records, View, records
 
 if TYPE_CHECKING:
@@ -116,3 +117,17 @@ def totals(found: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[s
     return {
         name: dict(sum((Counter(one.get(name, {})) for one in each), Counter())) for name in sorted(set().union(*each))
     }
+
+
+def counted(column: str, arm: str, arm_label: Callable[[str], str]) -> Callable[[Results], Records]:
+    """A table of what a column counts by part, one line per arm and part, all seeds together."""
+
+    def table(results: Results) -> Records:
+        models = results.rows.drop_duplicates("address")
+        return [
+            {arm: arm_label(str(name)), "part": part, "count": ", ".join(f"{what} {n:,}" for what, n in counts.items())}
+            for name, group in models.groupby(arm, sort=False)
+            for part, counts in totals(group[column]).items()
+        ]
+
+    return table

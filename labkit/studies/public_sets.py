@@ -6,7 +6,7 @@ others and some answers are wrong, and an exam on unseen instructions, as many o
 (small functions by running them). A corpus goes with MT-Bench, all turns, scored by the judge.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from labkit.design import Decontaminator
 from labkit.design import curriculum as design
+from labkit.design.mixture import digest
 from labkit.errors import BadRequest
 from labkit.instructions import Example
-from labkit.instructions.corpora import read
+from labkit.instructions.corpora import CORPORA, read
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import Task
 from labkit.instructions.recognise import held_out
@@ -169,3 +170,20 @@ class CorpusSource(BaseModel):
 
 
 Source = Annotated[FamilySource | CorpusSource, Field(discriminator="source")]
+
+
+def digests(given: Mapping[str, Any]) -> dict[str, str]:
+    """The files that the result of a model on a corpus depends on, by content.
+
+    Raises:
+        BadRequest: for a corpus, or a file of MT-Bench's, that is not there.
+    """
+    corpus, references = given["corpus"], given["references"]
+    if corpus not in CORPORA and not Path(corpus).exists():
+        raise BadRequest(f"{corpus} is neither a corpus ({', '.join(CORPORA)}) nor a file")
+    benchmarks.read_questions(given["questions"])
+    if references:
+        benchmarks.read_answers(references)
+    files = [given["questions"], *([references] if references else []), corpus, given["model"]]
+    found = {name: digest(Path(name)) for name in files if Path(name).exists()}
+    return found | ({corpus: CORPORA[corpus].revision} if corpus in CORPORA else {})

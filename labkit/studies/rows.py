@@ -26,6 +26,11 @@ def graded_line(exam: str, kind: str, grading: str, counts: grade.Counts) -> dic
     return {"exam": exam, "kind": kind, "grading": grading, "right": right.tolist(), "asked": asked.tolist()}
 
 
+def flag_line(exam: str, kind: str, right: Sequence[int]) -> dict[str, Any]:
+    """The same for questions that are clusters of their own: 0 or 1 each."""
+    return graded_line(exam, kind, "", grade.Counts(right, [1] * len(right)))
+
+
 def key_of(line: Mapping[str, Any]) -> str:
     """How a view names what was graded: `exam`, `exam:kind`, `exam/grading` or `exam:kind/grading`."""
     kind, grading = line["kind"], line["grading"]

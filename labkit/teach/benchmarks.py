@@ -489,10 +489,7 @@ TEXT = Kind("a text", lambda value: isinstance(value, str))
 TEXT_OR_NULL = Kind("a text or null", lambda value: value is None or isinstance(value, str))
 TURNS = Kind("a list of texts, one a turn", _texts)
 REFERENCE = Kind("a list of texts, or null", lambda value: value is None or value == [] or _texts(value))
-CHOICES = Kind(
-    "a list of choices with their turns",
-    lambda value: isinstance(value, list) and _answered(value),
-)
+CHOICES = Kind("a list of choices with their turns", lambda value: isinstance(value, list) and _answered(value))
 JUDGE = Kind("the judge's name, or a list that begins with it", lambda value: isinstance(value, str) or _texts(value))
 WINNER = Kind(
     "'model_1', 'model_2', 'tie', 'error' or null", lambda value: value in (None, "model_1", "model_2", "tie", "error")

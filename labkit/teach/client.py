@@ -40,17 +40,9 @@ from labkit.teach.prompts import Message
 from labkit.teach.transport import Transport, Trouble
 
 __all__ = [
-    "BudgetSpent",
-    "Client",
-    "EndpointGone",
-    "Failure",
-    "Message",
-    "Reply",
-    "Request",
-    "Settings",
-    "Spent",
+    "BudgetSpent", "Client", "EndpointGone", "Failure", "Message", "Reply", "Request", "Settings", "Spent",
     "TeacherFailed",
-]
+]  # fmt: skip
 
 # What a chat template may add in tokens: around a message, and of its own accord (dates, a default system prompt).
 TOKENS_A_MESSAGE, TOKENS_A_REQUEST = 16, 128

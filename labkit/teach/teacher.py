@@ -47,6 +47,20 @@ class Teacher(BaseModel):
         """A client whose replies are kept in a store's folder; `asking` says how else it asks."""
         return connect(Settings(model=self.name, **{**asking, **self.decisive}), store / CACHE)
 
+    def check(self, asking: Mapping[str, Any], store: Path) -> None:
+        """Try out a teacher at an endpoint before anything is spent; see `try_out`."""
+        if not offline(self.name):
+            with self.connect(asking, store) as client:
+                try_out(client)
+
+    def notes(self, asking: Mapping[str, Any]) -> list[str]:
+        """Who is asked, for people."""
+        if offline(self.name):
+            return [f"the teacher is the oracle '{self.name}', asked in this process; nothing leaves the machine"]
+        asked = f"'{self.name}' at the endpoint of LABKIT_TEACHER_URL is asked, and what it says is kept"
+        budget = "no token_budget or cost_budget is set for the endpoint: asking = {'token_budget': N} sets one"
+        return [asked] if {"token_budget", "cost_budget"} & set(asking) else [asked, budget]
+
 
 def checked(name: str, asking: Mapping[str, Any]) -> Settings:
     """How a teacher is asked.

@@ -2,8 +2,8 @@
 
 Distillation with task-aware curriculum planning (TAPIR: Yue, Wang, Huang, Wang, EMNLP 2024 Findings, arXiv 2405.13448),
 whole and runnable: a student learns a public set, a judge finds out what it finds hard, a teacher expands that and
-rewrites responses, kinds of tasks are re-balanced, and difficulty rises over rounds. `rounds` does it, `public_sets` says
-what is taught and tested, `cells` what is measured, `shown` what came out.
+rewrites responses, kinds of tasks are re-balanced, and difficulty rises over rounds. `rounds` does it, `shown`
+says what came out, and `studies.public_sets` what is taught and tested.
 
 The arms form a ladder, so that each ingredient is compared in pairs: random subset, the same taught, hard examples
 instead of random ones, balanced, and TAPIR's rounds; beside it the full set, and two automatic curricula, which the
@@ -21,24 +21,21 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from labkit.design.curriculum import TARGET, apportion
-from labkit.design.mixture import digest
+from labkit.design.curriculum import TARGET, apportion, check_shares
 from labkit.errors import BadRequest, unknown
 from labkit.grade import sandbox
-from labkit.instructions.corpora import CORPORA
 from labkit.instructions.families import EVERY
 from labkit.instructions.functions import FUNCTIONS
 from labkit.lab import Store
 from labkit.learn import finetuning
 from labkit.studies import learners
 from labkit.studies.curriculum import shown
-from labkit.studies.curriculum.cells import Cell
-from labkit.studies.curriculum.rounds import ARMS, PROBED
+from labkit.studies.curriculum.rounds import ARMS, PROBED, Cell
 from labkit.studies.params import MODEL_GROUP, ModelParams, scales
 from labkit.studies.public_sets import CorpusSource, FamilySource
+from labkit.studies.public_sets import digests as _digests
 from labkit.studies.study import Study
-from labkit.teach import benchmarks
-from labkit.teach.teacher import Teacher, checked, offline, try_out
+from labkit.teach.teacher import Teacher, checked
 
 QUESTION, ANSWER = 28, 28  # the most pieces of each; longer tasks are passed over
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -89,24 +86,19 @@ class Params(ModelParams):
     @model_validator(mode="after")
     def _together(self) -> "Params":
         known = EVERY if self.small else TARGET
-        for what, names, all_names in (("arm", self.arms, ARMS), ("task", self.tasks, known)):
-            if strange := [name for name in names if name not in all_names]:
-                raise unknown(what, strange[0], all_names)
-        for name, values in (("shares", self.shares), ("target", self.target)):
-            if len(values) != len(self.tasks):
-                raise BadRequest(f"{name} has {len(values)} numbers for {len(self.tasks)} tasks")
-            if abs(sum(values) - 1) > 1e-6:
-                raise BadRequest(f"{name} = {values} sums to {sum(values):g}, not to 1")
+        for what, name, names in [("arm", arm, ARMS) for arm in self.arms] + [("task", t, known) for t in self.tasks]:
+            if name not in names:
+                raise unknown(what, name, names)
+        check_shares("shares", self.shares, self.tasks)
+        check_shares("target", self.target, self.tasks)
         for task, share, n in zip(self.tasks, self.target, apportion(self.shares, self.mined), strict=True):
             if self.small and share and not n:
                 raise BadRequest(f"the target has a share of {share:g} of '{task}', but no seed of it is mined")
         if self.mined > self.public:
             raise BadRequest(f"mined = {self.mined} is more than public = {self.public}")
         if "progress" in self.arms and self.public < (least := self.mined + PROBED * len(self.tasks)):
-            raise BadRequest(
-                f"the arm 'progress' probes {PROBED} public examples for each task beside those that are mined: "
-                f"public = {self.public} must be {least} or more"
-            )
+            probes = f"the arm 'progress' probes {PROBED} public examples for each task beside those that are mined"
+            raise BadRequest(f"{probes}: public = {self.public} must be {least} or more")
         checked(self.teacher, self.asking)
         if not self.small:
             if own := {"model", "seed", "steps", "epochs", "packing"} & set(self.tuning):
@@ -134,7 +126,7 @@ def points(params: Params) -> Sequence[Cell]:
             sandbox.available(params.confirm_unsafe)
         source, spec = FamilySource, learners.small(params, tuple(params.tasks), QUESTION, ANSWER)
     else:
-        given["digests"] = _digests(params)
+        given["digests"] = _digests(given)
         source, spec = CorpusSource, learners.tuned(params.model, "default", params.tuning, params.new_tokens)
     task = source(**{name: given[name] for name in source.model_fields if name in given})
     dials = {name: given[name] for name in Cell.model_fields if name in given} | {"spec": spec, "task": task}
@@ -142,42 +134,17 @@ def points(params: Params) -> Sequence[Cell]:
     return [Cell(**{**dials, "arm": arm, "seed": seed}) for arm in params.arms for seed in params.seeds]
 
 
-def _digests(params: Params) -> dict[str, str]:
-    """The files that a fine-tuned student's result depends on, by content."""
-    if params.corpus not in CORPORA and not Path(params.corpus).exists():
-        raise BadRequest(f"{params.corpus} is neither a corpus ({', '.join(CORPORA)}) nor a file")
-    benchmarks.read_questions(params.questions)
-    if params.references:
-        benchmarks.read_answers(params.references)
-    files = [params.questions, *filter(None, [params.references]), params.corpus, params.model]
-    found = {name: digest(Path(name)) for name in files if Path(name).exists()}
-    return found | ({params.corpus: CORPORA[params.corpus].revision} if params.corpus in CORPORA else {})
-
-
 def check(params: Params, store: Store) -> None:
-    """An endpoint is tried out before anything is spent.
-
-    Raises:
-        BadRequest: no endpoint, a wrong key, a model that it does not have, no rating, or no kind of task.
-    """
-    if not offline(params.teacher):
-        with Teacher.named(params.teacher, params.asking).connect(params.asking, store.root) as client:
-            try_out(client)
+    """An endpoint is tried out before anything is spent; see `teach.teacher.Teacher.check`."""
+    Teacher.named(params.teacher, params.asking).check(params.asking, store.root)
 
 
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     runs = params.small and FUNCTIONS.name in params.tasks
     unsafe = runs and params.confirm_unsafe and not sandbox.available(unsafe=True)
-    here = offline(params.teacher)
-    unlimited = not here and not {"token_budget", "cost_budget"} & set(params.asking)
-    said = {
-        "programs are run without bubblewrap: what they may touch is not contained": unsafe,
-        f"the teacher is the oracle '{params.teacher}', asked in this process; nothing leaves the machine": here,
-        f"'{params.teacher}' at the endpoint of LABKIT_TEACHER_URL is asked, and what it says is kept": not here,
-        "no token_budget or cost_budget is set for the endpoint: asking = {'token_budget': N} sets one": unlimited,
-    }
-    return [note for note, is_so in said.items() if is_so]
+    unheld = ["programs are run without bubblewrap: what they may touch is not contained"] * unsafe
+    return [*unheld, *Teacher.named(params.teacher, params.asking).notes(params.asking)]
 
 
 STUDY = Study(
@@ -189,15 +156,6 @@ STUDY = Study(
         "laptop": "11 to 12 minutes on two cores",
         "qlora": "days of a GPU and an endpoint's tokens (estimated, not run)",
     },
-    scales=scales("curriculum"),
-    Params=Params,
-    points=points,
-    dials={"arm": "arm"},
-    views=shown.VIEWS,
-    finding=shown.finding,
-    notes=notes,
-    columns=shown.ordered,
-    tables=shown.TABLES,
-    check=check,
-    measure_many=None,
-)
+    scales=scales("curriculum"), Params=Params, points=points, check=check, notes=notes, dials={"arm": "arm"},
+    views=shown.VIEWS, finding=shown.finding, columns=shown.ordered, tables=shown.TABLES, measure_many=None,
+)  # fmt: skip

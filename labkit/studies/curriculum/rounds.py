@@ -20,28 +20,33 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import yaml
+from pydantic import Field
 
 from labkit.design import curriculum as design
 from labkit.instructions import Example
-from labkit.lab import write_json
+from labkit.lab import Point, Record, Row, write_json
 from labkit.learn.learner import Learner
+from labkit.studies import cell as study_cell
+from labkit.studies import harness, learners
+from labkit.studies.lesson import Lesson
+from labkit.studies.public_sets import OTHER, Source
+from labkit.studies.rows import GRADED, flag_line
+from labkit.teach import distil, tapir
 from labkit.teach.client import Client
-from labkit.teach.tapir import BEST, Exclusions, Item, Mined, Teaching, shares
+from labkit.teach.tapir import Item, Mined, Teaching
+from labkit.teach.teacher import Counted, Teacher
 
 PROBED = 20  # public examples for each kind of task whose scores tell learning progress; they are not mined
 REPEATS = 4  # times at most that a round of TAPIR repeats an example for the sake of alpha
 COMPETENCE = 0.2  # share of the examples, the easiest, that the first round of that arm admits
 CHECKED = 200  # examples of a round that tell whether the student has learned them
-
-
-def fitting(examples: Sequence[Example], student: Learner) -> list[Example]:
-    """Those that are short enough for the student."""
-    return [example for example, cost in zip(examples, student.costs(examples), strict=True) if cost is not None]
 
 
 def learn(
@@ -54,10 +59,24 @@ def learn(
     return {"steps": done.steps, "tokens": tokens, "seconds": done.seconds, "loss": loss}
 
 
+class Arm(NamedTuple):
+    """What an arm trains on; see `arms.yaml`. `pace` is a name of `PACES`."""
+
+    label: str
+    seeds: str
+    taught: bool
+    pace: str
+
+
+LISTED = yaml.safe_load(resources.files(__package__).joinpath("arms.yaml").read_text("utf-8"))
+ARMS = {name: Arm(**arm) for name, arm in LISTED["arms"].items()}
+INGREDIENTS = {(one, other): added for one, other, added in LISTED["ingredients"]}
+
+
 class Rounds:
     """The rounds of one arm of a `Cell`. `run` does them; a pace of `PACES` says what one round trains on."""
 
-    def __init__(self, cell: Any, student: Learner, client: Client, first: Path, lasting: Path) -> None:
+    def __init__(self, cell: "Cell", student: Learner, client: Client, first: Path, lasting: Path) -> None:
         self.cell, self.student, self.lasting, self.client = cell, student, lasting, client
         self.arm, self.source, self.begin = ARMS[cell.arm], cell.task, first / "student"
         self.teaching = Teaching(client)
@@ -66,7 +85,7 @@ class Rounds:
         self.mined = Mined(**found)
         self.public = [one.example for one in self.source.public_set(cell.spec, cell.seed)]
         self.pool = [
-            Item(example, kind, None if score is None else BEST - score)
+            Item(example, kind, None if score is None else tapir.BEST - score)
             for example, kind, score in zip(self.public, self.known, self.mined.student, strict=False)
         ]
         self.alphas = design.schedule(cell.alpha_0, cell.delta_alpha, cell.rounds)
@@ -79,13 +98,13 @@ class Rounds:
         state = self._resumed()
         while (number := len(state["rounds"])) < self.cell.rounds:
             chosen = self._chosen(number)
-            examples = fitting([item.example for item in chosen], self.student)
+            examples = self.student.fitting([item.example for item in chosen])
             self.teaching.count("too long", asked=len(chosen), left_out=len(chosen) - len(examples))
             steps = self.student.steps_for(examples, self.cell.budget // self.cell.rounds)
             folder, different = self.lasting / f"learning-{number}", set(examples)
             done = learn(self.student, examples, steps, self._seed(number), folder, self.cell.round_rate)
             alpha = self.alphas[number] if self.arm.pace == "rising" else None
-            kinds = shares([item for item in chosen if item.example in different])
+            kinds = tapir.shares([item for item in chosen if item.example in different])
             counts = {"examples": len(examples), "different": len(different), "shares": kinds}
             seen = {"learned": self._learned(examples), "looked": self._look()}
             state["rounds"].append({"round": number + 1, "alpha": alpha, **counts, **done, **seen})
@@ -94,8 +113,7 @@ class Rounds:
 
     def even(self, number: int) -> list[Item]:
         """All alike, epoch after epoch."""
-        places = design.even_round(len(self.material), self.cell.round_size, number, self.cell.seed)
-        return [self.material[i] for i in places.tolist()]
+        return self._at(design.even_round(len(self.material), self.cell.round_size, number, self.cell.seed))
 
     def balanced(self, number: int) -> list[Item]:
         """By the target distribution over kinds of tasks (TAPIR, task-aware re-balancing)."""
@@ -106,17 +124,16 @@ class Rounds:
 
         Hard are the mined examples that are hard now, and all new pairs, which were written after such.
         """
-        again = [item.example for item in self.pool] if number else []
-        mined = self.teaching.mined(self.student.answer, again) if number else self.mined
+        pool = [item.example for item in self.pool]
+        mined = self.teaching.mined(self.student.answer, pool) if number else self.mined
         places = self._hard(mined)
         n_new = design.apportion([1] * self.cell.rounds, self.cell.expanded)[number]
         self.material += self._expanded([self.pool[i] for i in places], n_new, number, spread=True)
         items, among = [*self.pool, *self.material], set(places)
         rest = [i for i in range(len(self.pool)) if i not in among and mined.mfd[i] is not None]
         hard = [*places, *range(len(self.pool), len(items))]
-        target = design.among(self.target, [items[i].kind for i in (*hard, *rest)])
         kinds, alpha, n = [item.kind for item in items], self.alphas[number], self.cell.round_size
-        drawn = design.rising_round(kinds, hard, rest, target, alpha, n, repeats=REPEATS, seed=self._seed(number))
+        drawn = design.rising_round(kinds, hard, rest, self.target, alpha, n, repeats=REPEATS, seed=self._seed(number))
         self.teaching.count("resampled", **drawn.manifest)
         self.teaching.count("hard", mined=len(self.pool), hard=len(among))
         order = np.random.default_rng([self.cell.seed, number]).permutation(drawn.indices)
@@ -135,12 +152,9 @@ class Rounds:
 
     def competence(self, number: int) -> list[Item]:
         """From what the first student finds easy to all that was judged (Platanios et al. 2019)."""
-        items = [item for item in self.material if item.lacked is not None]
-        ties = np.random.default_rng([self.cell.seed, 11]).permutation(len(items)) / len(items)  # in a fixed order
-        hardness = [(item.lacked or 0) + tie for item, tie in zip(items, ties, strict=True)]
-        state = design.Competence(total=max(1, self.cell.rounds - 1), c0=COMPETENCE, time=number)
-        places = state.draw(hardness, self.cell.round_size, seed=self._seed(number))
-        return [items[i] for i in places.tolist()]
+        lacked, n, rounds = [item.lacked for item in self.material], self.cell.round_size, self.cell.rounds
+        seeds = self.cell.seed, self._seed(number)
+        return self._at(design.competence_round(lacked, n, number, rounds, c0=COMPETENCE, seeds=seeds))
 
     def _chosen(self, number: int) -> list[Item]:
         """What a round trains on: as it was kept by a process that was killed in this round, or drawn now."""
@@ -201,14 +215,17 @@ class Rounds:
         drawn = design.rebalance(kinds, target, self.cell.round_size, seed=self._seed(number))
         about = drawn.manifest
         self.teaching.count("resampled", drawn=about["n"], repeats=about["repeats"], left_out=about["left_out"])
-        return [self.material[i] for i in drawn.indices.tolist()]
+        return self._at(drawn.indices)
+
+    def _at(self, places: design.Indices) -> list[Item]:
+        return [self.material[i] for i in places.tolist()]
 
     def _expanded(self, seeds: Sequence[Item], n: int, number: int, spread: bool) -> list[Item]:
         """New pairs after the seeds: as many of each kind as it has seeds, or by the target distribution (`spread`)."""
         return self.teaching.expanded(
             seeds, n, target=self.target if spread else None, types=self.source.task_type,
             known=[*self.public, *(item.example for item in self.material)],
-            keep_out=Exclusions(self.source.forbidden(), self.source.guard()), seed=self._seed(number),
+            keep_out=tapir.Exclusions(self.source.forbidden(), self.source.guard()), seed=self._seed(number),
         )  # fmt: skip
 
     def _learned(self, examples: Sequence[Example]) -> list[int]:
@@ -218,11 +235,10 @@ class Rounds:
         return [int(last(answer) == last(example.output)) for answer, example in zip(answers, some, strict=True)]
 
     def _look(self) -> dict[str, list[int]]:
-        looked: dict[str, list[int]] = self.source.look(self.student, self.cell.spec, self.cell.seed)
-        return looked
+        return self.source.look(self.student, self.cell.spec, self.cell.seed)
 
     def _seed(self, number: int) -> int:
-        return 1000 * int(self.cell.seed) + number
+        return 1000 * self.cell.seed + number
 
     def _keep(self, number: int, state: dict[str, Any]) -> None:
         """The student and the state after a round; the state comes last, so that what it names is whole."""
@@ -245,38 +261,100 @@ class Rounds:
         return state
 
 
-PACES: dict[str, Callable[[Rounds, int], list[Item]]] = {
-    "even": Rounds.even, "balanced": Rounds.balanced, "rising": Rounds.rising, "progressing": Rounds.progressing,
-    "competence": Rounds.competence,
-}  # fmt: skip
+ALL = (Rounds.even, Rounds.balanced, Rounds.rising, Rounds.progressing, Rounds.competence)
+PACES: dict[str, Callable[[Rounds, int], list[Item]]] = {pace.__name__: pace for pace in ALL}
 
 
-class Arm(NamedTuple):
-    """What an arm trains on.
+class First(study_cell.Cell):
+    """The first student of a seed, and what a judge thinks of it: what all its arms share.
 
-    Attributes:
-        label: For people.
-        seeds: Where its examples come from: all of the public set, a random subset of it, or what the first student
-            finds hard. A taught arm has as many seeds as are hard; a subset that is not taught is as large as a round.
-        taught: Are the seeds expanded, and all responses refined by the teacher?
-        pace: What a round takes of them, a name of `PACES`: `even` (all alike), `balanced` (by the target
-            distribution), `rising` (balanced, with a rising share of what the current student finds hard),
-            `progressing`, `competence`.
+    `asking` decides no reply (budgets, concurrency...), so it is no part of the address.
     """
 
-    label: str
-    seeds: str
-    taught: bool
-    pace: str
+    study: Literal["curriculum_first", "curriculum"] = "curriculum_first"
+    version: Literal[2] = 2
+    spec: learners.Spec
+    task: Source
+    teacher: Teacher
+    mined: int
+    asking: dict[str, Any] = Field(default_factory=dict, exclude=True)
+
+    def learner(self, record: Record) -> Learner:
+        return self.spec.make(self.seed, record)
+
+    def lesson(self) -> Lesson:
+        """The public set; what is graded of the student is told by the judge."""
+        return Lesson([one.example for one in self.task.public_set(self.spec, self.seed)], {})
+
+    def ask(self, record: Record) -> Client:
+        """A client of the teacher, whose replies are kept in the record's store."""
+        assert record.store is not None
+        return self.teacher.connect(self.asking, record.store.root)
+
+    def measured(self, record: Record) -> Row:
+        """Train on the whole public set, and let the judge say what is hard."""
+        student, public = self.learner(record), self.task.public_set(self.spec, self.seed)
+        examples = student.fitting([one.example for one in public])
+        done = learn(student, examples, self.steps, self.seed, record.lasting / "first")
+        student.save(record.folder / "student")
+        with self.ask(record) as client:
+            asker = Counted(client)
+            mined = tapir.mine(student.answer, [one.example for one in public[: self.mined]], asker)
+            # The second half is probed by an automatic curriculum.
+            questions = [distil.question_of(one.example) for one in public[: 2 * self.mined]]
+            classified = distil.classify_all(asker, questions, self.task.kinds())
+        kinds = [None if kind == OTHER else kind for kind in classified.kinds]
+        write_json(record.folder / "mined.json", {**mined._asdict(), "kinds": kinds})
+        took = {"tokens": done["tokens"], "train_seconds": round(done["seconds"], 2), "loss": done["loss"]}
+        asked = {f"teacher_{name}": count for name, count in asker.counts.items()}
+        trust = self.task.trust(public, kinds, mined.student, mined.answers)
+        return {**took, "judging": mined.counts, "classifying": classified.counts, **asked, **trust}
 
 
-ARMS = {
-    "random": Arm("random subset", "random", False, "even"),
-    "full": Arm("full set", "all", False, "even"),
-    "taught": Arm("random subset, taught", "random", True, "even"),
-    "hard": Arm("hard subset, taught", "hard", True, "even"),
-    "balanced": Arm("hard subset, taught, balanced", "hard", True, "balanced"),
-    "tapir": Arm("TAPIR: taught, balanced, in rounds", "hard", True, "rising"),
-    "progress": Arm("automatic: learning progress, taught", "random", True, "progressing"),
-    "competence": Arm("automatic: competence, taught", "random", True, "competence"),
-}
+class Cell(First):
+    """One arm: everything its result depends on."""
+
+    study: Literal["curriculum"] = "curriculum"
+    arm: str
+    target: tuple[float, ...]
+    delta: float
+    alpha_0: float
+    delta_alpha: float
+    rounds: int
+    round_size: int
+    expanded: int
+    budget: int
+    round_rate: float
+
+    def needs(self) -> Sequence[Point]:
+        """The first student that this arm goes on from."""
+        return [First(**{name: value for name, value in self if name in First.model_fields and name != "study"})]
+
+    def measured(self, record: Record) -> Row:
+        """The rounds of the arm, from the first student on, and its exam."""
+        (first,) = self.needs()
+        about = {name: value for name, value in record.row_of(first).items() if name not in First.model_fields}
+        with self.ask(record) as client:
+            rounds = Rounds(self, self.learner(record), client, record.folder_of(first), record.lasting)
+            state = rounds.run()
+            rounds.student.save(record.folder)
+            lines, of_exam = self.task.graded(rounds.student, Counted(client), self, record.folder)
+        learned = state["rounds"][-1]["learned"]
+        looks = [state["begun"], *(line.pop("looked") for line in state["rounds"])]
+        lines.append(flag_line("seen", "", learned))
+        for number, kinds in enumerate(looks):  # 0: the first student
+            lines += [flag_line("look", kind, right) | {"round": number} for kind, right in kinds.items()]
+        for line in state["rounds"]:
+            del line["learned"]
+            record.log(**line)
+        costs = [(line["tokens"], line["steps"], line["seconds"]) for line in state["rounds"]]
+        tokens, steps, seconds = map(sum, zip(*costs, strict=True))
+        took = {"training_tokens": tokens, "optimiser_steps": steps, "train_seconds": round(seconds, 2)}
+        asked = {f"teacher_{name}": count for name, count in rounds.teaching.asker.counts.items()}
+        return {
+            "label": rounds.arm.label, "learned": float(np.mean(learned)) >= harness.LEARNED, "first": about,
+            **of_exam, **harness.accuracies_of(lines), **took, **asked,
+            "rounds_of": state["rounds"], "distilled": state["distilled"],
+            "difficulty": rounds.mined.difficulty([item.kind for item in rounds.pool]),
+            "public_shares": tapir.shares(rounds.pool), "target_shares": rounds.target, GRADED: lines,
+        }  # fmt: skip

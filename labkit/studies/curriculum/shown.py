@@ -8,24 +8,13 @@ another only where the whole interval of their difference lies above zero and th
 from typing import TYPE_CHECKING, Any
 
 from labkit.studies import views
-from labkit.studies.curriculum.rounds import ARMS
-from labkit.studies.made_of import Distribution, Histogram, totals
+from labkit.studies.curriculum.rounds import ARMS, INGREDIENTS
+from labkit.studies.made_of import Distribution, Histogram, counted
 from labkit.studies.study import Results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-INGREDIENTS = {  # two arms, and what the second has that the first has not
-    ("random", "full"): "the whole public set instead of a subset",
-    ("random", "taught"): "a teacher: new pairs, refined responses",
-    ("taught", "hard"): "hard examples instead of random ones",
-    ("hard", "balanced"): "kinds of tasks re-balanced",
-    ("balanced", "tapir"): "rounds with a rising share of hard examples, mined anew, among easy ones",
-    ("taught", "tapir"): "all of TAPIR but the teacher: selection, balance and rounds",
-    ("taught", "progress"): "kinds of tasks by learning progress",
-    ("taught", "competence"): "from easy to hard by competence",
-    ("random", "tapir"): "all of TAPIR",
-}
 DRAWN = ("random", "taught", "balanced", "tapir", "progress", "competence")  # by round, of those that were run
 STATES = {"hard": "hard, as selected", "balanced": "re-balanced", "tapir": "TAPIR's rounds"}
 
@@ -47,8 +36,10 @@ def drawn(rows: "pd.DataFrame") -> "pd.Series[bool]":
 
 
 SCORE = "Right on unseen instructions, all kinds alike (MT-Bench: points of ten), share"
-OWN = {"teacher_prompt_tokens": "teacher tokens of its own: read", "teacher_completion_tokens": "written"}
-COSTS = {"training_tokens": "training tokens"} | OWN
+COSTS = {
+    "training_tokens": "training tokens", "teacher_prompt_tokens": "teacher tokens of its own: read",
+    "teacher_completion_tokens": "written",
+}  # fmt: skip
 ARM: dict[str, Any] = {"arm": "arm", "arm_label": label, "exam": "unseen"}
 BY_ROUND, BY_KIND = "Every kind of task by round, on unseen instructions", "Unseen instructions by kind of task"
 CURVES = views.Curve(
@@ -88,16 +79,6 @@ def finding(results: Results) -> str:
     return f"{sentence}; {top}"
 
 
-def distilled(results: Results) -> views.Records:
-    """What was asked of the teacher and what became of it, all seeds together."""
-    models = results.rows.drop_duplicates("address")
-    return [
-        {"arm": label(str(arm)), "part": part, "count": ", ".join(f"{name} {n:,}" for name, n in counts.items())}
-        for arm, group in models.groupby("arm", sort=False)
-        for part, counts in totals(group["distilled"]).items()
-    ]
-
-
 def judged(results: Results) -> views.Records:
     """How far the judge agrees with exact grading, one row per seed; parse failures counted."""
     rows = []
@@ -113,4 +94,5 @@ def judged(results: Results) -> views.Records:
     return rows
 
 
-TABLES = {"What became of what was asked of the teacher": distilled, "The judge beside exact grading": judged}
+ASKED = "What became of what was asked of the teacher"
+TABLES = {ASKED: counted("distilled", "arm", label), "The judge beside exact grading": judged}
