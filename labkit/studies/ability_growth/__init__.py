@@ -34,8 +34,7 @@ from pydantic import Field, field_validator, model_validator
 
 from labkit.errors import BadRequest, unknown
 from labkit.grade import questions
-from labkit.instructions import EVERY, Example
-from labkit.instructions.exams import DOIT
+from labkit.instructions import Example
 from labkit.instructions.imperfect import Teacher
 from labkit.lab import Record, Row
 from labkit.learn import finetuning
@@ -326,7 +325,6 @@ def marks(params: Params) -> dict[str, Any]:
 GROWTH = Growing(
     title="How each ability grows with its data", where=lambda rows: rows["main_size"] & rows["main_source"]
 )
-ABILITIES = {name: name for name in (*EVERY, *DOIT)}
 
 
 def _at_last(rows: "pd.DataFrame") -> "pd.Series[bool]":
@@ -354,15 +352,15 @@ VIEWS: dict[str, View] = {
     ),
     "without": Effects(
         title="What the data of an ability add to the others' score", design="without", dials=["source"],
-        label=str, exams=ABILITIES, rows_name="data of", diverging=True,
+        label=str, exams={}, rows_name="data of", diverging=True,
     ),
     "without, likelihood": Effects(
         title="What the data of an ability add to the likelihood of right answers, nats per token", design="without",
-        key="nats", dials=["source"], label=str, exams=ABILITIES, rows_name="data of", diverging=True,
+        key="nats", dials=["source"], label=str, exams={}, rows_name="data of", diverging=True,
     ),
     "alone": Effects(
         title="What the data of an ability do alone, against guessing", design="alone", dials=["source"],
-        label=str, exams=ABILITIES, rows_name="data of", diverging=True,
+        label=str, exams={}, rows_name="data of", diverging=True,
     ),
     "features": results.Features(
         title="Complexity and transference of each ability, and how they go with its pace", dials=["label"], label=str,
@@ -370,7 +368,7 @@ VIEWS: dict[str, View] = {
     ),
     "designs": results.Designs(
         title="The designs of one budget: predicted before the run, and measured", dials=["arm"], label=str,
-        exams={results.MACRO: "mean of all", **ABILITIES}, rows_name="design", diverging=True,
+        exams={}, rows_name="design", diverging=True,
     ),
     "gains": results.Paired(
         title="What each design scores above the baseline, in pairs", where=lambda rows: rows["design"] == "mix",

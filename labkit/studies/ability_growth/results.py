@@ -183,7 +183,7 @@ class Features(Matrix):
                 lines.append((feature, "rank correlation with pace", one.rho, one.lo, one.hi))
                 lines.append((f"{feature} and pace", "", abs(one.rho), 0.0 if one.lo <= 0 <= one.hi else low, high))
                 correlations.append({"feature": feature, **one.as_dict(), "why": ""})
-        estimates = pd.DataFrame(lines, columns=["exam", "label", "mean", "lo", "hi"])
+        estimates = pd.DataFrame(lines, columns=["exam", "label", "mean", "lo", "hi"]).astype({"lo": float, "hi": float})
         shared = {"seeds": int(rows[rows["design"] == "ladder"]["seed"].nunique()), "not_learned": 0, "over": ""}
         numbers = {"correlations": correlations, "paces": paces, **found}
         return Found(estimates.assign(framed=False, **shared), rows.iloc[:0], Fit("", numbers))
