@@ -128,10 +128,10 @@ def test_volumes_are_exact_and_nested(doit: Path, base: str) -> None:
     ("changes", "says"),
     [
         ({"volumes": [1, 11]}, "volumes: 'biology' has 10 examples from 'synthetic', not 11"),
-        ({"abilities": ["biologie"]}, "unknown ability 'biologie': did you mean 'biology'"),
+        ({"abilities": ["biologie", "math"]}, "unknown ability 'biologie': did you mean 'biology'"),
         ({"sources": ["human"]}, "unknown source 'human'"),
         ({"corpus": "nowhere"}, "corpus = nowhere: neither 'doit', for the hub, nor a folder"),
-        ({"exams": ["ceval_physician", "ceval_physician"]}, "hold 'ceval_physician' twice"),
+        ({"exams": ["ceval_physician", "ceval_physician"]}, "names a value twice"),
         ({"exams": ["nowhere.csv"]}, "is no exam"),
         ({"exams": ["cmmlu@five"]}, "what follows @ is the number of answered examples"),
     ],
@@ -140,6 +140,12 @@ def test_bad_requests_are_one_sentence(doit: Path, base: str, changes: dict[str,
     with pytest.raises(BadRequest, match=says) as said:
         points(params(doit, base, **changes))
     assert "\n" not in str(said.value)
+
+
+def test_an_exam_is_sat_once(doit: Path, base: str) -> None:
+    again = str(doit / "curated/test/ceval_physician.json")
+    with pytest.raises(BadRequest, match="hold 'ceval_physician' twice"):
+        points(params(doit, base, exams=["ceval_physician", again]))
 
 
 def test_a_copy_that_lacks_a_file_is_refused(tmp_path: Path, base: str) -> None:
