@@ -126,9 +126,9 @@ def test_every_scale_of_every_study_resolves(name: str, tmp_path: Path, monkeypa
     problems.touch()
     monkeypatch.setattr("labkit.grade.plus.find", lambda *_: problems)  # what the hub would be asked for
     monkeypatch.setattr("labkit.learn.qlora.load_config", lambda *_: None)
-    there = lambda params, _: {name: dict.fromkeys(params.sources, 10**6) for name in params.abilities}  # noqa: E731
-    monkeypatch.setattr("labkit.studies.tuned_growth.available", there)
-    monkeypatch.setattr("labkit.studies.tuned_growth._exam", lambda _, entry: SimpleNamespace(name=entry))
+    there = lambda params: {name: dict.fromkeys(params.sources, 10**6) for name in params.abilities}  # noqa: E731
+    monkeypatch.setattr("labkit.studies.ability_growth.doit.available", there)
+    monkeypatch.setattr("labkit.instructions.doit.exam", lambda _, entry: SimpleNamespace(name=entry))
     monkeypatch.setattr("labkit.studies.curriculum._digests", lambda *_: {})
     assert {"smoke", "laptop"} <= set(study.scales)
     assert {"paper", "qlora"} & set(study.scales)  # the published settings

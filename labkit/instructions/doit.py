@@ -37,7 +37,7 @@ def bad_records(corpus: str, parts: set[tuple[str, str]]) -> int:
 
 
 def exam(corpus: str, entry: str) -> exams.Exam:
-    """An ability's test file, one of `OUTSIDE`, or an exam's file or folder (`cmmlu@5`: with five answered examples)."""
+    """An ability's test file, one of `OUTSIDE`, or an exam's file (`cmmlu@5`: with five answered examples)."""
     if entry in (*exams.DOIT, *OUTSIDE):
         name = entry if entry in OUTSIDE else f"{entry}_test"
         return exams.read_exam(fetch(HUB, f"curated/test/{name}.json", _copy(corpus)), on_bad="skip")

@@ -71,21 +71,22 @@ class Growing(View):
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         from labkit import show
 
-        curves, points = curves_of(found), found.estimates[found.estimates["exam"] == "score"]
+        curves, models = curves_of(found), None if self.by else found.models
+        points: Any = found.estimates[found.estimates["exam"] == "score"]
         bands = {"ci95": None} if self.by else {}  # bands over bands would hide each other
         fits = [curve | point | bands for curve in curves if curve["fit"] for point in curve["fit"]["line"]]
         said = {curve["ability"]: (curve["fit"] or {}).get("verdict", "no curve") for curve in curves}
         return show.panel_chart(
-            points.assign(ci95=list(zip(points["lo"], points["hi"], strict=True))).to_dict("records"),
+            points.assign(ci95=list(zip(points["lo"], points["hi"], strict=True))),
             panel="ability", x="volume", series=self.by, fits=fits, chance=0.0, verdicts=None if self.by else said,
-            models=[] if self.by else found.models.to_dict("records"), log_x=True, y_domain=None, x_label=VOLUME,
+            models=models, log_x=True, y_domain=None, x_label=VOLUME,
             y_label=SCORE, title=title or self.title,
             subtitle="" if self.by else f"{curves[0]['size']}, {curves[0]['source']} data",
         )  # fmt: skip
 
 
 def curves_of(found: Found) -> Records:
-    """The curves of the view: each with its ability, size and source, `chance`, `fit` (or None) and `why` there is none."""
+    """The curves of a view: each with ability, size and source, `chance`, `fit` (or None), and `why` there is none."""
     return list(found.fit.numbers["curves"]) if found.fit else []
 
 
@@ -104,7 +105,7 @@ def open_ended(known: Mapping[str, Any] | None, digits: int = 3) -> str:
     return f"{value} [{lo}, {hi}]"
 
 
-def _curve(group: "pd.DataFrame", start: "pd.DataFrame") -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+def _curve(group: Any, start: "pd.DataFrame") -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     """The estimates of one curve, and its fit, or why there is none."""
     chance = _chance(group)
     volumes, parts = zip(*((int(volume), part) for volume, part in group.groupby("volume")), strict=True)

@@ -66,9 +66,10 @@ class Effects(Matrix):
         )
         lines = lines.assign(seeds=known.seeds, not_learned=0, over="seeds and questions, in pairs")
         models = rows[rows["design"] == self.design].drop(columns=["right", "asked"])
+        volume = f"{models['volume'].iloc[0]:,.0f} examples of each"
         words = (
-            f"{len(known.discovered)} of {len(lines)} effects are discoveries (framed), {models['volume'].iloc[0]:,.0f} "
-            f"examples of each; {known.outright} intervals leave out 0, {known.expected_by_chance:.1f} would by chance"
+            f"{len(known.discovered)} of {len(lines)} effects are discoveries (framed), with {volume}; {known.outright} "
+            f"intervals leave out 0, {known.expected_by_chance:.1f} would by chance"
         )
         return Found(lines, models, Fit(words, known.as_dict()))
 

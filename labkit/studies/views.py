@@ -251,7 +251,8 @@ class Matrix(View):
     Attributes:
         dials: The columns of the long rows that tell the matrix's rows apart.
         label: How a person reads a row, from its dials.
-        exams: The matrix's columns, and how a person reads them; those that no row has are left out.
+        exams: The matrix's columns, and how a person reads them; those that no row has are left out. Empty: all that
+            were measured, by their own names.
         framed: From a row's dials and an exam: whether the cell gets a frame, such as what was trained on.
         main: Exams (or pools) that are estimated and in the table, but not columns of the matrix.
         diverging: Whether estimates may be below 0, and are coloured by their sign.
@@ -277,9 +278,12 @@ class Matrix(View):
         ]
         return Found(pd.DataFrame(lines), _models(selected, names))
 
+    def _columns(self, found: Found) -> dict[str, str]:
+        return dict(self.exams) or {exam: exam for exam in found.estimates["exam"].unique()}
+
     def table(self, found: Found) -> Records:
         rows: dict[str, dict[str, Any]] = {}
-        shown = self.main or self.exams
+        shown = self.main or self._columns(found)
         for line in records(found.estimates):
             row = rows.setdefault(line["label"], {self.rows_name: line["label"]})
             if line["exam"] in shown:
@@ -296,14 +300,15 @@ class Matrix(View):
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         from labkit import show
 
-        cells = found.estimates[found.estimates["exam"].isin(list(self.exams))]
-        cells = cells.assign(column=cells["exam"].map(dict(self.exams)))
+        exams = self._columns(found)
+        cells = found.estimates[found.estimates["exam"].isin(list(exams))]
+        cells = cells.assign(column=cells["exam"].map(exams))
         return show.heat_map(
             records(cells),
             x="column",
             y="label",
             outlined="framed",
-            x_order=[words for exam, words in self.exams.items() if exam in set(cells["exam"])],
+            x_order=[words for exam, words in exams.items() if exam in set(cells["exam"])],
             x_label=self.x_label,
             diverging=self.diverging,
             title=title or self.title,

@@ -34,8 +34,7 @@ from pydantic import Field, field_validator, model_validator
 
 from labkit.errors import BadRequest, unknown
 from labkit.grade import questions
-from labkit.instructions import EVERY, Example
-from labkit.instructions.exams import DOIT
+from labkit.instructions import Example
 from labkit.instructions.imperfect import Teacher
 from labkit.lab import Record, Row
 from labkit.learn import finetuning
@@ -201,8 +200,8 @@ class Cell(cell.Cell):
 
     def measured(self, record: Record) -> Row:
         """Train one model and grade it at its rungs: all of a ladder, else the last."""
-        learner, data, lesson = self.learner(record), self.data(), self.lesson()
-        sizes, seen = list(accumulate(map(len, data))), {question(example) for example in lesson.data}
+        learner, data, about = self.learner(record), self.data(), self.lesson().about
+        sizes, seen = list(accumulate(map(len, data))), {question(example) for rung in data for example in rung}
         first, lines = 0 if self.design == "ladder" else len(data) - 1, Records()
         exams = self.task.exams(self.spec, self.seed, self.abilities, self.n_test)
 
@@ -215,7 +214,7 @@ class Cell(cell.Cell):
                 met = sum(question(asked.example) in seen for asked in one.exam.questions)
                 line = graded_line(one.exam.name, one.exam.kind, one.grading, one.counts)
                 lines.append({**line, **one.about, **at, "seen_questions": met})
-            record.log(step=done.steps, rung=number, loss=_short(done.loss), **at, **self._accuracies(lines, at))
+            record.log(step=done.steps, rung=number, loss=done.loss, **at, **self._accuracies(lines, at))
 
         done = learner.learn_ladder(
             data, passes=self.passes, cooldown=COOLDOWN, seed=self.seed, folder=record.lasting, on_rung=look,
@@ -223,10 +222,10 @@ class Cell(cell.Cell):
         )  # fmt: skip
         if seen:
             learner.save(record.folder)
-        costs = {"steps_taken": [one.steps for one in done[first:]], "tokens": [one.tokens for one in done[first:]]}
-        costs |= {"loss": [_short(one.loss) for one in done[first:]]}
+        costs = {name: [getattr(one, name) for one in done[first:]] for name in ("tokens", "loss")}
+        costs["steps_taken"] = [one.steps for one in done[first:]]
         seconds = {"train_seconds": round(sum(one.seconds for one in done), 2), "learned": True}
-        row = {**lesson.about, **learner.about(), **done[-1].about, **costs, **seconds}
+        row = {**about, **learner.about(), **done[-1].about, **costs, **seconds}
         return row | self._accuracies(lines, lines[-1]) | {GRADED: lines}
 
     def _accuracies(self, lines: Records, at: Mapping[str, Any]) -> dict[str, float]:
@@ -236,10 +235,6 @@ class Cell(cell.Cell):
             g: [sum(one["right"]) / sum(one["asked"]) for one in now if one["grading"] == g] for g in self.gradings
         }
         return {f"accuracy_{grading}": float(np.mean(each)) for grading, each in rates.items()}
-
-
-def _short(loss: float | None) -> float | None:
-    return None if loss is None else round(loss, 4)
 
 
 def points(params: Params) -> list[Cell]:
@@ -304,7 +299,7 @@ def _cells(params: Params, dials: Records) -> list[Cell]:
         synthetic = "synthetic" in {dial["source"], *(source for sources in counts.values() for source in sources)}
         cells.append(Cell(
             **{"counts": None, "predicted": None, **{name: dial[name] for name in dial if name != "width"}},
-            steps=0, n_test=params.n_test, abilities=params.abilities, task=origin.task(params, synthetic),
+            steps=0, n_test=params.n_test, abilities=tuple(params.abilities), task=origin.task(params, synthetic),
             passes=params.alone_passes if dial["design"] == "alone" else params.repeats(),
             gradings=questions.GRADINGS[: 2 if small or params.new_tokens else 1],
             spec=origin.spec(params, dial["width"], many),
@@ -326,7 +321,6 @@ def marks(params: Params) -> dict[str, Any]:
 GROWTH = Growing(
     title="How each ability grows with its data", where=lambda rows: rows["main_size"] & rows["main_source"]
 )
-ABILITIES = {name: name for name in (*EVERY, *DOIT)}
 
 
 def _at_last(rows: "pd.DataFrame") -> "pd.Series[bool]":
@@ -354,15 +348,15 @@ VIEWS: dict[str, View] = {
     ),
     "without": Effects(
         title="What the data of an ability add to the others' score", design="without", dials=["source"],
-        label=str, exams=ABILITIES, rows_name="data of", diverging=True,
+        label=str, exams={}, rows_name="data of", diverging=True,
     ),
     "without, likelihood": Effects(
         title="What the data of an ability add to the likelihood of right answers, nats per token", design="without",
-        key="nats", dials=["source"], label=str, exams=ABILITIES, rows_name="data of", diverging=True,
+        key="nats", dials=["source"], label=str, exams={}, rows_name="data of", diverging=True,
     ),
     "alone": Effects(
         title="What the data of an ability do alone, against guessing", design="alone", dials=["source"],
-        label=str, exams=ABILITIES, rows_name="data of", diverging=True,
+        label=str, exams={}, rows_name="data of", diverging=True,
     ),
     "features": results.Features(
         title="Complexity and transference of each ability, and how they go with its pace", dials=["label"], label=str,
@@ -370,7 +364,7 @@ VIEWS: dict[str, View] = {
     ),
     "designs": results.Designs(
         title="The designs of one budget: predicted before the run, and measured", dials=["arm"], label=str,
-        exams={results.MACRO: "mean of all", **ABILITIES}, rows_name="design", diverging=True,
+        exams={}, rows_name="design", diverging=True,
     ),
     "gains": results.Paired(
         title="What each design scores above the baseline, in pairs", where=lambda rows: rows["design"] == "mix",

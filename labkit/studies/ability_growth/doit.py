@@ -65,12 +65,12 @@ def available(params: Any) -> dict[str, dict[str, int]]:
     """
     for ability in params.abilities:
         known(ability)
-    counted = {a: {s: len(doit.ordered(params.corpus, a, s, 0)) for s in params.sources} for a in params.abilities}
-    return counted
+    return {a: {s: len(doit.ordered(params.corpus, a, s, 0)) for s in params.sources} for a in params.abilities}
 
 
 def check(params: Any) -> None:
-    """That no exam is sat twice."""
+    """That the data are there, and that no exam is sat twice."""
+    available(params)
     names = [*params.abilities, *(doit.exam(params.corpus, entry).name for entry in params.exams)]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadRequest(f"abilities and exams hold '{twice[0]}' twice: each exam is sat once")
@@ -83,7 +83,7 @@ def task(params: Any, synthetic: bool) -> DoitTask:
     files = [entry.partition("@")[0] for entry in beside if entry not in doit.OUTSIDE]
     files += [name for name in (params.model, corpus) if Path(name).is_dir()]
     pinned = {doit.HUB: CORPORA[doit.HUB].revision} if corpus == doit.HUB else {}
-    return DoitTask(corpus=corpus, beside=beside, digests={file: digest(Path(file)) for file in files} | pinned)
+    return DoitTask(corpus=corpus, beside=tuple(beside), digests={file: digest(Path(file)) for file in files} | pinned)
 
 
 def spec(params: Any, width: int, examples: int) -> learners.TunedSpec:

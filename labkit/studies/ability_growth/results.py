@@ -54,7 +54,8 @@ def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
     source = "curated" if "curated" in set(ladders["source"]) else ladders["source"].iloc[0]
     wanted = next((name for name in rows.get("scored_by", [])[:1] if name in set(rows["grading"])), GRADINGS[0])
     rows = rows.assign(
-        key=rows["grading"], ability=rows["kind"], counted=rows["grading"] == wanted, place=rows["size"].map(sizes.index),
+        key=rows["grading"], ability=rows["kind"], counted=rows["grading"] == wanted,
+        place=rows["size"].map(sizes.index),
         main_size=rows["size"] == main, main_source=rows["source"] == source,
         rank=rows["size"].map({sizes[0]: "smallest", sizes[-1]: "largest"}),
         last=rows["volume"] == rows.groupby(["design", "size", "source"])["volume"].transform("max"),
@@ -62,12 +63,13 @@ def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
     taught = rows[rows["exam"] == "unseen"]
     scores = _numbers(taught[taught["counted"]], "score", _score)
     groups = [group for _, group in scores.groupby(["address", "volume"], sort=False)]
-    macro = pd.concat([group.iloc[:1] for group in groups]).assign(ability=MACRO, right=list(map(_macro, groups)))
+    macro: Any = pd.concat([group.iloc[:1] for group in groups])
+    macro = macro.assign(ability=MACRO, right=[_macro(group) for group in groups])
     nats = _numbers(taught[taught["key"] == GRADINGS[0]], "nats", _nats)
     return pd.concat([rows, macro.assign(asked=_ones(macro)), scores, nats], ignore_index=True)
 
 
-def _numbers(rows: "pd.DataFrame", key: str, number: Callable[[Mapping[str, Any]], Any]) -> "pd.DataFrame":
+def _numbers(rows: Any, key: str, number: Callable[[Mapping[str, Any]], Any]) -> Any:
     found = rows.assign(key=key, counted=False, right=[number(line).tolist() for line in rows.to_dict("records")])
     return found.assign(asked=_ones(found))
 
@@ -100,7 +102,8 @@ class Paired(Gains):
     def measure(self, rows: "pd.DataFrame") -> Found:
         import pandas as pd
 
-        chosen, parts = self.select(rows, [self.exam]), [pd.DataFrame()]
+        chosen: Any = self.select(rows, [self.exam])
+        parts = [pd.DataFrame()]
         for (volume, ability), block in chosen.groupby(["volume", "ability"], sort=False):
             parts.append(super().measure(block).estimates.assign(volume=round(volume), ability=ability))
         return Found(pd.concat(parts, ignore_index=True), chosen.drop(columns=["right", "asked"]))
@@ -183,8 +186,10 @@ class Features(Matrix):
                 lines.append((feature, "rank correlation with pace", one.rho, one.lo, one.hi))
                 lines.append((f"{feature} and pace", "", abs(one.rho), 0.0 if one.lo <= 0 <= one.hi else low, high))
                 correlations.append({"feature": feature, **one.as_dict(), "why": ""})
-        estimates = pd.DataFrame(lines, columns=["exam", "label", "mean", "lo", "hi"])
-        shared = {"seeds": int(rows[rows["design"] == "ladder"]["seed"].nunique()), "not_learned": 0, "over": ""}
+        estimates = pd.DataFrame(lines, columns=["exam", "label", "mean", "lo", "hi"]).astype(
+            {"lo": float, "hi": float}
+        )
+        shared: Any = {"seeds": int(rows[rows["design"] == "ladder"]["seed"].nunique()), "not_learned": 0, "over": ""}
         numbers = {"correlations": correlations, "paces": paces, **found}
         return Found(estimates.assign(framed=False, **shared), rows.iloc[:0], Fit("", numbers))
 
