@@ -55,7 +55,7 @@ def learn(
     """A student learns; what that cost, its tokens by the mean cost of an example."""
     done = student.learn(examples, steps=steps, seed=seed, folder=folder, rate=rate)
     tokens = round(done.steps * student.batch * float(np.mean([cost or 0 for cost in student.costs(examples)])))
-    loss = done.loss if math.isfinite(done.loss) else None
+    loss = done.loss if done.loss is not None and math.isfinite(done.loss) else None
     return {"steps": done.steps, "tokens": tokens, "seconds": done.seconds, "loss": loss}
 
 
