@@ -18,7 +18,8 @@ from labkit.instructions.family import Family, Task, draw, split_of
 from labkit.instructions.imperfect import Teacher
 from labkit.lab import Record, Store, sweep
 from labkit.studies import language
-from labkit.studies.ability_growth import convergence, families, held, later, marks, plan
+from labkit.studies.ability_growth import convergence, families, held, plan
+from labkit.studies.ability_growth.design import later, marks
 from labkit.studies.ability_growth.results import growths
 from labkit.studies.growing import curves_of
 from labkit.studies.rows import graded_line, long_rows, points_of

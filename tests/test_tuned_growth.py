@@ -19,7 +19,7 @@ from labkit.instructions.doit import OUTSIDE, POOL
 from labkit.instructions.exams import DOIT, Question, read_exam
 from labkit.lab import Store
 from labkit.learn import qlora
-from labkit.studies.ability_growth import _cells, points
+from labkit.studies.ability_growth.design import _cells, points
 
 for package in ("trl", "peft", "bitsandbytes"):
     pytest.importorskip(package, reason="needs labkit[qlora]")

@@ -4,8 +4,8 @@ Rows of key `score` or `nats` hold one number per instruction as right answers; 
 trained without the ability `arm` (`without`), on it alone (`alone`), or on all (`ladder`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +52,11 @@ class Effects(Matrix):
 
     design: str
     key: str = "score"
+    dials: Sequence[str] = ("source",)
+    label: Callable[[Mapping[str, Any]], str] = str
+    exams: Mapping[str, str] = field(default_factory=dict)
+    rows_name: str = "data of"
+    diverging: bool = True
 
     def measure(self, rows: "pd.DataFrame") -> Found:
         import pandas as pd
@@ -68,8 +73,8 @@ class Effects(Matrix):
         models = rows[rows["design"] == self.design].drop(columns=["right", "asked"])
         volume = f"{models['volume'].iloc[0]:,.0f} examples of each"
         words = (
-            f"{len(known.discovered)} of {len(lines)} effects are discoveries (framed), with {volume}; {known.outright} "
-            f"intervals leave out 0, {known.expected_by_chance:.1f} would by chance"
+            f"{len(known.discovered)} of {len(lines)} effects are discoveries (framed), with {volume}; {known.outright}"
+            f" intervals leave out 0, {known.expected_by_chance:.1f} would by chance"
         )
         return Found(lines, models, Fit(words, known.as_dict()))
 

@@ -7,7 +7,7 @@ far they differ.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,10 @@ FEATURES = {
     "transference_score": "transference, score",
     "transference_nats": "transference, nats per token",
 }
+
+GROWTH = Growing(
+    title="How each ability grows with its data", where=lambda rows: rows["main_size"] & rows["main_source"]
+)
 
 
 def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
@@ -156,7 +160,12 @@ class Features(Matrix):
     Estimates named `<feature> and pace` say how strong that rank correlation is, whatever its sign.
     """
 
-    curves: Growing
+    dials: Sequence[str] = ("label",)
+    label: Callable[[Mapping[str, Any]], str] = str
+    exams: Mapping[str, str] = field(default_factory=FEATURES.copy)
+    rows_name: str = "ability"
+    x_label: str = ""
+    diverging: bool = True
 
     def measure(self, rows: "pd.DataFrame") -> Found:
         import pandas as pd
@@ -170,7 +179,7 @@ class Features(Matrix):
             except BadRequest as refusal:
                 received, why[f"transference_{key}"] = {}, str(refusal)
             found[f"transference_{key}"] = {name: one.as_dict() for name, one in received.items()}
-        fits = {curve["ability"]: curve["fit"] for curve in curves_of(self.curves.measure(rows)) if curve["fit"]}
+        fits = {curve["ability"]: curve["fit"] for curve in curves_of(GROWTH.measure(rows)) if curve["fit"]}
         paces = {name: fits[name]["pace"]["value"] for name in abilities if name in fits}
         ranks = {name: np.inf if pace is None else pace for name, pace in paces.items()}  # beyond the ladder: slow
         lines, correlations = [], Records()
@@ -197,6 +206,12 @@ class Features(Matrix):
 @dataclass(frozen=True, kw_only=True)
 class Designs(Matrix):
     """The designs of one budget: what was predicted of each before the run, and what was measured."""
+
+    dials: Sequence[str] = ("arm",)
+    label: Callable[[Mapping[str, Any]], str] = str
+    exams: Mapping[str, str] = field(default_factory=dict)
+    rows_name: str = "design"
+    diverging: bool = True
 
     def measure(self, rows: "pd.DataFrame") -> Found:
         import pandas as pd
