@@ -1,6 +1,7 @@
 """The program in a model's answer: any program, in any of the forms in which models write it."""
 
 import ast
+import html
 import textwrap
 from collections.abc import Callable
 
@@ -70,6 +71,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "with a doctest": lambda code: f"Use it so:\n```pycon\n>>> f(1)\n2\n```\n```python\n{code}```",
     "tried out below": lambda code: f"```python\n{code}\nprint(f(int(input())))\nassert f(1) == 7\n```",
     "tried out apart": lambda code: f"```python\n{code}```\nTry:\n```python\nprint(f(int(input())))\n```",
+    "html": lambda code: f"<p>So:</p>\n<pre class=code><code>{html.escape(code)}</code></pre>\n<p>Done.</p>",
     "an end mark": lambda code: f"```python\n{code}```<|im_end|>",
     "stub first": lambda code: f"The signature:\n```python\ndef f(x): ...\n```\nand\n```python\n{code}```",
 }

@@ -15,6 +15,7 @@ reasoning without any mark.
 
 import ast
 import builtins
+import html
 import re
 import symtable
 import textwrap
@@ -182,6 +183,8 @@ def _head(name: str) -> re.Pattern[str]:
 
 END_MARK = re.compile(r"(?:<\|\w+\|>|</s>|<｜[^｜\n]+｜>|<end_of_turn>)\Z")
 
+HTML = re.compile(r"<pre\b[^<>]*>\s*(?:<code\b[^<>]*>)?(.*?)(?:</code>\s*)?</pre>", re.DOTALL | re.IGNORECASE)
+
 
 def _answered(text: str) -> str:
     """An answer without its reasoning and the marks at its end; what a fenced program holds is the program's."""
@@ -189,7 +192,10 @@ def _answered(text: str) -> str:
     text = re.sub(r"^\ufeff+", "", outside_reasoning(text, _spoken(text)), flags=re.MULTILINE)
     while end := END_MARK.search(text.rstrip()):
         text = text[: end.start()]
-    return text
+    before = re.split("<pre", text, maxsplit=1, flags=re.IGNORECASE)[0]
+    if re.search(r"^[ \t>]*(?:`{3}|~{3})", before, re.MULTILINE):
+        return text
+    return HTML.sub(lambda block: f"\n{'~' * 9}\n{html.unescape(block[1])}\n{'~' * 9}\n", text)
 
 
 def _spoken(text: str) -> Callable[[re.Match[str]], bool]:
