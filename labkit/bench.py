@@ -27,7 +27,8 @@ from torch import Tensor
 from labkit import lab, learn
 from labkit.design import allocate
 from labkit.instructions import RewritingTask, draw_example_plain, draw_inputs, draw_rules
-from labkit.studies.diversity_sweep import STUDY, Cell, lesson_of, points
+from labkit.learn.learner import encoded
+from labkit.studies.diversity_sweep import STUDY, Cell, points
 
 TARGET = 0.9
 PEER_PATIENCE = 10  # the peer is stopped when it has taken this many times as long: a lower bound is then printed
@@ -92,14 +93,21 @@ def cell_at(n_instructions: int, seed: int) -> Cell:
     return points(STUDY.resolve({"n_instructions": [n_instructions], "seeds": [seed], "noop_shares": []}))[0]
 
 
+def sequences(cell: Cell) -> tuple[learn.Encoded, learn.Encoded]:
+    """Training data and the exam on unseen rules."""
+    lesson = cell.lesson()
+    return encoded(lesson.data), encoded(lesson.exams["unseen"].data)
+
+
 def race_ours(cell: Cell) -> Race:
     """Train by the cell's recipe until the target, graded now and then off the clock."""
-    data, exams, *_ = lesson_of(cell)
+    data, unseen = sequences(cell)
+    answers = torch.from_numpy(unseen.tokens[:, unseen.prompt_length :])
     model = learn.build(cell.recipe, cell.model_shape(), cell.seed)
     reached: dict[str, float] = {}
 
     def look(step: int, loss: float, seconds: float) -> bool:
-        reached["accuracy"] = float(exams["unseen"].matches(model).float().mean())
+        reached["accuracy"] = float((learn.predict(model, unseen) == answers).all(1).float().mean())
         return reached["accuracy"] >= TARGET
 
     trained = learn.train(
@@ -123,8 +131,7 @@ def race_peer(cell: Cell, patience: float) -> Race:
     """
     from transformers import TrainerCallback
 
-    data, exams, *_ = lesson_of(cell)
-    unseen = exams["unseen"].data
+    data, unseen = sequences(cell)
     model = peer(cell)
     answers = torch.from_numpy(unseen.tokens).long()
 
@@ -211,7 +218,7 @@ def sweep_rates(models: int, steps: int, jobs: int | None = None) -> dict[str, f
 
     def trainer() -> None:
         for cell in cells:
-            train_peer(peer(cell), cell, lesson_of(cell).data, [], max_steps=steps)
+            train_peer(peer(cell), cell, encoded(cell.lesson().data), [], max_steps=steps)
 
     ways: dict[str, Callable[[], None]] = {
         ONE_BY_ONE: trainer,
@@ -235,7 +242,7 @@ def _picked() -> str:
     return f"fleets of up to {fleet}" if fleet > 1 else f"{jobs} processes of one thread"
 
 
-def _swept(cells: list[Cell], fleet: int | None, jobs: int | None) -> None:
+def _swept(cells: Sequence[Cell], fleet: int | None, jobs: int | None) -> None:
     """A sweep that only trains, in a store of its own, without a word."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         quiet = lab.Progress(bar=False)
@@ -252,7 +259,7 @@ def train_only_many(cells: Sequence[Cell], records: Sequence[lab.Record]) -> lis
     """The same for a fleet."""
     device = learn.best_device()
     models = [learn.build(cell.recipe, cell.model_shape(), cell.seed).to(device) for cell in cells]
-    members = [learn.Member(lesson_of(cell).data, cell.seed, cell.steps, cell.learning_rate) for cell in cells]
+    members = [learn.Member(encoded(cell.lesson().data), cell.seed, cell.steps, cell.learning_rate) for cell in cells]
     done = learn.train_fleet(models, cells[0].recipe, members, batch_size=cells[0].batch_size, device=device)
     return [{"loss": trained.loss} for trained in done]
 
@@ -280,7 +287,7 @@ def generator_rates(n_fast: int = 500_000, n_plain: int = 5_000, rounds: int = 5
 
 def training_rate(cell: Cell, steps: int = 60) -> tuple[float, float, float]:
     """Steps a second, their share of the matrix-product peak, and that peak in FLOP/s."""
-    data = lesson_of(cell).data
+    data = encoded(cell.lesson().data)
     model = learn.build(cell.recipe, cell.model_shape(), cell.seed)
     run = lambda n: learn.train(model, cell.recipe, data, steps=n, batch_size=cell.batch_size, seed=0)  # noqa: E731
     run(5)

@@ -9,7 +9,6 @@ terminal cannot show as escapes; `command` takes care of paths.
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -37,14 +36,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     add_completion=False,
+    rich_markup_mode=None,  # plain help in half the time: rich is not imported
+    context_settings={"max_content_width": 120},
     pretty_exceptions_enable=False,
     help="Which instruction data makes a language model follow instructions it has never seen?",
 )
 
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name from `labkit studies`")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name from `labkit studies`, or path/to/study.py")]
 Scale = Annotated[str, typer.Option(help="smoke, laptop, paper or qlora")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="set a parameter (repeatable)")]
-Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one a core, 0 none")]
+Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one per core, 0 none")]
 Fleet = Annotated[int | None, typer.Option(min=1, help="models trained as one; default 1 on a CPU, up to 32 on a GPU")]
 
 Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")]
@@ -124,7 +125,7 @@ def _common(
 
 @command("studies")
 def list_studies() -> None:
-    """A line a study: question, paper, expected minutes at each scale."""
+    """One line per study: question, paper, expected minutes at each scale."""
     from labkit import studies
 
     for study in studies.every().values():
@@ -171,7 +172,7 @@ def run_study(
         lab.check_out(out, study.name)
     with study.serving(params, points, store):  # what it lacks is said before a folder is made
         folder = out or lab.run_folder(store, study.name, chosen)
-        print(f"{study.name} at {scale} scale, expected: {study.minutes[scale]}", flush=True)
+        print(f"{study.name} at {scale} scale, expected: {study.minutes.get(scale, 'nobody has timed it')}", flush=True)
         if scale in ("paper", "qlora") and learn.best_device() == "cpu":
             print(
                 f"note: no GPU was found; at {scale} scale this may take days (Ctrl-C loses only the points in flight)",
@@ -208,8 +209,9 @@ def sweep_study(
 
     study = studies.find(name)
     if not grid:
-        some = next(name for name, value in study.scales["laptop"].items() if isinstance(value, list))
-        raise BadRequest(f"--grid is missing: say what varies, for example --grid {some}=...")
+        dials = [name for name in study.Params.model_fields if name != "scale"]
+        example = next((name for name in dials if is_axis(study, name)), dials[0])
+        raise BadRequest(f"--grid is missing: say what varies, for example --grid {example}=...")
     axes = {axis: grid_values(study, axis, text) for axis, text in studies.parse_settings(grid, "--grid").items()}
     given = {key: studies.parse_value(value) for key, value in studies.parse_settings(settings or []).items()}
     if both := axes.keys() & given.keys():
@@ -252,7 +254,12 @@ def grid_values(study: "Study", axis: str, text: str) -> list[Any]:
     if axis not in study.Params.model_fields or axis == "scale":
         raise unknown("grid parameter", axis, [field for field in study.Params.model_fields if field != "scale"])
     values = [studies.parse_value(value) for value in text.strip("[]").split(",")]
-    return [values] if isinstance(study.scales["laptop"].get(axis), list) else values
+    return [values] if is_axis(study, axis) else values
+
+
+def is_axis(study: "Study", name: str) -> bool:
+    """Whether a parameter is itself a list of what is tried."""
+    return any(isinstance(scale.get(name), list) for scale in study.scales.values())
 
 
 def resolve(study: "Study", scale: str, settings: list[str] | None) -> Any:
@@ -268,9 +275,9 @@ def resolve(study: "Study", scale: str, settings: list[str] | None) -> Any:
 def show_results(
     name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study in the store")] = None,
     form: Annotated[str, typer.Option("--format", help="table, csv or json")] = "table",
-    sql: Annotated[str | None, typer.Option(help="a query; the tables are `points` and one a study")] = None,
+    sql: Annotated[str | None, typer.Option(help="a query; the tables are `points` and one per study")] = None,
 ) -> None:
-    """What the store holds, a row a point; or the answer to a query over it."""
+    """What the store holds, one row per point; or the answer to a query over it."""
     from labkit import studies
     from labkit.lab import Store
     from labkit.lab.query import query
@@ -278,9 +285,8 @@ def show_results(
     damaged: list[str] = []
     if form not in ("table", "csv", "json"):
         raise unknown("format", form, ["table", "csv", "json"])
-    if name is not None:
-        studies.find(name)
-    table = query(Store.default(), name, sql, warn=damaged.append)
+    study = None if name is None else studies.find(name)
+    table = query(Store.default(), study.name if study else None, sql, warn=damaged.append)
     if form == "csv":
         print(table.to_csv(index=False), end="")
     elif form == "json":
@@ -289,7 +295,8 @@ def show_results(
         print("no rows")
     else:
         if sql is None:  # settings that never vary say nothing here: csv and json have them
-            settings = {"study", "version"}.union(*(study.Params.model_fields for study in studies.every().values()))
+            known = [*studies.every().values(), *([study] if study else [])]
+            settings = {"study", "version"}.union(*(one.Params.model_fields for one in known))
             table = table.loc[:, [c for c in table if c not in settings or table[c].astype(str).nunique() > 1]]
         print_table([{str(k): v for k, v in row.items()} for row in table.to_dict("records")])
     if damaged:
@@ -341,8 +348,13 @@ def finetune_model(
     given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
     if "model" in given:
         raise BadRequest("the model is set by --model, not by --set")
+    chosen = qlora.settings(model, preset, **given)
     ensure_writable(out)
-    done = qlora.finetune(list(read(data)), qlora.settings(model, preset, **given), out)
+    reader = read(data)
+    examples = list(reader)
+    for note in reader.notes:
+        print(f"note: {note}")
+    done = qlora.finetune(examples, chosen, out)
     print(f"{done.steps} steps in {done.seconds:.0f} s, final loss {done.loss:.4f}\nadapter {done.adapter}")
 
 
@@ -365,7 +377,7 @@ def pretrain_base(
 
 @command("markov")
 def run_markov(
-    file: Annotated[Path, typer.Argument(help="rules, one a line: `ab -> c`, stop rule `ab ->. c`")],
+    file: Annotated[Path, typer.Argument(help="rules, one per line: `ab -> c`, stop rule `ab ->. c`")],
     text: Annotated[str, typer.Argument(metavar="INPUT")],
     trace: Annotated[bool, typer.Option("--trace", help="print every step")] = False,
     max_steps: Annotated[int, typer.Option(min=0, help="give up after so many steps")] = 10_000,
@@ -392,17 +404,15 @@ def mix_sources(
 ) -> None:
     """Compose a training set from real instruction data, under an exact budget."""
     from labkit.design import mixture
-    from labkit.lab import ensure_writable
 
-    mixture.Mixture.load(spec)
-    if not out.is_file():
-        ensure_writable(out)
     manifest = mixture.mix(spec, out)
     columns = ("source", "asked", "examples", "tokens", "epochs", "bad", "contaminated", "duplicates")
     print_table([{c: row[c] for c in columns} | {"bad": sum(row["bad"].values())} for row in manifest["sources"]])
     print(f"\n{manifest['examples']} examples, {manifest['tokens']} tokens ({manifest['spec']['tokenizer']})")
     if manifest["reached"] < manifest["asked"]:
         print(f"note: of {manifest['asked']} {manifest['unit']} asked for, the sources supply {manifest['reached']}")
+    for note in manifest["notes"]:
+        print(f"note: {note}")
     for file in sorted(out.iterdir()):
         print(f"  {file}")
 
@@ -421,7 +431,7 @@ def plan_next(
     """From growth curves to the next data set: how many examples of each ability, and what is predicted of them."""
     from labkit import studies
     from labkit.lab import ensure_writable
-    from labkit.studies.growth_plan import plan_from
+    from labkit.studies.ability_growth.plan import plan_from
 
     paths = studies.parse_settings(data, "--data") if data else None
     if out:
@@ -440,9 +450,11 @@ def evaluate_code(
         Path | None, typer.Option(help="HumanEval- or MBPP-shaped, .jsonl, .json or .jsonl.gz; with --plus, EvalPlus'")
     ] = None,
     k: Annotated[str, typer.Option(metavar="K1,K2,...", help="the k of pass@k")] = "1",
-    workers: Annotated[int | None, typer.Option(min=1, help="programs at a time; default one a core")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="programs at a time; default one per core")] = None,
     out: Annotated[Path | None, typer.Option(help="result; default SAMPLES with the ending .results.json")] = None,
-    plus: Annotated[str | None, typer.Option(help="humaneval or mbpp: HumanEval+ or MBPP+, by EvalPlus")] = None,
+    plus: Annotated[
+        str | None, typer.Option(help="humaneval or mbpp: EvalPlus' added tests, on labkit's own judge")
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="take the program out of a fenced block")] = False,
     confirm_unsafe: Annotated[
         bool, typer.Option("--confirm-unsafe", help="without bubblewrap, run the programs unprotected")
@@ -453,7 +465,7 @@ def evaluate_code(
     from labkit.grade import plus as evalplus
     from labkit.lab import ensure_writable, write_text
 
-    sizes = parse_sizes(k)
+    sizes = code_eval.parse_k(k)
     if not samples.is_file():
         raise BadRequest(f"no file {samples}")
     out = out or samples.with_suffix(".results.json")
@@ -478,9 +490,15 @@ def evaluate_code(
         leave(
             f"interrupted; the same command goes on from the verdicts in {partial}" if not plus else "interrupted", 130
         )
+    write_text(out, json.dumps(result, indent=1) + "\n")
+    partial.unlink(missing_ok=True)
     tables = {name: result[name] for name in ("base", "plus") if plus} or {"": result}
+    unjudged = {
+        name: sum(own[name].count("unjudged") for own in result["problems"].values()) for name in tables if plus
+    }
     rows = [
         {"": f"{name} pass@{size}".strip(), "mean": at["mean"], "95 % low": at["ci95"][0], "high": at["ci95"][1]}
+        | ({"unjudged": unjudged[name]} if plus else {})
         for name, table in tables.items()
         for size in sizes
         for at in [table[f"pass@{size}"]]
@@ -490,18 +508,9 @@ def evaluate_code(
     print(f"{first['n_samples']} programs for {first['n_problems']} problems; intervals over {first['over']}")
     if not plus:
         print(", ".join(f"{count} {outcome}" for outcome, count in result["outcomes"].items()))
+        for line in code_eval.remarks(result):
+            print(line)
     print(f"sandbox: {result['sandbox']}\nresult: {out}")
-    write_text(out, json.dumps(result, indent=1) + "\n")
-    partial.unlink(missing_ok=True)
-
-
-def parse_sizes(text: str) -> list[int]:
-    """The k of pass@k."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch("[1-9][0-9]{0,8}", part) for part in parts):
-        shown = text if len(text) < 50 else f"{text[:47]}..."
-        raise BadRequest(f"--k takes whole numbers from 1 to 999999999, separated by commas, not '{shown}'")
-    return [int(part) for part in parts]
 
 
 @command("serve-teacher")
@@ -539,7 +548,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
     names = list(rows[0])
-    cell = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)  # noqa: E731
+    cell = lambda value: f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)  # noqa: E731
     lines = [names, *([cell(row[name]) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
     right = [isinstance(rows[0][name], int | float) for name in names]

@@ -2,12 +2,18 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
-from golden import frozen, lengthened, same, scales
+from golden import SUFFIXES, frozen, laddered, lengthened, same, scales
 
 from labkit import studies
+from labkit.grade import Counts
 from labkit.studies import markov_programs, semantic_diversity
+from labkit.studies.ability_growth.results import FEATURES
+from labkit.studies.growing import curves_of
+from labkit.studies.rows import graded_line, long_rows
 from labkit.studies.study import Results
+from labkit.studies.views import verdict
 
 
 def results_of(study: str, scale: str, exams: list[str]) -> tuple[Results, dict[str, Any]]:
@@ -152,3 +158,112 @@ def test_code_mixing(scale: str) -> None:
         (low, high), (lowest, highest) = frozen_spot.pop("peak_ci95"), ours["peak_ci95"]
         same(ours, frozen_spot)
         assert lowest <= low <= high <= highest  # since then an interval has a width, and ties span the dial
+
+
+def looks(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The quick looks of a frozen curriculum row, as graded lines."""
+    looked = [row["begun"], *(line["looked"] for line in row["rounds_of"])]
+    return [
+        graded_line("look", kind, "", Counts(right, [1] * len(right))) | {"round": number}
+        for number, kinds in enumerate(looked)
+        for kind, right in kinds.items()
+    ]
+
+
+@pytest.mark.parametrize("scale", scales("curriculum"))
+def test_curriculum(scale: str) -> None:
+    golden = frozen("curriculum", scale)
+    rows = [row | {"target_shares": dict(zip(row["tasks"], row["target"], strict=True))} for row in golden["rows"]]
+    long = lengthened(rows, ["unseen", "seen"])
+    shared = {row["address"]: {n: v for n, v in row.items() if not n.endswith(SUFFIXES)} for row in rows}
+    more = long_rows([shared[row["address"]] | {"graded": looks(row)} for row in rows])
+    results, summary = studies.find("curriculum").summarise(pd.concat([long, more])), golden["summary"]
+    for arm in summary["arms"]:
+        line = results["arms"].line("unseen", arm=arm["arm"])
+        same(estimate(line), [arm["unseen"], *arm["unseen_ci95"]])
+        same([line["training_tokens"], line["seeds"]], [arm["training_tokens"], arm["seeds"]])
+        same(line["teacher_prompt_tokens"] + line["teacher_completion_tokens"], arm["teacher_tokens"])
+        if gain := arm["gain"]:
+            same([*estimate(line["gain"]), verdict(line["gain"])], [gain["mean"], *gain["ci95"], gain["verdict"]])
+        for kind, (mean, ends) in arm["kinds"].items():
+            same(estimate(results["kinds"].line(f"unseen:{kind}", arm=arm["arm"])), [mean, *ends])
+    for pair in summary["ingredients"]:
+        at = {name: pair[name] for name in ("from", "to", "what")}
+        line = results["ingredients"].line("unseen", **at)
+        same([*estimate(line), verdict(line)], [pair["gain"]["mean"], *pair["gain"]["ci95"], pair["gain"]["verdict"]])
+    for row in summary["rounds"]:
+        line = results["rounds"].line(f"look:{row['kind']}", arm=row["arm"], round=row["round"])
+        same(estimate(line), [row["mean"], *row["ci95"]])
+    for line in results["difficulty"].estimates.to_dict("records"):
+        assert line["count"] == summary["difficulty"][line["kind"]][str(-line["shortfall"])]
+    public = results["shares"].estimates.query("state == 'public set'").set_index("kind")["share"].to_dict()
+    same(public, summary["shares"]["public"])
+    assert results.finding.startswith(golden["finding"])
+
+
+def known(line: dict[str, Any]) -> dict[str, Any]:
+    return {"value": line["mean"], "ci95": [line["lo"], line["hi"]]}
+
+
+@pytest.mark.parametrize("scale", scales("ability_growth"))
+def test_ability_growth(scale: str) -> None:
+    golden = frozen("ability_growth", scale)
+    summary, study = golden["summary"], studies.find("ability_growth")
+    results = study.summarise(laddered(golden["rows"]))
+    curves = {
+        (c["ability"], c["size"], c["source"]): c for v in ("growth", "sizes", "sources") for c in curves_of(results[v])
+    }
+    for theirs in summary["growth"]:
+        at = {name: theirs[name] for name in ("ability", "size", "source")}
+        ours = curves[tuple(at.values())]
+        same({"fit": ours["fit"], "chance": ours["chance"]}, {"fit": theirs["fit"], "chance": theirs["chance"]})
+        view = "sizes" if theirs["source"] == "curated" else "sources"
+        for point in theirs["points"]:
+            same(estimate(results[view].line("score", volume=point["volume"], **at)), [point["mean"], *point["ci95"]])
+            models = results[view].models
+            chosen = models[(models[list(at)] == list(at.values())).all(axis=1) & (models["volume"] == point["volume"])]
+            same(chosen["value"].tolist(), point["models"])
+    for row in summary["graders"]:
+        for grading, theirs in row["by"].items():
+            same(estimate(results["graders"].line(grading, ability=row["ability"])), [theirs["mean"], *theirs["ci95"]])
+    gains = [
+        ("source gains", {"volume": row["volume"], "ability": n}, g)
+        for row in summary["by_source"]
+        for n, g in row["gains"].items()
+    ]
+    gains += [("size gains", {"ability": name}, gain) for name, gain in summary["by_size"].items()]
+    for design in summary["stage"]:
+        every = {"macro": design["gain"]} | {name: one["gain"] for name, one in design["abilities"].items()}
+        gains += [("gains", {"arm": design["design"], "ability": name}, gain) for name, gain in every.items() if gain]
+        ours = {name: results["designs"].line(name, arm=design["design"], what="measured") for name in every}
+        for name, one in design["abilities"].items():
+            same(estimate(ours[name]), [one["mean"], *one["ci95"]])
+        same(estimate(ours["macro"]), [design["measured"]["mean"], *design["measured"]["ci95"]])
+        about = results.fit("designs").numbers["designs"][design["design"]]
+        same(about, {"counts": design["counts"], "predicted": design["predicted"]})
+        for name in every:
+            said = {"macro": design["predicted"]["macro"], **design["predicted"]["abilities"]}[name]
+            same(known(results["designs"].line(name, arm=design["design"], what="predicted")), said)
+    for view, at, gain in gains:
+        line = results[view].line("score", **at)
+        same([*estimate(line), line["seeds"]], [gain["mean"], *gain["ci95"], gain["seeds"]])
+    for view, name in {"without": "out_score", "without, likelihood": "out_nats", "alone": "in_score"}.items():
+        same(results.fit(view).numbers, summary["transference"][name])
+    numbers = results.fit("features").numbers
+    same(numbers["correlations"], summary["features"]["correlations"])
+    for row in summary["features"]["rows"]:
+        assert numbers["paces"][row["ability"]] == row["pace"]
+        same({name: numbers[name][row["ability"]] for name in FEATURES}, {name: row[name] for name in FEATURES})
+    assert results.finding == golden["finding"]
+
+
+def test_ability_growths_plan() -> None:
+    """The second stage follows from the first, and what is asked of the new points is what the frozen ones were."""
+    golden, study = frozen("ability_growth", "smoke"), studies.find("ability_growth")
+    params = study.resolve({"scale": "smoke"})
+    first = [row for row in golden["rows"] if row["design"] != "mix"]
+    (stage,) = study.stages
+    cells = [*study.points(params), *stage(params, laddered(first))]
+    told = ("design", "arm", "source", "size", "seed", "counts", "predicted")
+    same(sorted([str(getattr(cell, name)) for name in told] for cell in cells),
+         sorted([str(row[name]) for name in told] for row in golden["rows"]))  # fmt: skip

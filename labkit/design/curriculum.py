@@ -45,6 +45,20 @@ TARGET: dict[str, float] = {
     "role-play": 0.02,
 }
 
+KINDS = {  # what the task types of public data are, for a classifier
+    "reasoning": "logic, puzzles, drawing conclusions",
+    "mathematics": "calculation and mathematical problems",
+    "code": "writing or explaining programs",
+    "editing": "rewriting, correcting or translating a given text",
+    "extraction": "finding or summarising what a given text says",
+    "classification": "choosing a label or category",
+    "formatting": "lists, tables and other fixed forms",
+    "knowledge": "questions about facts of the world",
+    "dialogue": "understanding or continuing a conversation",
+    "role-play": "answering in a role or persona",
+    "writing": "stories, poems, letters, essays, ideas",
+}
+
 
 class Selected(NamedTuple):
     """Places of a pool, ascending: the `hard` pairs and the `rest`, scored but not hard; and counts."""
@@ -287,6 +301,60 @@ def mixed_round(
     return Drawn(_generator(seed, "order").permutation(np.concatenate(taken)), manifest)
 
 
+def rising_round(
+    kinds: Sequence[str | None],
+    hard: Sequence[int],
+    rest: Sequence[int],
+    target: Mapping[str, float],
+    alpha: float,
+    n: int,
+    *,
+    repeats: int,
+    seed: int = 0,
+) -> Drawn:
+    """A round by the target distribution over kinds, of every kind a share alpha hard (TAPIR); kind after kind.
+
+    A kind with too few examples on one side to be repeated at most `repeats` times gets more of the other; one without
+    any example gets none, and the others its share.
+    """
+    target = among(target, [kinds[i] for i in (*hard, *rest)])
+    chosen, counts = list[int](), Counter[str]()
+    for kind, size in zip(target, apportion(list(target.values()), n), strict=True):
+        own_hard, own_rest = ([i for i in part if kinds[i] == kind] for part in (hard, rest))
+        if size:
+            share = max(min(alpha, repeats * len(own_hard) / size), 1 - repeats * len(own_rest) / size)
+            own_alpha = min(1.0, max(0.0, share)) if own_hard else 0.0
+            drawn = mixed_round(own_hard, own_rest, own_alpha, size, seed=seed, repeat=True)
+            counts.update(drawn=size, hard=drawn.manifest["hard"], repeats=drawn.manifest["repeats"])
+            chosen += drawn.indices.tolist()
+    return Drawn(np.array(chosen, np.int64), dict(counts))
+
+
+def competence_round(
+    lacked: Sequence[float | None], n: int, number: int, rounds: int, *, c0: float, seeds: tuple[int, int]
+) -> Indices:
+    """`n` places from the easiest share `c0` in the first round to all that were judged in the last; see `Competence`.
+
+    `lacked` is how hard each example is, None where it was not judged. Of `seeds` the first puts equally hard ones into
+    an order that is fixed for all rounds, the second decides the round.
+    """
+    known = [i for i, value in enumerate(lacked) if value is not None]
+    ties = np.random.default_rng([seeds[0], 11]).permutation(len(known)) / len(known)
+    hardness = [(lacked[i] or 0) + tie for i, tie in zip(known, ties, strict=True)]
+    state = Competence(total=max(1, rounds - 1), c0=c0, time=number)
+    return np.array(known, np.int64)[state.draw(hardness, n, seed=seeds[1])]
+
+
+def even_round(size: int, n: int, number: int, seed: int = 0) -> Indices:
+    """`n` places of an endless stream of shuffled epochs over `size`, after `number` rounds of as many.
+
+    Rounds together go through everything evenly.
+    """
+    rng = np.random.default_rng([seed, size])
+    order = np.concatenate([rng.permutation(size) for _ in range(-(-n * (number + 1) // size))])
+    return order[n * number : n * (number + 1)]
+
+
 def fill_tokens(
     order: Sequence[int] | Indices, costs: Sequence[int] | Indices, budget: int, repeat: bool = True
 ) -> Filled:
@@ -497,6 +565,14 @@ def _generator(seed: int, name: str) -> np.random.Generator:
 
 def _exact(share: float) -> Fraction:
     return Fraction(repr(float(share)))
+
+
+def check_shares(name: str, shares: Sequence[float], tasks: Sequence[str]) -> None:
+    """Refuse shares that are not as many as the tasks, or do not sum to 1."""
+    if len(shares) != len(tasks):
+        raise BadRequest(f"{name} has {len(shares)} numbers for {len(tasks)} tasks")
+    if abs(sum(shares) - 1) > 1e-6:
+        raise BadRequest(f"{name} = {shares} sums to {sum(shares):g}, not to 1")
 
 
 def _known(kinds: set[Any], target: Mapping[str, float]) -> None:

@@ -22,6 +22,7 @@ Every source carries its oracle, so that answers are computed and not stored. No
     files       the records of a file of any format, whole or named as broken
     shapes      which columns of a record, or turns of a conversation, make an example
     exams       closed and ranked questions of CMMLU, AGIEval and DoIT
+    doit        DoIT's training data by ability and source, and its exams
 """
 
 from labkit.instructions import encrypted, equations, programs  # noqa: I001

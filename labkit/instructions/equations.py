@@ -214,6 +214,18 @@ class RuleClass(NamedTuple):
         """How many rules there are; BadRequest for sides too long to enumerate."""
         return sum(map(len, _rules(self)))
 
+    def check(self, wanted: int, name: str) -> None:
+        """BadRequest for fewer rules than `name` asks for; says how many there are, or a depth with enough."""
+        if wanted <= self.capacity:
+            return
+        depths, kind = " or ".join(map(str, self.depths)), "with a square" if self.special else "without squares"
+        others = [d for d in range(2, self.pattern_length + 1) if self._replace(depths=(d,)).capacity >= wanted]
+        most = f"ask for {self.capacity}" if self.capacity else f"depth {max(others, default='?')}"
+        raise BadRequest(
+            f"{name} asks for {wanted} {self.split} rules {kind} of depth {depths}, and seed {self.seed} with "
+            f"pattern_length = {self.pattern_length} has {self.capacity}: {most} at most"
+        )
+
 
 def draw_equations(rules: RuleClass, n: int) -> list[Equation]:
     """The first n rules of a class, in an order that goes round its polynomials, so that few rules differ most.

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from labkit.instructions import functions
 from labkit.instructions.draws import Domain, Values
 from labkit.instructions.families import EVERY
-from labkit.instructions.family import Instruction
+from labkit.instructions.family import Instruction, split_of
 from labkit.instructions.functions import NOTHING, SAYS, SHAPES, SOURCES, STARTS, Bound, Entry, Part, Program
 from labkit.instructions.steps import Step, StepFamily
 
@@ -57,6 +57,15 @@ def recognise(text: str, input: str | None = None) -> Recognised | None:
 
 
 # Steps
+
+
+def held_out(question: str) -> str | None:
+    """Why a question must not be trained on, where exams ask for held-out instructions; None where it may be."""
+    instruction, _, text = question.partition("\n")
+    found = recognise(instruction, text.strip() or None)
+    if found is None:
+        return "not recognised"
+    return "instruction of the exam" if split_of(found.instruction.key) == "test" else None
 
 
 class _Wording(NamedTuple):

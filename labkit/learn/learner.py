@@ -29,6 +29,7 @@ from labkit.learn import chat, checkpoint, qlora, scoring
 from labkit.learn.encoding import Encoded, Layout
 from labkit.learn.finetuning import Finetuning
 from labkit.learn.inference import generate, log_likelihood, predict
+from labkit.learn.ladder import train_ladder
 from labkit.learn.scoring import Scores
 from labkit.learn.text import TextLayout
 from labkit.learn.train import Member, Trained, best_device, train_fleet
@@ -48,15 +49,18 @@ class Learned(NamedTuple):
         steps: Optimiser steps.
         tokens: Tokens of questions and answers that were read.
         seconds: Of training alone.
-        loss: Nats per learned token at the end.
+        loss: Nats per learned token at the end; None where nothing was learned.
         about: What else a result should say of the run.
     """
 
     steps: int
     tokens: int
     seconds: float
-    loss: float
+    loss: float | None
     about: Mapping[str, Any] = MappingProxyType({})
+
+
+OnRung = Callable[[int, "Learner", Learned], object]  # the rung's number, its model, and what learning cost so far
 
 
 class Learner(ABC):
@@ -87,6 +91,26 @@ class Learner(ABC):
             BadRequest: for an example that does not fit, a model that cannot be had, or too little memory.
         """
 
+    def learn_ladder(
+        self, rungs: Sequence[Data], *, passes: float, cooldown: float, seed: int, folder: Path, on_rung: OnRung,
+        look: Look | None = None,
+    ) -> list[Learned]:  # fmt: skip
+        """Learn from data that grow: rung k adds to those before it, and its model is handed to `on_rung`.
+
+        Where one run cannot serve several volumes (`shares_run`) there is one rung, which is learned as the learner's
+        settings say, or not at all where it is empty: `passes` and `cooldown` are those of a shared run.
+        """
+        (data,) = rungs
+        learned = [Learned(0, 0, 0.0, None)]
+        if size_of(data):
+            learned = [self.learn(data, steps=0, seed=seed, folder=folder, look=look)]
+        on_rung(0, self, learned[0])
+        return learned
+
+    def room_for(self, questions: Sequence[Example], answers: Sequence[Sequence[str]]) -> Flags:
+        """Whether each question fits into the model with its longest answer, bool [N]."""
+        return np.ones(len(questions), np.bool_)
+
     @abstractmethod
     def right(self, data: Data) -> Flags:
         """For each example: would greedy decoding give exactly its answer, then stop? Bool [N], without generation."""
@@ -114,6 +138,10 @@ class Learner(ABC):
     @abstractmethod
     def restore(self, folder: Path) -> None:
         """Become the learner that was kept in a folder."""
+
+    def fitting(self, examples: Sequence[Example]) -> list[Example]:
+        """Those that are short enough to be learned from."""
+        return [example for example, cost in zip(examples, self.costs(examples), strict=True) if cost is not None]
 
     def steps_for(self, examples: Sequence[Example], tokens: int) -> int:
         """The optimiser steps in which about so many tokens are read, to half a step."""
@@ -183,22 +211,37 @@ class SmallLearner(Learner):
         self, data: Data, *, steps: int, seed: int, folder: Path, rate: float = 1.0, look: Look | None = None,
         every: int = 0,
     ) -> Learned:  # fmt: skip
-        encoded = self.encode(data)
+        tokens = self.encode(data)
 
         def looked(_: int, learner: "SmallLearner", step: int, loss: float, seconds: float) -> None:
             if look is not None:
                 look(learner, step, loss, seconds)
 
         (done,) = self.learn_together(
-            [self], [encoded], steps=[steps], seeds=[seed], rates=[rate * self.rate], look=looked, every=every
+            [self], [tokens], steps=[steps], seeds=[seed], rates=[rate * self.rate], look=looked, every=every
         )
         return Learned(done.steps, done.tokens, done.seconds, done.loss)
 
+    def learn_ladder(
+        self, rungs: Sequence[Data], *, passes: float, cooldown: float, seed: int, folder: Path, on_rung: OnRung,
+        look: Look | None = None,
+    ) -> list[Learned]:  # fmt: skip
+        """One run with a branch per rung; see `learn.ladder`. The learner ends as the model of the last rung."""
+
+        def branched(number: int, model: nn.Module, steps: int, tokens: int, loss: float) -> None:
+            on_rung(number, self.holding(model), Learned(steps, tokens, 0.0, loss))
+
+        trained = train_ladder(
+            self.model, self.recipe, [self.encode(rung) for rung in rungs], batch_size=self.batch, seed=seed,
+            passes=passes, cooldown=cooldown, learning_rate=self.rate, device=self.device, on_rung=branched,
+        )  # fmt: skip
+        return [Learned(done.steps, done.tokens, done.seconds, done.loss) for done in trained]
+
     def right(self, data: Data) -> Flags:
-        encoded = self.encode(data)
-        target = torch.from_numpy(encoded.tokens[:, encoded.prompt_length :]).long()
-        found = predict(self.model, encoded, device=self.device)
-        ignored = torch.zeros_like(target, dtype=torch.bool) if encoded.filling is None else target == encoded.filling
+        asked = self.encode(data)
+        target = torch.from_numpy(asked.tokens[:, asked.prompt_length :]).long()
+        found = predict(self.model, asked, device=self.device)
+        ignored = torch.zeros_like(target, dtype=torch.bool) if asked.filling is None else target == asked.filling
         return ((found == target) | ignored).all(dim=1).numpy()
 
     def answer(self, data: Data) -> list[str]:
@@ -222,7 +265,7 @@ class SmallLearner(Learner):
         return (np.concatenate(rows) if rows else np.empty((0, 0), np.int64)), places
 
     def likelihood(self, questions: Sequence[Example], answers: Sequence[Sequence[str]]) -> Scores:
-        pairs = [e._replace(output=text) for e, texts in zip(questions, answers, strict=True) for text in texts]
+        pairs = [replace(e, output=text) for e, texts in zip(questions, answers, strict=True) for text in texts]
         shape = len(questions), max(map(len, answers), default=0)
         total, tokens = np.full(shape, np.nan), np.zeros(shape, np.int64)
         if pairs:
@@ -287,6 +330,10 @@ class TunedLearner(Learner):
         about = {"dropped": done.dropped, "trainable": done.trainable, "peak_bytes": done.peak}
         return Learned(done.steps, done.tokens, done.seconds, done.loss, about)
 
+    def room_for(self, questions: Sequence[Example], answers: Sequence[Sequence[str]]) -> Flags:
+        room = getattr(self.model.config, "max_position_embeddings", None) or np.inf
+        return np.asarray(scoring.sizes(self.tokenizer, questions, answers) <= room, np.bool_)
+
     def right(self, data: Data) -> Flags:
         batch = self.settings.batch_size
         return np.array(
@@ -301,6 +348,12 @@ class TunedLearner(Learner):
 
     def gold(self, data: Data) -> list[str]:
         return [example.output for example in self._examples(data)]
+
+    def about(self) -> dict[str, Any]:
+        """The parameters of the base; transformers counts 4-bit ones for what they stand for."""
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        adapter = sum(p.numel() for name, p in self.model.named_parameters() if "lora_" in name)
+        return {"parameters": int(base.num_parameters()) - adapter}
 
     def save(self, folder: Path) -> None:
         if self.adapter is None:
@@ -340,6 +393,12 @@ def subset(data: Data, places: NDArray[np.int64]) -> Data:
     if isinstance(data, Encoded):
         return data._replace(tokens=data.tokens[places])
     return [data[i] for i in places.tolist()]
+
+
+def encoded(data: Data) -> Encoded:
+    """Data that are tokens already, as studies of one layout make them."""
+    assert isinstance(data, Encoded)
+    return data
 
 
 def size_of(data: Data) -> int:

@@ -1,7 +1,10 @@
 """The studies: one module each. `every` and `find` look them up, `begin` opens a run of one.
 
 A module of this package that defines `STUDY` is a study; nothing else has to be registered. So is any Python file that
-defines one (`find("path/to/study.py")`), and what an installed package offers under the entry point `labkit.studies`.
+defines one (`find("path/to/study.py")`), and what an installed package offers under the entry point `labkit.studies`:
+
+    [project.entry-points."labkit.studies"]
+    swaps = "my_package.swaps:STUDY"
 """
 
 import importlib
@@ -13,35 +16,33 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, first_line, unknown
 from labkit.lab import check_injected
 from labkit.studies import run as _run
-from labkit.studies.contract import Study as OldStudy
-from labkit.studies.old import finish, frame, logs, run, run_later
 from labkit.studies.params import StudyParams, parse_settings, parse_value
 from labkit.studies.run import Run
 from labkit.studies.study import Results, Study
 
+GROUP = "labkit.studies"
+
 __all__ = [
-    "Results", "Run", "Study", "StudyParams", "begin", "every", "find", "finish", "frame", "logs", "parse_settings",
-    "parse_value", "run", "run_later",
+    "Results", "Run", "Study", "StudyParams", "begin", "every", "find", "parse_settings", "parse_value",
 ]  # fmt: skip
 
 
 @cache
 def every() -> dict[str, Study]:
-    """All studies by name: this package's, and those that installed packages offer under `labkit.studies`.
+    """All studies by name: this package's, and those that installed packages offer.
 
-    A package offers one by an entry point of the group `labkit.studies` that names a `Study`.
+    A package offers one by an entry point of the group `labkit.studies`, named as the study, that is a `Study`.
     """
-    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    own = [module.STUDY for module in modules if hasattr(module, "STUDY")]
-    others = [entry.load() for entry in entry_points(group="labkit.studies")]
-    return {study.name: study for study in [*own, *others]}
+    own = [study for name in _modules() if (study := _defined_in(name))]
+    offered = [entry.load() for entry in entry_points(group=GROUP)]
+    return {study.name: study for study in [*own, *offered]}
 
 
 def find(name: str) -> Study:
-    """The study of that name, or the one that a Python file defines as `STUDY`.
+    """The study of that name, or the one that a Python file defines as `STUDY`; imports no other study.
 
     Raises:
         BadRequest: when there is none; suggests the nearest. In a notebook also for a parameter that papermill set
@@ -52,11 +53,22 @@ def find(name: str) -> Study:
     return study
 
 
+def _modules() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(__path__)]
+
+
+def _defined_in(module: str) -> Any:
+    return getattr(importlib.import_module(f"{__name__}.{module}"), "STUDY", None)
+
+
 def _of_the_lab(name: str) -> Study:
-    studies = every()
-    if name not in studies:
-        raise unknown("study", name, studies)
-    return studies[name]
+    if name in _modules() and (study := _defined_in(name)) and study.name == name:
+        return study
+    for entry in entry_points(group=GROUP, name=name):
+        return entry.load()
+    if name not in every():
+        raise unknown("study", name, every())
+    return every()[name]
 
 
 def _from_file(path: Path) -> Study:
@@ -65,7 +77,11 @@ def _from_file(path: Path) -> Study:
         raise BadRequest(f"{path} is not a file: name a study from `labkit studies`, or a Python file with a STUDY")
     if path.parent.as_posix() not in sys.path:
         sys.path.insert(0, path.parent.as_posix())
-    module = importlib.import_module(path.stem)
+    importlib.invalidate_caches()  # it may have been written a moment ago
+    try:
+        module = importlib.import_module(path.stem)
+    except Exception as error:
+        raise BadRequest(f"{path} cannot be imported: {type(error).__name__}: {first_line(error)}") from error
     if Path(module.__file__ or "").resolve() != path:
         raise BadRequest(f"{path}: a module named '{path.stem}' is there already; give the file another name")
     if not isinstance(study := getattr(module, "STUDY", None), Study):
@@ -76,3 +92,10 @@ def _from_file(path: Path) -> Study:
 def begin(name: str, namespace: Mapping[str, Any]) -> Run:
     """A run of a study with the parameters that a notebook's first cell sets: `begin(NAME, globals())`."""
     return _run.begin(find(name), namespace)
+
+
+def __getattr__(name: str) -> Any:
+    """Modules for notebooks, imported when they are first asked for (`studies.toys`)."""
+    if name in ("toys", "rewriting"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,51 +15,38 @@ and the specialist's field are ours at every scale; at `paper` scale the 50,000 
 depths are the paper's, the model and optimiser those of its rewriting study, and epochs and batch size ours.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from labkit import grade, learn
 from labkit.design import allocate
 from labkit.errors import BadRequest
-from labkit.grade.intervals import percentiles
-from labkit.instructions.equations import (
-    METAVARIABLES,
-    OPERATORS,
-    Equation,
-    InputTask,
-    RuleClass,
-    draw_equations,
-    swapped,
-)
-from labkit.instructions.equations import generator as input_generator
+from labkit.grade.peak import peak
+from labkit.instructions import equations
+from labkit.instructions.equations import Equation, InputTask, RuleClass, draw_equations
 from labkit.studies.cell import ModelCell, cells
-from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import MODEL_GROUP, ModelParams, drawn_note, scales
+from labkit.studies.lesson import Exam, Judge, Lesson
+from labkit.studies.params import MODEL_GROUP, ModelParams, about, check_asked, check_counts, drawn_note
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, Fit, ranged
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Share = Annotated[float, Field(ge=0, le=1)]
 EXAMS = ("unseen", "special", "deeper")  # beside "seen"; see `Cell.lesson`
+VERDICTS = {"": Equation.follows, "equal": Equation.equals}
+Drawn = tuple[learn.Encoded, list[str], Judge]
 
 
-class Params(ModelParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+class Dials(BaseModel):
+    """What parameters and cells share."""
 
-    groups: ClassVar = {
-        "task": ("depths", "special_depths", "test_depths", "pattern_length", "input_length", "expression_depth")
-        + ("grounding_share", "leaves", "budget", "test_rules", "n_test"),
-        "model": MODEL_GROUP,
-    }
-    n_rules: list[int] = Field(min_length=1, description="generalists: numbers of training rules, one model each")
-    mix_rules: int = Field(ge=2, description="specialists: training rules of each mix, in all")
-    diverse_shares: list[float] = Field(min_length=1, description="shares of diversifying rules in the mixes")
-    budget: int = Field(ge=1, le=100000000, description="training examples of a model, spread evenly over its rules")
     depths: list[int] = Field(min_length=1, description="levels of a rule's left side, specialised rules apart")
     special_depths: list[int] = Field(min_length=1, description="the same for specialised training rules")
     test_depths: list[int] = Field(min_length=1, description="the same for the specialists' deeper test rules")
@@ -68,62 +55,56 @@ class Params(ModelParams):
     expression_depth: int = Field(ge=1, le=100, description="levels of an input, at most")
     grounding_share: float = Field(ge=0, le=1, description="chance that a metavariable stands for a sub-expression")
     leaves: str = Field(description="variables (lower-case letters) and constants (digits) of the inputs")
+    budget: int = Field(ge=1, le=100000000, description="training examples of a model, spread evenly over its rules")
     test_rules: int = Field(ge=2, description="unseen rules to grade on, for each exam")
+
+
+class Params(Dials, ModelParams):
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
+
+    groups: ClassVar = {
+        "rules": ("depths", "special_depths", "test_depths", "pattern_length", "test_rules"),
+        "inputs": ("input_length", "expression_depth", "grounding_share", "leaves", "budget", "n_test"),
+        "model": MODEL_GROUP,
+    }
+    n_rules: list[int] = Field(min_length=1, description="generalists: numbers of training rules, one model each")
+    mix_rules: int = Field(ge=2, description="specialists: training rules of each mix, in all")
+    diverse_shares: list[Share] = Field(min_length=1, description="shares of diversifying rules in the mixes")
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
         input_task(self)
-        if min(self.test_depths) <= max(self.special_depths):
-            raise BadRequest(
-                f"test_depths = {self.test_depths} are not all deeper than special_depths = {self.special_depths}"
-            )
-        if bad := [share for share in self.diverse_shares if not 0 <= share <= 1]:
-            raise BadRequest(f"diverse_shares = {bad[0]}: a share lies between 0 and 1")
-        if set(self.diverse_shares) == {1.0}:
+        deep, special = self.test_depths, self.special_depths
+        if min(deep) <= max(special):
+            raise BadRequest(f"test_depths = {deep} are not all deeper than special_depths = {special}")
+        shares, total = self.diverse_shares, self.mix_rules
+        if set(shares) == {1.0}:
             raise BadRequest("diverse_shares = [1.0] leaves no specialised rules: give a share below 1 beside it")
-        if self.n_test < self.test_rules:
-            raise BadRequest(f"n_test = {self.n_test} is less than an example for each of {self.test_rules} test_rules")
-        mixes = [mix(share, self.mix_rules) for share in self.diverse_shares]
+        check_asked(self.n_test, test_rules=self.test_rules)
+        mixes = [mix(share, total) for share in shares]
         if len({*mixes}) < len(mixes):
-            raise BadRequest(
-                f"diverse_shares = {self.diverse_shares}: of {self.mix_rules} rules two come to one number"
-            )
-        for n in [*self.n_rules, self.mix_rules]:
-            if n < 1:
-                raise BadRequest(f"n_rules = {n}: at least 1 is needed")
-            allocate(self.budget, n)
+            raise BadRequest(f"diverse_shares = {shares}: of {total} rules two come to one number")
+        check_counts("n_rules", [*self.n_rules, self.mix_rules], self.budget)
         wanted = {"train": max(*self.n_rules, *(d for d, _ in mixes)), **dict.fromkeys(EXAMS, self.test_rules)}
         for seed in self.seeds:
             for name, n in wanted.items():
-                check_rules(rule_class(self, seed, name), n, "test_rules" if name in EXAMS else "n_rules or mix_rules")
-            check_rules(rule_class(self, seed, "special", "train"), max(s for _, s in mixes), "mix_rules")
+                rule_class(self, seed, name).check(n, "test_rules" if name in EXAMS else "n_rules or mix_rules")
+            rule_class(self, seed, "special", "train").check(max(n for _, n in mixes), "mix_rules")
         return self
 
 
-class Cell(ModelCell):
+class Cell(Dials, ModelCell):
     """One model: everything its result depends on."""
 
     study: Literal["abstraction"] = "abstraction"
     version: Literal[3] = 3
     n_diverse: int
     n_special: int
-    budget: int
-    depths: list[int]
-    special_depths: list[int]
-    test_depths: list[int]
-    pattern_length: int
-    input_length: int
-    expression_depth: int
-    grounding_share: float
-    leaves: str
-    test_rules: int
 
     def layout(self) -> learn.Layout:
-        alphabet = self.leaves + "".join(OPERATORS) + METAVARIABLES
-        widths, names = (
-            (self.pattern_length, self.pattern_length, self.input_length),
-            ("left side", "right side", "input"),
-        )
+        alphabet = self.leaves + "".join(equations.OPERATORS) + equations.METAVARIABLES
+        widths = self.pattern_length, self.pattern_length, self.input_length
+        names = "left side", "right side", "input"
         return learn.Layout(alphabet, widths, self.input_length, padded=True, names=names)
 
     def lesson(self) -> Lesson:
@@ -134,41 +115,33 @@ class Cell(ModelCell):
         `seen`: fresh inputs of the training rules; `unseen`: unseen diversifying rules; `special`, `deeper`: unseen
         rules with a square, of the specialised training rules' depths and of greater ones.
         """
-        task, layout = input_task(self), self.layout()
         rules = draw_equations(rule_class(self, self.seed, "train"), self.n_diverse)
         rules += draw_equations(rule_class(self, self.seed, "special", "train"), self.n_special)
-
-        blind: dict[str, float] = {}
-
-        def draw(rules: list[Equation], index: NDArray[np.int64], stream: int, name: str = "") -> Exam:
-            rng = input_generator(self.seed, 2, stream)
-            drawn = [(rules[i], *task.draw(rules[i], rng)) for i in index.tolist()]
-            data = layout.encode(
-                [(rule.lhs, rule.rhs, text) for rule, text, _ in drawn], [right for *_, right in drawn]
-            )
-
-            def judge(answers: list[str]) -> dict[str, NDArray[np.bool_]]:
-                verdicts = {"": Equation.follows, "equal": Equation.equals}
-                rows = [(rule, text, found) for (rule, text, _), found in zip(drawn, answers, strict=True)]
-                return {verdict: np.array([right(*row) for row in rows]) for verdict, right in verdicts.items()}
-
-            if not name:
-                return Exam(data, index, len(rules))
-            swaps = judge([swapped(text) for _, text, _ in drawn])
-            blind.update(
-                {f"blind_{name}": float(swaps[""].mean()), f"blind_{name}_equal": float(swaps["equal"].mean())}
-            )
-            cluster = np.unique([rule.polynomial() % 2**62 for rule in rules], return_inverse=True)[1]
-            return Exam(data, cluster[index], int(cluster.max()) + 1, {}, judge)
-
-        training = draw(rules, np.repeat(np.arange(len(rules)), allocate(self.budget, len(rules))), 0)
+        data, *_ = self._drawn(rules, np.repeat(np.arange(len(rules)), allocate(self.budget, len(rules))), 0)
         asked = {"seen": rules}
         asked |= {name: draw_equations(rule_class(self, self.seed, name), self.test_rules) for name in EXAMS}
-        exams: dict[str, Exam] = {
-            name: draw(own, np.arange(self.n_test) % len(own), stream, name)
-            for stream, (name, own) in enumerate(asked.items(), 1)
-        }
-        return Lesson(training.data, exams, blind)
+        exams, blind = dict[str, Exam](), dict[str, float]()
+        for stream, (name, own) in enumerate(asked.items(), 1):
+            index = np.arange(self.n_test) % len(own)
+            questions, texts, judge = self._drawn(own, index, stream)
+            cluster = np.unique([rule.polynomial() % 2**62 for rule in own], return_inverse=True)[1]
+            exams[name] = Exam(questions, cluster[index], int(cluster.max()) + 1, {}, judge)
+            swaps = judge([equations.swapped(text) for text in texts])
+            blind |= {f"blind_{name}": float(swaps[""].mean()), f"blind_{name}_equal": float(swaps["equal"].mean())}
+        return Lesson(data, exams, blind)
+
+    def _drawn(self, rules: list[Equation], index: NDArray[np.int64], stream: int) -> Drawn:
+        """One input for each rule number in `index`: as tokens, as texts, and the judge of answers to them."""
+        rng, task = equations.generator(self.seed, 2, stream), input_task(self)
+        drawn = [(rules[i], *task.draw(rules[i], rng)) for i in index.tolist()]
+        questions = [(rule.lhs, rule.rhs, text) for rule, text, _ in drawn]
+
+        def judge(answers: list[str]) -> dict[str, NDArray[np.bool_]]:
+            rows = [(rule, text, answer) for (rule, text, _), answer in zip(drawn, answers, strict=True)]
+            return {name: np.array([right(*row) for row in rows]) for name, right in VERDICTS.items()}
+
+        data = self.layout().encode(questions, [right for *_, right in drawn])
+        return data, [text for _, text, _ in drawn], judge
 
 
 def mix(share: float, total: int) -> tuple[int, int]:
@@ -176,35 +149,16 @@ def mix(share: float, total: int) -> tuple[int, int]:
     return round(share * total), total - round(share * total)
 
 
-def input_task(settings: "Params | Cell") -> InputTask:
+def input_task(settings: Dials) -> InputTask:
     """The settings of the inputs."""
-    return InputTask(
-        settings.pattern_length,
-        settings.input_length,
-        settings.expression_depth,
-        settings.grounding_share,
-        settings.leaves,
-    )
+    return InputTask(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(InputTask)})
 
 
-def rule_class(settings: "Params | Cell", seed: int, name: str, split: Literal["train", "test"] = "test") -> RuleClass:
+def rule_class(settings: Dials, seed: int, name: str, split: Literal["train", "test"] = "test") -> RuleClass:
     """The rules of "train", and of the exams "unseen" (of that kind), "special" (with a square) and "deeper" (both)."""
     depths = {"special": settings.special_depths, "deeper": settings.test_depths}.get(name, settings.depths)
     split = "train" if name == "train" else split
     return RuleClass(seed, split, settings.pattern_length, tuple(depths), name in ("special", "deeper"))
-
-
-def check_rules(rules: RuleClass, wanted: int, name: str) -> None:
-    """BadRequest where a class holds too few rules; says how many it holds, or the largest depth with enough."""
-    if wanted <= rules.capacity:
-        return
-    depths, kind = " or ".join(map(str, rules.depths)), "with a square" if rules.special else "without squares"
-    others = [d for d in range(2, rules.pattern_length + 1) if rules._replace(depths=(d,)).capacity >= wanted]
-    most = f"ask for {rules.capacity}" if rules.capacity else f"depth {max(others, default='?')}"
-    raise BadRequest(
-        f"{name} asks for {wanted} {rules.split} rules {kind} of depth {depths}, and seed {rules.seed} with "
-        f"pattern_length = {rules.pattern_length} has {rules.capacity}: {most} at most"
-    )
 
 
 def points(params: Params) -> list[Cell]:
@@ -235,60 +189,32 @@ def columns(rows: "pd.DataFrame") -> "pd.DataFrame":
     return rows.assign(share=rows["n_diverse"] / (rows["n_diverse"] + rows["n_special"]))
 
 
-def peak(shares: Sequence[float], answers: Sequence[Sequence[grade.Counts]], draws: int = 2000) -> Fit:
-    """Where accuracy is highest along the shares (ascending), with 95 % percentile intervals.
-
-    The place is the vertex of the parabola through the best mix and its two neighbours, or the best mix itself at an
-    end; the interval refits it to `grade.replicates` of every mix (seeds and rules resampled, mixes independent, which
-    for models that share their test rules errs on the wide side). `located` says that the interval holds neither end.
-    """
-    if len(shares) < 3:
-        note = "fewer than 3 mixes: no peak to locate"
-        return Fit(f"no best mix is located: {note}", {"located": False, "note": note})
-    rng = np.random.default_rng(0)
-    means = np.array([grade.intervals.accuracies(models).mean() for models in answers])
-    resampled = np.column_stack([grade.replicates(models, draws=draws, seed=rng) for models in answers])
-    x, best = np.array(shares), int(means.argmax())
-    low, high = percentiles(np.array([_vertex(x, curve) for curve in resampled]))
-    located, at = bool(shares[0] < low and high < shares[-1]), _vertex(x, means)
-    note = "" if located else f"the best share may be an end: it lies between {low:.2f} and {high:.2f}"
-    words = f"specialists meet deeper unseen rules best at a share of {at:.2f} diversifying rules (95 % interval "
-    numbers = {"located": located, "note": note, "share": at, "ci95": [low, high], "best": shares[best]}
-    return Fit(f"{words}{low:.2f} to {high:.2f})" if located else f"no best mix is located: {note}", numbers)
-
-
-def _vertex(x: NDArray[np.float64], curve: NDArray[np.float64]) -> float:
-    best = int(curve.argmax())
-    if best in (0, len(x) - 1):
-        return float(x[best])
-    near = slice(best - 1, best + 2)
-    bend, slope, _ = np.polyfit(x[near], curve[near], 2)
-    return float(-slope / (2 * bend)) if bend < 0 else float(x[best])
+def best_mix(shares: Sequence[float], answers: Sequence[Sequence[grade.Counts]]) -> Fit:
+    """At which share of diversifying rules specialists do best (`grade.peak`)."""
+    found = peak(shares, answers)
+    numbers = {name: value for name, value in found._asdict().items() if value is not None}
+    low, high = found.ci95 or (0.0, 1.0)
+    where = f"{found.share or 0:.2f} diversifying rules (95 % interval {low:.2f} to {high:.2f})"
+    words = f"specialists meet deeper unseen rules best at a share of {where}"
+    return Fit(words if found.located else f"no best mix is located: {found.note}", numbers)
 
 
 VIEWS = {
     "generalists": Curve(
-        title="Accuracy on equational rules, by the number of training rules",
-        exams={"unseen": "unseen rules, followed", "unseen/string": "unseen, as text", "unseen/equal": "unseen, equal"}
-        | {"seen": "training rules"},
-        where=generalists,
-        x="n_diverse",
-        x_label="Number of training rules",
-        beside={"blind_unseen_equal": "equal, swapping blindly"},
+        title="Accuracy on equational rules, by the number of training rules", where=generalists,
+        exams={"unseen": "unseen rules, followed", "unseen/string": "unseen, as text", "unseen/equal": "unseen, equal",
+               "seen": "training rules"},
+        x="n_diverse", x_label="Number of training rules", beside={"blind_unseen_equal": "equal, swapping blindly"},
     ),
     "specialists": Curve(
-        title="Unseen rules with a square, by the mix of training rules",
-        exams={"deeper": "deeper unseen special rules", "deeper/string": "deeper, as text"}
-        | {"deeper/equal": "deeper, equal", "special": "unseen special rules", "seen": "training rules"},
-        where=mixes,
-        x="share",
-        x_label="Share of diversifying rules, of a fixed number of rules",
-        log=False,
-        fit=peak,
-        beside={"n_diverse": "diversifying rules", "n_special": "special rules"}
-        | {"blind_deeper_equal": "equal, swapping blindly"},
+        title="Unseen rules with a square, by the mix of training rules", where=mixes, fit=best_mix,
+        exams={"deeper": "deeper unseen special rules", "deeper/string": "deeper, as text",
+               "deeper/equal": "deeper, equal", "special": "unseen special rules", "seen": "training rules"},
+        x="share", x_label="Share of diversifying rules, of a fixed number of rules", log=False,
+        beside={"n_diverse": "diversifying rules", "n_special": "special rules",
+                "blind_deeper_equal": "equal, swapping blindly"},
     ),
-}
+}  # fmt: skip
 
 
 def finding(results: Results) -> str:
@@ -303,33 +229,16 @@ def finding(results: Results) -> str:
 
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
-    uneven = [n for n in dict.fromkeys([*params.n_rules, params.mix_rules]) if params.budget % n]
-    rounded = [share for share in params.diverse_shares if (share * params.mix_rules) % 1]
-    return (
-        drawn_note(params, params.budget)
-        + [
-            f"budget = {params.budget} is no multiple of {n} rules: {params.budget % n} get one more example"
-            for n in uneven
-        ]
-        + [f"a share of {s} of {params.mix_rules} rules is {mix(s, params.mix_rules)[0]} rules" for s in rounded]
-    )
+    budget, total = params.budget, params.mix_rules
+    uneven = [n for n in dict.fromkeys([*params.n_rules, total]) if budget % n]
+    rounded = [share for share in params.diverse_shares if (share * total) % 1]
+    said = [f"budget = {budget} is no multiple of {n} rules: {budget % n} get one more example" for n in uneven]
+    said += [f"a share of {share} of {total} rules is {mix(share, total)[0]} rules" for share in rounded]
+    return drawn_note(params, budget) + said
 
 
 STUDY = Study(
-    name="abstraction",
-    question="Are equational rules followed that were never seen, and what mix of rules makes the better specialist?",
-    paper="Zhang, Wang and Charton 2024: arXiv 2410.04717 (section 3, Fig. 5)",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores (estimated)",
-        "paper": "one to two hours of a GPU (estimated, not run)",
-    },
-    scales=scales("abstraction"),
-    Params=Params,
-    points=points,
-    dials={"n_diverse": "diversifying rules", "n_special": "special rules"},
-    views=VIEWS,
-    finding=finding,
-    notes=notes,
-    columns=columns,
-)
+    **about("abstraction"), Params=Params, points=points,
+    dials={"n_diverse": "diversifying rules", "n_special": "special rules"}, views=VIEWS, finding=finding,
+    notes=notes, columns=columns,
+)  # fmt: skip

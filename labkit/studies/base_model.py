@@ -19,7 +19,8 @@ from pydantic import Field, ValidationError, model_validator
 from labkit import grade, learn
 from labkit.errors import BadRequest, unknown
 from labkit.instructions import Inputs, RewritingTask, Rules, draw_inputs, draw_rules
-from labkit.lab import Record, Row, Store, sweep, write_text
+from labkit.instructions.rewriting import Split
+from labkit.lab import Record, Row, Store, write_text
 from labkit.learn import llama
 from labkit.learn.learner import SmallLearner
 from labkit.learn.memory import check_training_memory
@@ -31,6 +32,7 @@ from labkit.studies.rows import GRADED, key_of
 from labkit.studies.views import interval
 
 RULES_SEED = 0
+POOL = 200_000  # rules that fine-tuning picks from; fewer where there are fewer
 
 
 class Base(Cell):
@@ -102,9 +104,29 @@ class _Exported(SmallLearner):
     """A Llama that is kept as a Hugging Face folder."""
 
     def save(self, folder: Path) -> None:
-        assert isinstance(self.model, llama.Llama) and isinstance(self.layout, learn.Layout)
+        assert isinstance(self.model, llama.Llama)
+        assert isinstance(self.layout, learn.Layout)
         llama.export(self.model.cpu(), self.layout.vocabulary + llama.PAD, folder)
         self.model.to(self.device)
+
+
+def pool(task: RewritingTask, split: Split) -> int:
+    """How many rules of a split there are to pick from."""
+    return min(POOL, task.capacity(split, RULES_SEED))
+
+
+def check_pool(task: RewritingTask, split: Split, **wanted: int) -> None:
+    """BadRequest for more rules than there are to pick from; `wanted` names who asks."""
+    for name, n in wanted.items():
+        if n > pool(task, split):
+            raise BadRequest(f"{name} = {n} is more than the {pool(task, split)} rules to choose from")
+
+
+def picked(task: RewritingTask, n: int, split: Split, seed: int) -> Rules:
+    """A seed's own n rules of the pool; test rules share no side with what a base model was pre-trained on."""
+    drawn = draw_rules(task, pool(task, split), seed=RULES_SEED, split=split)
+    which = np.random.default_rng(seed).choice(len(drawn), n, replace=False)
+    return Rules(drawn.x[which], drawn.y[which], drawn.alphabet)
 
 
 def base_of(given: dict[str, Any]) -> Base:
@@ -141,7 +163,7 @@ def pretrain_into(base: Base, out: Path, store: Store) -> str:
         if there != base:
             raise BadRequest(f"{out} holds something other than this base model: name an empty folder")
     else:
-        sweep([base], measure, store=store, jobs=0)
+        store.measure(base, measure)
         folder, partial = store.folder(base), out.with_name(f".tmp-{out.name}")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(folder, partial)

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.grade.decision import ABOVE_ZERO, Evidence, decide, difference
+from labkit.studies.rows import records
 from labkit.studies.views import Found, ranged
 
 if TYPE_CHECKING:
@@ -60,9 +61,15 @@ def _judged(record: Mapping[str, Any], found: Mapping[str, Found]) -> dict[str, 
 
 
 def level(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str]:
-    """Every chosen estimate lies in the region."""
+    """Every chosen estimate lies in the region.
+
+    Models that have not learned their own training set might still rise: their upper end counts as unknown, so that
+    they can show that something generalises, and never that it does not.
+    """
     lines = chosen(found.estimates, claim.get("where", {}), claim["exam"])
-    return [_evidence(line, (line["lo"], line["hi"]), claim) for line in lines], _listed(lines, claim)
+    ends = [(line["lo"], float("inf") if line["not_learned"] else line["hi"]) for line in lines]
+    pieces = [_evidence({**line, "not_learned": 0}, pair, claim) for line, pair in zip(lines, ends, strict=True)]
+    return pieces, _listed(lines, claim)
 
 
 def against(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str]:
@@ -78,7 +85,8 @@ def against(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str
             if other["mean"] < claim.get("provided", float("-inf")):
                 continue
             gap = difference((line["lo"], line["hi"]), (times * other["lo"], times * other["hi"]))
-            pieces.append(_evidence({**line, "seeds": min(line["seeds"], other["seeds"])}, gap, claim))
+            both = {"seeds": min, "not_learned": max}
+            pieces.append(_evidence({name: of(line[name], other[name]) for name, of in both.items()}, gap, claim))
             used += [one for one in (line, other) if one not in used]
     return pieces, _listed(used, claim)
 
@@ -89,8 +97,8 @@ def fit(found: Found, claim: Mapping[str, Any]) -> tuple[list[Evidence], str]:
     ends = numbers.get(claim.get("interval", "ci95"))
     if not ends:
         return [], found.fit.sentence if found.fit else ""
-    seeds = int(found.estimates["seeds"].min())
-    return [Evidence(*ends, claim["low"], claim["high"], seeds)], found.fit.sentence if found.fit else ""
+    whole = {"seeds": found.estimates["seeds"].min(), "not_learned": found.estimates["not_learned"].sum()}
+    return [_evidence(whole, ends, claim)], found.fit.sentence if found.fit else ""
 
 
 RULES = {"level": level, "against": against, "fit": fit}
@@ -109,11 +117,12 @@ def chosen(estimates: "pd.DataFrame", where: Mapping[str, Any], exam: str) -> li
             lines = lines[values == (values.max() if wanted == "most" else values.min())]
         else:
             lines = lines[values.isin(wanted if isinstance(wanted, list) else [wanted])]
-    return lines.to_dict("records")
+    return records(lines)
 
 
 def _evidence(line: Mapping[str, Any], ends: tuple[float, float], claim: Mapping[str, Any]) -> Evidence:
-    return Evidence(*ends, claim["low"], claim["high"], line["seeds"], not line["not_learned"])
+    lo, hi = ends
+    return Evidence(lo, hi, claim["low"], claim["high"], int(line["seeds"]), not line["not_learned"])
 
 
 def _end(value: float | str, fitted: Found | None) -> float:

@@ -23,14 +23,14 @@ ones for code.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from labkit import grade
 from labkit.errors import BadRequest, unknown
 from labkit.grade import sandbox
 from labkit.instructions.families import FAMILIES
@@ -41,14 +41,14 @@ from labkit.studies import cell as study_cell
 from labkit.studies import language, learners
 from labkit.studies.lesson import Lesson
 from labkit.studies.mixes import FamilyMix, Mix, corpus_mixes
-from labkit.studies.params import MODEL_GROUP, scales
+from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.study import Results, Study
-from labkit.studies.views import Curve, Fit, Found, Gains, Matrix, ranged, same_questions, signed
+from labkit.studies.sweet_spots import SweetSpots
+from labkit.studies.views import Curve, Matrix, ranged
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST = 4  # shares of general data, to look for a sweet spot
 EXAMS = {
     "code": "pass@1 on unseen compositions",
     "humaneval": "HumanEval pass@1",
@@ -59,12 +59,13 @@ EXAMS = {
     "general": "accuracy on unseen general instructions",
     "seen": "accuracy on training code",
 }
-MAIN = ("code", "humaneval", "mbpp", "own")  # the first of them that was sat is what the sweet spot is of
+MAIN = {exam: EXAMS[exam] for exam in ("code", "humaneval", "mbpp", "own")}  # the first that was sat is looked at
+Size = Annotated[int, Field(ge=1, le=10**10)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Params(language.LanguageParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
         "general": ("families", "general_levels"),
@@ -72,12 +73,8 @@ class Params(language.LanguageParams):
         "small": MODEL_GROUP,
         "tuned": ("mixes", "corpora", "tuning", "plus", "problems", "new_tokens"),
     }
-    budget: list[Annotated[int, Field(ge=1, le=10**10)]] = Field(
-        min_length=1, description="sizes of training sets, in tokens of questions and answers"
-    )
-    general_levels: list[Literal[1, 2, 3]] = Field(
-        min_length=1, description="difficulties of the general families, 1 to 3"
-    )
+    budget: list[Size] = Field(min_length=1, description="sizes of training sets, in tokens of questions and answers")
+    general_levels: list[Literal[1, 2, 3]] = Field(min_length=1, description="difficulties of the general families")
     general_shares: list[Share] = Field(min_length=1, description="shares of the training tokens that are general")
     families: list[str] = Field(min_length=1, description="the general families, in equal parts")
     confirm_unsafe: bool = Field(default=False, description="run the models' programs even without bubblewrap")
@@ -110,10 +107,8 @@ class Params(language.LanguageParams):
         if not self.mixes or not (self.plus or self.problems):
             raise BadRequest(f"model = {self.model!r} needs mixes to train on, and plus or problems to be graded on")
         for mix in self.mixes:
-            if (
-                not all(0 <= part < math.inf and abs(1000 * part - round(1000 * part)) < 1e-6 for part in mix)
-                or not mix[0]
-            ):
+            whole = (0 <= part < math.inf and abs(1000 * part - round(1000 * part)) < 1e-6 for part in mix)
+            if not all(whole) or not mix[0]:
                 raise BadRequest(f"the mix {list(mix)} is not of whole examples, 0 or more and some of code")
         if own := {"model", "seed"} & set(self.tuning):
             raise BadRequest(f"tuning sets '{min(own)}', which is a parameter of its own")
@@ -148,23 +143,18 @@ def points(params: Params) -> Sequence[Cell]:
     spec: learners.Spec
     if params.model == learners.SMALL:
         spec = learners.small(params, language.FAMILIES, language.QUESTION, language.ANSWER)
-        mixes = [
-            FamilyMix(budget=budget, general_share=share, **params.model_dump(include=set(FAMILY_FIELDS)))
-            for budget in params.budget
-            for share in sorted(params.general_shares)
-        ]
+        shared = params.model_dump(include=FAMILY_FIELDS)
+        dials = product(params.budget, sorted(params.general_shares))
+        mixes = [FamilyMix(budget=budget, general_share=share, **shared) for budget, share in dials]
     else:
-        spec = learners.tuned(params.model, "code_mixing", params.tuning, params.new_tokens)
         given = params.model_dump(include={"corpora", "plus", "problems", "confirm_unsafe"})
         mixes = corpus_mixes(given, params.mixes, params.model)
-    return [
-        Cell(seed=seed, steps=params.steps, spec=spec, task=mix, n_test=params.n_test)
-        for seed in params.seeds
-        for mix in mixes
-    ]
+        spec = learners.tuned(params.model, "code_mixing", params.tuning, params.new_tokens)
+    arms = product(params.seeds, mixes)
+    return [Cell(seed=seed, steps=params.steps, spec=spec, task=mix, n_test=params.n_test) for seed, mix in arms]
 
 
-FAMILY_FIELDS = ("passes", "levels", "families", "general_levels", "confirm_unsafe")
+FAMILY_FIELDS = {"passes", "levels", "families", "general_levels", "confirm_unsafe"}
 
 
 def arms(cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -179,89 +169,33 @@ def two_way(rows: "pd.DataFrame") -> "pd.Series[bool]":
     return rows["two_way"].astype(bool)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SweetSpots(Gains):
-    """What each share gains over the lowest on the same questions, and where code is written best."""
-
-    def measure(self, rows: "pd.DataFrame") -> Found:
-        main = next(exam for exam in MAIN if exam in set(rows["exam"]))
-        view = replace(self, exam=main, exam_label=EXAMS[main])
-        found = super(SweetSpots, view).measure(rows)
-        spots = {}
-        for size, block in view.select(rows, [main]).groupby("size", sort=False):
-            shares, scores = view.paired(block)
-            enough = len(shares) >= FEWEST and bool(scores)
-            same = same_questions(block)
-            spot = grade.sweet_spot(shares, scores, same_problems=same).as_dict() if enough else None
-            spots[str(size)] = {"lowest": shares[0], "last": shares[-1], "paired_seeds": len(scores), "spot": spot}
-        widest = max(spots.values(), key=lambda one: one["spot"] is not None)
-        sentence = ". ".join(f"{size}: {verdict(one)}" for size, one in spots.items())
-        return found._replace(fit=Fit(sentence, (widest["spot"] or {}) | {"last": widest["last"], "sizes": spots}))
-
-
-def verdict(one: dict[str, Any]) -> str:
-    """Whether there is a sweet spot, in words."""
-    spot = one["spot"]
-    if spot is None:
-        return f"fewer than {FEWEST} shares in every seed, so no sweet spot was looked for"
-    low, high = spot["peak_ci95"]
-    where = f"{spot['peak']:.0%} [{low:.0%}, {high:.0%}]"
-    gain = signed(spot["gain"], *spot["gain_ci95"])
-    if spot["verdict"] == "located":
-        return f"the sweet spot lies at {where} general data, worth {gain} at the nearest share tried"
-    if spot["verdict"] == "lowest is best":
-        return f"there is no sweet spot: the smallest share of general data is best, the fit's peak is {where}"
-    if spot["verdict"] == "highest is best":
-        return f"there is no sweet spot within the range: the largest share is best, the fit's peak is {where}"
-    why = " (from one seed, training noise is not known)" if spot["seeds"] == 1 else ""
-    worth = f", where the nearest share tried gains {gain}" if spot["nearest"] > one["lowest"] else ""
-    return f"no sweet spot is established{why}: the fit's peak is {where}{worth}"
-
-
-def arm_label(row: Mapping[str, Any]) -> str:
-    """A training set's name in the picture."""
-    return f"{row['mix']} of {row['size']}"
-
-
-KINDS = {f"code:level{level}": f"code, level {level}" for level in (1, 2, 3)} | {
-    f"general:{name}": name for name in FAMILIES
-}
+KINDS = {f"code:level{level}": f"code, level {level}" for level in (1, 2, 3)}
+KINDS |= {f"general:{name}": name for name in FAMILIES}
+ARM: Any = {"dials": ("size", "general_share", "mix"), "label": lambda row: f"{row['mix']} of {row['size']}"}
 VIEWS = {
     "mix": Curve(
-        title="Scores by the share of general data in the training set",
-        exams=EXAMS,
-        where=two_way,
-        x="general_share",
-        x_label="General data (share of the training set)",
-        y_label="Share of test problems solved",
-        by="size",
-        by_name="training set",
-        log=False,
-        beside={"mix": "mix"},
+        title="Scores by the share of general data in the training set", exams=EXAMS, where=two_way,
+        x="general_share", x_label="General data (share of the training set)", log=False,
+        y_label="Share of test problems solved", by="size", by_name="training set", beside={"mix": "mix"},
     ),
     "gains": SweetSpots(
-        title="What general data gains over the smallest share, on the same problems",
-        where=two_way,
-        arm="general_share",
-        arm_label=lambda share: f"{share:.4g}",
-        arm_name="general data, share",
-        exam=MAIN[0],
-        exam_label=EXAMS[MAIN[0]],
-        by="size",
+        title="What general data gains over the smallest share, on the same problems", where=two_way, mains=MAIN,
+        exam="code", exam_label=EXAMS["code"], arm="general_share", arm_name="general data, share",
+        arm_label=lambda share: f"{share:.4g}", by="size",
     ),
     "kinds": Matrix(
-        title="Unseen tasks by kind: code by difficulty, general instructions by family",
-        dials=("size", "general_share", "mix"),
-        label=arm_label,
-        exams=KINDS,
+        title="Unseen tasks by kind: code by difficulty, general instructions by family", exams=KINDS, **ARM
     ),
-    "mixes": Matrix(
-        title="Every training set, three sources among them",
-        dials=("size", "general_share", "mix"),
-        label=arm_label,
-        exams=EXAMS,
-    ),
-}
+    "mixes": Matrix(title="Every training set, three sources among them", exams=EXAMS, **ARM),
+}  # fmt: skip
+
+
+def drawn(rows: "pd.DataFrame", exam: str) -> Any:
+    """For a notebook's controls: one exam along the share of general data."""
+    mix = VIEWS["mix"]
+    assert isinstance(mix, Curve)
+    view = replace(mix, exams={exam: EXAMS[exam]})
+    return view.chart(view.measure(rows))
 
 
 def finding(results: Results) -> str:
@@ -276,42 +210,24 @@ def finding(results: Results) -> str:
 
 def published_scores(results: Results) -> list[dict[str, Any]]:
     """The paper's Tables 1 and 2, in per cent."""
-    names = {"humaneval": "HumanEval", "humaneval_plus": "HumanEval+", "mbpp": "MBPP", "mbpp_plus": "MBPP+"}
-    return [
-        {"model": record["model"]}
-        | {"OSS + Alpaca + CoT, thousands": f"{record['oss_k']:g}+{record['alpaca_k']:g}+{record['cot_k']:g}"}
-        | {words: record[name] for name, words in names.items()}
-        for record in results.published
-        if record["kind"] == "value"
-    ]
+    names = {"model": "model", "mix": "OSS + Alpaca + CoT, thousands"}
+    names |= {"humaneval": "HumanEval", "humaneval_plus": "HumanEval+", "mbpp": "MBPP", "mbpp_plus": "MBPP+"}
+    values = [record for record in results.published if record["kind"] == "value"]
+    mixed = [{**value, "mix": "{oss_k:g}+{alpaca_k:g}+{cot_k:g}".format(**value)} for value in values]
+    return [{words: record[name] for name, words in names.items()} for record in mixed]
 
 
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     unsafe = params.confirm_unsafe and not sandbox.available(unsafe=True)
     pinned = params.model == learners.SMALL or Path(params.model).is_dir() or "revision" in params.tuning
-    return [
-        *(["programs are run without bubblewrap: what they may touch is not contained"] * unsafe),
-        *([f"'{params.model}' is not pinned: tuning = {{'revision': COMMIT}} pins it"] * (not pinned)),
-    ]
+    contained = ["programs are run without bubblewrap: what they may touch is not contained"]
+    loose = [f"'{params.model}' is not pinned: tuning = {{'revision': COMMIT}} pins it"]
+    return contained * unsafe + loose * (not pinned)
 
 
 STUDY = Study(
-    name="code_mixing",
-    question="How much general instruction data does a code model want?",
-    paper="Zhang, Wang and Charton 2024: arXiv 2410.04717 (section 4, Tables 1 and 2)",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "10 to 12 minutes on two cores",
-        "qlora": "days of a GPU (estimated, not run)",
-    },
-    scales=scales("code_mixing"),
-    Params=Params,
-    points=points,
-    dials={"size": "training set", "mix": "mix"},
-    views=VIEWS,
-    finding=finding,
-    notes=notes,
-    tables={"The paper's Tables 1 and 2": published_scores},
+    **about("code_mixing"), Params=Params, points=points, dials={"size": "training set", "mix": "mix"},
+    views=VIEWS, finding=finding, notes=notes, tables={"The paper's Tables 1 and 2": published_scores},
     measure_many=None,
-)
+)  # fmt: skip

@@ -11,7 +11,7 @@ scale: shorter patterns and inputs, fewer examples, and this lab's own learner (
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,7 @@ from labkit.design import allocate
 from labkit.errors import BadRequest
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Lesson
-from labkit.studies.params import drawn_note, scales
+from labkit.studies.params import about, check_counts, drawn_note
 from labkit.studies.rewriting import (
     RewritingCell,
     RewritingParams,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Params(RewritingParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I, one model each")
     occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
@@ -53,10 +53,7 @@ class Params(RewritingParams):
             if not 0 <= share <= 1:
                 raise BadRequest(f"noop_shares = {self.noop_shares}: a share lies between 0 and 1")
             check_rules(self, task_of(self, noop_share=share), max(counts))
-        for n in counts:
-            if n < 1:
-                raise BadRequest(f"n_instructions = {n}: at least 1 is needed")
-            allocate(self.budget, n)
+        check_counts("n_instructions", counts, self.budget)
         return self
 
 
@@ -120,7 +117,7 @@ def kinds_apart(rows: "pd.DataFrame") -> "pd.DataFrame":
     return pd.concat([rows, single.assign(kind=kind, key="unseen:" + kind)], ignore_index=True)
 
 
-RULES = {"x": "n_instructions", "x_label": "Number of training rules"}
+RULES: dict[str, Any] = {"x": "n_instructions", "x_label": "Number of training rules"}
 VIEWS = {
     "growth": Curve(
         title="Accuracy on training rules and on unseen rules",
@@ -158,15 +155,7 @@ def notes(params: Params) -> list[str]:
 
 
 STUDY = Study(
-    name="diversity_sweep",
-    question="How many different instructions must training hold before unseen ones are followed?",
-    paper="Zhang, Wang and Charton 2024: arXiv 2402.10891, 2405.19787 and 2410.04717 (Fig. 2a)",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores (estimated)",
-        "paper": "hours of a GPU (estimated, not run)",
-    },
-    scales=scales("diversity_sweep"),
+    **about("diversity_sweep"),
     Params=Params,
     points=points,
     dials={"n_instructions": "rules", "noop_share": "no-ops"},

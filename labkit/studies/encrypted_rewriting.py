@@ -17,7 +17,9 @@ Source: Zhang, Wang, Charton, arXiv 2402.10891, Figure 5.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from itertools import product
+from operator import methodcaller
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,40 +27,28 @@ from pydantic import BaseModel, Field, model_validator
 
 from labkit import learn
 from labkit.design import allocate, allocate_long_tail
-from labkit.errors import BadRequest
-from labkit.instructions import RewritingTask, Rules, draw_rules
+from labkit.instructions import RewritingTask, Rules
 from labkit.instructions.encrypted import EncryptedTask, draw_encrypted, encrypted_examples
-from labkit.instructions.rewriting import Split
 from labkit.lab import Point, Record, Row
 from labkit.learn import finetuning
 from labkit.learn.learner import TunedLearner
 from labkit.studies import cell as study_cell
 from labkit.studies import harness
-from labkit.studies.base_model import RULES_SEED, Base, base_of
+from labkit.studies.base_model import Base, base_of, check_pool, picked
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import SeedParams, scales
+from labkit.studies.params import SeedParams, about, check_asked, check_counts
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, spread
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, ranged
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 LEARNED = 0.9  # seen accuracy from which a run counts as having learned; the base model itself is right on about .95
-POOL = 200_000  # rules that the seeds pick from; fewer where there are fewer
-
 OWN_BASE = "lab"
 Sampling = Literal["whole", "even half", "uneven half"]
 
 # The lab's own base is small: LoRA's usual regularisation, made for models of another size, is off. At twice the
 # learning rate and above, some seeds forget rewriting and have not found it again when training ends.
-OWN: dict[str, Any] = {
-    "dropout": 0.0,
-    "schedule": "linear",
-    "warmup_ratio": 0.05,
-    "max_grad_norm": 1.0,
-    "gradient_checkpointing": False,
-}
+OWN: dict[str, Any] = {"dropout": 0.0, "schedule": "linear", "warmup_ratio": 0.05, "max_grad_norm": 1.0}
+OWN |= {"gradient_checkpointing": False}
 
 
 class Dials(BaseModel):
@@ -83,7 +73,7 @@ class Dials(BaseModel):
 
 
 class Params(Dials, SeedParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
         "task": ("alphabet", "pattern_length", "input_length", "shift", "noop_share", "budget", "test_rules", "n_test"),
@@ -103,19 +93,11 @@ class Params(Dials, SeedParams):
         if self.model == OWN_BASE:
             base_for(self)
         task = task_of(self).rewriting
-        for name, wanted, split in (
-            ("n_instructions", max(self.n_instructions + self.halved), "train"),
-            ("test_rules", self.test_rules, "test"),
-        ):
-            if wanted > (there := min(POOL, task.capacity(split, RULES_SEED))):  # type: ignore[arg-type]
-                raise BadRequest(f"{name} = {wanted} is more than the {there} rules to choose from")
-        if self.n_test < self.test_rules:
-            raise BadRequest(
-                f"n_test = {self.n_test} is fewer than one example a rule of test_rules = {self.test_rules}"
-            )
+        check_pool(task, "train", n_instructions=max(self.n_instructions + self.halved))
+        check_pool(task, "test", test_rules=self.test_rules)
+        check_asked(self.n_test, test_rules=self.test_rules)
+        check_counts("n_instructions", self.n_instructions + self.halved, self.budget)
         for n, sampling in _sets(self):
-            if n < 1:
-                raise BadRequest(f"n_instructions = {n}: at least 1 is needed")
             _counts(self.budget, n, sampling, self.exponent)
         return self
 
@@ -151,8 +133,8 @@ class Cell(Dials, study_cell.Cell):
     def lesson(self) -> Lesson:
         """Encrypted rewriting of the cell's own rules, and exams on them and on unseen ones."""
         task = task_of(self)
-        rules = _picked(task.rewriting, self.n_instructions, "train", self.seed)
-        unseen = _picked(task.rewriting, self.test_rules, "test", self.seed)
+        rules = picked(task.rewriting, self.n_instructions, "train", self.seed)
+        unseen = picked(task.rewriting, self.test_rules, "test", self.seed)
         counts = _counts(self.budget, self.n_instructions, self.sampling, self.exponent)
         asked = np.arange(self.n_instructions)
 
@@ -162,25 +144,19 @@ class Cell(Dials, study_cell.Cell):
             examples = list(encrypted_examples(task, rules, inputs, words=self.words))
             return Exam(examples, index, len(rules), {"op": ~inputs.noop, "noop": inputs.noop})
 
-        training = draw(rules, np.repeat(asked, counts), TRAINING)
-        exams = {
-            "seen": draw(rules, spread(asked, self.n_test), SEEN),
-            "unseen": draw(unseen, spread(np.arange(self.test_rules), self.n_test), UNSEEN),
-        }
-        return Lesson(training.data, exams, {"examples": int(counts.sum())})
+        exams = {"seen": draw(rules, spread(asked, self.n_test), SEEN)}
+        exams["unseen"] = draw(unseen, spread(np.arange(self.test_rules), self.n_test), UNSEEN)
+        return Lesson(draw(rules, np.repeat(asked, counts), TRAINING).data, exams, {"examples": int(counts.sum())})
 
     def measured(self, record: Record) -> Row:
-        row = harness.train_and_grade(self, record, LEARNED)
-        bases = [record.row_of(base)["accuracy_unseen"] for base in self.bases]
-        return row | ({"base_accuracy": bases[0]} if bases else {})
+        bases = {"base_accuracy": record.row_of(self.bases[0])["accuracy_unseen"]} if self.bases else {}
+        return harness.train_and_grade(self, record, LEARNED) | bases
 
 
 def task_of(settings: "Dials") -> EncryptedTask:
     """The task of parameters or of a cell; BadRequest for settings that contradict each other."""
-    return EncryptedTask(
-        RewritingTask(settings.pattern_length, settings.input_length, 1, settings.noop_share, settings.alphabet),
-        settings.shift,
-    )
+    rewriting = RewritingTask(settings.pattern_length, settings.input_length, 1, settings.noop_share, settings.alphabet)
+    return EncryptedTask(rewriting, settings.shift)
 
 
 def base_for(params: "Params") -> Base:
@@ -207,61 +183,37 @@ def _counts(budget: int, n: int, sampling: Sampling, exponent: float) -> NDArray
 def points(params: Params) -> Sequence[Cell]:
     """A cell for each training set and seed; seeds outermost, most rules first."""
     shared = {name: value for name, value in params if name in Cell.model_fields}
-    own = params.model == OWN_BASE
-    length = 2 * (params.pattern_length + params.input_length) + 4
-    shared |= {
-        "precision": learn.precision_name(learn.best_device()),
-        "bases": (base_for(params),) if own else (),
-        "tuning": {**OWN, "max_length": length, "save_every": params.steps} if own else {},
-        "words": not own,
-    }
-    return [
-        Cell(**{**shared, "seed": seed, "n_instructions": n, "sampling": sampling})
-        for seed in params.seeds
-        for n, sampling in reversed(_sets(params))
-    ]
+    shared |= {"precision": learn.precision_name(learn.best_device()), "bases": (), "tuning": {}, "words": True}
+    if params.model == OWN_BASE:
+        length = 2 * (params.pattern_length + params.input_length) + 4
+        tuning = {**OWN, "max_length": length, "save_every": params.steps}
+        shared |= {"bases": (base_for(params),), "tuning": tuning, "words": False}
+    sets = product(params.seeds, reversed(_sets(params)))
+    return [Cell(**{**shared, "seed": seed, "n_instructions": n, "sampling": part}) for seed, (n, part) in sets]
 
 
-def _picked(task: RewritingTask, n: int, split: Split, seed: int) -> Rules:
-    """A seed's own n rules of the pool."""
-    pool = draw_rules(task, min(POOL, task.capacity(split, RULES_SEED)), seed=RULES_SEED, split=split)
-    which = np.random.default_rng(seed).choice(len(pool), n, replace=False)
-    return Rules(pool.x[which], pool.y[which], pool.alphabet)
-
-
-def columns(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """Sampling in a fixed order: even half, uneven half, whole."""
-    return rows.sort_values("sampling", kind="stable")
-
-
-EXAMS = {"unseen:op": "unseen rules that apply", "unseen:noop": "unseen rules, no-ops", "seen": "training rules"}
-RULES: dict[str, Any] = {"x": "n_instructions", "x_label": "Number of training rules"}
+EXAMS = {"unseen:op": "unseen rules that apply", "unseen:noop": "unseen rules, no-ops"}
+in_order = methodcaller("sort_values", "sampling", kind="stable")  # even half, uneven half, whole
+RULES: Any = {"x": "n_instructions", "x_label": "Number of training rules"}
+RULES |= {"beside": {"examples": "training sequences"}}
 VIEWS = {
     "rules": Curve(
-        title="Accuracy on unseen rules, by the number of training rules",
-        exams=EXAMS,
-        where=lambda rows: rows["sampling"] == "whole",
-        beside={"examples": "training sequences"},
-        **RULES,
+        title="Accuracy on unseen rules, by the number of training rules", exams=EXAMS | {"seen": "training rules"},
+        where=lambda rows: rows["sampling"] == "whole", **RULES,
     ),
     "halves": Curve(
-        title="Half of the training sequences, taken evenly and unevenly",
-        exams={"unseen:op": "unseen rules that apply", "unseen:noop": "unseen rules, no-ops"},
-        by="sampling",
-        by_name="training set",
-        beside={"examples": "training sequences"},
-        **RULES,
+        title="Half of the training sequences, taken evenly and unevenly", exams=EXAMS, by="sampling",
+        by_name="training set", **RULES,
     ),
-}
+}  # fmt: skip
 
 
 def finding(results: Results) -> str:
     """What the study shows, in one sentence with its intervals."""
-    applies, noops = (results["rules"].lines(f"unseen:{kind}") for kind in ("op", "noop"))
-    ends = list(zip(applies, noops, strict=True))
+    pairs = list(zip(*(results["rules"].lines(f"unseen:{kind}") for kind in ("op", "noop")), strict=True))
     parts = "; ".join(
         f"{op['n_instructions']:,} rules: {ranged(op)} where the rule applies, {ranged(noop)} of no-ops"
-        for op, noop in (ends if len(ends) < 2 else (ends[0], ends[-1]))
+        for op, noop in pairs[:: max(1, len(pairs) - 1)]  # the fewest rules and the most
     )
     return f"Accuracy on unseen rules after fine-tuning on {parts}"
 
@@ -276,22 +228,7 @@ def notes(params: Params) -> list[str]:
 
 
 STUDY = Study(
-    name="encrypted_rewriting",
-    question="How many rules must fine-tuning hold, before a pre-trained model follows unseen ones in a new task?",
-    paper="Zhang, Wang and Charton 2024: arXiv 2402.10891 (Fig. 5)",
-    minutes={
-        "smoke": "under 2 minutes",
-        "laptop": "10 to 13 minutes on two cores, pre-training included",
-        "qlora": "a day of a GPU (estimated, not run)",
-        "paper": "days of a GPU (estimated, not run)",
-    },
-    scales=scales("encrypted_rewriting"),
-    Params=Params,
-    points=points,
-    dials={"n_instructions": "rules", "sampling": "sampling"},
-    views=VIEWS,
-    finding=finding,
-    notes=notes,
-    columns=columns,
-    measure_many=None,
-)
+    **about("encrypted_rewriting"), Params=Params, points=points,
+    dials={"n_instructions": "rules", "sampling": "sampling"}, views=VIEWS, finding=finding, notes=notes,
+    columns=in_order, measure_many=None,
+)  # fmt: skip

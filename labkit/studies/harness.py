@@ -34,7 +34,7 @@ def train_and_grade(cell: Trainee, record: Record, learned: float = LEARNED) -> 
         grading (`studies.rows`); and each exam's accuracy as `accuracy_<exam>`, for a person who looks at the row.
     """
     lesson, learner = cell.lesson(), cell.learner(record)
-    steps = lesson.steps or cell.steps
+    steps = cell.steps or lesson.steps or 0
     done = learner.learn(
         lesson.data,
         steps=steps,
@@ -43,14 +43,14 @@ def train_and_grade(cell: Trainee, record: Record, learned: float = LEARNED) -> 
         look=lambda now, step, loss, seconds: _look(record, lesson, now, step, loss, seconds),
         every=max(1, steps // LOOKS),
     )
-    return _graded(lesson, learner, record, done, learned)
+    return _graded(lesson, learner, record, done, learned) | {"fleet": 1}
 
 
 def train_and_grade_together(cells: Sequence[Trainee], records: Sequence[Record]) -> list[dict[str, Any]]:
     """The same for cells of small models of one shape, trained as a fleet."""
     lessons = [cell.lesson() for cell in cells]
     learners = [_small(cell.learner(record)) for cell, record in zip(cells, records, strict=True)]
-    steps = [lesson.steps or cell.steps for cell, lesson in zip(cells, lessons, strict=True)]
+    steps = [cell.steps or lesson.steps or 0 for cell, lesson in zip(cells, lessons, strict=True)]
     trained = SmallLearner.learn_together(
         learners,
         [learner.encode(lesson.data) for learner, lesson in zip(learners, lessons, strict=True)],

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from labkit.design import allocate
-from labkit.errors import BadRequest
 from labkit.instructions import draw_rules
+from labkit.learn.learner import encoded
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import drawn_note, scales
+from labkit.studies.params import about, check_counts, drawn_note
 from labkit.studies.rewriting import (
     RewritingCell,
     RewritingParams,
@@ -46,7 +46,7 @@ VARIED = 13  # stream of a seed
 
 
 class Params(RewritingParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I")
     variety: list[int | tuple[int, ...]] = Field(
@@ -63,10 +63,7 @@ class Params(RewritingParams):
     def _together(self) -> "Params":
         for occurrences in self.variety:
             check_rules(self, task_of(self, occurrences), max(self.n_instructions))
-        for n in self.n_instructions:
-            if n < 1:
-                raise BadRequest(f"n_instructions = {n}: at least 1 is needed")
-            allocate(self.budget, n)
+        check_counts("n_instructions", self.n_instructions, self.budget)
         return self
 
 
@@ -89,7 +86,7 @@ class Cell(RewritingCell):
     def _occurrences(self, exam: Exam) -> NDArray[np.int64]:
         """How often x occurs in each input, from left to right without overlap: [N]."""
         p, start = self.pattern_length, 2 * self.pattern_length + 2
-        rows = [bytes(row) for row in exam.data.tokens]
+        rows = [bytes(row) for row in encoded(exam.data).tokens]
         return np.array([row[start : start + self.input_length].count(row[:p]) for row in rows])
 
 
@@ -142,21 +139,30 @@ def finding(results: Results) -> str:
     return f"Trained on {most:,} rules, accuracy on varied inputs of unseen rules by occurrences of x: {parts}"
 
 
+def side_by_side(results: Results) -> list[dict[str, Any]]:
+    """The paper's Table 1 and ours in its form: one row per kind of training input, one column per number of rules."""
+    theirs = [
+        ("published", record["occurrences"], record["n_instructions"], f"{record['accuracy_unseen']:.2f}")
+        for record in results.published
+        if record["kind"] == "value"
+    ]
+    lines = results["varied"].lines("varied")
+    ours = [("ours, varied inputs", line["trained"], line["n_instructions"], ranged(line)) for line in lines]
+    columns = [f"I = {n:,}" for n in sorted({n for *_, n, _ in theirs + ours}, reverse=True)]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for table, trained, n, accuracy in theirs + ours:
+        row = rows.setdefault((table, trained), dict.fromkeys(columns, ""))
+        row[f"I = {n:,}"] = accuracy
+    return [{"table": table, "x occurs in training": trained, **row} for (table, trained), row in rows.items()]
+
+
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     return drawn_note(params, params.budget)
 
 
 STUDY = Study(
-    name="input_variety",
-    question="Does it help to see the pattern occur often, or differently often, in the training inputs?",
-    paper="Zhang, Wang and Charton 2024: arXiv 2402.10891 (Table 1)",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores (estimated)",
-        "paper": "days of a GPU (estimated, not run)",
-    },
-    scales=scales("input_variety"),
+    **about("input_variety"),
     Params=Params,
     points=points,
     dials={"n_instructions": "rules", "occurrences": "x occurs"},
@@ -164,4 +170,5 @@ STUDY = Study(
     finding=finding,
     notes=notes,
     columns=columns,
+    tables={"Beside the paper's Table 1": side_by_side},
 )

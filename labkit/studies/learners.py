@@ -1,7 +1,7 @@
 """Which learner a cell of a language study has: a small model or a fine-tuned one, as part of the cell's address."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,6 +9,7 @@ from labkit import learn
 from labkit.lab import Record
 from labkit.learn import finetuning, qlora
 from labkit.learn.learner import Learner, SmallLearner, TunedLearner
+from labkit.learn.memory import check_training_memory
 from labkit.studies import language
 from labkit.studies.params import MODEL_GROUP, ModelParams
 
@@ -20,6 +21,7 @@ class SmallSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    shares_run: ClassVar[bool] = SmallLearner.shares_run
     kind: Literal["small"] = "small"
     recipe: str
     recipe_version: int
@@ -39,9 +41,13 @@ class SmallSpec(BaseModel):
         """Word pieces of the families; every question begins with its instruction."""
         return learn.TextLayout(language.vocabulary(self.reads), self.question, self.answer)
 
-    def make(self, seed: int, record: Record) -> Learner:
+    def shape(self) -> learn.Shape:
+        """The sizes of the model."""
         layout = self.layout()
-        shape = learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
+        return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
+
+    def make(self, seed: int, record: Record) -> Learner:
+        shape, layout = self.shape(), self.layout()
         return SmallLearner(self.recipe, shape, layout, seed=seed, batch=self.batch_size, rate=self.learning_rate)
 
 
@@ -50,6 +56,7 @@ class TunedSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    shares_run: ClassVar[bool] = TunedLearner.shares_run
     kind: Literal["tuned"] = "tuned"
     precision: str
     settings: dict[str, Any]
@@ -64,15 +71,21 @@ Spec = Annotated[SmallSpec | TunedSpec, Field(discriminator="kind")]
 
 
 def small(params: ModelParams, reads: tuple[str, ...], question: int, answer: int, **changes: Any) -> SmallSpec:
-    """The small learner of a study's parameters, reading these families."""
+    """The small learner of a study's parameters, reading these families.
+
+    Raises:
+        BadRequest: for a model that this machine's memory cannot train.
+    """
     own = {name: getattr(params, name) for name in MODEL_GROUP if name != "steps"}
-    return SmallSpec(
+    spec = SmallSpec(
         **own | changes,
         reads=reads,
         recipe_version=learn.RECIPES[params.recipe].VERSION,
         precision=learn.precision_name(learn.best_device()),
         **language.reading(reads, question, answer),
     )
+    check_training_memory("a model of these settings", spec.recipe, spec.shape(), spec.batch_size, answer)
+    return spec
 
 
 def tuned(model: str, preset: str, tuning: dict[str, Any], new_tokens: int) -> TunedSpec:

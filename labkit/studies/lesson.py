@@ -73,7 +73,7 @@ class Lesson(NamedTuple):
     """What a cell's model learns from, and its exams by name; the first decides whether it has learned.
 
     Learning curves follow the first two exams, by exact match. `about` is what the row shall say of the data. `steps`
-    overrides the cell's, where data of one size in tokens are of several sizes in examples.
+    holds where the cell's are 0: data of one size in tokens are of several sizes in examples.
     """
 
     data: Data

@@ -10,7 +10,7 @@ Source: Zhang, Wang, Charton, arXiv 2402.10891, section 4 and Figure 3 (also 240
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -21,7 +21,7 @@ from labkit.instructions import draw_rules
 from labkit.studies.cell import cells
 from labkit.studies.explained import Explained
 from labkit.studies.lesson import Lesson
-from labkit.studies.params import drawn_note, scales
+from labkit.studies.params import about, drawn_note
 from labkit.studies.rewriting import (
     RewritingCell,
     RewritingParams,
@@ -53,7 +53,9 @@ Alpha = float | Literal["uniform"]
 
 
 class Params(RewritingParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
+
+    groups: ClassVar = RewritingParams.groups | {"inputs": ("occurrences", "noop_share")}
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I")
     alphas: list[Alpha] = Field(min_length=1, description="exponents of the power law, or uniform")
@@ -201,15 +203,7 @@ def notes(params: Params) -> list[str]:
 
 
 STUDY = Study(
-    name="long_tail",
-    question="How unevenly may examples be spread over rules before unseen rules are no longer followed?",
-    paper="Zhang, Wang and Charton 2024: arXiv 2402.10891 (Fig. 3) and 2405.19787",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores",
-        "paper": "hours of a GPU (estimated, not run)",
-    },
-    scales=scales("long_tail"),
+    **about("long_tail"),
     Params=Params,
     points=points,
     dials={"n_instructions": "rules", "alpha": "alpha"},

@@ -21,17 +21,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from labkit import grade, learn
 from labkit.design import allocate
-from labkit.errors import BadRequest
 from labkit.instructions import decode
 from labkit.instructions.programs import Programs, ProgramTask, draw_programs, draw_runs
 from labkit.instructions.rewriting import Split
 from labkit.studies.cell import ModelCell, cells
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import MODEL_GROUP, ModelParams, drawn_note, scales
+from labkit.studies.params import MODEL_GROUP, ModelParams, about, check_asked, check_counts, drawn_note
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, spread
 from labkit.studies.rows import counts_of
 from labkit.studies.study import Results, Study
@@ -48,49 +47,42 @@ KINDS = {
 }
 
 
-class Params(ModelParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+RunSteps = int | Literal["halt"]
+Rules = Annotated[int, Field(ge=1, le=100)]
 
-    groups: ClassVar = {
-        "task": (
-            "alphabet",
-            "pattern_length",
-            "input_length",
-            "longest",
-            "order_share",
-            "budget",
-            "test_programs",
-            "n_test",
-        ),
-        "model": MODEL_GROUP,
-    }
-    n_programs: list[int] = Field(min_length=1, description="numbers of training programs I, one model each")
-    rules: list[Annotated[int, Field(ge=1, le=100)]] = Field(
-        min_length=1, description="rules a program R; the first is the steps dial's"
-    )
-    run_steps: list[int | Literal["halt"]] = Field(
-        min_length=1, description='steps to the answer, or "halt"; the first is the rules dial\'s'
-    )
-    n_beside: list[int] = Field(description="the numbers of programs that the other rules and steps are tried at")
-    longest: int = Field(ge=1, le=1000, description='the most steps of a run to "halt"')
-    order_share: float = Field(ge=0, le=1, description="share of inputs whose answer the order of the rules decides")
+
+class Dials(BaseModel):
+    """What parameters and cells share."""
+
     alphabet: str = Field(description="the symbols of programs and inputs")
     pattern_length: int = Field(ge=1, le=10000, description="symbols in a rule's left side, and in its right side")
     input_length: int = Field(ge=1, le=10000, description="symbols in the input, and in the answer")
+    longest: int = Field(ge=1, le=1000, description='the most steps of a run to "halt"')
+    order_share: float = Field(ge=0, le=1, description="share of inputs whose answer the order of the rules decides")
     budget: int = Field(ge=1, le=100000000, description="training examples of a model, spread over its programs")
     test_programs: int = Field(ge=2, le=10000000, description="unseen programs to grade on")
 
+
+class Params(Dials, ModelParams):
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
+
+    groups: ClassVar = {
+        "runs": ("longest", "order_share"),
+        "task": ("alphabet", "pattern_length", "input_length", "budget", "test_programs", "n_test"),
+        "model": MODEL_GROUP,
+    }
+    n_programs: list[int] = Field(min_length=1, description="numbers of training programs I, one model each")
+    rules: list[Rules] = Field(min_length=1, description="rules a program R; the first is the steps dial's")
+    run_steps: list[RunSteps] = Field(min_length=1, description='steps, or "halt"; the first is the rules dial\'s')
+    n_beside: list[int] = Field(description="the numbers of programs that the other rules and steps are tried at")
+
     @model_validator(mode="after")
     def _together(self) -> "Params":
-        for n in self.n_programs + self.n_beside:
-            if n < 1:
-                raise BadRequest(f"n_programs = {n}: at least 1 is needed")
-            allocate(self.budget, n)
-        if self.n_test < self.test_programs:
-            raise BadRequest(f"n_test = {self.n_test} is fewer than test_programs = {self.test_programs}")
-        for cell in points(self):
-            cell.layout()
-            task_of(cell)
+        check_counts("n_programs", self.n_programs + self.n_beside, self.budget)
+        check_asked(self.n_test, test_programs=self.test_programs)
+        for rules, steps in _settings(self):
+            layout_of(self, rules)
+            task_of(self, rules, steps)
         wanted = {"train": max(self.n_programs + self.n_beside), "test": self.test_programs}
         for seed, rules, split in product(self.seeds, self.rules, get_args(Split)):
             task = ProgramTask(rules, 1, self.pattern_length, self.input_length, order_share=0, alphabet=self.alphabet)
@@ -99,25 +91,17 @@ class Params(ModelParams):
         return self
 
 
-class Cell(ModelCell):
+class Cell(Dials, ModelCell):
     """One model: everything its result depends on."""
 
     study: Literal["markov_programs"] = "markov_programs"
     version: Literal[2] = 2
     n_programs: int
     rules: int
-    run_steps: int | Literal["halt"]
-    longest: int
-    order_share: float
-    alphabet: str
-    pattern_length: int
-    input_length: int
-    budget: int
-    test_programs: int
+    run_steps: RunSteps
 
     def layout(self) -> learn.Layout:
-        widths = 2 * self.pattern_length * self.rules, self.input_length
-        return learn.Layout(self.alphabet, widths, self.input_length, names=("program", "input"))
+        return layout_of(self, self.rules)
 
     def lesson(self) -> Lesson:
         """Training examples spread evenly over the programs, and the exams.
@@ -125,15 +109,13 @@ class Cell(ModelCell):
         The seen exam asks at most `test_programs` of the training programs, evenly spaced; every exam asks each of its
         programs equally often, and tells the kinds of runs apart (`KINDS`).
         """
-        task, n = task_of(self), self.n_programs
+        task, n = task_of(self, self.rules, self.run_steps), self.n_programs
         programs = draw_programs(task, n, seed=self.seed)
         unseen = draw_programs(task, self.test_programs, seed=self.seed, split="test")
         asked = np.unique(np.linspace(0, n - 1, min(n, self.test_programs)).round().astype(np.int64))
         every = spread(np.arange(self.test_programs), self.n_test)
-        exams = {
-            "seen": _exam(self, task, programs, spread(asked, self.n_test), SEEN),
-            "unseen": _exam(self, task, unseen, every, UNSEEN),
-        }
+        exams = {"seen": _exam(self, task, programs, spread(asked, self.n_test), SEEN)}
+        exams["unseen"] = _exam(self, task, unseen, every, UNSEEN)
         fewest = 1 if task.halts else task.steps
         for name, steps in (("shorter", fewest - 1), ("longer", task.steps + 1)):
             room = self.rules * (self.input_length // self.pattern_length)
@@ -146,28 +128,29 @@ class Cell(ModelCell):
         return Lesson(training.data, exams, about)
 
 
-def task_of(cell: Cell) -> ProgramTask:
-    """The task of a cell.
+def layout_of(settings: Dials, rules: int) -> learn.Layout:
+    """How a program of so many rules, its input and the answer become tokens."""
+    widths = 2 * settings.pattern_length * rules, settings.input_length
+    return learn.Layout(settings.alphabet, widths, settings.input_length, names=("program", "input"))
 
-    Raises:
-        BadRequest: for settings that contradict each other.
-    """
-    return ProgramTask(
-        rules=cell.rules,
-        steps=cell.longest if cell.run_steps == "halt" else cell.run_steps,
-        pattern_length=cell.pattern_length,
-        input_length=cell.input_length,
-        halts=cell.run_steps == "halt",
-        order_share=cell.order_share,
-        alphabet=cell.alphabet,
-    )
+
+def task_of(settings: Dials, rules: int, run_steps: RunSteps) -> ProgramTask:
+    """The task at so many rules and steps; BadRequest for settings that contradict each other."""
+    halts = run_steps == "halt"
+    steps = settings.longest if run_steps == "halt" else run_steps
+    names = ("pattern_length", "input_length", "order_share", "alphabet")
+    return ProgramTask(rules, steps, halts=halts, **{name: getattr(settings, name) for name in names})
+
+
+def _settings(params: Params) -> list[tuple[int, RunSteps]]:
+    """Rules and steps that are tried, the first of both in front."""
+    rules, steps = params.rules, params.run_steps
+    return [*((n, steps[0]) for n in rules), *((rules[0], n) for n in steps[1:])]
 
 
 def points(params: Params) -> list[Cell]:
     """A cell for each number of programs at the first rules and steps, then at the others; seeds outermost."""
-    first, *others = [(rules, params.run_steps[0]) for rules in params.rules] + [
-        (params.rules[0], steps) for steps in params.run_steps[1:]
-    ]
+    first, *others = _settings(params)
     dials = [
         {"n_programs": n, "rules": rules, "run_steps": steps, "seed": seed}
         for seed in params.seeds
@@ -207,19 +190,20 @@ class Settings(Curve):
         found = super().measure(rows)
         main = self.select(rows, ["unseen"])
         fits: dict[str, Any] = {}
-        for name, group in main.groupby("setting", sort=False):
-            places = sorted(group.groupby("n_programs"))
-            fits[str(name)] = grade.fit_transition(
-                [n for n, _ in places], [counts_of(models) for _, models in places]
-            ).as_dict()
-        parts = [
-            f"{name}: {fit['midpoint']:,.0f} [{fit['ci95'][0]:,.0f}, {fit['ci95'][1]:,.0f}]"
-            if fit["midpoint"]
-            else f"{name}: not located"
-            for name, fit in fits.items()
-        ]
+        for name, rows_of in main.groupby("setting", sort=False):
+            groups = [group for _, group in rows_of.groupby("n_programs")]
+            places, answers = (
+                [int(group["n_programs"].iloc[0]) for group in groups],
+                [counts_of(group) for group in groups],
+            )
+            fits[str(name)] = grade.fit_transition(places, answers).as_dict()
+        parts = [f"{name}: {_located(fit)}" for name, fit in fits.items()]
         words = "half of the plateau on unseen programs is reached at so many training programs: " + "; ".join(parts)
         return found._replace(fit=Fit(words, {"settings": fits, "located": False}))
+
+
+def _located(fit: Mapping[str, Any]) -> str:
+    return "{:,.0f} [{:,.0f}, {:,.0f}]".format(fit["midpoint"], *fit["ci95"]) if fit["midpoint"] else "not located"
 
 
 def curves(title: str, exams: Mapping[str, str], where: Any = None) -> Settings:
@@ -250,21 +234,7 @@ def notes(params: Params) -> list[str]:
 
 
 STUDY = Study(
-    name="markov_programs",
-    question="How many programs must training hold before unseen ones are followed, and does that grow with their "
-    "rules or with their steps?",
-    paper="none has this task; after Zhang, Wang and Charton 2024 (arXiv 2402.10891) and Markov 1954",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "6 to 8 minutes on two cores",
-        "paper": "days of a GPU (estimated, not run; no paper has this task, the model is the diversity papers')",
-    },
-    scales=scales("markov_programs"),
-    Params=Params,
-    points=points,
-    dials={"n_programs": "programs", "rules": "rules", "run_steps": "steps"},
-    views=VIEWS,
-    finding=finding,
-    notes=notes,
-    columns=columns,
-)
+    **about("markov_programs"), Params=Params, points=points,
+    dials={"n_programs": "programs", "rules": "rules", "run_steps": "steps"}, views=VIEWS, finding=finding,
+    notes=notes, columns=columns,
+)  # fmt: skip

@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, ClassVar, Literal
@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from labkit import learn
+from labkit.design import allocate
 from labkit.errors import BadRequest, expanded
 
 MODEL: dict[str, Any] = {"recipe": "fast", "layers": 4, "width": 64, "heads": 2, "steps": 750, "batch_size": 64}
@@ -102,14 +103,35 @@ def drawn_note(params: ModelParams, budget: int) -> list[str]:
     ] * (drawn < budget)
 
 
+def check_counts(name: str, counts: Iterable[int], budget: int) -> None:
+    """BadRequest for a number of instructions that the budget of examples cannot be spread over."""
+    for n in counts:
+        if n < 1:
+            raise BadRequest(f"{name} = {n}: at least 1 is needed")
+        allocate(budget, n)
+
+
+def check_asked(n_test: int, **asked: int) -> None:
+    """BadRequest where an exam has fewer examples than instructions, which `asked` names."""
+    for name, n in asked.items():
+        if n_test < n:
+            raise BadRequest(f"n_test = {n_test} is fewer than one example for each of {name} = {n}")
+
+
 @cache
-def _scales() -> dict[str, Any]:
-    return dict(yaml.safe_load(resources.files("labkit.studies").joinpath("scales.yaml").read_text("utf-8")))
+def _catalogue() -> dict[str, Any]:
+    return dict(yaml.safe_load(resources.files("labkit.studies").joinpath("catalogue.yaml").read_text("utf-8")))
+
+
+def about(study: str) -> dict[str, Any]:
+    """What `catalogue.yaml` says of a study: its name, question, paper, minutes and scales, as `Study` takes them."""
+    return {"name": study, **_catalogue()[study]["about"], "scales": scales(study)}
 
 
 def scales(study: str) -> dict[str, dict[str, Any]]:
-    """What each scale of a study sets, from `scales.yaml`."""
-    own, sets = _scales()[study], _scales()["sets"]
+    """What each scale of a study sets, from `catalogue.yaml`."""
+    sets = _catalogue()["sets"]
+    own = {name: given for name, given in _catalogue()[study].items() if name != "about"}
 
     def whole(given: Mapping[str, Any]) -> dict[str, Any]:
         shared: dict[str, Any] = {}

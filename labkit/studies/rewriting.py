@@ -11,7 +11,7 @@ from labkit.errors import BadRequest
 from labkit.instructions import RewritingTask, Rule, Rules, decode, draw_inputs, draw_rules
 from labkit.studies.cell import ModelCell
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import MODEL_GROUP, ModelParams
+from labkit.studies.params import MODEL_GROUP, ModelParams, check_asked
 
 TRAINING, SEEN, UNSEEN = 10, 11, 12  # streams of a seed
 
@@ -83,10 +83,7 @@ def check_rules(params: RewritingParams, task: RewritingTask, most: int) -> None
         BadRequest: if not; says how many there are.
     """
     learn.rewriting_layout(task)
-    if params.n_test < params.test_rules:
-        raise BadRequest(
-            f"n_test = {params.n_test} is fewer than one example for each of test_rules = {params.test_rules}"
-        )
+    check_asked(params.n_test, test_rules=params.test_rules)
     for seed in params.seeds:
         for name, wanted, there in (
             ("n_instructions", most, task.capacity("train", seed)),

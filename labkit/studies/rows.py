@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 
 GRADED = "graded"
 LINE = ("exam", "kind", "grading", "right", "asked")  # the keys of a graded line
+MORE = ("volume", "examples", "chance", "nats", "nats_tokens")  # keys of its own that some study's line has, too
 
 
 def graded_line(exam: str, kind: str, grading: str, counts: grade.Counts) -> dict[str, Any]:
     """One entry of a point's `graded`; `kind` and `grading` are "" for all questions and for the exam's own grading."""
     right, asked = np.asarray(counts.right), np.asarray(counts.asked)
     return {"exam": exam, "kind": kind, "grading": grading, "right": right.tolist(), "asked": asked.tolist()}
+
+
+def flag_line(exam: str, kind: str, right: Sequence[int]) -> dict[str, Any]:
+    """The same for questions that are clusters of their own: 0 or 1 each."""
+    return graded_line(exam, kind, "", grade.Counts(right, [1] * len(right)))
 
 
 def key_of(line: Mapping[str, Any]) -> str:
@@ -42,9 +48,14 @@ def long_rows(points: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
     return pd.DataFrame(lines)
 
 
+def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """One dict per row, by column."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def points_of(rows: "pd.DataFrame") -> "pd.DataFrame":
     """One row per model: the long rows without what was graded."""
-    return rows.drop_duplicates("address").drop(columns=[*LINE, "key"]).reset_index(drop=True)
+    return rows.drop_duplicates("address").drop(columns=[*LINE, *MORE, "key"], errors="ignore").reset_index(drop=True)
 
 
 def counts_of(group: "pd.DataFrame") -> list[grade.Counts]:

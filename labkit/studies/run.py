@@ -47,9 +47,10 @@ class Run:
         for stage in self.study.stages[:stages]:
             if points := stage(self.params, rows):
                 rows = pd.concat([rows, long_rows(self._swept(points, jobs))], ignore_index=True)
-        return self.study.summarise(rows)
+        return self.study.summarise(rows.assign(**self.study.marks(self.params)))
 
     def _swept(self, points: Sequence[Point], jobs: int | None) -> list[Row]:
+        self.study.serving(self.params, points, self.store)
         return sweep(
             points,
             self.study.measure,

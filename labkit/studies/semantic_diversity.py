@@ -21,20 +21,12 @@ from pydantic import Field, field_validator, model_validator
 from labkit import learn
 from labkit.design import allocate
 from labkit.errors import BadRequest
+from labkit.instructions import spaces
 from labkit.instructions.rewriting import Split
-from labkit.instructions.spaces import (
-    KINDS,
-    UNCONSTRAINED,
-    Space,
-    capacity,
-    divisors,
-    draw_space_rules,
-    mixture,
-    shares,
-)
+from labkit.instructions.spaces import KINDS, Space, capacity, divisors, draw_space_rules, mixture, shares
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Lesson
-from labkit.studies.params import drawn_note, scales
+from labkit.studies.params import about, check_asked, check_counts, drawn_note
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, RewritingCell, RewritingParams, draw_exam, spread, task_of
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Matrix, ranged
@@ -53,7 +45,7 @@ ALL = ["+".join(kinds) for size in (1, 2, 3) for kinds in combinations(KINDS, si
 
 
 class Params(RewritingParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     mixtures: list[str] = Field(min_length=1, description="the classes trained on, joined by +: a row each")
     k_ranges: list[tuple[int, int]] = Field(min_length=1, description="lowest and highest k in training")
@@ -84,14 +76,9 @@ class Params(RewritingParams):
                 )
             if low > high:
                 raise BadRequest(f"k_ranges = {self.k_ranges}: ({low}, {high}) must go up, as ({high}, {low}) does")
-        if self.n_test < self.test_rules:
-            raise BadRequest(
-                f"n_test = {self.n_test} is fewer than one example for each of test_rules = {self.test_rules}"
-            )
+        check_asked(self.n_test, test_rules=self.test_rules)
+        check_counts("n_instructions", self.n_instructions, self.budget)
         for dials in _dials(self):
-            if dials["n_instructions"] < 1:
-                raise BadRequest(f"n_instructions = {dials['n_instructions']}: at least 1 is needed")
-            allocate(self.budget, dials["n_instructions"])
             shares(task, _spaces(dials, self.pattern_length), dials["n_instructions"], seed=dials["seed"])
         return self
 
@@ -117,7 +104,7 @@ class Cell(RewritingCell):
         budget = np.repeat(np.arange(len(rules)), allocate(self.budget, len(rules)))
         asked = spread(np.arange(min(len(rules), self.test_rules)), self.n_test)
         exams = {"seen": draw_exam(task, rules, asked, seed, SEEN)}
-        columns: dict[str, tuple[tuple[Space, ...], Split | None]] = {"unconstrained": ((UNCONSTRAINED,), None)}
+        columns: dict[str, tuple[tuple[Space, ...], Split | None]] = {"unconstrained": ((spaces.UNCONSTRAINED,), None)}
         for kind in KINDS:
             ends = (2, self.k_low - 1), (self.k_low, self.k_high), (self.k_high + 1, p)
             for band, (low, high) in zip(BANDS, ends, strict=True):
@@ -125,10 +112,10 @@ class Cell(RewritingCell):
                     columns[f"{kind}_{band}"] = (mixture([kind], ks), "test" if band == "same" else None)
         if self.k_high < p:  # one letter over and over: the same strings in every class
             columns["one_letter"] = ((Space("repeated", p),), None)
-        for stream, (name, (spaces, split)) in enumerate(columns.items(), UNSEEN):
-            there = sum(capacity(task, space, split, seed) for space in spaces)
+        for stream, (name, (drawn_from, split)) in enumerate(columns.items(), UNSEEN):
+            there = sum(capacity(task, space, split, seed) for space in drawn_from)
             if there:
-                unseen = draw_space_rules(task, spaces, min(there, self.test_rules), seed=seed, split=split).rules
+                unseen = draw_space_rules(task, drawn_from, min(there, self.test_rules), seed=seed, split=split).rules
                 exam = draw_exam(task, unseen, spread(np.arange(len(unseen)), self.n_test), seed, stream)
                 strings, of = np.unique(unseen.x, axis=0, return_inverse=True)  # rules of one x are not independent
                 exams[name] = exam._replace(instruction=of.reshape(-1)[exam.instruction], n_instructions=len(strings))
@@ -201,7 +188,8 @@ def finding(results: Results) -> str:
         if chosen := sorted((line for line in first if line["classes"] == classes), key=lambda line: line["mean"]):
             ends = dict.fromkeys(ranged(line) for line in (chosen[0], chosen[-1]))
             parts.append(f"{' to '.join(ends)} from {name}")
-    lower = {line["exam"] for line in results["matrix"].estimates.to_dict("records")} & set(OUTSIDE[:-1])
+    labels = {line["label"] for line in first}
+    lower = any(line["label"] in labels for exam in OUTSIDE[:-1] for line in results["matrix"].lines(exam))
     asked = "at lower k and on unconstrained rules" if lower else "on unconstrained rules"
     return f"Accuracy {asked}: {'; '.join(parts)}"
 
@@ -221,15 +209,7 @@ def notes(params: Params) -> list[str]:
 
 
 STUDY = Study(
-    name="semantic_diversity",
-    question="Does training on constrained kinds of rules teach to follow rules that are not constrained?",
-    paper="Zhang, Wang and Charton 2024: arXiv 2410.04717 (Fig. 4) and 2402.10891",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "6 to 9 minutes on two cores (estimated)",
-        "paper": "days of a GPU (estimated, not run)",
-    },
-    scales=scales("semantic_diversity"),
+    **about("semantic_diversity"),
     Params=Params,
     points=points,
     dials={"mixture": "trained on", "k_low": "k from", "k_high": "to", "n_instructions": "rules"},

@@ -11,7 +11,7 @@ and collects them, with its question, paper, scales and expected minutes, in a `
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from labkit.errors import BadRequest, unknown
-from labkit.lab import Measure, MeasureMany, Point
+from labkit.lab import Measure, MeasureMany, Point, Store
 from labkit.studies.cell import measure, measure_many
 from labkit.studies.claims import claims_of, judged
 from labkit.studies.params import StudyParams, leaves, sentence
@@ -48,8 +48,10 @@ class Study:
         finding: From the results, one sentence that states what was found, intervals included.
         notes: From the parameters, sentences on what was decided for the person (say, an uneven budget).
         columns: From the long rows to the same with more columns, such as a share made from two counts.
+        marks: From the parameters to columns that they add to all rows, such as which grading is the main one.
         published: Which entries of `show/published.json` hold its claims; default the one of its name.
         tables: More tables, by caption, from the results.
+        check: Looks, before points are measured, for what they need and only measuring meets (an endpoint).
         stages: Later stages, each from the parameters and the long rows so far to the points that these decide.
         measure, measure_many: How a cell is measured, alone and several of one shape together.
     """
@@ -66,9 +68,11 @@ class Study:
     finding: Callable[["Results"], str]
     notes: Callable[[Any], list[str]] = lambda params: []
     columns: Callable[["pd.DataFrame"], "pd.DataFrame"] = lambda rows: rows
+    marks: Callable[[Any], Mapping[str, Any]] = lambda params: {}
     published: Sequence[str] = ()
     tables: Mapping[str, Callable[["Results"], list[dict[str, Any]]]] = field(default_factory=dict)
     stages: Sequence[Callable[[Any, "pd.DataFrame"], Sequence[Point]]] = ()
+    check: Callable[[Any, Store], None] = lambda params, store: None
     measure: Measure = measure
     measure_many: MeasureMany | None = measure_many
 
@@ -130,7 +134,10 @@ class Study:
         dials.append(f"seed {row['seed']}")
         return f"{', '.join(dials)}: {', '.join(scores[:3])}, {row['train_seconds']:.0f} s"
 
-    def serving(self, params: Any, points: Any, store: Any) -> Any:
+    def serving(self, params: Any, points: Sequence[Point], store: Store) -> AbstractContextManager[None]:
+        """Make the study's `check` where a point has still to be measured."""
+        if any(store.result(point) is None for point in points):
+            self.check(params, store)
         return nullcontext()
 
     def summarise(self, rows: "pd.DataFrame") -> "Results":

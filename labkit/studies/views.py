@@ -7,14 +7,15 @@ gains resample seeds and questions that all arms share (`labkit.grade.paired_dif
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labkit import grade
-from labkit.studies.rows import counts_of, scores_of
+from labkit.grade.decision import ABOVE_ZERO, Evidence
+from labkit.studies.rows import counts_of, records, scores_of
 
 if TYPE_CHECKING:
     import altair as alt
@@ -49,7 +50,7 @@ class Found(NamedTuple):
         chosen = self.estimates[self.estimates["exam"] == exam]
         for dial, value in dials.items():
             chosen = chosen[chosen[dial] == value]
-        return chosen.to_dict("records")
+        return records(chosen)
 
     def as_dict(self) -> dict[str, Any]:
         """For `result.json`."""
@@ -188,12 +189,12 @@ class Curve(View):
         if self.fit is None:
             return None
         main = selected[selected["exam"] == next(iter(self.exams))]
-        places = sorted(main.groupby(self.x))
-        return self.fit([x for x, _ in places], [counts_of(group) for _, group in places])
+        groups = [group for _, group in main.groupby(self.x)]
+        return self.fit([float(group[self.x].iloc[0]) for group in groups], [counts_of(group) for group in groups])
 
     def table(self, found: Found) -> Records:
         lines: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for line in found.estimates.to_dict("records"):
+        for line in records(found.estimates):
             by = self.by_label(line[self.by]) if self.by else ""
             row = lines.setdefault((by, line[self.x]), {**({self.by_name or str(self.by): by} if self.by else {})})
             row |= {self.x_label: line[self.x]} | {words: line[column] for column, words in self.beside.items()}
@@ -250,9 +251,11 @@ class Matrix(View):
     Attributes:
         dials: The columns of the long rows that tell the matrix's rows apart.
         label: How a person reads a row, from its dials.
-        exams: The matrix's columns, and how a person reads them; those that no row has are left out.
+        exams: The matrix's columns, and how a person reads them; those that no row has are left out. Empty: all that
+            were measured, by their own names.
         framed: From a row's dials and an exam: whether the cell gets a frame, such as what was trained on.
         main: Exams (or pools) that are estimated and in the table, but not columns of the matrix.
+        diverging: Whether estimates may be below 0, and are coloured by their sign.
     """
 
     dials: Sequence[str]
@@ -262,6 +265,7 @@ class Matrix(View):
     main: Mapping[str, str] = field(default_factory=dict)
     x_label: str = "tested on"
     rows_name: str = "trained on"
+    diverging: bool = False
 
     def measure(self, rows: "pd.DataFrame") -> Found:
         import pandas as pd
@@ -274,10 +278,13 @@ class Matrix(View):
         ]
         return Found(pd.DataFrame(lines), _models(selected, names))
 
+    def _columns(self, found: Found) -> dict[str, str]:
+        return dict(self.exams) or {exam: exam for exam in found.estimates["exam"].unique()}
+
     def table(self, found: Found) -> Records:
         rows: dict[str, dict[str, Any]] = {}
-        shown = self.main or self.exams
-        for line in found.estimates.to_dict("records"):
+        shown = self.main or self._columns(found)
+        for line in records(found.estimates):
             row = rows.setdefault(line["label"], {self.rows_name: line["label"]})
             if line["exam"] in shown:
                 row[f"{shown[line['exam']]} [95 %]"] = ranged(line)
@@ -287,20 +294,23 @@ class Matrix(View):
         return [
             {self.rows_name: row[self.rows_name]} | {name: row[name] for name in order if name in row} | row["_"]
             for row in rows.values()
+            if "_" in row
         ]
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         from labkit import show
 
-        cells = found.estimates[found.estimates["exam"].isin(list(self.exams))]
-        cells = cells.assign(column=cells["exam"].map(dict(self.exams)))
+        exams = self._columns(found)
+        cells = found.estimates[found.estimates["exam"].isin(list(exams))]
+        cells = cells.assign(column=cells["exam"].map(exams))
         return show.heat_map(
-            cells.to_dict("records"),
+            records(cells),
             x="column",
             y="label",
             outlined="framed",
-            x_order=[words for exam, words in self.exams.items() if exam in set(cells["exam"])],
+            x_order=[words for exam, words in exams.items() if exam in set(cells["exam"])],
             x_label=self.x_label,
+            diverging=self.diverging,
             title=title or self.title,
             subtitle=f"Mean over {int(cells['seeds'].max())} seed(s); below it the 95 % interval",
         )
@@ -343,7 +353,7 @@ class Gains(View):
     def arms(self, rows: "pd.DataFrame") -> list[Any]:
         """The arms' values, the baseline first, the others in order."""
         values = sorted(rows[self.arm].unique().tolist()) if self.baseline is None else rows[self.arm].unique().tolist()
-        first = values[0] if self.baseline is None else self.baseline
+        first = values[0] if values and self.baseline is None else self.baseline
         return [first, *(value for value in values if value != first)]
 
     def paired(self, rows: "pd.DataFrame") -> tuple[list[Any], list[NDArray[np.float64]]]:
@@ -370,7 +380,7 @@ class Gains(View):
             ({self.by: line[self.by]} if self.by else {})
             | {self.arm_name or self.arm: self.arm_label(line[self.arm])}
             | {f"gain, {self.exam_label} [95 %]": signed(line["mean"], line["lo"], line["hi"]), "seeds": line["seeds"]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
@@ -378,7 +388,7 @@ class Gains(View):
 
         lines = [
             line | {"name": self.arm_label(line[self.arm]), "ci95": [line["lo"], line["hi"]]}
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
         return show.forest_chart(
             lines,
@@ -388,3 +398,166 @@ class Gains(View):
             x_label=f"gain, {self.exam_label}",
             title=title or self.title,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(View):
+    """Paired differences of named pairs: what the second arm scores above the first, over the seeds that have both.
+
+    All arms of a seed sit one exam. Scores are means over its questions, and instructions are resampled.
+
+    Attributes:
+        arm: The column that tells arms apart; `arm_label` how a person reads a value.
+        pairs: Two arms, and what the second has that the first has not; pairs that were not both measured are left out.
+        exam: What is graded.
+    """
+
+    arm: str
+    arm_label: Callable[[Any], str] = str
+    pairs: Mapping[tuple[Any, Any], str]
+    exam: str
+
+    def measure(self, rows: "pd.DataFrame") -> Found:
+        import pandas as pd
+
+        selected = self.select(rows, [self.exam])
+        gains = {pair: self.gain(selected, *pair) for pair in self.pairs}
+        lines = [
+            {"from": one, "to": other, "what": self.pairs[one, other], "exam": self.exam, **gain}
+            for (one, other), gain in gains.items()
+            if gain
+        ]
+        return Found(pd.DataFrame(lines), _models(selected, [self.arm, "exam"]))
+
+    def gain(self, selected: "pd.DataFrame", one: Any, other: Any) -> dict[str, Any] | None:
+        """What `other` scores above `one` in pairs; None where no seed has both."""
+        both = selected[selected[self.arm].isin([one, other])]
+        tables = []
+        for _, group in both.groupby("seed"):
+            counts = counts_of(group.set_index(self.arm).loc[[one, other]].reset_index()) if len(group) == 2 else []
+            if counts:  # scaled so that means are over questions
+                tables.append(np.array([np.asarray(c.right) / np.asarray(c.asked).mean() for c in counts]))
+        if not tables:
+            return None
+        mean, lo, hi = grade.paired_difference(tables, 1, 0, same_problems=same_questions(both))
+        about = {"not_learned": int((~both["learned"].astype(bool)).sum()), "over": "seeds and questions, in pairs"}
+        return {"mean": mean, "lo": lo, "hi": hi, "seeds": len(tables), **about}
+
+    def table(self, found: Found) -> Records:
+        return [
+            {"from": self.arm_label(line["from"]), "to": self.arm_label(line["to"]), "what is added": line["what"]}
+            | {"gain [95 %]": signed(line["mean"], line["lo"], line["hi"]), "verdict": verdict(line)}
+            | {"seeds": line["seeds"]}
+            for line in records(found.estimates)
+        ]
+
+    def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
+        from labkit import show
+
+        lines = [
+            {"name": f"{self.arm_label(line['from'])} -> {self.arm_label(line['to'])}", "mean": line["mean"]}
+            | {"ci95": [line["lo"], line["hi"]]}
+            for line in records(found.estimates)
+        ]
+        return show.forest_chart(
+            lines, name="name", reference=0.0, x_label="gain, in pairs (share)", title=title or self.title
+        )
+
+
+def verdict(line: Mapping[str, Any]) -> str:
+    """Whether a difference is one: its whole interval lies on one side of zero, and it rests on two seeds or more."""
+    up = Evidence(line["lo"], line["hi"], low=ABOVE_ZERO, seeds=line["seeds"])
+    down = Evidence(-line["hi"], -line["lo"], low=ABOVE_ZERO, seeds=line["seeds"])
+    return "better" if up.inside else "worse" if down.inside else "not decided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forest(View):
+    """The mean of each arm, and beside it what it gains over one of them in pairs.
+
+    Attributes:
+        arm: The column that tells arms apart; `arm_label` how a person reads a value.
+        exam: What is graded, `x_label` how a person reads it.
+        versus: The arm that gains are over, where it was measured.
+        beside: Columns of the models whose means a table shows too, and how a person reads them.
+    """
+
+    arm: str
+    arm_label: Callable[[Any], str] = str
+    exam: str
+    x_label: str
+    versus: Any
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+    def measure(self, rows: "pd.DataFrame") -> Found:
+        import pandas as pd
+
+        selected, lines = self.select(rows, [self.exam]), []
+        pairs = Pairs(title=self.title, arm=self.arm, pairs={}, exam=self.exam)
+        for at, group in _groups(selected, [self.arm, "exam"], None):
+            gain = None if at[self.arm] == self.versus else pairs.gain(selected, self.versus, at[self.arm])
+            means = {name: float(group[name].fillna(0).mean()) if name in group else 0.0 for name in self.beside}
+            lines.append(at | self.estimate(group) | {"gain": gain} | means)
+        return Found(pd.DataFrame(lines), _models(selected, [self.arm, "exam"]))
+
+    def table(self, found: Found) -> Records:
+        return [
+            {self.arm: self.arm_label(line[self.arm]), f"{self.exam} [95 %]": ranged(line)}
+            | {f"gain over {self.arm_label(self.versus)}, in pairs [95 %]": signed_gain(line["gain"])}
+            | {"verdict": verdict(line["gain"]) if line["gain"] else ""}
+            | {words: round(line[name]) for name, words in self.beside.items()}
+            | {"seeds": line["seeds"], "interval over": line["over"]}
+            for line in records(found.estimates)
+        ]
+
+    def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
+        from labkit import show
+
+        lines = [
+            {"name": self.arm_label(line[self.arm]), "mean": line["mean"], "ci95": [line["lo"], line["hi"]]}
+            | {"gain": gain and gain["mean"], "gain_ci95": gain and [gain["lo"], gain["hi"]]}
+            for line in records(found.estimates)
+            for gain in [line["gain"]]
+        ]
+        models = found.models.assign(name=found.models[self.arm].map(self.arm_label))
+        versus = self.arm_label(self.versus)
+        beside: dict[str, Any] = {"difference": "gain", "difference_interval": "gain_ci95", "versus": versus}
+        return show.forest_chart(
+            lines,
+            name="name",
+            models=models,
+            value="accuracy",
+            x_label=self.x_label,
+            title=title or self.title,
+            subtitle=self.title if title else "",
+            **(beside if len(lines) > 1 and versus in {line["name"] for line in lines} else {}),
+        )
+
+
+def signed_gain(gain: Mapping[str, Any] | None) -> str:
+    """A paired difference for people; nothing where there is none."""
+    return signed(gain["mean"], gain["lo"], gain["hi"]) if gain else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByKind(View):
+    """A view of every kind of an exam that there is, where the kinds depend on the parameters."""
+
+    exam: str
+    view: Curve | Matrix
+
+    def measure(self, rows: "pd.DataFrame") -> Found:
+        chosen = rows[self.where(rows)] if self.where else rows
+        if not (chosen["exam"].eq(self.exam) & chosen["kind"].ne("")).any():
+            return Found(chosen.iloc[:0], chosen.iloc[:0])
+        return self._of(chosen["key"]).measure(chosen)
+
+    def table(self, found: Found) -> Records:
+        return self._of(found.estimates["exam"]).table(found)
+
+    def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
+        return self._of(found.estimates["exam"]).chart(found, published, title)
+
+    def _of(self, keys: "pd.Series[str]") -> Curve | Matrix:
+        kinds = [key for key in dict.fromkeys(keys) if key.startswith(f"{self.exam}:")]
+        return replace(self.view, exams={key: key.partition(":")[2] for key in kinds})

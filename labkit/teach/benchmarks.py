@@ -22,8 +22,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from labkit.errors import BadRequest
 from labkit.grade.intervals import Estimate
+from labkit.instructions import Example
 from labkit.teach.judge import TIE, Comparison, Contest, Judge, Scores, clustered
 from labkit.teach.prompts import Pair
 
@@ -152,6 +156,54 @@ def read_answers(path: str | Path) -> dict[int, Turns]:
     rows = _lines(Path(path), {"question_id": ID, "choices": CHOICES})
     _once(path, rows)
     return {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in rows}
+
+
+def answered(questions: Sequence[Question], answer: Callable[[list[Example]], list[str]]) -> dict[int, Turns]:
+    """A model's turns by question; each turn is asked as one text, after the conversation so far."""
+    answers: dict[int, Turns] = {question.id: () for question in questions}
+    for turn in range(max(len(question.turns) for question in questions)):
+        some = [question for question in questions if len(question.turns) > turn]
+        for question, text in zip(some, answer([_asked(q, answers[q.id]) for q in some]), strict=True):
+            answers[question.id] += (text,)
+    return answers
+
+
+class Sat(NamedTuple):
+    """What became of a model on MT-Bench, one entry per scored turn: points, question by place, and its category.
+
+    `questions` is how many there are, `unscored` how many turns have no rating.
+    """
+
+    points: NDArray[np.int64]
+    question: NDArray[np.int64]
+    category: NDArray[np.str_]
+    questions: int
+    unscored: int
+
+
+def sit(
+    judge: Judge, questions_file: str, references_file: str | None, answer: Callable[[list[Example]], list[str]],
+    name: str, judge_name: str, folder: Path,
+) -> Sat:  # fmt: skip
+    """A model sits MT-Bench; answers, judgments and first outputs are left in a folder, in the benchmarks' forms."""
+    questions = read_questions(questions_file)
+    references = read_answers(references_file) if references_file else {}
+    answers = answered(questions, answer)
+    judged = score_mt_bench(judge, questions, name, answers, references, judge_name)
+    write_answers(folder / "mt_bench_answers.jsonl", name, answers)
+    write_judgments(folder / "mt_bench_judgments.jsonl", judged.judgments)
+    firsts = [Output(one.turns[0], answers[one.id][0], name, "mt_bench") for one in questions]
+    write_outputs(folder / "alpaca_eval_outputs.json", firsts)
+    place = {one.id: number for number, one in enumerate(questions)}
+    scored = [(round(one.score), place[one.question_id]) for one in judged.judgments if one.score is not None]
+    points, question = np.array(scored, np.int64).reshape(-1, 2).T
+    category = np.array([one.category for one in questions])[question]
+    return Sat(points, question, category, len(questions), len(judged.judgments) - len(scored))
+
+
+def _asked(question: Question, before: Sequence[str]) -> Example:
+    said = [part for pair in zip(question.turns, before, strict=False) for part in pair]
+    return Example("\n\n".join([*said, question.turns[len(before)]]), "", "", "mt_bench", str(question.id))
 
 
 def write_answers(path: str | Path, model: str, answers: Mapping[int, Sequence[str]], tstamp: float = 0.0) -> None:
@@ -437,10 +489,7 @@ TEXT = Kind("a text", lambda value: isinstance(value, str))
 TEXT_OR_NULL = Kind("a text or null", lambda value: value is None or isinstance(value, str))
 TURNS = Kind("a list of texts, one a turn", _texts)
 REFERENCE = Kind("a list of texts, or null", lambda value: value is None or value == [] or _texts(value))
-CHOICES = Kind(
-    "a list of choices with their turns",
-    lambda value: isinstance(value, list) and _answered(value),
-)
+CHOICES = Kind("a list of choices with their turns", lambda value: isinstance(value, list) and _answered(value))
 JUDGE = Kind("the judge's name, or a list that begins with it", lambda value: isinstance(value, str) or _texts(value))
 WINNER = Kind(
     "'model_1', 'model_2', 'tie', 'error' or null", lambda value: value in (None, "model_1", "model_2", "tie", "error")

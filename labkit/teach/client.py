@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from labkit.errors import BadRequest
 from labkit.teach.ledger import Bound, Budget, BudgetSpent, Claim, Ledger, Prices, Reply, Spent
@@ -40,17 +40,9 @@ from labkit.teach.prompts import Message
 from labkit.teach.transport import Transport, Trouble
 
 __all__ = [
-    "BudgetSpent",
-    "Client",
-    "EndpointGone",
-    "Failure",
-    "Message",
-    "Reply",
-    "Request",
-    "Settings",
-    "Spent",
+    "BudgetSpent", "Client", "EndpointGone", "Failure", "Message", "Reply", "Request", "Settings", "Spent",
     "TeacherFailed",
-]
+]  # fmt: skip
 
 # What a chat template may add in tokens: around a message, and of its own accord (dates, a default system prompt).
 TOKENS_A_MESSAGE, TOKENS_A_REQUEST = 16, 128
@@ -61,6 +53,19 @@ LONGEST_BACKOFF = 20.0  # seconds
 LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait
 
 Wait = Callable[[threading.Event, float], object]
+
+
+class Endpoint(Protocol):
+    """What answers a client: `transport.Transport`, or something of this process."""
+
+    host: str
+    identity: str  # what it is called in the cache
+
+    def attempt(self, body: Mapping[str, Any], tokens: int, /) -> Reply | Trouble: ...
+    def models(self) -> list[str] | Trouble: ...
+    def missing(self, models: list[str], /) -> str | None: ...
+    def redact(self, text: str, /) -> str: ...
+    def close(self) -> None: ...
 
 
 class EndpointGone(BadRequest):
@@ -141,8 +146,8 @@ class Settings:
 class Client:
     """Asks one model at the endpoint that the environment names; replies and budget live in the file `cache`.
 
-    `identity` is what the endpoint is called in the cache, where its address says nothing, such as a local server's
-    whose port changes; by default its address without credentials. `clock`, `wait` and `random` are there for tests.
+    `at` takes the endpoint's place, such as the oracle of this process (`completions.Oracle`). `clock`, `wait` and
+    `random` are there for tests.
 
     Raises:
         BadRequest: when the environment names no endpoint, or the file is damaged or cannot be written.
@@ -153,15 +158,14 @@ class Client:
         settings: Settings,
         cache: str | os.PathLike[str],
         *,
-        identity: str | None = None,
+        at: Endpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Wait = threading.Event.wait,
         random: Callable[[], float] = random.random,
     ) -> None:
         self.settings = settings
         self._shown = f"Client({settings.model!r})"  # tracebacks may show a client that is not made yet
-        self._transport = Transport(settings.model, settings.timeout, settings.concurrency)
-        self._identity = identity or self._transport.identity
+        self._transport: Endpoint = at or Transport(settings.model, settings.timeout, settings.concurrency)
         budget = Budget(settings.token_budget, settings.cost_budget)
         try:
             self._ledger = Ledger(cache, Prices(settings.price_in, settings.price_out), budget)
@@ -264,7 +268,7 @@ class Client:
     def key(self, request: Request) -> str:
         """The hash of all that decides a reply: endpoint, model, messages, sampling, seed and sample."""
         _check(request)
-        canonical = json.dumps([self._identity, self._body(request), request.sample], sort_keys=True)
+        canonical = json.dumps([self._transport.identity, self._body(request), request.sample], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def spent(self) -> Spent:

@@ -13,7 +13,7 @@ the ROC curve, the chance that a right answer outscores a wrong one (Hanley & Mc
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -130,6 +130,14 @@ class Agreement(NamedTuple):
     table: list[Level]
     threshold: float
     counts: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a row of results: the shares with their intervals, and how often each rating was right."""
+        shares = {"accuracy": self.accuracy, "kappa": self.kappa, "auc": self.auc}
+        return {
+            "agreement": {name: one and [one.mean, one.lo, one.hi] for name, one in shares.items()},
+            "calibration": [[level.score, level.answers, *level.share_right[:3]] for level in self.table],
+        }
 
 
 class Judge:

@@ -9,9 +9,9 @@ one that is killed. Models are `oracle` and, without further ado, imperfect ones
 seed + i.
 
 Guaranteed: errors come in the protocol's form, with its status codes, and never hold a traceback; a key is never
-printed. Tokens are counted by a rule of this module: up to six letters or digits in a row, or one mark, with the white
-space before it; `max_tokens` cuts there. Fields that the protocol has and an oracle has no use for are checked where
-they could be wrong in type and otherwise passed over (temperature, top_p, penalties); fields that would change the form
+printed. Tokens are counted by a rule of `completions`: up to six letters or digits in a row, or one mark, with the
+white space before it; `max_tokens` cuts there. Fields that the protocol has and an oracle has no use for are checked
+where they could be wrong in type and otherwise passed over (temperature, penalties); fields that would change the form
 of the reply (tools, logprobs, JSON schemas, audio) are refused, and so is what the protocol does not have.
 
 A request that is not whole after `WHOLE` seconds is hung up on, and there are never more connections than the process
@@ -25,7 +25,6 @@ import asyncio
 import http.client
 import json
 import os
-import re
 import resource
 import signal
 import socket
@@ -33,17 +32,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from hmac import compare_digest
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 from uuid import uuid4
 
 from labkit.errors import BadRequest
-from labkit.teach.oracle import MODEL, Flaws, flaws_of, reply
+from labkit.teach.completions import Choice, Refused, as_asked, flaws, read, told
+from labkit.teach.oracle import MODEL, flaws_of, reply
 
 try:
     import h11
@@ -62,56 +62,11 @@ except ImportError:
 KEY = "LABKIT_TEACHER_KEY"
 URL = "LABKIT_TEACHER_URL"
 LARGEST = 2**20  # bytes of a request
-CHOICES = 128  # the most of one request, as OpenAI has it
 WHOLE = 20.0  # seconds for a request's last byte, from its connection or its first byte
 SPARE_FILES = 48  # of those a process may open, kept from connections
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _WAITING = 1024  # connections that the system holds until they are accepted
 _SECONDS = 60  # until a server counts as not started
-_TOKEN = re.compile(r"\s*(?:\w{1,6}|[^\w\s])|\s+")
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_PASSED_OVER = {
-    *("temperature", "top_p", "frequency_penalty", "presence_penalty", "logit_bias", "user", "store", "metadata"),
-    *("service_tier", "reasoning_effort", "verbosity", "safety_identifier", "parallel_tool_calls", "tool_choice"),
-    *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "prediction", "moderation"),
-}
-_REFUSED = {
-    *("tools", "functions", "function_call", "logprobs", "top_logprobs", "audio", "web_search_options"),
-    *("response_format", "modalities"),
-}
-_READ = {*("model", "messages", "n", "stream", "stream_options", "seed", "stop", "max_tokens", "max_completion_tokens")}
-_RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
-# Values of refused fields that ask for nothing.
-_HARMLESS: tuple[Any, ...] = (None, False, [], {"type": "text"}, ["text"])
-
-
-class Refused(Exception):
-    """A request that gets an error: its status, a sentence, and the protocol's names for what is wrong."""
-
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
-
-
-class Asked(NamedTuple):
-    """A request, read and checked."""
-
-    model: str
-    flaws: Flaws
-    messages: list[dict[str, str]]
-    seed: int
-    n: int
-    limit: int | None
-    stop: list[str]
-    stream: bool
-    usage: bool
-
-
-class Choice(NamedTuple):
-    """One reply: its tokens as text, and why it ends."""
-
-    tokens: list[str]
-    finish: str
 
 
 def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlette:
@@ -130,17 +85,17 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
 
     async def chat(request: Request) -> Response:
         _check_key(request, key)
-        asked = _read(await _body(request), models)
-        choices = [_choice(asked, number) for number in range(asked.n)]
+        asked = read(await _body(request), models)
+        texts = [reply(asked.messages, seed=asked.seed + number, flaws=asked.flaws) for number in range(asked.n)]
+        choices = [as_asked(asked, text) for text in texts]
         head = {
             "id": f"chatcmpl-{uuid4().hex}",
             "created": int(time.time()),
             "model": asked.model,
             "system_fingerprint": "labkit",
         }
-        told = sum(len(_TOKEN.findall(message["content"])) for message in asked.messages)
-        said = sum(len(choice.tokens) for choice in choices)
-        usage = {"prompt_tokens": told, "completion_tokens": said, "total_tokens": told + said}
+        heard, said = told(asked), sum(len(choice.tokens) for choice in choices)
+        usage = {"prompt_tokens": heard, "completion_tokens": said, "total_tokens": heard + said}
         if asked.stream:
             events = _events({**head, "object": "chat.completion.chunk"}, choices, usage if asked.usage else None)
             return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
@@ -162,7 +117,7 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
     async def show_model(request: Request) -> Response:
         _check_key(request, key)
         model = request.path_params["model"]
-        _flaws(model, models)
+        flaws(model, models)
         return _json(_model(model, began))
 
     return Starlette(
@@ -424,101 +379,7 @@ async def _body(request: Request) -> Any:
         raise Refused(400, "the body is not JSON") from None
 
 
-def _read(body: Any, models: Sequence[str]) -> Asked:
-    """A request's fields, checked; null stands for a field that is not there."""
-    if not isinstance(body, dict):
-        raise Refused(400, "the body is not a JSON object")
-    given = {name: value for name, value in body.items() if value is not None}
-    for name, value in given.items():
-        if name in _REFUSED and value not in _HARMLESS:
-            raise Refused(400, f"this model does not offer '{name}'", name, "unsupported_parameter")
-        if name not in _READ | _REFUSED | _PASSED_OVER:
-            raise Refused(400, f"unrecognized request argument: {name!r:.100}", name[:100], "unknown_parameter")
-    for name, (low, high) in _RANGES.items():
-        value = given.get(name, 0)
-        if type(value) not in (int, float) or not low <= value <= high:
-            raise Refused(400, f"'{name}' is a number from {low} to {high}", name, "invalid_value")
-    model = given.get("model")
-    if not isinstance(model, str):
-        raise Refused(400, "you must provide a model: 'model' is a text", "model", "missing_required_parameter")
-    flaws = _flaws(model, models)
-    limits = [_whole(given, name, 1, None) for name in ("max_tokens", "max_completion_tokens")]
-    if None not in limits:
-        raise Refused(400, "'max_tokens' and 'max_completion_tokens' exclude each other", "max_tokens")
-    stream = given.get("stream", False)
-    if not isinstance(stream, bool):
-        raise Refused(400, "'stream' is true or false", "stream", "invalid_type")
-    options = given.get("stream_options", {})
-    if not isinstance(options, dict) or (options and not stream):
-        raise Refused(400, "'stream_options' is an object, and only allowed with 'stream'", "stream_options")
-    return Asked(
-        model,
-        flaws,
-        _messages(given.get("messages")),
-        _whole(given, "seed", None, None) or 0,
-        _whole(given, "n", 1, CHOICES) or 1,
-        limits[0] or limits[1],
-        _stop(given.get("stop", [])),
-        stream,
-        options.get("include_usage") is True,
-    )
-
-
-def _flaws(model: str, models: Sequence[str]) -> Flaws:
-    try:
-        return flaws_of(model)
-    except BadRequest as refusal:
-        message = f"{refusal} (listed: {', '.join(models)})"
-        raise Refused(404, message[:1000], "model", "model_not_found") from None
-
-
-def _whole(given: Mapping[str, Any], name: str, low: int | None, high: int | None) -> int | None:
-    value = given.get(name)
-    if value is None:
-        return None
-    if type(value) is not int or (low is not None and value < low) or (high is not None and value > high):
-        span = "" if low is None else f" from {low} on" if high is None else f" from {low} to {high}"
-        raise Refused(400, f"'{name}' is a whole number{span}", name, "invalid_value")
-    return value
-
-
-def _messages(given: Any) -> list[dict[str, str]]:
-    if not isinstance(given, list) or not given:
-        raise Refused(400, "'messages' is a list of one message or more", "messages", "missing_required_parameter")
-    read = []
-    for number, message in enumerate(given):
-        where = f"messages[{number}]"
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in _ROLES:
-            raise Refused(400, f"'{where}' has a role, one of {', '.join(_ROLES)}", where, "invalid_value")
-        content = message.get("content")
-        if isinstance(content, list):
-            parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-            content = "".join(map(str, parts)) if len(parts) == len(content) else None
-        if not isinstance(content, str) and not (content is None and role == "assistant"):
-            raise Refused(400, f"'{where}.content' is text, or a list of parts of type text", where, "invalid_type")
-        read.append({"role": "system" if role == "developer" else role, "content": content or ""})
-    return read
-
-
-def _stop(given: Any) -> list[str]:
-    stops = [given] if isinstance(given, str) else given
-    if not isinstance(stops, list) or len(stops) > 4 or not all(isinstance(one, str) and one for one in stops):
-        raise Refused(400, "'stop' is a text, or a list of up to four", "stop", "invalid_value")
-    return stops
-
-
 # Writing replies
-
-
-def _choice(asked: Asked, number: int) -> Choice:
-    text = reply(asked.messages, seed=asked.seed + number, flaws=asked.flaws)
-    for stop in asked.stop:
-        text = text.partition(stop)[0]
-    tokens = _TOKEN.findall(text)
-    if asked.limit is not None and len(tokens) > asked.limit:
-        return Choice(tokens[: asked.limit], "length")
-    return Choice(tokens, "stop")
 
 
 async def _events(head: dict[str, Any], choices: list[Choice], usage: dict[str, int] | None) -> AsyncIterator[str]:
