@@ -13,6 +13,8 @@ Every source carries its oracle, so that answers are computed and not stored. No
     families    all of them by name: `list_families` work on what is given, `fact_families` draw a conclusion,
                 `symbolic_families` take several steps, `ability_families` know, talk, and play a role
     steps       what these families are made of
+    draws       how the values of an instruction are drawn, and read back from its wording
+    lexicon     the words they are made of; like the parts of functions, they stand in a YAML file beside the module
     functions   small Python functions, told apart by what they return
     recognise   from the wording of an instruction back to the instruction
     imperfect   what an imperfect teacher would write: some answers wrong, few instructions, one wording
