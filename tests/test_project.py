@@ -197,7 +197,9 @@ def test_nothing_imports_a_study_but_itself_and_the_benchmark() -> None:
     pending = {f"labkit.studies.{module}" for circle in PENDING.values() for module in circle}
     for module, direct in IMPORTS.items():
         others = {other for other in direct if (study := study_of(other)) and study != study_of(module)}
-        assert not others or module in {"labkit.bench", "labkit.studies.toys", *pending}, f"{module} imports {sorted(others)}"
+        assert not others or module in {"labkit.bench", "labkit.studies.toys", *pending}, (
+            f"{module} imports {sorted(others)}"
+        )
 
 
 PACKAGES = {"curriculum", "ability_growth"}  # studies that may be small packages

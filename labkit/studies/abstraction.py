@@ -17,6 +17,7 @@ depths are the paper's, the model and optimiser those of its rewriting study, an
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -63,10 +64,9 @@ class Params(Dials, ModelParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
-        "rules": ("depths", "special_depths", "test_depths", "pattern_length", "test_rules"),
+        "rules": ("depths", "special_depths", "test_depths", "pattern_length", "test_rules"), "model": MODEL_GROUP,
         "inputs": ("input_length", "expression_depth", "grounding_share", "leaves", "budget", "n_test"),
-        "model": MODEL_GROUP,
-    }
+    }  # fmt: skip
     n_rules: list[int] = Field(min_length=1, description="generalists: numbers of training rules, one model each")
     mix_rules: int = Field(ge=2, description="specialists: training rules of each mix, in all")
     diverse_shares: list[Share] = Field(min_length=1, description="shares of diversifying rules in the mixes")
@@ -165,12 +165,8 @@ def points(params: Params) -> list[Cell]:
     """A cell for each generalist and each mix; seeds outermost, so that first whole curves come early."""
     mixes = [mix(share, params.mix_rules) for share in params.diverse_shares]
     counts = [(n, 0) for n in sorted(params.n_rules, reverse=True)]
-    dials = [
-        {"seed": seed, "n_diverse": diverse, "n_special": special}
-        for seed in params.seeds
-        for diverse, special in dict.fromkeys(counts + mixes)
-    ]
-    return cells(Cell, params, dials)
+    sets = product(params.seeds, dict.fromkeys(counts + mixes))
+    return cells(Cell, params, [{"seed": seed, "n_diverse": d, "n_special": s} for seed, (d, s) in sets])
 
 
 def generalists(rows: "pd.DataFrame") -> "pd.Series[bool]":

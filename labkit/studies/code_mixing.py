@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_validator, model_validator
 
@@ -192,9 +192,7 @@ VIEWS = {
 
 def drawn(rows: "pd.DataFrame", exam: str) -> Any:
     """For a notebook's controls: one exam along the share of general data."""
-    mix = VIEWS["mix"]
-    assert isinstance(mix, Curve)
-    view = replace(mix, exams={exam: EXAMS[exam]})
+    view = replace(cast(Curve, VIEWS["mix"]), exams={exam: EXAMS[exam]})
     return view.chart(view.measure(rows))
 
 

@@ -67,10 +67,9 @@ class Params(Dials, ModelParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
-        "runs": ("longest", "order_share"),
+        "runs": ("longest", "order_share"), "model": MODEL_GROUP,
         "task": ("alphabet", "pattern_length", "input_length", "budget", "test_programs", "n_test"),
-        "model": MODEL_GROUP,
-    }
+    }  # fmt: skip
     n_programs: list[int] = Field(min_length=1, description="numbers of training programs I, one model each")
     rules: list[Rules] = Field(min_length=1, description="rules a program R; the first is the steps dial's")
     run_steps: list[RunSteps] = Field(min_length=1, description='steps, or "halt"; the first is the rules dial\'s')
