@@ -69,18 +69,25 @@ class Growing(View):
         return lines
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
+        import pandas as pd
+
         from labkit import show
 
-        curves, models = curves_of(found), None if self.by else found.models
-        points: Any = found.estimates[found.estimates["exam"] == "score"]
-        bands = {"ci95": None} if self.by else {}  # bands over bands would hide each other
-        fits = [curve | point | bands for curve in curves if curve["fit"] for point in curve["fit"]["line"]]
+        curves = curves_of(found)
         said = {curve["ability"]: (curve["fit"] or {}).get("verdict", "no curve") for curve in curves}
-        return show.panel_chart(
-            points.assign(ci95=list(zip(points["lo"], points["hi"], strict=True))),
-            panel="ability", x="volume", series=self.by, fits=fits, chance=0.0, verdicts=None if self.by else said,
-            models=models, log_x=True, y_domain=None, x_label=VOLUME,
-            y_label=SCORE, title=title or self.title,
+
+        def placed(lines: Any) -> Any:
+            panel = lines["ability"] + ("" if self.by else "\n" + lines["ability"].map(said))
+            return lines.assign(panel=panel, series=lines[self.by] if self.by else "curated")
+
+        fits = [curve | point for curve in curves if curve["fit"] for point in curve["fit"]["line"]]
+        for point in fits:  # bands over bands would hide each other
+            point["lo"], point["hi"] = (float("nan"), float("nan")) if self.by else point["ci95"]
+        return show.curve_chart(
+            placed(found.estimates[found.estimates["exam"] == "score"]),
+            None if self.by else placed(found.models.assign(accuracy=found.models["value"])),
+            x="volume", x_label=VOLUME, y_label=SCORE, series_label=self.by or "", chance=0.0, y_domain=None,
+            lines=placed(pd.DataFrame(fits)) if fits else None, title=title or self.title,
             subtitle="" if self.by else f"{curves[0]['size']}, {curves[0]['source']} data",
         )  # fmt: skip
 
