@@ -57,18 +57,12 @@ def main(seed: int = 0) -> None:
     """Run and print all four comparisons."""
     torch.set_num_threads(1)
     cell = cell_at(1000, seed)
-    print(
-        f"one thread, I = {cell.n_instructions}, {cell.layers} layers of width {cell.width}, seed {seed}",
-        flush=True,
-    )
+    print(f"one thread, I = {cell.n_instructions}, {cell.layers} layers of width {cell.width}, seed {seed}", flush=True)
     ours = race_ours(cell)
     print(f"fast recipe to {TARGET:.0%} unseen:          {ours}", flush=True)
     peer = race_peer(cell, patience=PEER_PATIENCE * ours.seconds)
     print(f"Trainer, GPT-2, paper recipe:         {peer}")
-    print(
-        f"  -> {'' if peer.reached else 'more than '}{peer.seconds / ours.seconds:.1f} times sooner",
-        flush=True,
-    )
+    print(f"  -> {'' if peer.reached else 'more than '}{peer.seconds / ours.seconds:.1f} times sooner", flush=True)
     fast, plain = generator_rates()
     print(
         f"examples drawn at paper lengths:      {fast:,.0f} a second vectorised, {plain:,.0f} by the plain interpreter"
@@ -76,10 +70,8 @@ def main(seed: int = 0) -> None:
     print(f"  -> {fast / plain:.0f} times as many", flush=True)
     rate, share, peak = training_rate(cell)
     print(f"training:                             {rate:.1f} steps a second of {cell.batch_size} sequences")
-    print(
-        f"  -> {share:.0%} of the measured float32 matrix-product peak of one core ({peak / 1e9:.0f} GFLOP/s)",
-        flush=True,
-    )
+    print(f"  -> {share:.0%} of the measured float32 matrix-product peak of one core ({peak / 1e9:.0f} GFLOP/s)",
+          flush=True)  # fmt: skip
     print(
         f"sweep of {SWEPT} models, {SWEPT_STEPS} steps of {cell.batch_size}, perceptron of one width, models a minute:"
     )
@@ -110,17 +102,8 @@ def race_ours(cell: Cell) -> Race:
         reached["accuracy"] = float((learn.predict(model, unseen) == answers).all(1).float().mean())
         return reached["accuracy"] >= TARGET
 
-    trained = learn.train(
-        model,
-        cell.recipe,
-        data,
-        learning_rate=cell.learning_rate,
-        steps=cell.steps,
-        batch_size=cell.batch_size,
-        seed=cell.seed,
-        every=LOOK_EVERY,
-        on_step=look,
-    )
+    trained = learn.train(model, cell.recipe, data, learning_rate=cell.learning_rate, steps=cell.steps,
+                          batch_size=cell.batch_size, seed=cell.seed, every=LOOK_EVERY, on_step=look)  # fmt: skip
     return Race(trained.seconds, trained.steps, reached["accuracy"])
 
 
@@ -146,10 +129,8 @@ def race_peer(cell: Cell, patience: float) -> Race:
                 self.seconds += time.perf_counter() - self.since
                 with torch.inference_mode():
                     model.eval()
-                    guesses = [
-                        model(batch).logits[:, -unseen.answer_length - 1 : -1].argmax(-1)
-                        for batch in answers.split(512)
-                    ]
+                    guesses = [model(batch).logits[:, -unseen.answer_length - 1 : -1].argmax(-1)
+                               for batch in answers.split(512)]  # fmt: skip
                     model.train()
                 right = (torch.cat(guesses) == answers[:, -unseen.answer_length :]).all(1)
                 self.accuracy = float(right.float().mean())

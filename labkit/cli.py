@@ -115,11 +115,9 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _common(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="and leave")
-    ] = False,
-) -> None:
+def _common(version: Annotated[bool,
+                               typer.Option("--version", callback=_print_version, is_eager=True,
+                                            help="and leave")] = False) -> None:  # fmt: skip
     pass
 
 
@@ -226,16 +224,9 @@ def sweep_study(
             cells = study.points(params)
             services.enter_context(study.serving(params, cells, store))
             points |= {point.address: point for point in cells}
-        outcomes = lab.run_points(
-            list(points.values()),
-            study.measure,
-            measure_many=study.measure_many,
-            store=store,
-            jobs=jobs,
-            fleet=fleet,
-            executor=executor,
-            progress=lab.Progress.default(study.describe),
-        )
+        outcomes = lab.run_points(list(points.values()), study.measure, measure_many=study.measure_many, store=store,
+                                  jobs=jobs, fleet=fleet, executor=executor,
+                                  progress=lab.Progress.default(study.describe))  # fmt: skip
     failed = [outcome for outcome in outcomes if outcome.row is None]
     for outcome in outcomes:
         if outcome.row is not None:

@@ -31,19 +31,9 @@ Indices = npt.NDArray[np.int64]
 
 # Raises what keeps growing with data (reasoning, mathematics, code) and lowers what saturates early (writing,
 # role-play), as TAPIR's re-balancing does after the findings of arXiv 2310.19651. The numbers are this lab's own.
-TARGET: dict[str, float] = {
-    "reasoning": 0.25,
-    "mathematics": 0.20,
-    "code": 0.20,
-    "editing": 0.10,
-    "extraction": 0.05,
-    "classification": 0.05,
-    "formatting": 0.04,
-    "knowledge": 0.04,
-    "dialogue": 0.02,
-    "writing": 0.03,
-    "role-play": 0.02,
-}
+TARGET: dict[str, float] = {"reasoning": 0.25, "mathematics": 0.20, "code": 0.20, "editing": 0.10, "extraction": 0.05,
+                            "classification": 0.05, "formatting": 0.04, "knowledge": 0.04, "dialogue": 0.02,
+                            "writing": 0.03, "role-play": 0.02}  # fmt: skip
 
 KINDS = {  # what the task types of public data are, for a classifier
     "reasoning": "logic, puzzles, drawing conclusions",
@@ -113,11 +103,8 @@ def select(mfd: Sequence[float | None], delta: float) -> Selected:
     short = -values > delta
     if short.all() or not short.any():
         lowest, highest = float(values.min()), float(values.max())
-        way = (
-            f"a delta from {-highest:g} to below {-lowest:g} selects some but not all"
-            if lowest < highest
-            else "no delta tells them apart"
-        )
+        way = (f"a delta from {-highest:g} to below {-lowest:g} selects some but not all" if lowest < highest
+               else "no delta tells them apart")  # fmt: skip
         raise BadRequest(
             f"delta = {delta:g} would select {int(short.sum())} of {len(scored)} scored pairs: their MFD runs from "
             f"{lowest:g} to {highest:g}, so {way}"
@@ -143,13 +130,8 @@ def among(target: Mapping[str, float], kinds: Sequence[str | None]) -> dict[str,
     return {name: float(_exact(share) / total) for name, share in kept.items()}
 
 
-def rebalance(
-    kinds: Sequence[str | None],
-    target: Mapping[str, float],
-    n: int,
-    seed: int = 0,
-    weights: Sequence[float] | None = None,
-) -> Drawn:
+def rebalance(kinds: Sequence[str | None], target: Mapping[str, float], n: int, seed: int = 0,
+              weights: Sequence[float] | None = None) -> Drawn:  # fmt: skip
     """Resample a pool so that its task types have the shares of `target` (TAPIR, task-aware re-balancing).
 
         n_T = n Pr(T), rounded by largest remainders so that the n_T sum to n
@@ -192,24 +174,13 @@ def rebalance(
     for (name, share), quota in zip(target.items(), quotas, strict=True):
         taken = _draw(members[name], quota, _generator(seed, name), None if weights is None else heavy[members[name]])
         used = len(np.unique(taken))
-        types[name] = {
-            "target": share,
-            "seeds": len(members[name]),
-            "drawn": quota,
-            "repeats": quota - used,
-            "left_out": len(members[name]) - used,
-        }
+        types[name] = {"target": share, "seeds": len(members[name]), "drawn": quota, "repeats": quota - used,
+                       "left_out": len(members[name]) - used}  # fmt: skip
         drawn.append(taken)
     indices = _generator(seed, "order").permutation(np.concatenate(drawn))
-    manifest = {
-        "n": n,
-        "seed": seed,
-        "weighted": weights is not None,
-        "untyped": len(kinds) - counts.total(),
-        "repeats": sum(row["repeats"] for row in types.values()),
-        "left_out": sum(row["left_out"] for row in types.values()),
-        "types": types,
-    }
+    manifest = {"n": n, "seed": seed, "weighted": weights is not None, "untyped": len(kinds) - counts.total(),
+                "repeats": sum(row["repeats"] for row in types.values()),
+                "left_out": sum(row["left_out"] for row in types.values()), "types": types}  # fmt: skip
     return Drawn(indices, manifest)
 
 
@@ -244,14 +215,8 @@ def schedule(alpha_0: float = 0.3, delta_alpha: float = 0.2, rounds: int = 3) ->
     return tuple(float(min(_exact(alpha_0) + r * _exact(delta_alpha), Fraction(1))) for r in range(rounds))
 
 
-def mixed_round(
-    hard: Sequence[int] | Indices,
-    rest: Sequence[int] | Indices,
-    alpha: float,
-    n: int,
-    seed: int = 0,
-    repeat: bool = False,
-) -> Drawn:
+def mixed_round(hard: Sequence[int] | Indices, rest: Sequence[int] | Indices, alpha: float, n: int, seed: int = 0,
+                repeat: bool = False) -> Drawn:  # fmt: skip
     """What a round with a share alpha of hard examples trains on (TAPIR, multi-round curriculum).
 
         D_r = alpha n of the hard pool + (1 - alpha) n of the rest
@@ -288,30 +253,13 @@ def mixed_round(
             )
         taken.append(_draw(pool, quota, _generator(seed, name)))
         repeats += max(0, quota - len(pool))
-    manifest = {
-        "n": n,
-        "alpha": alpha,
-        "seed": seed,
-        "hard": n_hard,
-        "rest": n - n_hard,
-        "hard_pool": len(pools["hard"]),
-        "rest_pool": len(pools["rest"]),
-        "repeats": repeats,
-    }
+    manifest = {"n": n, "alpha": alpha, "seed": seed, "hard": n_hard, "rest": n - n_hard,
+                "hard_pool": len(pools["hard"]), "rest_pool": len(pools["rest"]), "repeats": repeats}  # fmt: skip
     return Drawn(_generator(seed, "order").permutation(np.concatenate(taken)), manifest)
 
 
-def rising_round(
-    kinds: Sequence[str | None],
-    hard: Sequence[int],
-    rest: Sequence[int],
-    target: Mapping[str, float],
-    alpha: float,
-    n: int,
-    *,
-    repeats: int,
-    seed: int = 0,
-) -> Drawn:
+def rising_round(kinds: Sequence[str | None], hard: Sequence[int], rest: Sequence[int], target: Mapping[str, float],
+                 alpha: float, n: int, *, repeats: int, seed: int = 0) -> Drawn:  # fmt: skip
     """A round by the target distribution over kinds, of every kind a share alpha hard (TAPIR); kind after kind.
 
     A kind with too few examples on one side to be repeated at most `repeats` times gets more of the other; one without

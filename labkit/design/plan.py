@@ -145,14 +145,8 @@ class Plan:
         return spec({ability: {"": count} for ability, count in self.counts.items()}, one, **options)
 
 
-def allocate(
-    fits: Mapping[str, Growth],
-    budget: int,
-    *,
-    available: Mapping[str, int],
-    least: int = 1,
-    against: Mapping[str, int] | None = None,
-) -> Plan:
+def allocate(fits: Mapping[str, Growth], budget: int, *, available: Mapping[str, int], least: int = 1,
+             against: Mapping[str, int] | None = None) -> Plan:  # fmt: skip
     """The allocation of `budget` examples with the highest mean predicted score.
 
     Args:
@@ -229,14 +223,8 @@ def baseline(available: Sources, budget: int = AT, *, source: str = "curated") -
     return {name: {source: count} for name, count in counts.items()}
 
 
-def reconstruct(
-    available: Sources,
-    budget: int = AT,
-    *,
-    small: Mapping[str, int] = SMALL,
-    at: int = AT,
-    source: str = "curated",
-) -> dict[str, dict[str, int]]:
+def reconstruct(available: Sources, budget: int = AT, *, small: Mapping[str, int] = SMALL, at: int = AT,
+                source: str = "curated") -> dict[str, dict[str, int]]:  # fmt: skip
     """The early saturated abilities get small counts, the others what is left, evenly.
 
     `small` says how many of `at` examples; for another budget they keep their share of it. An ability with less than
@@ -269,14 +257,8 @@ def maximum(
     return {name: {source: count} for name, count in counts.items()}
 
 
-def mix_n(
-    available: Sources,
-    n: int,
-    *,
-    small: Mapping[str, int] = SMALL,
-    source: str = "curated",
-    synthetic: str = "synthetic",
-) -> dict[str, dict[str, int]]:
+def mix_n(available: Sources, n: int, *, small: Mapping[str, int] = SMALL, source: str = "curated",
+          synthetic: str = "synthetic") -> dict[str, dict[str, int]]:  # fmt: skip
     """`maximum`, and `n` synthetic examples on top, the same number of each ability.
 
     The paper draws its synthetic examples from one pool without abilities; balanced, the two sources can be compared.
@@ -294,13 +276,8 @@ def mix_n(
     return counts
 
 
-def spec(
-    counts: Sources,
-    paths: Mapping[str, Mapping[str, str]],
-    *,
-    seed: int = 0,
-    decontaminate: list[str] | None = None,
-) -> dict[str, Any]:
+def spec(counts: Sources, paths: Mapping[str, Mapping[str, str]], *, seed: int = 0,
+         decontaminate: list[str] | None = None) -> dict[str, Any]:  # fmt: skip
     """The mapping (YAML or JSON) that `labkit mix` and design.mixture.Mixture accept: one file a part.
 
     The weights are the counts, to be divided by their sum (`normalise`): a share such as 1/3 is no decimal number, and

@@ -26,18 +26,8 @@ from labkit.grade import intervals
 from labkit.grade.intervals import Counts, Floats
 from labkit.grade.naming import named_option
 
-__all__ = [
-    "NONE",
-    "Corrected",
-    "chance_level",
-    "correct",
-    "corrected",
-    "gold_index",
-    "named_option",
-    "perplexity",
-    "perplexity_hits",
-    "pick",
-]
+__all__ = ["NONE", "Corrected", "chance_level", "correct", "corrected", "gold_index", "named_option", "perplexity",
+           "perplexity_hits", "pick"]  # fmt: skip
 
 NONE = -1  # no option: a tie, or nothing to choose from
 
@@ -150,15 +140,8 @@ def correct(accuracy: ArrayLike, chance: ArrayLike) -> Floats:
     return np.asarray((intervals.numbers(accuracy, "accuracies") - level) / (1 - level), np.float64)
 
 
-def corrected(
-    per_seed: Sequence[Counts],
-    chance: ArrayLike,
-    *,
-    same_rules: bool = False,
-    draws: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Corrected:
+def corrected(per_seed: Sequence[Counts], chance: ArrayLike, *, same_rules: bool = False, draws: int = 2000,
+              level: float = 0.95, seed: int = 0) -> Corrected:  # fmt: skip
     """The chance-corrected score of a recipe, its interval over seeds and instructions.
 
     Args:

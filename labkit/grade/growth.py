@@ -133,15 +133,8 @@ class GrowthFit:
         return record | {"curves": self.curves.first(curves).as_dict()}
 
 
-def fit_growth(
-    volumes: Sequence[int],
-    per_point: Sequence[Sequence[Counts]],
-    *,
-    chance: float = 0.0,
-    same_rules: bool = False,
-    untrained: Counts | None = None,
-    seed: int = 0,
-) -> GrowthFit:
+def fit_growth(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], *, chance: float = 0.0,
+               same_rules: bool = False, untrained: Counts | None = None, seed: int = 0) -> GrowthFit:  # fmt: skip
     """Fit the growth of one ability and say where it stands.
 
     Args:
@@ -182,13 +175,9 @@ def fit_growth(
     steps = data.means[-1] - data.means[-2] + np.sqrt(sums)[drawn] * rng.standard_normal(DRAWS)
     last, further = curves.at([data.volumes[-1], FURTHER * data.volumes[-1]]).T
     start = _start(untrained, chance, rng)
-    known = {
-        "plateau": _range(curves.plateau),
-        "gain": _range(further - last),
-        "step": _range(steps)._replace(value=float(data.means[-1] - data.means[-2])),
-        "response": _range(last - start),
-        "reached": _range(last / curves.plateau),
-    }
+    known = {"plateau": _range(curves.plateau), "gain": _range(further - last),
+             "step": _range(steps)._replace(value=float(data.means[-1] - data.means[-2])),
+             "response": _range(last - start), "reached": _range(last / curves.plateau)}  # fmt: skip
     spread = float(spreads[drawn].mean())
     held_out = _held_out(shapes, data, spread)
     misfit = _misfit(grid, data, spread)
@@ -298,15 +287,9 @@ def _data(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], chance:
         within = np.maximum(within, floor)
         questions = np.diag(within / [len(seeds) for seeds in points])
     scale, shrunk = 1 - chance, (n_rules * means + 1) / (n_rules + 2)
-    return _Data(
-        volumes=np.array(list(ladder)),
-        scores=[(rates - chance) / scale for rates in accuracies],
-        means=(means - chance) / scale,
-        questions=questions / scale**2,
-        within=within / scale**2,
-        bend=2 * np.sqrt(shrunk * (1 - shrunk)) / scale,
-        n_rules=n_rules,
-    )
+    return _Data(volumes=np.array(list(ladder)), scores=[(rates - chance) / scale for rates in accuracies],
+                 means=(means - chance) / scale, questions=questions / scale**2, within=within / scale**2,
+                 bend=2 * np.sqrt(shrunk * (1 - shrunk)) / scale, n_rules=n_rules)  # fmt: skip
 
 
 def _errors(counts: Counts) -> Floats:
@@ -431,10 +414,8 @@ def _held_out(shapes: Mapping[str, _Shape], data: _Data, spread: float) -> dict[
         return float(logsumexp(_marginal(unit[:, kept], data.means[kept], precision)))
 
     every, others = np.ones(len(data.means), bool), ~np.eye(len(data.means), dtype=bool)
-    return {
-        name: evidence(shape.unit, every) - float(np.mean([evidence(shape.unit, kept) for kept in others]))
-        for name, shape in shapes.items()
-    }
+    return {name: evidence(shape.unit, every) - float(np.mean([evidence(shape.unit, kept) for kept in others]))
+            for name, shape in shapes.items()}  # fmt: skip
 
 
 def _misfit(grid: Sequence[_Shape], data: _Data, spread: float) -> float:

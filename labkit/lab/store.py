@@ -241,10 +241,8 @@ class Store:
             with ExitStack() as stack:
                 for point in points:
                     scratches[point.address] = self._scratch(point)
-                records = [
-                    stack.enter_context(Record(scratch, folder / f".work-{address}", self))
-                    for address, scratch in scratches.items()
-                ]
+                records = [stack.enter_context(Record(scratch, folder / f".work-{address}", self))
+                           for address, scratch in scratches.items()]  # fmt: skip
                 measured = measure(points, records)
             for point, found in zip(points, measured, strict=True):
                 row = {"address": point.address, **point.model_dump(mode="json"), **found}

@@ -37,11 +37,9 @@ _CHUNK = 1_000  # examples tokenised at a time: bounds the memory that Python li
 
 
 _QUESTIONS: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
-TEMPLATES = {
-    name: f"{{% for message in messages %}}{{% if message.role == 'user' %}}{{{{ {question} }}}}"
-    "{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
-    for name, question in _QUESTIONS.items()
-}
+TEMPLATES = {name: f"{{% for message in messages %}}{{% if message.role == 'user' %}}{{{{ {question} }}}}"
+             "{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
+             for name, question in _QUESTIONS.items()}  # fmt: skip
 
 
 class Encoded(NamedTuple):
@@ -310,11 +308,9 @@ def check_tokens(tokenizer: Any, highest: int, embeddings: int) -> None:
 def _control(tokenizer: Any) -> re.Pattern[str]:
     """Control tokens: the special ones, and added ones that the template writes (blanks are ordinary text)."""
     template = str(tokenizer.get_chat_template())
-    added = [
-        token.content
-        for token in tokenizer.added_tokens_decoder.values()
-        if token.special or (token.content in template and not token.content.isspace())
-    ]
+    added = [token.content
+             for token in tokenizer.added_tokens_decoder.values() if token.special
+             or (token.content in template and not token.content.isspace())]  # fmt: skip
     longest_first = sorted(added, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
@@ -356,12 +352,8 @@ def _tokenised(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     plain = [text for text, is_marked in zip(texts, marked, strict=True) if not is_marked]
     found = iter(tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else [])
     try:
-        return [
-            tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"]
-            if mark
-            else next(found)
-            for text, mark in zip(texts, marked, strict=True)
-        ]
+        return [tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"] if mark
+                else next(found) for text, mark in zip(texts, marked, strict=True)]  # fmt: skip
     except ValueError as refusal:
         raise BadRequest(f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
                          f"{first_line(refusal)}") from None  # fmt: skip

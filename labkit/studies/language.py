@@ -122,15 +122,8 @@ def fill(
 
 
 @lru_cache(maxsize=128)
-def tasks(
-    name: str,
-    n: int,
-    split: Split,
-    levels: tuple[int, ...],
-    seed: int,
-    reading: Reading,
-    teacher: Teacher | None = None,
-) -> list[Task]:
+def tasks(name: str, n: int, split: Split, levels: tuple[int, ...], seed: int, reading: Reading,
+          teacher: Teacher | None = None) -> list[Task]:  # fmt: skip
     """`n` tasks of an ability that fit into a sequence; the first k of n are those of k.
 
     Without a teacher they ask different questions; a teacher's belong to the training split.
