@@ -16,7 +16,6 @@ from labkit.errors import BadRequest, expanded
 
 MODEL: dict[str, Any] = {"recipe": "fast", "layers": 4, "width": 64, "heads": 2, "steps": 750, "batch_size": 64}
 MODEL_GROUP = ("recipe", "layers", "width", "heads", "expansion", "steps", "batch_size", "learning_rate")
-PAPER_MODEL: dict[str, Any] = {"recipe": "paper", "layers": 6, "width": 256, "heads": 4, "batch_size": 512}
 
 
 class StudyParams(BaseModel):
