@@ -64,17 +64,15 @@ def main(seed: int = 0) -> None:
     print(f"Trainer, GPT-2, paper recipe:         {peer}")
     print(f"  -> {'' if peer.reached else 'more than '}{peer.seconds / ours.seconds:.1f} times sooner", flush=True)
     fast, plain = generator_rates()
-    print(
-        f"examples drawn at paper lengths:      {fast:,.0f} a second vectorised, {plain:,.0f} by the plain interpreter"
-    )
+    print(f"examples drawn at paper lengths:      {fast:,.0f} a second vectorised, {plain:,.0f} by the plain "
+          "interpreter")  # fmt: skip
     print(f"  -> {fast / plain:.0f} times as many", flush=True)
     rate, share, peak = training_rate(cell)
     print(f"training:                             {rate:.1f} steps a second of {cell.batch_size} sequences")
     print(f"  -> {share:.0%} of the measured float32 matrix-product peak of one core ({peak / 1e9:.0f} GFLOP/s)",
           flush=True)  # fmt: skip
-    print(
-        f"sweep of {SWEPT} models, {SWEPT_STEPS} steps of {cell.batch_size}, perceptron of one width, models a minute:"
-    )
+    print(f"sweep of {SWEPT} models, {SWEPT_STEPS} steps of {cell.batch_size}, perceptron of one width, models a "
+          "minute:")  # fmt: skip
     rates = sweep_rates(SWEPT, SWEPT_STEPS)
     for name, value in rates.items():
         print(f"  {name:<58} {value:6.1f}   {value / rates[ONE_BY_ONE]:4.1f} times", flush=True)

@@ -87,10 +87,8 @@ def select(mfd: Sequence[float | None], delta: float) -> Selected:
         lowest, highest = float(values.min()), float(values.max())
         way = (f"a delta from {-highest:g} to below {-lowest:g} selects some but not all" if lowest < highest
                else "no delta tells them apart")  # fmt: skip
-        raise BadRequest(
-            f"delta = {delta:g} would select {int(short.sum())} of {len(scored)} scored pairs: their MFD runs from "
-            f"{lowest:g} to {highest:g}, so {way}"
-        )
+        raise BadRequest(f"delta = {delta:g} would select {int(short.sum())} of {len(scored)} scored pairs: their MFD "
+                         f"runs from {lowest:g} to {highest:g}, so {way}")  # fmt: skip
     places = np.array(scored, np.int64)
     n = len(mfd)
     counts = {"pairs": n, "scored": len(scored), "unscored": n - len(scored), "selected": int(short.sum())}
@@ -218,9 +216,8 @@ def mixed_round(hard: Sequence[int] | Indices, rest: Sequence[int] | Indices, al
     for (name, pool), quota in zip(pools.items(), (n_hard, n - n_hard), strict=True):
         if quota > len(pool) and not (repeat and len(pool)):
             way = "lower n, or let the pool repeat" if len(pool) else "choose another alpha"
-            raise BadRequest(
-                f"alpha = {alpha:g} of n = {n} takes {quota} {name} examples, and there are {len(pool)}: {way}"
-            )
+            raise BadRequest(f"alpha = {alpha:g} of n = {n} takes {quota} {name} examples, and there are {len(pool)}: "
+                             f"{way}")  # fmt: skip
         taken.append(_draw(pool, quota, _generator(seed, name)))
         repeats += max(0, quota - len(pool))
     manifest = {"n": n, "alpha": alpha, "seed": seed, "hard": n_hard, "rest": n - n_hard,
@@ -310,9 +307,8 @@ class LearningProgress:
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise BadRequest("a curriculum needs tasks with different names, at least one")
         if not (0 < self.rate <= 1 and 0 <= self.exploration <= 1):
-            raise BadRequest(
-                f"rate = {self.rate:g} must be above 0 and at most 1, exploration = {self.exploration:g} from 0 to 1"
-            )
+            raise BadRequest(f"rate = {self.rate:g} must be above 0 and at most 1, exploration = {self.exploration:g} "
+                             "from 0 to 1")  # fmt: skip
         object.__setattr__(self, "scores", self.scores or (None,) * len(self.tasks))
         object.__setattr__(self, "progress", self.progress or (0.0,) * len(self.tasks))
 
@@ -377,10 +373,8 @@ class Competence:
 
     def __post_init__(self) -> None:
         if self.total < 1 or self.time < 0 or not 0 < self.c0 <= 1:
-            raise BadRequest(
-                f"a competence needs total >= 1, time >= 0 and c0 above 0 to 1; these are {self.total}, {self.time}, "
-                f"{self.c0:g}"
-            )
+            raise BadRequest(f"a competence needs total >= 1, time >= 0 and c0 above 0 to 1; these are {self.total}, "
+                             f"{self.time}, {self.c0:g}")  # fmt: skip
 
     @property
     def value(self) -> float:
@@ -399,10 +393,8 @@ class Competence:
         ranks = np.searchsorted(np.sort(values), values, side="right") / len(values)
         admitted = np.flatnonzero(ranks <= self.value + 1e-12)
         if not len(admitted):
-            raise BadRequest(
-                f"a competence of {self.value:.3g} admits none of {len(values)} examples: the easiest are a share of "
-                f"{ranks.min():.3g}, so c0 must be at least that"
-            )
+            raise BadRequest(f"a competence of {self.value:.3g} admits none of {len(values)} examples: the easiest are "
+                             f"a share of {ranks.min():.3g}, so c0 must be at least that")  # fmt: skip
         return admitted.astype(np.int64)
 
     def draw(self, difficulty: Sequence[float], n: int, seed: int = 0) -> Indices:

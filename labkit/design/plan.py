@@ -170,9 +170,8 @@ def allocate(fits: Mapping[str, Growth], budget: int, *, available: Mapping[str,
     floor = {name: min(least, available[name]) for name in names}
     _within(budget, sum(available[name] for name in names))
     if budget < sum(floor.values()):
-        raise BadRequest(
-            f"a budget of {budget} is too small: {least} for each of {len(names)} abilities need {sum(floor.values())}"
-        )
+        raise BadRequest(f"a budget of {budget} is too small: {least} for each of {len(names)} abilities need "
+                         f"{sum(floor.values())}")  # fmt: skip
     segments = {
         name: _segments(growth.curves, floor[name], available[name]) for name, growth in fits.items() if growth.responds
     }
@@ -217,9 +216,8 @@ def baseline(available: Sources, budget: int = AT, *, source: str = "curated") -
     counts = {name: part + (place < rest) for place, name in enumerate(have)}
     for name, count in counts.items():
         if count > have[name]:
-            raise BadRequest(
-                f"'{name}' has {have[name]} examples from '{source}', not the {count} that equal parts need"
-            )
+            raise BadRequest(f"'{name}' has {have[name]} examples from '{source}', not the {count} that equal parts "
+                             "need")  # fmt: skip
     return {name: {source: count} for name, count in counts.items()}
 
 

@@ -259,14 +259,12 @@ def _data(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], chance:
     for volume, seeds in sorted(zip(volumes, per_point, strict=True), key=lambda point: point[0]):
         ladder.setdefault(int(volume), []).extend(seeds)
     if len(ladder) < FEWEST_VOLUMES:
-        raise BadRequest(
-            f"a growth curve needs {FEWEST_VOLUMES} different volumes at least, not {len(ladder)}: {list(ladder)}"
-        )
+        raise BadRequest(f"a growth curve needs {FEWEST_VOLUMES} different volumes at least, not {len(ladder)}: "
+                         f"{list(ladder)}")  # fmt: skip
     for volume, seeds in ladder.items():
         if len(seeds) < FEWEST_SEEDS:
-            raise BadRequest(
-                f"a growth curve needs {FEWEST_SEEDS} seeds at each volume, for their spread: {volume} has {len(seeds)}"
-            )
+            raise BadRequest(f"a growth curve needs {FEWEST_SEEDS} seeds at each volume, for their spread: {volume} "
+                             f"has {len(seeds)}")  # fmt: skip
     points = list(ladder.values())
     accuracies = [intervals.accuracies(seeds) for seeds in points]
     n_rules = min(intervals.fewest_rules(seeds) for seeds in points)

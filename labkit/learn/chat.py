@@ -75,9 +75,8 @@ def set_template(tokenizer: Any, name: str | None = None) -> None:
             templates and none of the name `default`.
     """
     if tokenizer.eos_token_id is None:
-        raise BadRequest(
-            f"the tokenizer of '{tokenizer.name_or_path}' has no end-of-sequence token to end answers with"
-        )
+        raise BadRequest(f"the tokenizer of '{tokenizer.name_or_path}' has no end-of-sequence token to end answers "
+                         "with")  # fmt: skip
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if name is None and tokenizer.chat_template:
@@ -298,11 +297,10 @@ def check_tokens(tokenizer: Any, highest: int, embeddings: int) -> None:
     """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     if (beyond := max(highest, pad)) >= embeddings:
-        raise BadRequest(
-            f"the tokenizer of '{tokenizer.name_or_path}' has the token {beyond} "
-            f"('{tokenizer.convert_ids_to_tokens(beyond)}', of {len(tokenizer)} tokens) and the model {embeddings} "
-            "embeddings: resize the model's embeddings (resize_token_embeddings), or take the model's own tokenizer"
-        )
+        raise BadRequest(f"the tokenizer of '{tokenizer.name_or_path}' has the token {beyond} "
+                         f"('{tokenizer.convert_ids_to_tokens(beyond)}', of {len(tokenizer)} tokens) and the model "
+                         f"{embeddings} embeddings: resize the model's embeddings (resize_token_embeddings), or take "
+                         "the model's own tokenizer")  # fmt: skip
 
 
 def _control(tokenizer: Any) -> re.Pattern[str]:

@@ -457,9 +457,8 @@ def _go_on(model: Any, adapter: Path) -> None:
     try:
         missing = set_peft_model_state_dict(model, load_file(adapter / ADAPTER_FILE))
     except (OSError, ValueError, RuntimeError) as damage:
-        raise BadRequest(
-            f"no adapter of this base and shape can be read from {adapter}: {first_line(damage)}"
-        ) from None
+        raise BadRequest(f"no adapter of this base and shape can be read from {adapter}: "
+                         f"{first_line(damage)}") from None  # fmt: skip
     check_weights(model, str(adapter))
     if missing.unexpected_keys or any("lora_" in key for key in missing.missing_keys):
         raise BadRequest(f"the adapter in {adapter} is not of this base and shape")

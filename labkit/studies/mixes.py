@@ -100,9 +100,8 @@ class CorpusMix(BaseModel):
         mixed = compose(self.mixture(seed))
         for source in mixed.manifest["sources"]:
             if source["examples"] < source["asked"]:
-                raise BadRequest(
-                    f"'{source['source']}' has {source['examples']} examples to give, not {source['asked']}"
-                )
+                raise BadRequest(f"'{source['source']}' has {source['examples']} examples to give, not "
+                                 f"{source['asked']}")  # fmt: skip
         about = {"size": f"{sum(self.parts):,} examples", "mix": "+".join(f"{part / 1000:g}" for part in self.parts),
                  "general_share": sum(self.parts[1:]) / sum(self.parts), "two_way": not self.parts[2],
                  "contaminated": mixed.manifest["contaminated"]["pairs"], "manifest": json.dumps(mixed.manifest),
