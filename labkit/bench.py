@@ -166,20 +166,11 @@ def train_peer(model: Any, cell: Cell, data: learn.Encoded, callbacks: list[Any]
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=cell.batch_size,
-            learning_rate=1e-3,
-            lr_scheduler_type="linear",
-            optim="adamw_torch",
-            weight_decay=0.01,  # as in labkit.learn.paper, and no clipping
-            max_grad_norm=0.0,
-            report_to=[],
-            logging_strategy="no",
-            save_strategy="no",
-            disable_tqdm=True,
-            seed=cell.seed,
-            **settings,
-        )
+            output_dir=folder, per_device_train_batch_size=cell.batch_size, learning_rate=1e-3,
+            lr_scheduler_type="linear", optim="adamw_torch",
+            weight_decay=0.01, max_grad_norm=0.0,  # as in labkit.learn.paper, and no clipping
+            report_to=[], logging_strategy="no", save_strategy="no", disable_tqdm=True, seed=cell.seed, **settings,
+        )  # fmt: skip
         trainer = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=callbacks)
         trainer.remove_callback(PrinterCallback)
         for callback in callbacks:

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from labkit.design.durable import write_text
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
 from labkit.learn import chat
@@ -37,10 +38,8 @@ from labkit.learn.finite import NotFinite, all_finite, check_files, check_traini
 from labkit.learn.memory import check_memory, describe, estimate_memory, lora_config, training_device, training_dtype
 
 _TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # same name there
-__all__ = [
-    "PRESETS", "Finetuned", "Finetuning", "answer", "check_memory", "describe", "estimate_memory", "finetune", "load",
-    "load_config", "load_tokenizer", "merge", "settings", "teacher_forced",
-]  # fmt: skip
+__all__ = ["PRESETS", "Finetuned", "Finetuning", "answer", "check_memory", "describe", "estimate_memory", "finetune",
+           "load", "load_config", "load_tokenizer", "merge", "settings", "teacher_forced"]  # fmt: skip
 ADAPTER_FILE = "adapter_model.safetensors"  # as PEFT names it
 _LAST = 10  # the final loss is the mean over so many last steps
 
@@ -171,16 +170,13 @@ def load(model: str | Path, adapter: str | Path | None = None, *, revision: str 
     if quantisation not in (None, *QUANTISATIONS):
         raise unknown("quantisation", str(quantisation), QUANTISATIONS)
     run = Path(model) / "settings.json"
+    double = True
     if run.exists():
         if not (Path(model) / "finetuned.json").exists():
             raise BadRequest(f"the run in {model} is not finished: start it again, and it goes on where it stopped")
-        about = json.loads(run.read_text("utf-8"))["settings"]
-        adapter = Path(model) / "adapter"
-        model, revision = about["model"], about["revision"]
-        double = about["double_quantisation"]
+        about, adapter = json.loads(run.read_text("utf-8"))["settings"], Path(model) / "adapter"
+        model, revision, double = about["model"], about["revision"], about["double_quantisation"]
         quantisation = quantisation or about["quantisation"]
-    else:
-        double = True
     name = str(model)
     load_config(name, revision)
     tokens = adapter if adapter and (Path(adapter) / "tokenizer_config.json").exists() else None
@@ -507,9 +503,7 @@ def _keep(folder: Path, trainer: Any, tokenizer: Any, result: Finetuned) -> None
 
 
 def _write_json(path: Path, value: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
-    partial.rename(path)
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def _is_json(path: Path) -> bool:

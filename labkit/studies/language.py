@@ -246,13 +246,8 @@ def accepted(tasks: Sequence[Task], unsafe: bool) -> Judge:
     run = runs([tasks[i] for i in np.flatnonzero(code).tolist()], unsafe)
 
     def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
-        right = np.array(
-            [
-                not is_code and EVERY[task.example.source].accepts(task.instruction, task.example.input, answer)
-                for task, answer, is_code in zip(tasks, answers, code.tolist(), strict=True)
-            ],
-            np.bool_,
-        )
+        right, others = np.zeros(len(tasks), np.bool_), np.flatnonzero(~code).tolist()
+        right[~code] = taken([tasks[i] for i in others], [answers[i] for i in others])
         if code.any():
             right[code] = run([answers[i] for i in np.flatnonzero(code).tolist()])[""]
         return {"": right}

@@ -169,13 +169,11 @@ class Curve(View):
     y_label: str = "Accuracy (share of test examples)"
 
     def measure(self, rows: "pd.DataFrame") -> Found:
-        import pandas as pd
-
         selected = self.select(rows, list(self.exams))
         names = [*([self.by] if self.by else []), self.x, "exam"]
         lines = [at | self.estimate(group) | {column: _common(group[column]) for column in self.beside}
                  for at, group in _groups(selected, names, self.x)]  # fmt: skip
-        return Found(pd.DataFrame(lines), _models(selected, names), self._fitted(selected))
+        return _found(lines, selected, names, self._fitted(selected))
 
     def _fitted(self, selected: "pd.DataFrame") -> Fit | None:
         if self.fit is None:
@@ -217,6 +215,14 @@ def _common(values: "pd.Series[Any]") -> Any:
     return float(values.mean()) if values.dtype.kind == "f" else values.iloc[0]
 
 
+def _found(lines: Records, selected: "pd.DataFrame", names: Sequence[str], fit: Fit | None = None,
+           columns: list[str] | None = None) -> Found:  # fmt: skip
+    """What was estimated, with the models behind it; `columns` are those of no estimate, too."""
+    import pandas as pd
+
+    return Found(pd.DataFrame(lines, columns=columns), _models(selected, names), fit)
+
+
 def _models(selected: "pd.DataFrame", names: Sequence[str]) -> "pd.DataFrame":
     """One line per model and exam: its dials, seed, accuracy and whether it has learned."""
     accuracy = [sum(right) / max(1, float(np.sum(asked)))
@@ -249,13 +255,11 @@ class Matrix(View):
     diverging: bool = False
 
     def measure(self, rows: "pd.DataFrame") -> Found:
-        import pandas as pd
-
         names = [*self.dials, "exam"]
         selected = self.select(rows, list(dict.fromkeys([*self.exams, *self.main])))
         lines = [at | {"label": self.label(at), "framed": self.framed(at, at["exam"])} | self.estimate(group)
                  for at, group in _groups(selected, names, None)]  # fmt: skip
-        return Found(pd.DataFrame(lines), _models(selected, names))
+        return _found(lines, selected, names)
 
     def _columns(self, found: Found) -> dict[str, str]:
         return dict(self.exams) or {exam: exam for exam in found.estimates["exam"].unique()}
@@ -309,8 +313,6 @@ class Gains(View):
     fit: Callable[[Sequence[Any], Sequence[NDArray[np.float64]]], Fit] | None = None
 
     def measure(self, rows: "pd.DataFrame") -> Found:
-        import pandas as pd
-
         selected = self.select(rows, [self.exam])
         lines: Records = []
         for value, block in selected.groupby(self.by, sort=False) if self.by else [("", selected)]:
@@ -319,7 +321,7 @@ class Gains(View):
         arms, scores = self.paired(selected)
         fit = self.fit(arms, scores) if self.fit and scores else None
         columns = [*names[:-1], "exam", "mean", "lo", "hi", "seeds", "not_learned", "over"]
-        return Found(pd.DataFrame(lines, columns=columns), _models(selected, names), fit)
+        return _found(lines, selected, names, fit, columns)
 
     def arms(self, rows: "pd.DataFrame") -> list[Any]:
         """The arms' values, the baseline first, the others in order."""
@@ -379,13 +381,11 @@ class Pairs(View):
     exam: str
 
     def measure(self, rows: "pd.DataFrame") -> Found:
-        import pandas as pd
-
         selected = self.select(rows, [self.exam])
         gains = {pair: self.gain(selected, *pair) for pair in self.pairs}
         lines = [{"from": one, "to": other, "what": self.pairs[one, other], "exam": self.exam, **gain}
                  for (one, other), gain in gains.items() if gain]  # fmt: skip
-        return Found(pd.DataFrame(lines), _models(selected, [self.arm, "exam"]))
+        return _found(lines, selected, [self.arm, "exam"])
 
     def gain(self, selected: "pd.DataFrame", one: Any, other: Any) -> dict[str, Any] | None:
         """What `other` scores above `one` in pairs; None where no seed has both."""
@@ -442,15 +442,13 @@ class Forest(View):
     beside: Mapping[str, str] = field(default_factory=dict)
 
     def measure(self, rows: "pd.DataFrame") -> Found:
-        import pandas as pd
-
         selected, lines = self.select(rows, [self.exam]), []
         pairs = Pairs(title=self.title, arm=self.arm, pairs={}, exam=self.exam)
         for at, group in _groups(selected, [self.arm, "exam"], None):
             gain = None if at[self.arm] == self.versus else pairs.gain(selected, self.versus, at[self.arm])
             means = {name: float(group[name].fillna(0).mean()) if name in group else 0.0 for name in self.beside}
             lines.append(at | self.estimate(group) | {"gain": gain} | means)
-        return Found(pd.DataFrame(lines), _models(selected, [self.arm, "exam"]))
+        return _found(lines, selected, [self.arm, "exam"])
 
     def table(self, found: Found) -> Records:
         return [{self.arm: self.arm_label(line[self.arm]), f"{self.exam} [95 %]": ranged(line)}
