@@ -20,34 +20,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from labkit.errors import BadRequest, unknown
 
 Indices = npt.NDArray[np.int64]
 
-# Raises what keeps growing with data (reasoning, mathematics, code) and lowers what saturates early (writing,
-# role-play), as TAPIR's re-balancing does after the findings of arXiv 2310.19651. The numbers are this lab's own.
-TARGET: dict[str, float] = {"reasoning": 0.25, "mathematics": 0.20, "code": 0.20, "editing": 0.10, "extraction": 0.05,
-                            "classification": 0.05, "formatting": 0.04, "knowledge": 0.04, "dialogue": 0.02,
-                            "writing": 0.03, "role-play": 0.02}  # fmt: skip
-
-KINDS = {  # what the task types of public data are, for a classifier
-    "reasoning": "logic, puzzles, drawing conclusions",
-    "mathematics": "calculation and mathematical problems",
-    "code": "writing or explaining programs",
-    "editing": "rewriting, correcting or translating a given text",
-    "extraction": "finding or summarising what a given text says",
-    "classification": "choosing a label or category",
-    "formatting": "lists, tables and other fixed forms",
-    "knowledge": "questions about facts of the world",
-    "dialogue": "understanding or continuing a conversation",
-    "role-play": "answering in a role or persona",
-    "writing": "stories, poems, letters, essays, ideas",
-}
+_LISTED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+TARGET: dict[str, float] = _LISTED["target"]  # shares of task types after re-balancing
+KINDS: dict[str, str] = _LISTED["kinds"]  # what task types are, for a classifier
 
 
 class Selected(NamedTuple):
