@@ -190,11 +190,13 @@ def sweep_rates(models: int, steps: int, jobs: int | None = None) -> dict[str, f
         for cell in cells:
             train_peer(peer(cell), cell, encoded(cell.lesson().data), [], max_steps=steps)
 
+    fleet = lab.default_fleet()
+    picked = f"fleets of up to {fleet}" if fleet > 1 else f"{lab.default_jobs()} processes of one thread"
     ways: dict[str, Callable[[], None]] = {
         ONE_BY_ONE: trainer,
         "our loop, one after another, one thread": lambda: _swept(cells, fleet=1, jobs=0),
         "our fleet of all, one process, one thread": lambda: _swept(cells, fleet=models, jobs=0),
-        f"what the sweep picks ({_picked()})": lambda: _swept(cells, fleet=None, jobs=jobs),
+        f"what the sweep picks ({picked})": lambda: _swept(cells, fleet=None, jobs=jobs),
     }
     rates = {}
     threads = torch.get_num_threads()
@@ -205,11 +207,6 @@ def sweep_rates(models: int, steps: int, jobs: int | None = None) -> dict[str, f
         rates[name] = 60 * models / (time.perf_counter() - began)
     torch.set_num_threads(threads)
     return rates
-
-
-def _picked() -> str:
-    fleet, jobs = lab.default_fleet(), lab.default_jobs()
-    return f"fleets of up to {fleet}" if fleet > 1 else f"{jobs} processes of one thread"
 
 
 def _swept(cells: Sequence[Cell], fleet: int | None, jobs: int | None) -> None:

@@ -15,7 +15,6 @@ Left open: templates that print today's date encode differently tomorrow.
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -198,19 +197,11 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int | None =
     return Encoded(chosen, sizes[kept], np.array(prompts, np.int64)[kept], kept, misfits)
 
 
-def show(tokenizer: Any, tokens: Sequence[int], learned: Sequence[bool]) -> str:
-    """A sequence decoded, with what is learned between ⟦ and ⟧."""
-    text = ""
-    for mask, run in groupby(zip(tokens, learned, strict=True), key=lambda pair: bool(pair[1])):
-        part = tokenizer.decode([int(token) for token, _ in run])
-        text += f"⟦{part}⟧" if mask else part
-    return text
-
-
 def show_row(tokenizer: Any, encoded: Encoded, number: int = 0) -> str:
-    """`show` of one encoded example."""
-    tokens = encoded.row(number)
-    return show(tokenizer, tokens.tolist(), (np.arange(len(tokens)) >= encoded.prompts[number]).tolist())
+    """One encoded example decoded, with what is learned between ⟦ and ⟧."""
+    tokens, learned = encoded.row(number).tolist(), int(encoded.prompts[number])
+    prompt, rest = (tokenizer.decode(part) if part else "" for part in (tokens[:learned], tokens[learned:]))
+    return f"{prompt}⟦{rest}⟧" if tokens[learned:] else prompt
 
 
 def dataset(encoded: Encoded, packed_length: int | None = None) -> "Dataset":

@@ -136,18 +136,13 @@ def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -
     matrices = shape.layers * (4 + sizes.matrices * expansion) * width**2
     tables = sizes.tables + (shape.context if recipe == "fast" else 0)
     others = (tables * shape.vocabulary + shape.length) * width
-    tokens, number = batch_size * shape.length, precision_size()
+    tokens, number = batch_size * shape.length, 2 if precision_name(best_device()) == "bfloat16" else 4
     kept = sizes.attention + (sizes.perceptron + sizes.hidden * expansion) * (expansion > 0)
     backward = max(3, expansion)
     inner, head = tokens * width * (shape.layers * kept + backward), 12 * batch_size * answer * shape.vocabulary
     activations = inner * number + head
     optimiser = (4 if sizes.muon else 8) * matrices + 8 * others + max(0, 24 * matrices * sizes.muon - activations)
     return Training(4 * (matrices + others), 4 * (matrices + others), optimiser, activations)
-
-
-def precision_size() -> int:
-    """Bytes of an activation of a small model."""
-    return 2 if precision_name(best_device()) == "bfloat16" else 4
 
 
 def check_training_memory(name: str, recipe: str, shape: Shape, batch_size: int, answer: int) -> None:

@@ -141,7 +141,8 @@ def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *,
         check_training(sum(losses), _trained(trainer.model), trainer.state.global_step, settings.learning_rate)
     except NotFinite:
         if main:
-            _forget(folder)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # it would only diverge again
+            (folder / "settings.json").unlink(missing_ok=True)
         raise
     result = Finetuned(
         adapter=folder / "adapter", loss=float(np.mean(losses[-_LAST:])), steps=trainer.state.global_step,
@@ -313,8 +314,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint of finite weights: the trainer writes `trainer_state.json` last."""
     whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-    newest_first = sorted(whole, key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    return next((path for path in newest_first if _finite_adapter(path)), None)
+    return max(filter(_finite_adapter, whole), key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def _trainer(
@@ -429,12 +429,6 @@ def _finite_adapter(folder: Path) -> bool:
         return all_finite(load_file(folder / ADAPTER_FILE).values())
     except (OSError, SafetensorError):
         return False
-
-
-def _forget(folder: Path) -> None:
-    """Leave nothing of a run that diverged: it would only diverge again."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    (folder / "settings.json").unlink(missing_ok=True)
 
 
 def _left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
