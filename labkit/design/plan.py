@@ -172,9 +172,8 @@ def allocate(fits: Mapping[str, Growth], budget: int, *, available: Mapping[str,
     if budget < sum(floor.values()):
         raise BadRequest(f"a budget of {budget} is too small: {least} for each of {len(names)} abilities need "
                          f"{sum(floor.values())}")  # fmt: skip
-    segments = {
-        name: _segments(growth.curves, floor[name], available[name]) for name, growth in fits.items() if growth.responds
-    }
+    moved = {name: growth.curves for name, growth in fits.items() if growth.responds}
+    segments = {name: _segments(curves, floor[name], available[name]) for name, curves in moved.items()}
     counts, cut = _greedy(floor, budget, segments)
     if cut:
         name, place = cut
@@ -339,9 +338,8 @@ def _prediction(scores: Mapping[str, Floats]) -> Prediction:
         lo, hi = np.quantile(values, [0.025, 0.975])
         return Range(float(values.mean()), float(lo), float(hi))
 
-    return Prediction(
-        {name: known(values) for name, values in scores.items()}, known(np.mean(list(scores.values()), 0))
-    )
+    mean = np.mean(list(scores.values()), 0)
+    return Prediction({name: known(values) for name, values in scores.items()}, known(mean))
 
 
 def _evenly(budget: int, have: Mapping[str, int]) -> dict[str, int]:

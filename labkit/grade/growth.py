@@ -168,9 +168,8 @@ def fit_growth(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], *,
     curves, drawn = _sample(weights, grid, data, precision, rng)
 
     deviation = np.sqrt(np.stack([np.diag(data.covariance(spread)) for spread in spreads])[drawn])
-    noisy = data.means + deviation * rng.standard_normal(
-        (DRAWS, 1)
-    )  # each volume's own interval: one normal serves all
+    one_each = rng.standard_normal((DRAWS, 1))  # each volume's own interval: one normal serves all
+    noisy = data.means + deviation * one_each
     sums = [data.covariance(spread)[-2:, -2:] @ [-1, 1] @ [-1, 1] for spread in spreads]
     steps = data.means[-1] - data.means[-2] + np.sqrt(sums)[drawn] * rng.standard_normal(DRAWS)
     last, further = curves.at([data.volumes[-1], FURTHER * data.volumes[-1]]).T

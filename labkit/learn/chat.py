@@ -222,9 +222,8 @@ def dataset(encoded: Encoded, packed_length: int | None = None) -> "Dataset":
     lists = {name: pa.LargeListArray.from_arrays(offsets, pa.array(values)) for name, values in columns.items()}
     if packed_length is None:
         ones = pa.array(np.arange(len(encoded.lengths) + 1), pa.int64())
-        return Dataset(
-            pa.table(lists | {"seq_lengths": pa.LargeListArray.from_arrays(ones, pa.array(encoded.lengths))})
-        )
+        sizes = pa.LargeListArray.from_arrays(ones, pa.array(encoded.lengths))
+        return Dataset(pa.table(lists | {"seq_lengths": sizes}))
     disable_progress_bars()
     return pack_dataset(Dataset(pa.table(lists)), packed_length, "bfd", {"batch_size": 10_000})
 

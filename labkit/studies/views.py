@@ -189,9 +189,7 @@ class Curve(View):
             row = lines.setdefault((by, line[self.x]), {**({self.by_name or str(self.by): by} if self.by else {})})
             row |= {self.x_label: line[self.x]} | {words: line[column] for column, words in self.beside.items()}
             row[f"{self.exams[line['exam']]} [95 %]"] = ranged(line)
-            row.setdefault(
-                "_", {"seeds": line["seeds"], "not learned": line["not_learned"], "interval over": line["over"]}
-            )
+            row.setdefault("_", _about(line))
         columns = list(dict.fromkeys(name for row in lines.values() for name in row if name != "_"))
         return [{name: row.get(name, "") for name in columns} | row["_"] for row in lines.values()]
 
@@ -208,6 +206,11 @@ class Curve(View):
                                 y_label=self.y_label, series_label=self.by_name, log=self.log,
                                 fit=found.fit.numbers if found.fit else None, published=published,
                                 title=title or self.title, subtitle=self.title if title else "")  # fmt: skip
+
+
+def _about(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The last columns of a table: what an estimate rests on."""
+    return {"seeds": line["seeds"], "not learned": line["not_learned"], "interval over": line["over"]}
 
 
 def _common(values: "pd.Series[Any]") -> Any:
@@ -271,8 +274,7 @@ class Matrix(View):
             row = rows.setdefault(line["label"], {self.rows_name: line["label"]})
             if line["exam"] in shown:
                 row[f"{shown[line['exam']]} [95 %]"] = ranged(line)
-                last = {"seeds": line["seeds"], "not learned": line["not_learned"], "interval over": line["over"]}
-                row["_"] = last
+                row["_"] = _about(line)
         order = [f"{words} [95 %]" for words in shown.values()]
         return [{self.rows_name: row[self.rows_name]} | {name: row[name] for name in order if name in row} | row["_"]
                 for row in rows.values() if "_" in row]  # fmt: skip
