@@ -24,8 +24,9 @@ from typing import Any
 
 import psutil
 
+from labkit.design.durable import sync
 from labkit.errors import BadRequest, first_line, unknown
-from labkit.lab.store import HERE, Store, ensure_writable, sync
+from labkit.lab.store import HERE, Store, ensure_writable
 from labkit.lab.sweep import checked_executor, default_fleet, default_jobs
 
 RUN_FILES = ("notebook.ipynb", "report.html", "params.yaml", "result.json", "provenance.json")

@@ -33,6 +33,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
+from labkit.design.durable import sync, write_text
 from labkit.errors import BadRequest, expanded
 
 Row = dict[str, Any]
@@ -241,10 +242,8 @@ class Store:
             with ExitStack() as stack:
                 for point in points:
                     scratches[point.address] = self._scratch(point)
-                records = [
-                    stack.enter_context(Record(scratch, folder / f".work-{address}", self))
-                    for address, scratch in scratches.items()
-                ]
+                records = [stack.enter_context(Record(scratch, folder / f".work-{address}", self))
+                           for address, scratch in scratches.items()]  # fmt: skip
                 measured = measure(points, records)
             for point, found in zip(points, measured, strict=True):
                 row = {"address": point.address, **point.model_dump(mode="json"), **found}
@@ -394,36 +393,10 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk, so that no power cut undoes it."""
-    if os.name == "nt" and path.is_dir():  # folders cannot be opened there, and need not
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object as `write_text` does, a line a key; NaN is refused, since other readers refuse it too."""
     lines = (f" {json.dumps(key)}: {json.dumps(item, allow_nan=False)}" for key, item in value.items())
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, bring it to the disk and rename it: a reader never sees half of it."""
-    scratch = path.with_name(f".tmp-{uuid4().hex[:8]}")  # short: a name that is as long as a name may be fits, too
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
 
 
 def ensure_writable(folder: Path) -> None:

@@ -15,7 +15,6 @@ Left open: templates that print today's date encode differently tomorrow.
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -37,11 +36,9 @@ _CHUNK = 1_000  # examples tokenised at a time: bounds the memory that Python li
 
 
 _QUESTIONS: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
-TEMPLATES = {
-    name: f"{{% for message in messages %}}{{% if message.role == 'user' %}}{{{{ {question} }}}}"
-    "{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
-    for name, question in _QUESTIONS.items()
-}
+TEMPLATES = {name: f"{{% for message in messages %}}{{% if message.role == 'user' %}}{{{{ {question} }}}}"
+             "{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
+             for name, question in _QUESTIONS.items()}  # fmt: skip
 
 
 class Encoded(NamedTuple):
@@ -77,9 +74,8 @@ def set_template(tokenizer: Any, name: str | None = None) -> None:
             templates and none of the name `default`.
     """
     if tokenizer.eos_token_id is None:
-        raise BadRequest(
-            f"the tokenizer of '{tokenizer.name_or_path}' has no end-of-sequence token to end answers with"
-        )
+        raise BadRequest(f"the tokenizer of '{tokenizer.name_or_path}' has no end-of-sequence token to end answers "
+                         "with")  # fmt: skip
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if name is None and tokenizer.chat_template:
@@ -201,19 +197,11 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int | None =
     return Encoded(chosen, sizes[kept], np.array(prompts, np.int64)[kept], kept, misfits)
 
 
-def show(tokenizer: Any, tokens: Sequence[int], learned: Sequence[bool]) -> str:
-    """A sequence decoded, with what is learned between ⟦ and ⟧."""
-    text = ""
-    for mask, run in groupby(zip(tokens, learned, strict=True), key=lambda pair: bool(pair[1])):
-        part = tokenizer.decode([int(token) for token, _ in run])
-        text += f"⟦{part}⟧" if mask else part
-    return text
-
-
 def show_row(tokenizer: Any, encoded: Encoded, number: int = 0) -> str:
-    """`show` of one encoded example."""
-    tokens = encoded.row(number)
-    return show(tokenizer, tokens.tolist(), (np.arange(len(tokens)) >= encoded.prompts[number]).tolist())
+    """One encoded example decoded, with what is learned between ⟦ and ⟧."""
+    tokens, learned = encoded.row(number).tolist(), int(encoded.prompts[number])
+    prompt, rest = (tokenizer.decode(part) if part else "" for part in (tokens[:learned], tokens[learned:]))
+    return f"{prompt}⟦{rest}⟧" if tokens[learned:] else prompt
 
 
 def dataset(encoded: Encoded, packed_length: int | None = None) -> "Dataset":
@@ -234,9 +222,8 @@ def dataset(encoded: Encoded, packed_length: int | None = None) -> "Dataset":
     lists = {name: pa.LargeListArray.from_arrays(offsets, pa.array(values)) for name, values in columns.items()}
     if packed_length is None:
         ones = pa.array(np.arange(len(encoded.lengths) + 1), pa.int64())
-        return Dataset(
-            pa.table(lists | {"seq_lengths": pa.LargeListArray.from_arrays(ones, pa.array(encoded.lengths))})
-        )
+        sizes = pa.LargeListArray.from_arrays(ones, pa.array(encoded.lengths))
+        return Dataset(pa.table(lists | {"seq_lengths": sizes}))
     disable_progress_bars()
     return pack_dataset(Dataset(pa.table(lists)), packed_length, "bfd", {"batch_size": 10_000})
 
@@ -300,21 +287,18 @@ def check_tokens(tokenizer: Any, highest: int, embeddings: int) -> None:
     """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     if (beyond := max(highest, pad)) >= embeddings:
-        raise BadRequest(
-            f"the tokenizer of '{tokenizer.name_or_path}' has the token {beyond} "
-            f"('{tokenizer.convert_ids_to_tokens(beyond)}', of {len(tokenizer)} tokens) and the model {embeddings} "
-            "embeddings: resize the model's embeddings (resize_token_embeddings), or take the model's own tokenizer"
-        )
+        raise BadRequest(f"the tokenizer of '{tokenizer.name_or_path}' has the token {beyond} "
+                         f"('{tokenizer.convert_ids_to_tokens(beyond)}', of {len(tokenizer)} tokens) and the model "
+                         f"{embeddings} embeddings: resize the model's embeddings (resize_token_embeddings), or take "
+                         "the model's own tokenizer")  # fmt: skip
 
 
 def _control(tokenizer: Any) -> re.Pattern[str]:
     """Control tokens: the special ones, and added ones that the template writes (blanks are ordinary text)."""
     template = str(tokenizer.get_chat_template())
-    added = [
-        token.content
-        for token in tokenizer.added_tokens_decoder.values()
-        if token.special or (token.content in template and not token.content.isspace())
-    ]
+    added = [token.content
+             for token in tokenizer.added_tokens_decoder.values() if token.special
+             or (token.content in template and not token.content.isspace())]  # fmt: skip
     longest_first = sorted(added, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
@@ -356,12 +340,8 @@ def _tokenised(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     plain = [text for text, is_marked in zip(texts, marked, strict=True) if not is_marked]
     found = iter(tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else [])
     try:
-        return [
-            tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"]
-            if mark
-            else next(found)
-            for text, mark in zip(texts, marked, strict=True)
-        ]
+        return [tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"] if mark
+                else next(found) for text, mark in zip(texts, marked, strict=True)]  # fmt: skip
     except ValueError as refusal:
         raise BadRequest(f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
                          f"{first_line(refusal)}") from None  # fmt: skip

@@ -64,9 +64,8 @@ def estimate_memory(config: Any, settings: Finetuning) -> Memory:
     if settings.gradient_checkpointing:
         saved = saved // text.num_hidden_layers + text.num_hidden_layers * tokens * text.hidden_size * size
     mask = tokens * settings.max_length * (1 + size)
-    tile = min(tokens, _TILE[0]) * (
-        _TILE[1] * size + (0 if torch.cuda.is_available() else 16 * min(text.vocab_size, _TILE[1]))
-    )
+    logits = 0 if torch.cuda.is_available() else 16 * min(text.vocab_size, _TILE[1])
+    tile = min(tokens, _TILE[0]) * (_TILE[1] * size + logits)
     largest = max(m.weight.numel() for m in linear) * size if settings.quantisation != "none" else 0
     working = mask + tile + tokens * text.hidden_size * (4 + size) + largest
     return Memory(round(inner * rate) + outer * size, 8 * trained, 8 * trained, saved + working)
@@ -137,19 +136,13 @@ def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -
     matrices = shape.layers * (4 + sizes.matrices * expansion) * width**2
     tables = sizes.tables + (shape.context if recipe == "fast" else 0)
     others = (tables * shape.vocabulary + shape.length) * width
-    tokens, number = batch_size * shape.length, precision_size()
+    tokens, number = batch_size * shape.length, 2 if precision_name(best_device()) == "bfloat16" else 4
     kept = sizes.attention + (sizes.perceptron + sizes.hidden * expansion) * (expansion > 0)
     backward = max(3, expansion)
-    activations = (
-        tokens * width * (shape.layers * kept + backward) * number + 12 * batch_size * answer * shape.vocabulary
-    )
+    inner, head = tokens * width * (shape.layers * kept + backward), 12 * batch_size * answer * shape.vocabulary
+    activations = inner * number + head
     optimiser = (4 if sizes.muon else 8) * matrices + 8 * others + max(0, 24 * matrices * sizes.muon - activations)
     return Training(4 * (matrices + others), 4 * (matrices + others), optimiser, activations)
-
-
-def precision_size() -> int:
-    """Bytes of an activation of a small model."""
-    return 2 if precision_name(best_device()) == "bfloat16" else 4
 
 
 def check_training_memory(name: str, recipe: str, shape: Shape, batch_size: int, answer: int) -> None:
@@ -208,9 +201,8 @@ def lora_config(settings: Finetuning) -> Any:
 
 def training_device() -> torch.device:
     """This process's own GPU, or the CPU."""
-    return (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
-    )
+    own = int(os.environ.get("LOCAL_RANK", 0))
+    return torch.device("cuda", own) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def training_dtype() -> torch.dtype:

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from labkit.design.durable import write_text
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
 from labkit.learn import chat
@@ -37,10 +38,8 @@ from labkit.learn.finite import NotFinite, all_finite, check_files, check_traini
 from labkit.learn.memory import check_memory, describe, estimate_memory, lora_config, training_device, training_dtype
 
 _TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # same name there
-__all__ = [
-    "PRESETS", "Finetuned", "Finetuning", "answer", "check_memory", "describe", "estimate_memory", "finetune", "load",
-    "load_config", "load_tokenizer", "merge", "settings", "teacher_forced",
-]  # fmt: skip
+__all__ = ["PRESETS", "Finetuned", "Finetuning", "answer", "check_memory", "describe", "estimate_memory", "finetune",
+           "load", "load_config", "load_tokenizer", "merge", "settings", "teacher_forced"]  # fmt: skip
 ADAPTER_FILE = "adapter_model.safetensors"  # as PEFT names it
 _LAST = 10  # the final loss is the mean over so many last steps
 
@@ -142,7 +141,8 @@ def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *,
         check_training(sum(losses), _trained(trainer.model), trainer.state.global_step, settings.learning_rate)
     except NotFinite:
         if main:
-            _forget(folder)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # it would only diverge again
+            (folder / "settings.json").unlink(missing_ok=True)
         raise
     result = Finetuned(
         adapter=folder / "adapter", loss=float(np.mean(losses[-_LAST:])), steps=trainer.state.global_step,
@@ -171,16 +171,13 @@ def load(model: str | Path, adapter: str | Path | None = None, *, revision: str 
     if quantisation not in (None, *QUANTISATIONS):
         raise unknown("quantisation", str(quantisation), QUANTISATIONS)
     run = Path(model) / "settings.json"
+    double = True
     if run.exists():
         if not (Path(model) / "finetuned.json").exists():
             raise BadRequest(f"the run in {model} is not finished: start it again, and it goes on where it stopped")
-        about = json.loads(run.read_text("utf-8"))["settings"]
-        adapter = Path(model) / "adapter"
-        model, revision = about["model"], about["revision"]
-        double = about["double_quantisation"]
+        about, adapter = json.loads(run.read_text("utf-8"))["settings"], Path(model) / "adapter"
+        model, revision, double = about["model"], about["revision"], about["double_quantisation"]
         quantisation = quantisation or about["quantisation"]
-    else:
-        double = True
     name = str(model)
     load_config(name, revision)
     tokens = adapter if adapter and (Path(adapter) / "tokenizer_config.json").exists() else None
@@ -317,8 +314,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint of finite weights: the trainer writes `trainer_state.json` last."""
     whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-    newest_first = sorted(whole, key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    return next((path for path in newest_first if _finite_adapter(path)), None)
+    return max(filter(_finite_adapter, whole), key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def _trainer(
@@ -435,12 +431,6 @@ def _finite_adapter(folder: Path) -> bool:
         return False
 
 
-def _forget(folder: Path) -> None:
-    """Leave nothing of a run that diverged: it would only diverge again."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    (folder / "settings.json").unlink(missing_ok=True)
-
-
 def _left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Token rows as int64 [B, L] with their attention mask, filled up on the left."""
     longest = max(map(len, rows))
@@ -457,9 +447,8 @@ def _go_on(model: Any, adapter: Path) -> None:
     try:
         missing = set_peft_model_state_dict(model, load_file(adapter / ADAPTER_FILE))
     except (OSError, ValueError, RuntimeError) as damage:
-        raise BadRequest(
-            f"no adapter of this base and shape can be read from {adapter}: {first_line(damage)}"
-        ) from None
+        raise BadRequest(f"no adapter of this base and shape can be read from {adapter}: "
+                         f"{first_line(damage)}") from None  # fmt: skip
     check_weights(model, str(adapter))
     if missing.unexpected_keys or any("lora_" in key for key in missing.missing_keys):
         raise BadRequest(f"the adapter in {adapter} is not of this base and shape")
@@ -508,9 +497,7 @@ def _keep(folder: Path, trainer: Any, tokenizer: Any, result: Finetuned) -> None
 
 
 def _write_json(path: Path, value: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
-    partial.rename(path)
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def _is_json(path: Path) -> bool:

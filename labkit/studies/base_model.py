@@ -63,11 +63,10 @@ class Base(Cell):
         if self.width % (2 * self.heads):
             raise BadRequest(f"width = {self.width} must be an even number of each of heads = {self.heads}")
         learn.rewriting_layout(self.task)
-        for name, wanted, there in (
-            ("rules", self.rules, self.task.capacity("train", RULES_SEED)),
-            ("test_rules", self.test_rules, self.task.capacity("test", RULES_SEED)),
-        ):
-            if wanted > there:
+        capacity = self.task.capacity
+        there_are = {"rules": capacity("train", RULES_SEED), "test_rules": capacity("test", RULES_SEED)}
+        for name, there in there_are.items():
+            if (wanted := getattr(self, name)) > there:
                 raise BadRequest(f"{name} = {wanted}, but there are {there} such rules")
         return self
 

@@ -122,15 +122,8 @@ def fill(
 
 
 @lru_cache(maxsize=128)
-def tasks(
-    name: str,
-    n: int,
-    split: Split,
-    levels: tuple[int, ...],
-    seed: int,
-    reading: Reading,
-    teacher: Teacher | None = None,
-) -> list[Task]:
+def tasks(name: str, n: int, split: Split, levels: tuple[int, ...], seed: int, reading: Reading,
+          teacher: Teacher | None = None) -> list[Task]:  # fmt: skip
     """`n` tasks of an ability that fit into a sequence; the first k of n are those of k.
 
     Without a teacher they ask different questions; a teacher's belong to the training split.
@@ -253,13 +246,8 @@ def accepted(tasks: Sequence[Task], unsafe: bool) -> Judge:
     run = runs([tasks[i] for i in np.flatnonzero(code).tolist()], unsafe)
 
     def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
-        right = np.array(
-            [
-                not is_code and EVERY[task.example.source].accepts(task.instruction, task.example.input, answer)
-                for task, answer, is_code in zip(tasks, answers, code.tolist(), strict=True)
-            ],
-            np.bool_,
-        )
+        right, others = np.zeros(len(tasks), np.bool_), np.flatnonzero(~code).tolist()
+        right[~code] = taken([tasks[i] for i in others], [answers[i] for i in others])
         if code.any():
             right[code] = run([answers[i] for i in np.flatnonzero(code).tolist()])[""]
         return {"": right}

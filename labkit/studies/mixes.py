@@ -44,12 +44,9 @@ class FamilyMix(BaseModel):
         """Code and general families up to the budget, and three exams: training code, unseen code, unseen general."""
         code, general = self._training(spec, seed)
         tasks = [task for part in (code, *general) for task in part.tasks]
-        return Lesson(
-            language.examples(tasks),
-            self._exams(spec, seed, n_test, code.tasks[:n_test]),
-            self._about(code, general, len(tasks)),
-            round(self.passes * len(tasks) / spec.batch_size) or 1,
-        )
+        return Lesson(language.examples(tasks), self._exams(spec, seed, n_test, code.tasks[:n_test]),
+                      self._about(code, general, len(tasks)),
+                      round(self.passes * len(tasks) / spec.batch_size) or 1)  # fmt: skip
 
     def _training(self, spec: SmallSpec, seed: int) -> tuple[language.Filled, list[language.Filled]]:
         layout = spec.layout()
@@ -62,30 +59,22 @@ class FamilyMix(BaseModel):
     def _exams(self, spec: SmallSpec, seed: int, n_test: int, seen: list[Task]) -> dict[str, Exam]:
         layout, each = spec.layout(), max(1, n_test // len(self.families))
         unseen = language.held_out(CODE, n_test, layout, levels=self.levels, seed=seed, distinct=True)
-        general = [
-            task
-            for name in self.families
-            for task in language.held_out(name, each, layout, levels=self.general_levels, seed=seed)
-        ]
+        general = [task for name in self.families
+                   for task in language.held_out(name, each, layout, levels=self.general_levels,
+                                                 seed=seed)]  # fmt: skip
         sources = np.array([task.example.source for task in general])
-        return {
-            "seen": language.exam(seen),
-            "code": language.exam(unseen, language.runs(unseen, self.confirm_unsafe)),
-            "general": language.exam(general)._replace(kinds={name: sources == name for name in self.families}),
-        }
+        return {"seen": language.exam(seen), "code": language.exam(unseen, language.runs(unseen, self.confirm_unsafe)),
+                "general": language.exam(general)._replace(kinds={name: sources == name
+                                                                  for name in self.families})}  # fmt: skip
 
     def _about(self, code: language.Filled, general: Sequence[language.Filled], examples: int) -> dict[str, Any]:
-        return {
-            "size": f"{self.budget:,} tokens",
-            "mix": f"{100 * (1 - self.general_share):.4g}% code, {100 * self.general_share:.4g}% general",
-            "general_share": self.general_share,
-            "two_way": True,
-            "training_tokens": code.tokens + sum(part.tokens for part in general),
-            "training_examples": examples,
-            "code_examples": len(code.tasks),
-            "code_instructions": len({task.instruction.key for task in code.tasks}),
-            "sandbox": sandbox.described(sandbox.available(self.confirm_unsafe)),
-        }
+        return {"size": f"{self.budget:,} tokens",
+                "mix": f"{100 * (1 - self.general_share):.4g}% code, {100 * self.general_share:.4g}% general",
+                "general_share": self.general_share, "two_way": True,
+                "training_tokens": code.tokens + sum(part.tokens for part in general), "training_examples": examples,
+                "code_examples": len(code.tasks),
+                "code_instructions": len({task.instruction.key for task in code.tasks}),
+                "sandbox": sandbox.described(sandbox.available(self.confirm_unsafe))}  # fmt: skip
 
 
 class CorpusMix(BaseModel):
@@ -111,29 +100,20 @@ class CorpusMix(BaseModel):
         mixed = compose(self.mixture(seed))
         for source in mixed.manifest["sources"]:
             if source["examples"] < source["asked"]:
-                raise BadRequest(
-                    f"'{source['source']}' has {source['examples']} examples to give, not {source['asked']}"
-                )
-        about = {
-            "size": f"{sum(self.parts):,} examples",
-            "mix": "+".join(f"{part / 1000:g}" for part in self.parts),
-            "general_share": sum(self.parts[1:]) / sum(self.parts),
-            "two_way": not self.parts[2],
-            "contaminated": mixed.manifest["contaminated"]["pairs"],
-            "manifest": json.dumps(mixed.manifest),
-            "same_questions": True,
-            "sandbox": sandbox.described(sandbox.available(self.confirm_unsafe)),
-        }
+                raise BadRequest(f"'{source['source']}' has {source['examples']} examples to give, not "
+                                 f"{source['asked']}")  # fmt: skip
+        about = {"size": f"{sum(self.parts):,} examples", "mix": "+".join(f"{part / 1000:g}" for part in self.parts),
+                 "general_share": sum(self.parts[1:]) / sum(self.parts), "two_way": not self.parts[2],
+                 "contaminated": mixed.manifest["contaminated"]["pairs"], "manifest": json.dumps(mixed.manifest),
+                 "same_questions": True,
+                 "sandbox": sandbox.described(sandbox.available(self.confirm_unsafe))}  # fmt: skip
         return Lesson(mixed.examples, self._exams(), about)
 
     def mixture(self, seed: int) -> Mixture:
         """The training set: exact numbers of examples, nothing of the problems in it."""
         files = [*(plus.find(name) for name in self.plus), *map(Path, self.problems)]
-        sources = [
-            source_of(entry) | {"weight": part / sum(self.parts), "on_bad": "skip"}
-            for entry, part in zip(self.corpora, self.parts, strict=True)
-            if part
-        ]
+        sources = [source_of(entry) | {"weight": part / sum(self.parts), "on_bad": "skip"}
+                   for entry, part in zip(self.corpora, self.parts, strict=True) if part]  # fmt: skip
         spec = {"sources": sources, "examples": sum(self.parts), "normalise": True, "seed": seed}
         return Mixture.model_validate(spec | {"decontaminate": [str(file.resolve()) for file in files]})
 

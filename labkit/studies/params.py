@@ -16,13 +16,6 @@ from labkit.errors import BadRequest, expanded
 
 MODEL: dict[str, Any] = {"recipe": "fast", "layers": 4, "width": 64, "heads": 2, "steps": 750, "batch_size": 64}
 MODEL_GROUP = ("recipe", "layers", "width", "heads", "expansion", "steps", "batch_size", "learning_rate")
-PAPER_MODEL: dict[str, Any] = {
-    "recipe": "paper",
-    "layers": 6,
-    "width": 256,
-    "heads": 4,
-    "batch_size": 512,
-}
 
 
 class StudyParams(BaseModel):
@@ -68,11 +61,9 @@ class ModelParams(SeedParams):
     width: int = Field(ge=2, le=16384, description="length of a token's vector")
     heads: int = Field(ge=1, le=1024, description="attention heads a block; must divide width")
     expansion: int | None = Field(
-        default=None,
-        ge=0,
-        le=64,
-        description="perceptron units a block, in widths; None: the recipe's own (fast 0, paper 4)",
-    )
+        default=None, ge=0, le=64,
+        description="perceptron units a block, in widths; None: the recipe's own (fast 0, paper 4)"
+    )  # fmt: skip
     steps: int = Field(ge=1, le=1000000000, description="optimiser steps of a model")
     batch_size: int = Field(ge=1, le=1000000, description="examples a step")
     learning_rate: float | None = Field(default=None, gt=0, le=1000, description="None: the recipe's own")
@@ -97,10 +88,8 @@ class ModelParams(SeedParams):
 def drawn_note(params: ModelParams, budget: int) -> list[str]:
     """A warning where the steps do not see the whole budget."""
     drawn = params.steps * params.batch_size
-    return [
-        f"{params.steps} steps of {params.batch_size} draw {drawn} examples, fewer than budget = {budget}: "
-        f"{budget - drawn} examples of each model are never seen"
-    ] * (drawn < budget)
+    return [f"{params.steps} steps of {params.batch_size} draw {drawn} examples, fewer than budget = {budget}: "
+            f"{budget - drawn} examples of each model are never seen"] * (drawn < budget)  # fmt: skip
 
 
 def check_counts(name: str, counts: Iterable[int], budget: int) -> None:

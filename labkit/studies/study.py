@@ -128,9 +128,8 @@ class Study:
     def describe(self, row: Mapping[str, Any]) -> str:
         """A finished point in a few words, for the progress display."""
         dials = [f"{words} {_short(row[name])}" for name, words in self.dials.items() if name in row]
-        scores = [
-            f"{name.removeprefix('accuracy_')} {row[name]:.3f}" for name in row if str(name).startswith("accuracy_")
-        ]
+        graded = {name: name.removeprefix("accuracy_") for name in map(str, row) if name.startswith("accuracy_")}
+        scores = [f"{exam} {row[name]:.3f}" for name, exam in graded.items()]
         dials.append(f"seed {row['seed']}")
         return f"{', '.join(dials)}: {', '.join(scores[:3])}, {row['train_seconds']:.0f} s"
 

@@ -115,15 +115,9 @@ class View(ABC):
     def estimate(self, group: "pd.DataFrame") -> dict[str, Any]:
         """The mean accuracy of some models that differ by seed, with its interval."""
         found = grade.seed_cluster_bootstrap(counts_of(group), same_rules=same_questions(group))
-        return {
-            "mean": found.mean,
-            "lo": found.lo,
-            "hi": found.hi,
-            "over": found.over,
-            "seeds": len(group),
-            "lowest": float(grade.intervals.accuracies(counts_of(group)).min()),
-            "not_learned": int((~group["learned"].astype(bool)).sum()),
-        }
+        return {"mean": found.mean, "lo": found.lo, "hi": found.hi, "over": found.over, "seeds": len(group),
+                "lowest": float(grade.intervals.accuracies(counts_of(group)).min()),
+                "not_learned": int((~group["learned"].astype(bool)).sum())}  # fmt: skip
 
 
 def same_questions(rows: "pd.DataFrame") -> bool:
@@ -175,15 +169,11 @@ class Curve(View):
     y_label: str = "Accuracy (share of test examples)"
 
     def measure(self, rows: "pd.DataFrame") -> Found:
-        import pandas as pd
-
         selected = self.select(rows, list(self.exams))
         names = [*([self.by] if self.by else []), self.x, "exam"]
-        lines = [
-            at | self.estimate(group) | {column: _common(group[column]) for column in self.beside}
-            for at, group in _groups(selected, names, self.x)
-        ]
-        return Found(pd.DataFrame(lines), _models(selected, names), self._fitted(selected))
+        lines = [at | self.estimate(group) | {column: _common(group[column]) for column in self.beside}
+                 for at, group in _groups(selected, names, self.x)]  # fmt: skip
+        return _found(lines, selected, names, self._fitted(selected))
 
     def _fitted(self, selected: "pd.DataFrame") -> Fit | None:
         if self.fit is None:
@@ -199,9 +189,7 @@ class Curve(View):
             row = lines.setdefault((by, line[self.x]), {**({self.by_name or str(self.by): by} if self.by else {})})
             row |= {self.x_label: line[self.x]} | {words: line[column] for column, words in self.beside.items()}
             row[f"{self.exams[line['exam']]} [95 %]"] = ranged(line)
-            row.setdefault(
-                "_", {"seeds": line["seeds"], "not learned": line["not_learned"], "interval over": line["over"]}
-            )
+            row.setdefault("_", _about(line))
         columns = list(dict.fromkeys(name for row in lines.values() for name in row if name != "_"))
         return [{name: row.get(name, "") for name in columns} | row["_"] for row in lines.values()]
 
@@ -214,19 +202,15 @@ class Curve(View):
                 return lines.assign(series=exams, panel="")
             return lines.assign(series=lines[self.by].map(self.by_label), panel=exams if len(self.exams) > 1 else "")
 
-        return show.curve_chart(
-            named(found.estimates),
-            named(found.models),
-            x=self.x,
-            x_label=self.x_label,
-            y_label=self.y_label,
-            series_label=self.by_name,
-            log=self.log,
-            fit=found.fit.numbers if found.fit else None,
-            published=published,
-            title=title or self.title,
-            subtitle=self.title if title else "",
-        )
+        return show.curve_chart(named(found.estimates), named(found.models), x=self.x, x_label=self.x_label,
+                                y_label=self.y_label, series_label=self.by_name, log=self.log,
+                                fit=found.fit.numbers if found.fit else None, published=published,
+                                title=title or self.title, subtitle=self.title if title else "")  # fmt: skip
+
+
+def _about(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The last columns of a table: what an estimate rests on."""
+    return {"seeds": line["seeds"], "not learned": line["not_learned"], "interval over": line["over"]}
 
 
 def _common(values: "pd.Series[Any]") -> Any:
@@ -234,12 +218,18 @@ def _common(values: "pd.Series[Any]") -> Any:
     return float(values.mean()) if values.dtype.kind == "f" else values.iloc[0]
 
 
+def _found(lines: Records, selected: "pd.DataFrame", names: Sequence[str], fit: Fit | None = None,
+           columns: list[str] | None = None) -> Found:  # fmt: skip
+    """What was estimated, with the models behind it; `columns` are those of no estimate, too."""
+    import pandas as pd
+
+    return Found(pd.DataFrame(lines, columns=columns), _models(selected, names), fit)
+
+
 def _models(selected: "pd.DataFrame", names: Sequence[str]) -> "pd.DataFrame":
     """One line per model and exam: its dials, seed, accuracy and whether it has learned."""
-    accuracy = [
-        sum(right) / max(1, float(np.sum(asked)))
-        for right, asked in zip(selected["right"], selected["asked"], strict=True)
-    ]
+    accuracy = [sum(right) / max(1, float(np.sum(asked)))
+                for right, asked in zip(selected["right"], selected["asked"], strict=True)]  # fmt: skip
     kept = [name for name in dict.fromkeys([*names, "seed", "learned", "study", "address"]) if name in selected]
     return selected[kept].assign(accuracy=accuracy)
 
@@ -268,15 +258,11 @@ class Matrix(View):
     diverging: bool = False
 
     def measure(self, rows: "pd.DataFrame") -> Found:
-        import pandas as pd
-
         names = [*self.dials, "exam"]
         selected = self.select(rows, list(dict.fromkeys([*self.exams, *self.main])))
-        lines = [
-            at | {"label": self.label(at), "framed": self.framed(at, at["exam"])} | self.estimate(group)
-            for at, group in _groups(selected, names, None)
-        ]
-        return Found(pd.DataFrame(lines), _models(selected, names))
+        lines = [at | {"label": self.label(at), "framed": self.framed(at, at["exam"])} | self.estimate(group)
+                 for at, group in _groups(selected, names, None)]  # fmt: skip
+        return _found(lines, selected, names)
 
     def _columns(self, found: Found) -> dict[str, str]:
         return dict(self.exams) or {exam: exam for exam in found.estimates["exam"].unique()}
@@ -288,14 +274,10 @@ class Matrix(View):
             row = rows.setdefault(line["label"], {self.rows_name: line["label"]})
             if line["exam"] in shown:
                 row[f"{shown[line['exam']]} [95 %]"] = ranged(line)
-                last = {"seeds": line["seeds"], "not learned": line["not_learned"], "interval over": line["over"]}
-                row["_"] = last
+                row["_"] = _about(line)
         order = [f"{words} [95 %]" for words in shown.values()]
-        return [
-            {self.rows_name: row[self.rows_name]} | {name: row[name] for name in order if name in row} | row["_"]
-            for row in rows.values()
-            if "_" in row
-        ]
+        return [{self.rows_name: row[self.rows_name]} | {name: row[name] for name in order if name in row} | row["_"]
+                for row in rows.values() if "_" in row]  # fmt: skip
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         from labkit import show
@@ -304,16 +286,11 @@ class Matrix(View):
         cells = found.estimates[found.estimates["exam"].isin(list(exams))]
         cells = cells.assign(column=cells["exam"].map(exams))
         return show.heat_map(
-            records(cells),
-            x="column",
-            y="label",
-            outlined="framed",
-            x_order=[words for exam, words in exams.items() if exam in set(cells["exam"])],
-            x_label=self.x_label,
-            diverging=self.diverging,
-            title=title or self.title,
-            subtitle=f"Mean over {int(cells['seeds'].max())} seed(s); below it the 95 % interval",
-        )
+            records(cells), x="column", y="label", outlined="framed",
+            x_order=[words for exam, words in exams.items() if exam in set(cells["exam"])], x_label=self.x_label,
+            diverging=self.diverging, title=title or self.title,
+            subtitle=f"Mean over {int(cells['seeds'].max())} seed(s); below it the 95 % interval"
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,8 +315,6 @@ class Gains(View):
     fit: Callable[[Sequence[Any], Sequence[NDArray[np.float64]]], Fit] | None = None
 
     def measure(self, rows: "pd.DataFrame") -> Found:
-        import pandas as pd
-
         selected = self.select(rows, [self.exam])
         lines: Records = []
         for value, block in selected.groupby(self.by, sort=False) if self.by else [("", selected)]:
@@ -348,7 +323,7 @@ class Gains(View):
         arms, scores = self.paired(selected)
         fit = self.fit(arms, scores) if self.fit and scores else None
         columns = [*names[:-1], "exam", "mean", "lo", "hi", "seeds", "not_learned", "over"]
-        return Found(pd.DataFrame(lines, columns=columns), _models(selected, names), fit)
+        return _found(lines, selected, names, fit, columns)
 
     def arms(self, rows: "pd.DataFrame") -> list[Any]:
         """The arms' values, the baseline first, the others in order."""
@@ -376,28 +351,18 @@ class Gains(View):
         return lines
 
     def table(self, found: Found) -> Records:
-        return [
-            ({self.by: line[self.by]} if self.by else {})
-            | {self.arm_name or self.arm: self.arm_label(line[self.arm])}
-            | {f"gain, {self.exam_label} [95 %]": signed(line["mean"], line["lo"], line["hi"]), "seeds": line["seeds"]}
-            for line in records(found.estimates)
-        ]
+        return [({self.by: line[self.by]} if self.by else {})
+                | {self.arm_name or self.arm: self.arm_label(line[self.arm])}
+                | {f"gain, {self.exam_label} [95 %]": signed(line["mean"], line["lo"], line["hi"]),
+                   "seeds": line["seeds"]} for line in records(found.estimates)]  # fmt: skip
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         from labkit import show
 
-        lines = [
-            line | {"name": self.arm_label(line[self.arm]), "ci95": [line["lo"], line["hi"]]}
-            for line in records(found.estimates)
-        ]
-        return show.forest_chart(
-            lines,
-            name="name",
-            group=self.by,
-            reference=0.0,
-            x_label=f"gain, {self.exam_label}",
-            title=title or self.title,
-        )
+        lines = [line | {"name": self.arm_label(line[self.arm]), "ci95": [line["lo"], line["hi"]]}
+                 for line in records(found.estimates)]  # fmt: skip
+        return show.forest_chart(lines, name="name", group=self.by, reference=0.0, x_label=f"gain, {self.exam_label}",
+                                 title=title or self.title)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -418,16 +383,11 @@ class Pairs(View):
     exam: str
 
     def measure(self, rows: "pd.DataFrame") -> Found:
-        import pandas as pd
-
         selected = self.select(rows, [self.exam])
         gains = {pair: self.gain(selected, *pair) for pair in self.pairs}
-        lines = [
-            {"from": one, "to": other, "what": self.pairs[one, other], "exam": self.exam, **gain}
-            for (one, other), gain in gains.items()
-            if gain
-        ]
-        return Found(pd.DataFrame(lines), _models(selected, [self.arm, "exam"]))
+        lines = [{"from": one, "to": other, "what": self.pairs[one, other], "exam": self.exam, **gain}
+                 for (one, other), gain in gains.items() if gain]  # fmt: skip
+        return _found(lines, selected, [self.arm, "exam"])
 
     def gain(self, selected: "pd.DataFrame", one: Any, other: Any) -> dict[str, Any] | None:
         """What `other` scores above `one` in pairs; None where no seed has both."""
@@ -444,21 +404,15 @@ class Pairs(View):
         return {"mean": mean, "lo": lo, "hi": hi, "seeds": len(tables), **about}
 
     def table(self, found: Found) -> Records:
-        return [
-            {"from": self.arm_label(line["from"]), "to": self.arm_label(line["to"]), "what is added": line["what"]}
-            | {"gain [95 %]": signed(line["mean"], line["lo"], line["hi"]), "verdict": verdict(line)}
-            | {"seeds": line["seeds"]}
-            for line in records(found.estimates)
-        ]
+        return [{"from": self.arm_label(line["from"]), "to": self.arm_label(line["to"]), "what is added": line["what"]}
+                | {"gain [95 %]": signed(line["mean"], line["lo"], line["hi"]), "verdict": verdict(line)}
+                | {"seeds": line["seeds"]} for line in records(found.estimates)]  # fmt: skip
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         from labkit import show
 
-        lines = [
-            {"name": f"{self.arm_label(line['from'])} -> {self.arm_label(line['to'])}", "mean": line["mean"]}
-            | {"ci95": [line["lo"], line["hi"]]}
-            for line in records(found.estimates)
-        ]
+        lines = [{"name": f"{self.arm_label(line['from'])} -> {self.arm_label(line['to'])}", "mean": line["mean"]}
+                 | {"ci95": [line["lo"], line["hi"]]} for line in records(found.estimates)]  # fmt: skip
         return show.forest_chart(
             lines, name="name", reference=0.0, x_label="gain, in pairs (share)", title=title or self.title
         )
@@ -490,48 +444,35 @@ class Forest(View):
     beside: Mapping[str, str] = field(default_factory=dict)
 
     def measure(self, rows: "pd.DataFrame") -> Found:
-        import pandas as pd
-
         selected, lines = self.select(rows, [self.exam]), []
         pairs = Pairs(title=self.title, arm=self.arm, pairs={}, exam=self.exam)
         for at, group in _groups(selected, [self.arm, "exam"], None):
             gain = None if at[self.arm] == self.versus else pairs.gain(selected, self.versus, at[self.arm])
             means = {name: float(group[name].fillna(0).mean()) if name in group else 0.0 for name in self.beside}
             lines.append(at | self.estimate(group) | {"gain": gain} | means)
-        return Found(pd.DataFrame(lines), _models(selected, [self.arm, "exam"]))
+        return _found(lines, selected, [self.arm, "exam"])
 
     def table(self, found: Found) -> Records:
-        return [
-            {self.arm: self.arm_label(line[self.arm]), f"{self.exam} [95 %]": ranged(line)}
-            | {f"gain over {self.arm_label(self.versus)}, in pairs [95 %]": signed_gain(line["gain"])}
-            | {"verdict": verdict(line["gain"]) if line["gain"] else ""}
-            | {words: round(line[name]) for name, words in self.beside.items()}
-            | {"seeds": line["seeds"], "interval over": line["over"]}
-            for line in records(found.estimates)
-        ]
+        return [{self.arm: self.arm_label(line[self.arm]), f"{self.exam} [95 %]": ranged(line)}
+                | {f"gain over {self.arm_label(self.versus)}, in pairs [95 %]": signed_gain(line["gain"])}
+                | {"verdict": verdict(line["gain"]) if line["gain"] else ""}
+                | {words: round(line[name]) for name, words in self.beside.items()}
+                | {"seeds": line["seeds"], "interval over": line["over"]}
+                for line in records(found.estimates)]  # fmt: skip
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         from labkit import show
 
-        lines = [
-            {"name": self.arm_label(line[self.arm]), "mean": line["mean"], "ci95": [line["lo"], line["hi"]]}
-            | {"gain": gain and gain["mean"], "gain_ci95": gain and [gain["lo"], gain["hi"]]}
-            for line in records(found.estimates)
-            for gain in [line["gain"]]
-        ]
+        lines = [{"name": self.arm_label(line[self.arm]), "mean": line["mean"], "ci95": [line["lo"], line["hi"]]}
+                 | {"gain": gain and gain["mean"], "gain_ci95": gain and [gain["lo"], gain["hi"]]}
+                 for line in records(found.estimates) for gain in [line["gain"]]]  # fmt: skip
         models = found.models.assign(name=found.models[self.arm].map(self.arm_label))
         versus = self.arm_label(self.versus)
         beside: dict[str, Any] = {"difference": "gain", "difference_interval": "gain_ci95", "versus": versus}
-        return show.forest_chart(
-            lines,
-            name="name",
-            models=models,
-            value="accuracy",
-            x_label=self.x_label,
-            title=title or self.title,
-            subtitle=self.title if title else "",
-            **(beside if len(lines) > 1 and versus in {line["name"] for line in lines} else {}),
-        )
+        return show.forest_chart(lines, name="name", models=models, value="accuracy", x_label=self.x_label,
+                                 title=title or self.title, subtitle=self.title if title else "",
+                                 **(beside if len(lines) > 1 and versus in {line["name"] for line in lines}
+                                    else {}))  # fmt: skip
 
 
 def signed_gain(gain: Mapping[str, Any] | None) -> str:

@@ -44,12 +44,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Params(ModelParams):
     """What a person may set; see `scales.yaml` for the values each scale gives."""
 
-    groups: ClassVar = {
-        "data": ("tasks", "shares", "target", "levels", "wrong", "public", "mined", "delta", "n_test"),
-        "pace": ("rounds", "round_size", "expanded", "budget", "round_rate", "alpha_0", "delta_alpha"),
-        "small": MODEL_GROUP,
-        "tuned": ("model", "corpus", "tuning", "questions", "references", "new_tokens"),
-    }
+    groups: ClassVar = {"data": ("tasks", "shares", "target", "levels", "wrong", "public", "mined", "delta", "n_test"),
+                        "pace": ("rounds", "round_size", "expanded", "budget", "round_rate", "alpha_0", "delta_alpha"),
+                        "small": MODEL_GROUP,
+                        "tuned": ("model", "corpus", "tuning", "questions", "references", "new_tokens")}  # fmt: skip
     arms: list[str] = Field(min_length=1, description="what is compared: names of `curriculum.rounds.ARMS`")
     tasks: list[str] = Field(min_length=2, description="kinds of tasks: instruction families, or task types with model")
     shares: tuple[Share, ...] = Field(description="of the public set, in the order of the tasks")
