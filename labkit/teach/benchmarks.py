@@ -218,13 +218,9 @@ def write_answers(path: str | Path, model: str, answers: Mapping[int, Sequence[s
 
 
 def score_mt_bench(
-    judge: Judge,
-    questions: Sequence[Question],
-    model: str,
-    answers: Mapping[int, Sequence[str]],
-    references: Mapping[int, Sequence[str]] | None = None,
-    judge_name: str = "judge",
-) -> Judged:
+    judge: Judge, questions: Sequence[Question], model: str, answers: Mapping[int, Sequence[str]],
+    references: Mapping[int, Sequence[str]] | None = None, judge_name: str = "judge",
+) -> Judged:  # fmt: skip
     """Every turn of a model's answers, scored from 1 to 10.
 
     Args:
@@ -284,17 +280,12 @@ def write_judgments(path: str | Path, judgments: Sequence[Judgment], tstamp: flo
     """Judgments of single answers in FastChat's format (`<judge>_single.jsonl`)."""
     rows = [
         {
-            "question_id": j.question_id,
-            "model": j.model,
-            "judge": [j.judge, PROMPTS[min(j.turn, 2) - 1]],
-            "user_prompt": "",
-            "judgment": j.text,
-            "score": NO_SCORE if j.score is None else j.score,
-            "turn": j.turn,
+            "question_id": j.question_id, "model": j.model, "judge": [j.judge, PROMPTS[min(j.turn, 2) - 1]],
+            "user_prompt": "", "judgment": j.text, "score": NO_SCORE if j.score is None else j.score, "turn": j.turn,
             "tstamp": tstamp,
         }
         for j in judgments
-    ]
+    ]  # fmt: skip
     _write(Path(path), map(_line, rows))
 
 
@@ -308,15 +299,11 @@ def read_judgments(path: str | Path) -> list[Judgment]:
     rows = _lines(Path(path), needed)
     return [
         Judgment(
-            row["question_id"],
-            row["model"],
-            row["turn"],
-            None if _number(row["score"]) in (None, NO_SCORE) else _number(row["score"]),
-            row["judgment"],
-            _judge(row),
+            row["question_id"], row["model"], row["turn"],
+            None if _number(row["score"]) in (None, NO_SCORE) else _number(row["score"]), row["judgment"], _judge(row),
         )
         for row in rows
-    ]
+    ]  # fmt: skip
 
 
 def read_games(path: str | Path) -> list[Game]:
@@ -368,18 +355,12 @@ def compare_outputs(
     comparison = judge.compare([Contest(ours.instruction, ours.output, theirs.output) for ours, theirs in pairs])
     annotations = [
         Annotation(
-            instruction=ours.instruction,
-            output_1=theirs.output,
-            generator_1=theirs.generator,
-            output_2=ours.output,
-            generator_2=ours.generator,
-            annotator=annotator,
-            preference=None if score is None else 1 + score,
-            raw_completion="\n\n".join(text or "" for text in texts),
-            dataset=ours.dataset,
+            instruction=ours.instruction, output_1=theirs.output, generator_1=theirs.generator, output_2=ours.output,
+            generator_2=ours.generator, annotator=annotator, preference=None if score is None else 1 + score,
+            raw_completion="\n\n".join(text or "" for text in texts), dataset=ours.dataset,
         )
         for (ours, theirs), score, texts in zip(pairs, comparison.scores, comparison.texts, strict=True)
-    ]
+    ]  # fmt: skip
     counts = Counter(outputs=len(outputs), references=len(references), compared=len(pairs))
     counts |= {"outputs_alone": len(outputs) - len(pairs), "references_alone": len(references) - len(pairs)}
     return Preferences(annotations, comparison, dict(counts))
@@ -401,27 +382,18 @@ def read_annotations(path: str | Path) -> list[Annotation]:
     needed = dict.fromkeys(texts, TEXT) | {"preference": PREFERENCE}
     return [
         Annotation(
-            row["instruction"],
-            row["output_1"],
-            row["generator_1"],
-            row["output_2"],
-            row["generator_2"],
-            row["annotator"],
-            1 + TIE if _number(row["preference"]) == 0 else _number(row["preference"]),
-            str(row.get("raw_completion", row.get("preference_raw_completion")) or ""),
-            row.get("dataset") or "",
+            row["instruction"], row["output_1"], row["generator_1"], row["output_2"], row["generator_2"],
+            row["annotator"], 1 + TIE if _number(row["preference"]) == 0 else _number(row["preference"]),
+            str(row.get("raw_completion", row.get("preference_raw_completion")) or ""), row.get("dataset") or "",
         )
         for row in _list(Path(path), needed, {"dataset": TEXT_OR_NULL})
-    ]
+    ]  # fmt: skip
 
 
 def _score_turn(
-    judge: Judge,
-    questions: Sequence[Question],
-    answers: Mapping[int, Sequence[str]],
-    beside: Mapping[int, Turns],
+    judge: Judge, questions: Sequence[Question], answers: Mapping[int, Sequence[str]], beside: Mapping[int, Turns],
     turn: int,
-) -> Scores:
+) -> Scores:  # fmt: skip
     if turn == 1:
         pairs = [Pair(question.turns[0], answers[question.id][0]) for question in questions]
         return judge.score(pairs, [next(iter(beside[question.id]), None) for question in questions])

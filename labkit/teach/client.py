@@ -154,15 +154,10 @@ class Client:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        cache: str | os.PathLike[str],
-        *,
-        at: Endpoint | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wait: Wait = threading.Event.wait,
+        self, settings: Settings, cache: str | os.PathLike[str], *, at: Endpoint | None = None,
+        clock: Callable[[], float] = time.monotonic, wait: Wait = threading.Event.wait,
         random: Callable[[], float] = random.random,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.settings = settings
         self._shown = f"Client({settings.model!r})"  # tracebacks may show a client that is not made yet
         self._transport: Endpoint = at or Transport(settings.model, settings.timeout, settings.concurrency)
@@ -214,14 +209,9 @@ class Client:
         raise BadRequest(trouble.sentence)
 
     def ask(
-        self,
-        messages: Sequence[Message] | str,
-        *,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        stop: Sequence[str] = (),
-        sample: int = 0,
-    ) -> Reply:
+        self, messages: Sequence[Message] | str, *, max_tokens: int | None = None, temperature: float | None = None,
+        stop: Sequence[str] = (), sample: int = 0,
+    ) -> Reply:  # fmt: skip
         """The reply to a conversation, or to one question.
 
         Raises:

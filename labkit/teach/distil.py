@@ -100,30 +100,17 @@ def classify_all(asker: Asker, questions: Sequence[str], kinds: Mapping[str, str
     failed = sum(isinstance(reply, Failure) for reply in replies)
     classified = sum(kind is not None for kind in found)
     counts = {
-        "asked": len(found),
-        "classified": classified,
-        "unreadable": len(found) - classified - failed,
-        "failed": failed,
-    }
+        "asked": len(found), "classified": classified, "unreadable": len(found) - classified - failed, "failed": failed,
+    }  # fmt: skip
     return Classified(found, counts)
 
 
 def expand_all(
-    asker: Asker,
-    seeds: Sequence[Example],
-    kinds: Sequence[str | None],
-    n: int | Mapping[str, int],
-    *,
-    difficulty: Sequence[float | str] | None = None,
-    shown: int = 4,
-    each: int = 4,
-    tries: int = 3,
-    known: Sequence[Example] = (),
-    forbidden: Forbidden | None = None,
-    guard: Decontaminator | None = None,
-    types: Mapping[str, str] | None = None,
-    seed: int = 0,
-) -> Expanded:
+    asker: Asker, seeds: Sequence[Example], kinds: Sequence[str | None], n: int | Mapping[str, int], *,
+    difficulty: Sequence[float | str] | None = None, shown: int = 4, each: int = 4, tries: int = 3,
+    known: Sequence[Example] = (), forbidden: Forbidden | None = None, guard: Decontaminator | None = None,
+    types: Mapping[str, str] | None = None, seed: int = 0,
+) -> Expanded:  # fmt: skip
     """New pairs like the seeds, written by a teacher who sees some of one kind and difficulty (TAPIR, expansion).
 
     Seeds of one kind and difficulty make a group, which gets its share of `n`. Each request shows some of a group, by

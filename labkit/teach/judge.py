@@ -158,11 +158,9 @@ class Judge:
         return self._scores([prompts.score(*pair, one) for pair, one in zip(pairs, beside, strict=True)])
 
     def score_turns(
-        self,
-        questions: Sequence[Sequence[str]],
-        responses: Sequence[Sequence[str]],
+        self, questions: Sequence[Sequence[str]], responses: Sequence[Sequence[str]],
         references: Sequence[Sequence[str]] | None = None,
-    ) -> Scores:
+    ) -> Scores:  # fmt: skip
         """Rate the last answers of conversations; a row holds the turns of one."""
         beside = [()] * len(questions) if references is None else references
         _as_many(conversations=questions, responses=responses, references=beside)
@@ -222,12 +220,9 @@ def ask(asker: Asker, chats: Sequence[list[prompts.Message]], sample: int = 0) -
 
 
 def difficulties(
-    judge: Judge,
-    questions: Sequence[str],
-    student: Sequence[str],
-    public: Sequence[str],
+    judge: Judge, questions: Sequence[str], student: Sequence[str], public: Sequence[str],
     references: Sequence[str | None] | None = None,
-) -> Difficulties:
+) -> Difficulties:  # fmt: skip
     """How far the student's answers fall short of the public ones (TAPIR, Model Fitting Difficulty).
 
         MFD(x_i) = f_J(x_i, ~y_i) - f_J(x_i, y_i)
@@ -247,11 +242,9 @@ def difficulties(
         for mine, given in zip(ours.values, theirs.values, strict=True)
     ]
     counts = {
-        "pairs": len(mfd),
-        "scored": sum(value is not None for value in mfd),
-        "student_unscored": ours.values.count(None),
-        "public_unscored": theirs.values.count(None),
-    }
+        "pairs": len(mfd), "scored": sum(value is not None for value in mfd),
+        "student_unscored": ours.values.count(None), "public_unscored": theirs.values.count(None),
+    }  # fmt: skip
     return Difficulties(mfd, ours, theirs, counts)
 
 
@@ -281,12 +274,9 @@ def position_bias(comparison: Comparison, groups: Sequence[Hashable] | None = No
 
 
 def agreement(
-    scores: Sequence[float | None],
-    right: Sequence[bool],
-    groups: Sequence[Hashable] | None = None,
-    threshold: float = 10.0,
-    seed: int = 0,
-) -> Agreement:
+    scores: Sequence[float | None], right: Sequence[bool], groups: Sequence[Hashable] | None = None,
+    threshold: float = 10.0, seed: int = 0,
+) -> Agreement:  # fmt: skip
     """How far ratings agree with exact grading, where there is an oracle.
 
     Args:
@@ -332,12 +322,9 @@ def agreement(
 
     return Agreement(
         clustered([float((s >= threshold) == r) for s, r, _ in rows], names),
-        _resampled(cells, kappa, seed, lowest=-1.0),
-        _resampled(cells, _auc, seed, lowest=0.0),
-        table,
-        threshold,
+        _resampled(cells, kappa, seed, lowest=-1.0), _resampled(cells, _auc, seed, lowest=0.0), table, threshold,
         {"answers": len(scores), "scored": len(rows), "unscored": len(scores) - len(rows), "right": sum(truth)},
-    )
+    )  # fmt: skip
 
 
 def clustered(values: Sequence[float], groups: Sequence[Hashable]) -> Estimate:

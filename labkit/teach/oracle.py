@@ -317,13 +317,9 @@ def _compare(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
 
 
 _ANSWERS: dict[prompts.Kind, Callable[[str, Parts, "_Luck", Flaws], str]] = {
-    "answer": _answer,
-    "refine": _refine,
-    "expand": _expand,
-    "classify": _classify,
-    "score": _score,
+    "answer": _answer, "refine": _refine, "expand": _expand, "classify": _classify, "score": _score,
     "compare": _compare,
-}
+}  # fmt: skip
 
 
 class _Luck(NamedTuple):

@@ -16,11 +16,8 @@ class Pace:
 
     def __init__(self, a_minute: float | None, clock: Callable[[], float]) -> None:
         self._every, self._clock, self._next, self._lock = (
-            60 / a_minute if a_minute else 0.0,
-            clock,
-            -inf,
-            threading.Lock(),
-        )
+            60 / a_minute if a_minute else 0.0, clock, -inf, threading.Lock(),
+        )  # fmt: skip
 
     def turn(self) -> float:
         """Seconds to wait until this caller's turn."""

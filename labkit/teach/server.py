@@ -89,11 +89,9 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
         texts = [reply(asked.messages, seed=asked.seed + number, flaws=asked.flaws) for number in range(asked.n)]
         choices = [as_asked(asked, text) for text in texts]
         head = {
-            "id": f"chatcmpl-{uuid4().hex}",
-            "created": int(time.time()),
-            "model": asked.model,
+            "id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": asked.model,
             "system_fingerprint": "labkit",
-        }
+        }  # fmt: skip
         heard, said = told(asked), sum(len(choice.tokens) for choice in choices)
         usage = {"prompt_tokens": heard, "completion_tokens": said, "total_tokens": heard + said}
         if asked.stream:
@@ -101,13 +99,11 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
             return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
         listed = [
             {
-                "index": number,
-                "message": {"role": "assistant", "content": "".join(choice.tokens), "refusal": None},
-                "logprobs": None,
-                "finish_reason": choice.finish,
+                "index": number, "message": {"role": "assistant", "content": "".join(choice.tokens), "refusal": None},
+                "logprobs": None, "finish_reason": choice.finish,
             }
             for number, choice in enumerate(choices)
-        ]
+        ]  # fmt: skip
         return _json({**head, "object": "chat.completion", "choices": listed, "usage": usage})
 
     async def list_models(request: Request) -> Response:
