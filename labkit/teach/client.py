@@ -28,26 +28,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from queue import Empty, SimpleQueue
-from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Annotated, Any, NamedTuple, Protocol, Self
 
 from labkit.errors import BadRequest
-from labkit.teach.ledger import Bound, Budget, BudgetSpent, Claim, Ledger, Prices, Reply, Spent
+from labkit.teach.ledger import Bound, Budget, Claim, Ledger, Prices, Reply, Spent
+from labkit.teach.ledger import BudgetSpent as BudgetSpent
 from labkit.teach.pace import REFUSALS, Health, Pace
 from labkit.teach.prompts import Message
 from labkit.teach.transport import Transport, Trouble
-
-__all__ = [
-    "BudgetSpent", "Client", "EndpointGone", "Failure", "Message", "Reply", "Request", "Settings", "Spent",
-    "TeacherFailed",
-]  # fmt: skip
 
 # What a chat template may add in tokens: around a message, and of its own accord (dates, a default system prompt).
 TOKENS_A_MESSAGE, TOKENS_A_REQUEST = 16, 128
 BELIEVED = 8  # times its bound: servers add prompts of their own, and reasoning may be charged beyond max_tokens
 CHECKS = 3  # attempts to list the models
+LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
 KEPT = "the run ends here, and what was answered is kept"
 LONGEST_BACKOFF = 20.0  # seconds
 LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait
@@ -96,49 +92,50 @@ class Failure(NamedTuple):
     refused: bool = False
 
 
+class Must(NamedTuple):
+    """What a setting has to be: in words, and as a test."""
+
+    words: str
+    holds: Callable[[Any], object]
+
+
+PRICE = Must("money for a million tokens, 0 or more", lambda value: 0 <= value < 1e9)
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a teacher is asked. Raises BadRequest for a value that makes no sense."""
 
-    model: str
-    timeout: float = 60.0  # seconds for a whole call, from its connection to the last byte of its answer
-    retries: int = 6
-    backoff: float = 0.5  # seconds before the first retry, at most; doubled for each further one
-    concurrency: int = 8  # requests at once
-    requests_a_minute: float | None = None
-    max_tokens: int = 1024  # a reply
-    temperature: float | None = 0.0  # None: the server's own
-    seed: int | None = 0  # None: the server's own
-    token_budget: int | None = None  # of the ledger's file, for its lifetime
-    cost_budget: float | None = None  # likewise, in the currency of the prices
-    price_in: float = 0.0  # a million input tokens
-    price_out: float = 0.0  # a million output tokens
-    patience: float = 10.0  # seconds without any answer after which a failing endpoint counts as gone
-    limit_name: str = "max_tokens"  # OpenAI's reasoning models want "max_completion_tokens"
+    model: Annotated[str, Must("a name", str.strip)]
+    # Seconds for a whole call, from its connection to the last byte of its answer.
+    timeout: Annotated[float, Must("seconds above 0", lambda value: 0 < value < 1e6)] = 60.0
+    retries: Annotated[int, Must("a count, 0 or more", lambda value: value >= 0)] = 6
+    # Seconds before the first retry, at most; doubled for each further one.
+    backoff: Annotated[float, Must("seconds, 0 or more", lambda value: 0 <= value < 1e6)] = 0.5
+    concurrency: Annotated[int, Must("1 to 1024 requests at once", lambda value: 1 <= value <= 1024)] = 8
+    requests_a_minute: Annotated[float | None, Must("a number above 0", lambda value: value is None or value > 0)] = (
+        None
+    )
+    max_tokens: Annotated[int, Must("a count, 1 or more", lambda value: value >= 1)] = 1024  # a reply
+    # Temperature and seed, None: the server's own.
+    temperature: Annotated[float | None, Must("a number, 0 or more", lambda v: v is None or 0 <= v <= 100)] = 0.0
+    seed: int | None = 0
+    # Budgets of the ledger's file, for its lifetime; money in the currency of the prices.
+    token_budget: Annotated[int | None, Must("a count, 0 or more", lambda v: v is None or v >= 0)] = None
+    cost_budget: Annotated[float | None, Must("money, 0 or more", lambda v: v is None or 0 <= v < 1e9)] = None
+    price_in: Annotated[float, PRICE] = 0.0  # a million input tokens
+    price_out: Annotated[float, PRICE] = 0.0  # a million output tokens
+    # Seconds without any answer after which a failing endpoint counts as gone.
+    patience: Annotated[float, Must("seconds, 0 or more", lambda value: 0 <= value < 1e6)] = 10.0
+    # OpenAI's reasoning models want "max_completion_tokens".
+    limit_name: Annotated[str, Must(" or ".join(LIMIT_NAMES), LIMIT_NAMES.__contains__)] = "max_tokens"
 
     def __post_init__(self) -> None:
-        needs = {
-            "model": (self.model.strip() != "", "a name"),
-            "timeout": (0 < self.timeout < 1e6, "seconds above 0"),
-            "retries": (self.retries >= 0, "a count, 0 or more"),
-            "backoff": (0 <= self.backoff < 1e6, "seconds, 0 or more"),
-            "concurrency": (1 <= self.concurrency <= 1024, "1 to 1024 requests at once"),
-            "requests_a_minute": (self.requests_a_minute is None or self.requests_a_minute > 0, "a number above 0"),
-            "max_tokens": (self.max_tokens >= 1, "a count, 1 or more"),
-            "temperature": (self.temperature is None or 0 <= self.temperature <= 100, "a number, 0 or more"),
-            "token_budget": (self.token_budget is None or self.token_budget >= 0, "a count, 0 or more"),
-            "cost_budget": (self.cost_budget is None or 0 <= self.cost_budget < 1e9, "money, 0 or more"),
-            "price_in": (0 <= self.price_in < 1e9, "money for a million tokens, 0 or more"),
-            "price_out": (0 <= self.price_out < 1e9, "money for a million tokens, 0 or more"),
-            "patience": (0 <= self.patience < 1e6, "seconds, 0 or more"),
-            "limit_name": (
-                self.limit_name in ("max_tokens", "max_completion_tokens"),
-                "max_tokens or max_completion_tokens",
-            ),
-        }
-        for name, (right, wanted) in needs.items():
-            if not right:
-                raise BadRequest(f"the teacher's {name} is {getattr(self, name)!r}: it must be {wanted}")
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            for must in getattr(setting.type, "__metadata__", ()):
+                if not must.holds(value):
+                    raise BadRequest(f"the teacher's {setting.name} is {value!r}: it must be {must.words}")
         if self.cost_budget is not None and not self.price_in and not self.price_out:
             raise BadRequest("a cost_budget needs price_in or price_out: without prices it would never be spent")
 
@@ -178,9 +175,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -249,11 +244,8 @@ class Client:
             done += times[key]
             if progress:
                 progress(done, len(keys))
-        replies = []
-        for key in keys:
-            replies.append(outcomes[key])
-            outcomes[key] = _repeated(outcomes[key])
-        return replies
+        again = {key: _repeated(outcome) for key, outcome in outcomes.items()}
+        return [outcomes.pop(key, again[key]) for key in keys]
 
     def key(self, request: Request) -> str:
         """The hash of all that decides a reply: endpoint, model, messages, sampling, seed and sample."""
@@ -268,11 +260,9 @@ class Client:
     def _body(self, request: Request) -> dict[str, Any]:
         settings = self.settings
         temperature = settings.temperature if request.temperature is None else request.temperature
-        body: dict[str, Any] = {
-            "model": settings.model,
-            "messages": [{"role": message["role"], "content": message["content"]} for message in request.messages],
-            settings.limit_name: settings.max_tokens if request.max_tokens is None else request.max_tokens,
-        }
+        limit = settings.max_tokens if request.max_tokens is None else request.max_tokens
+        turns = [{"role": message["role"], "content": message["content"]} for message in request.messages]
+        body: dict[str, Any] = {"model": settings.model, "messages": turns, settings.limit_name: limit}
         if temperature is not None:
             body["temperature"] = temperature
         if settings.seed is not None:
@@ -398,10 +388,9 @@ def _check(request: Request) -> None:
     """Refuse what no endpoint would answer, before anything is sent."""
     if not request.messages:
         raise BadRequest("a request has no messages: it needs at least one")
-    if (request.max_tokens or 1) < 1 or request.sample < 0:
-        raise BadRequest(
-            f"a request has max_tokens {request.max_tokens} and sample {request.sample}: 1 and 0 are the least"
-        )
+    limit, sample = request.max_tokens, request.sample
+    if (limit or 1) < 1 or sample < 0:
+        raise BadRequest(f"a request has max_tokens {limit} and sample {sample}: 1 and 0 are the least")
     try:
         "".join(message["content"] for message in request.messages).encode()
     except UnicodeEncodeError:
@@ -416,8 +405,7 @@ def _bound(body: Mapping[str, Any], max_tokens: int) -> Bound:
 
 def _believable(usage: Bound, bound: Bound) -> Bound:
     """What a server says it used, or the bound where it says far more than any tokenizer makes of the request."""
-    most = Bound(BELIEVED * bound.prompt, BELIEVED * bound.completion)
-    return usage if usage.prompt <= most.prompt and usage.completion <= most.completion else bound
+    return usage if all(used <= BELIEVED * most for used, most in zip(usage, bound, strict=True)) else bound
 
 
 def _repeated(outcome: Reply | Failure) -> Reply | Failure:

@@ -98,7 +98,7 @@ def classify_all(asker: Asker, questions: Sequence[str], kinds: Mapping[str, str
     replies = ask(asker, [prompts.classify(question, kinds) for question in questions])
     found = [None if isinstance(reply, Failure) else prompts.read_kind(reply.text, list(kinds)) for reply in replies]
     failed = sum(isinstance(reply, Failure) for reply in replies)
-    classified = sum(kind is not None for kind in found)
+    classified = len(found) - found.count(None)
     counts = {
         "asked": len(found), "classified": classified, "unreadable": len(found) - classified - failed, "failed": failed,
     }  # fmt: skip
@@ -171,8 +171,7 @@ def expand_all(
                 if fate == "kept":
                     met.add(normal(example.instruction, example.input))
                     kept[place].append((example, some))
-                counts["written"] += 1
-                counts[fate] += 1
+                counts.update(("written", fate))
     counts["missing"] = counts["wanted"] - counts["kept"]
     names = ("wanted", "requests", "failed", "written", "unreadable", "duplicates", "forbidden", "contaminated")
     rows = [(example, groups[place].kind, some) for place, found in kept.items() for example, some in found]
@@ -194,13 +193,11 @@ def refine_all(asker: Asker, examples: Sequence[Example], kinds: Sequence[str | 
     refined, changed = [], []
     counts = Counter(asked=len(examples), untyped=list(kinds).count(None))
     for example, reply in zip(examples, ask(asker, chats), strict=True):
-        text = "" if isinstance(reply, Failure) else prompts.without_reasoning(reply.text).strip()
-        if isinstance(reply, Failure):
-            fate = "failed"
-        elif reply.truncated:
-            fate = "truncated"
-        else:
+        text, fate = "", "failed"
+        if not isinstance(reply, Failure):
+            text = prompts.without_reasoning(reply.text).strip()
             fate = "empty" if not text else "same" if text == example.output.strip() else "refined"
+            fate = "truncated" if reply.truncated else fate
         counts[fate] += 1
         changed.append(fate == "refined")
         refined.append(replace(example, output=text) if fate == "refined" else example)
@@ -226,15 +223,12 @@ def _groups(
     present = sorted({kind for kind, _ in found})
     if not present:
         raise BadRequest(f"none of the {n_seeds} seeds has a kind: there is nothing to write new pairs after")
-    if isinstance(n, int):
-        wanted = dict(zip(found, apportion([len(places[key]) for key in found], n), strict=True))
-    else:
-        wanted = {}
-        for kind, number in n.items():
-            if kind not in present:
-                raise unknown("kind of the seeds", kind, present)
-            keys = [key for key in found if key[0] == kind]
-            wanted |= dict(zip(keys, apportion([len(places[key]) for key in keys], number), strict=True))
+    wanted: dict[tuple[str, str], int] = {}
+    for kind, number in [(None, n)] if isinstance(n, int) else n.items():
+        if kind is not None and kind not in present:
+            raise unknown("kind of the seeds", kind, present)
+        keys = [key for key in found if kind in (None, key[0])]
+        wanted |= dict(zip(keys, apportion([len(places[key]) for key in keys], number), strict=True))
     return [_Group(key[0], places[key], wanted[key]) for key in found if wanted.get(key)]
 
 

@@ -11,7 +11,6 @@ Fitting Difficulty of TAPIR (Yue et al. 2024, arXiv 2405.13448); agreement as Co
 the ROC curve, the chance that a right answer outscores a wrong one (Hanley & McNeil 1982).
 """
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -169,28 +168,20 @@ class Judge:
 
     def compare(self, contests: Sequence[Contest]) -> Comparison:
         """Hold every contest twice, with either answer first."""
-        chats = [
-            prompts.compare(c.question, *pair, c.reference)
-            for c in contests
-            for pair in ((c.one, c.other), (c.other, c.one))
-        ]
-        replies, again = self._replies(chats, prompts.read_winner)
+        orders = [order for c in contests for order in (c, c._replace(one=c.other, other=c.one))]
+        replies, again = self._replies([prompts.compare(*order) for order in orders], prompts.read_winner)
         read: list[prompts.Winner | None] = [_read(reply, prompts.read_winner) for reply in replies]
-        failed = [isinstance(reply, Failure) for reply in replies]
-        verdicts = list(zip(read[::2], read[1::2], strict=True))
-        outcomes = [
-            "failed" if any(failed[2 * i : 2 * i + 2]) else _outcome(*verdict) for i, verdict in enumerate(verdicts)
-        ]
+        verdicts = _in_pairs(read)
+        failed = map(any, _in_pairs([isinstance(reply, Failure) for reply in replies]))
+        outcomes = ["failed" if lost else _outcome(*pair) for lost, pair in zip(failed, verdicts, strict=True)]
         points = {"won": 1.0, "lost": 0.0, "tied": TIE, "mixed": TIE}
-        found = Counter(outcomes)
         kinds = (*points, "unreadable", "failed")
-        counts = {"asked": len(contests), **{kind: found[kind] for kind in kinds}, "asked_again": again}
+        counts = {"asked": len(contests), **{kind: outcomes.count(kind) for kind in kinds}, "asked_again": again}
         scores = [points.get(outcome) for outcome in outcomes]
-        texts = _texts(replies)
-        twice = list(zip(texts[::2], texts[1::2], strict=True))
         why = _missing(replies, read, "no single verdict in the form [[A]], [[B]] or [[C]]")
         missing = {place // 2: why[place] for place in sorted(why, reverse=True)}
-        return Comparison(list(contests), scores, verdicts, twice, counts, dict(sorted(missing.items())))
+        texts = _in_pairs(_texts(replies))
+        return Comparison(list(contests), scores, verdicts, texts, counts, dict(sorted(missing.items())))
 
     def _scores(self, chats: Sequence[list[prompts.Message]]) -> Scores:
         replies, again = self._replies(chats, prompts.read_score)
@@ -237,10 +228,8 @@ def difficulties(
         judge.score([prompts.Pair(*pair) for pair in zip(questions, answers, strict=True)], references)
         for answers in (student, public)
     )
-    mfd = [
-        None if mine is None or given is None else mine - given
-        for mine, given in zip(ours.values, theirs.values, strict=True)
-    ]
+    scores = zip(ours.values, theirs.values, strict=True)
+    mfd = [None if mine is None or given is None else mine - given for mine, given in scores]
     counts = {
         "pairs": len(mfd), "scored": sum(value is not None for value in mfd),
         "student_unscored": ours.values.count(None), "public_unscored": theirs.values.count(None),
@@ -349,6 +338,11 @@ def _read(reply: Reply | Failure, read: Callable[[str], _T | None]) -> _T | None
     return None if isinstance(reply, Failure) or reply.truncated else read(reply.text)
 
 
+def _in_pairs(values: Sequence[_T]) -> list[tuple[_T, _T]]:
+    """Of each contest its two orders."""
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
 def _texts(replies: Sequence[Reply | Failure]) -> list[str | None]:
     return [reply.text if isinstance(reply, Reply) else None for reply in replies]
 
@@ -380,10 +374,8 @@ def _groups(comparison: Comparison, groups: Sequence[Hashable] | None) -> Sequen
 
 def _outcome(first: prompts.Winner | None, second: prompts.Winner | None) -> str:
     """Of `one`, shown first and then second."""
-    if first is None or second is None:
-        return "unreadable"
     named = {("A", "B"): "won", ("B", "A"): "lost", ("tie", "tie"): "tied"}
-    return named.get((first, second), "mixed")
+    return "unreadable" if first is None or second is None else named.get((first, second), "mixed")
 
 
 def _auc(counts: Floats) -> Floats:
@@ -410,4 +402,5 @@ def _resampled(cells: Floats, statistic: Callable[[Floats], Floats], seed: int, 
     lo, hi = percentiles(found)
     width = 1 - lowest
     floor = at_least(((lo - lowest) / width, (hi - lowest) / width), (value - lowest) / width, len(cells))
-    return Estimate(value, lowest + width * floor[0], lowest + width * floor[1], len(cells), 1, QUESTIONS)
+    lo, hi = (lowest + width * end for end in floor)
+    return Estimate(value, lo, hi, len(cells), 1, QUESTIONS)

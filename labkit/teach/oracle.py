@@ -231,18 +231,16 @@ Parts = dict[str, str]
 
 def _answer(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
     known = solve(text)
-    if known is None:
-        return NOT_KNOWN
-    return _mistaken(known, luck.rng("mistake")).answer if luck.share("wrong") < flaws.wrong else known.answer
+    return _given_out(known, luck, flaws).answer if known else NOT_KNOWN
 
 
 def _refine(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
     known = solve(parts.get("instruction", ""))
-    if known is None:
-        return parts.get("response", NOT_KNOWN)
-    if luck.share("wrong") < flaws.wrong:
-        known = _mistaken(known, luck.rng("mistake"))
-    return known.worked
+    return _given_out(known, luck, flaws).worked if known else parts.get("response", NOT_KNOWN)
+
+
+def _given_out(known: Solved, luck: "_Luck", flaws: Flaws) -> Solved:
+    return _mistaken(known, luck.rng("mistake")) if luck.share("wrong") < flaws.wrong else known
 
 
 def _expand(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:

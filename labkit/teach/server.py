@@ -55,9 +55,8 @@ try:
     from starlette.routing import Route
     from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError:
-    raise BadRequest(
-        "the teacher's server needs the packages starlette and uvicorn: pip install 'labkit[teacher]'"
-    ) from None
+    needs = "the teacher's server needs the packages starlette and uvicorn: pip install 'labkit[teacher]'"
+    raise BadRequest(needs) from None
 
 KEY = "LABKIT_TEACHER_KEY"
 URL = "LABKIT_TEACHER_URL"
@@ -88,22 +87,18 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
         asked = read(await _body(request), models)
         texts = [reply(asked.messages, seed=asked.seed + number, flaws=asked.flaws) for number in range(asked.n)]
         choices = [as_asked(asked, text) for text in texts]
-        head = {
-            "id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": asked.model,
-            "system_fingerprint": "labkit",
-        }  # fmt: skip
+        head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": asked.model}
+        head |= {"system_fingerprint": "labkit"}
         heard, said = told(asked), sum(len(choice.tokens) for choice in choices)
         usage = {"prompt_tokens": heard, "completion_tokens": said, "total_tokens": heard + said}
         if asked.stream:
             events = _events({**head, "object": "chat.completion.chunk"}, choices, usage if asked.usage else None)
             return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        said_as = [{"role": "assistant", "content": "".join(choice.tokens), "refusal": None} for choice in choices]
         listed = [
-            {
-                "index": number, "message": {"role": "assistant", "content": "".join(choice.tokens), "refusal": None},
-                "logprobs": None, "finish_reason": choice.finish,
-            }
-            for number, choice in enumerate(choices)
-        ]  # fmt: skip
+            {"index": number, "message": message, "logprobs": None, "finish_reason": choice.finish}
+            for number, (message, choice) in enumerate(zip(said_as, choices, strict=True))
+        ]
         return _json({**head, "object": "chat.completion", "choices": listed, "usage": usage})
 
     async def list_models(request: Request) -> Response:
@@ -116,14 +111,10 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
         flaws(model, models)
         return _json(_model(model, began))
 
-    return Starlette(
-        routes=[
-            Route("/v1/chat/completions", chat, methods=["POST"]),
-            Route("/v1/models", list_models, methods=["GET"]),
-            Route("/v1/models/{model:path}", show_model, methods=["GET"]),
-        ],
-        exception_handlers={Refused: _refusal, HTTPException: _no_route, ClientDisconnect: _gone, Exception: _failure},
-    )
+    routes = [Route("/v1/models", list_models), Route("/v1/models/{model:path}", show_model)]
+    routes += [Route("/v1/chat/completions", chat, methods=["POST"])]
+    handlers = {Refused: _refusal, HTTPException: _no_route, ClientDisconnect: _gone, Exception: _failure}
+    return Starlette(routes=routes, exception_handlers=handlers)
 
 
 def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,)) -> None:
@@ -145,13 +136,9 @@ def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,
         before = {one: signal.signal(one, server.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             url = _url(listener)
-            print(
-                f"the oracle answers at {url} (models: {', '.join(models)}; Ctrl-C stops it)\n"
-                f"export {URL}={url}\n"
-                + (f"export {KEY}=...  # the key that this server was started with" if key else f"export {KEY}=any")
-                + ("" if key else "  # any text will do"),
-                flush=True,
-            )
+            given = "...  # the key that this server was started with" if key else "any  # any text will do"
+            print(f"the oracle answers at {url} (models: {', '.join(models)}; Ctrl-C stops it)")
+            print(f"export {URL}={url}\nexport {KEY}={given}", flush=True)
             server.run(sockets=[listener])
         finally:
             for one, handler in before.items():
@@ -203,14 +190,11 @@ def _in_process(listener: socket.socket, settings: dict[str, Any]) -> Callable[[
     """Start a process that serves a socket; what it is told goes by its standard input, where nobody else reads it."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    # A session of its own: Ctrl-C is the parent's to handle.
     child = subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        pass_fds=[listener.fileno()],
-        start_new_session=True,  # Ctrl-C is the parent's to handle
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
+        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
+        pass_fds=[listener.fileno()], env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
     told = json.dumps({**settings, "fd": listener.fileno(), "parent": os.getpid()})
     assert child.stdin is not None
     with suppress(BrokenPipeError), child.stdin as pipe:  # a process that is gone already is noticed by its silence
@@ -287,9 +271,10 @@ class _Connection(H11Protocol):
 
 class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().set_exception_handler(
-            lambda loop, context: _complain(f"{context.get('message')}: {context.get('exception')}")
-        )
+        def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            _complain(f"{context.get('message')}: {context.get('exception')}")
+
+        asyncio.get_running_loop().set_exception_handler(complain)
         await super().startup(sockets=sockets)
         for listener in sockets or ():
             listener.listen(_WAITING)
@@ -307,19 +292,12 @@ def _most_connections() -> int:
 
 
 def _server(application: Starlette) -> uvicorn.Server:
+    # Eight are accepted in one go: so many files may be open beyond the limit until those too many are closed. A
+    # connection is kept for long, since a study trains between its questions.
     config = uvicorn.Config(
-        application,
-        http=_Connection,
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        backlog=8,  # accepted in one go: so many files may be open beyond the limit until those too many are closed
-        timeout_keep_alive=300,  # a study trains between its questions
-        timeout_graceful_shutdown=2,
-    )
+        application, http=_Connection, lifespan="off", ws="none", log_config=None, log_level="warning",
+        access_log=False, server_header=False, backlog=8, timeout_keep_alive=300, timeout_graceful_shutdown=2,
+    )  # fmt: skip
     return _Server(config)
 
 
@@ -418,10 +396,9 @@ async def _refusal(request: Request, refused: Exception) -> Response:
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     asked = f"{request.method} {request.url.path}"[:200]
-    if error.status_code == 405:
-        response = _error(405, f"{asked}: not this method", code="method_not_supported")
-    else:
-        response = _error(error.status_code, f"there is no {asked}", code="unknown_url")
+    unknown = (f"there is no {asked}", None, "unknown_url")
+    not_so = (f"{asked}: not this method", None, "method_not_supported")
+    response = _error(error.status_code, *(not_so if error.status_code == 405 else unknown))
     response.headers.update(error.headers or {})
     return response
 
