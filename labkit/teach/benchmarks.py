@@ -246,10 +246,8 @@ def score_mt_bench(
         some = [question for question in asked if len(question.turns) >= turn]
         scores = _score_turn(judge, some, answers, beside, turn)
         counts[f"turn {turn}"] = scores.counts
-        judgments += [
-            Judgment(question.id, model, turn, value, text or "", judge_name)
-            for question, value, text in zip(some, scores.values, scores.texts, strict=True)
-        ]
+        rows = zip(some, scores.values, scores.texts, strict=True)
+        judgments += [Judgment(q.id, model, turn, value, text or "", judge_name) for q, value, text in rows]
     place = {question.id: i for i, question in enumerate(asked)}
     judgments.sort(key=lambda j: (place[j.question_id], j.turn))
     category = {question.id: question.category for question in asked}
@@ -261,6 +259,8 @@ def score_mt_bench(
 
 def mean_scores(judgments: Sequence[Judgment], by: Sequence[Any]) -> dict[Any, Estimate]:
     """The mean score, from 1 to 10, of each value of `by` [judgments]; intervals clustered by question."""
+    if len(judgments) != len(by):
+        raise BadRequest(f"{len(judgments)} judgments and {len(by)} keys: as many of each")
     marks: dict[Any, list[tuple[float, int]]] = {}
     for judgment, key in zip(judgments, by, strict=True):
         if judgment.score is not None:
@@ -292,10 +292,8 @@ def read_judgments(path: str | Path) -> list[Judgment]:
     needed = {"question_id": ID, "model": TEXT, "judge": JUDGE, "judgment": TEXT, "score": SCORE, "turn": TURN}
     rows = _lines(Path(path), needed)
     scores = [None if (score := _number(row["score"])) == NO_SCORE else score for row in rows]
-    return [
-        Judgment(r["question_id"], r["model"], r["turn"], score, r["judgment"], _judge(r))
-        for r, score in zip(rows, scores, strict=True)
-    ]
+    rated = zip(rows, scores, strict=True)
+    return [Judgment(r["question_id"], r["model"], r["turn"], score, r["judgment"], _judge(r)) for r, score in rated]
 
 
 def read_games(path: str | Path) -> list[Game]:
@@ -306,13 +304,12 @@ def read_games(path: str | Path) -> list[Game]:
     """
     needed = {"question_id": ID, "model_1": TEXT, "model_2": TEXT, "g1_winner": WINNER, "g2_winner": WINNER}
     rows = _lines(Path(path), needed | {"judge": JUDGE}, {"turn": TURN})
-    winners = [
-        tuple(None if row[name] == "error" else row[name] for name in ("g1_winner", "g2_winner")) for row in rows
-    ]
-    return [
-        Game(r["question_id"], r["model_1"], r["model_2"], r.get("turn", 1), (first, second), _judge(r))
-        for r, (first, second) in zip(rows, winners, strict=True)
-    ]
+    games = []
+    for row in rows:
+        first, second = (None if row[name] == "error" else row[name] for name in ("g1_winner", "g2_winner"))
+        models = row["model_1"], row["model_2"], row.get("turn", 1)
+        games.append(Game(row["question_id"], *models, (first, second), _judge(row)))
+    return games
 
 
 def read_outputs(path: str | Path) -> list[Output]:
@@ -429,10 +426,6 @@ def _answered(choices: list[Any]) -> bool:
     return bool(choices) and isinstance(choices[0], dict) and _texts(choices[0].get("turns"))
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 class Kind(NamedTuple):
     """What a field may hold: in words, and as a test."""
 
@@ -440,8 +433,8 @@ class Kind(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-ID = Kind("a whole number or a text", lambda value: _whole(value) or isinstance(value, str))
-TURN = Kind("a whole number from 1 up", lambda value: _whole(value) and value >= 1)
+ID = Kind("a whole number or a text", lambda value: type(value) in (int, str))
+TURN = Kind("a whole number from 1 up", lambda value: type(value) is int and value >= 1)
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 TEXT_OR_NULL = Kind("a text or null", lambda value: value is None or isinstance(value, str))
 TURNS = Kind("a list of texts, one a turn", _texts)

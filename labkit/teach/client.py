@@ -29,7 +29,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Annotated, Any, NamedTuple, Protocol, Self
 
 from labkit.errors import BadRequest
@@ -48,6 +48,7 @@ KEPT = "the run ends here, and what was answered is kept"
 LONGEST_BACKOFF = 20.0  # seconds
 LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait
 
+Progress = Callable[[int, int], None]
 Wait = Callable[[threading.Event, float], object]
 
 
@@ -188,20 +189,15 @@ class Client:
         Raises:
             BadRequest: no endpoint answers, it refuses the key, or it does not have the model.
         """
-        trouble: Trouble | None = None
-        for attempt in range(CHECKS):
-            if trouble:
-                self._wait(threading.Event(), self._delay(attempt - 1, trouble))
-            models = self._transport.models()
-            if not isinstance(models, Trouble):
-                if missing := self._transport.missing(models):
-                    raise BadRequest(missing)
-                return models
-            trouble = models
-            if trouble.what != "again" or (trouble.after or 0) > self.settings.timeout:
-                break
-        assert trouble is not None  # CHECKS is 1 or more
-        raise BadRequest(trouble.sentence)
+        attempt = 0
+        while isinstance(models := self._transport.models(), Trouble):
+            attempt += 1
+            if attempt == CHECKS or models.what != "again" or (models.after or 0) > self.settings.timeout:
+                raise BadRequest(models.sentence)
+            self._wait(threading.Event(), self._delay(attempt - 1, models))
+        if missing := self._transport.missing(models):
+            raise BadRequest(missing)
+        return models
 
     def ask(
         self, messages: Sequence[Message] | str, *, max_tokens: int | None = None, temperature: float | None = None,
@@ -221,9 +217,7 @@ class Client:
             return outcome
         raise BadRequest(outcome.sentence) if outcome.refused else TeacherFailed(outcome.sentence)
 
-    def ask_many(
-        self, requests: Sequence[Request], *, progress: Callable[[int, int], None] | None = None
-    ) -> list[Reply | Failure]:
+    def ask_many(self, requests: Sequence[Request], *, progress: Progress | None = None) -> list[Reply | Failure]:
         """The replies to requests, in their order; equal requests are asked once. `progress(done, of)` is called here.
 
         Ends early where the rest could not be answered either; what was answered by then is in the ledger. An interrupt
@@ -244,7 +238,8 @@ class Client:
             done += times[key]
             if progress:
                 progress(done, len(keys))
-        again = {key: _repeated(outcome) for key, outcome in outcomes.items()}
+        # An equal request has the same outcome, and cost nothing.
+        again = {key: o._replace(cached=True) if isinstance(o, Reply) else o for key, o in outcomes.items()}
         return [outcomes.pop(key, again[key]) for key in keys]
 
     def key(self, request: Request) -> str:
@@ -273,18 +268,16 @@ class Client:
 
     def _answers(self, todo: dict[str, Request]) -> Iterator[tuple[str, Reply | Failure]]:
         """The outcomes as they arrive; at the first error all threads stop, and it is raised when they have."""
-        feed: SimpleQueue[tuple[str, Request]] = SimpleQueue()
-        for item in todo.items():
-            feed.put(item)
+        feed = iter(list(todo.items()))  # whose next item is taken by one thread alone
         arrived: SimpleQueue[tuple[str, Reply | Failure] | Exception] = SimpleQueue()
         over = threading.Event()
 
         def work() -> None:
             try:
                 while not over.is_set():
-                    key, request = feed.get_nowait()
+                    key, request = next(feed)
                     arrived.put((key, self._answer(request, key, over)))
-            except (Empty, _Over):
+            except (StopIteration, _Over):
                 return
             except Exception as error:
                 arrived.put(error)
@@ -406,8 +399,3 @@ def _bound(body: Mapping[str, Any], max_tokens: int) -> Bound:
 def _believable(usage: Bound, bound: Bound) -> Bound:
     """What a server says it used, or the bound where it says far more than any tokenizer makes of the request."""
     return usage if all(used <= BELIEVED * most for used, most in zip(usage, bound, strict=True)) else bound
-
-
-def _repeated(outcome: Reply | Failure) -> Reply | Failure:
-    """The same outcome for an equal request, which cost nothing."""
-    return outcome._replace(cached=True) if isinstance(outcome, Reply) else outcome

@@ -152,9 +152,9 @@ def expand_all(
             for number, start in enumerate(range(0, left, each)):
                 some = tuple(int(i) for i in np.roll(order, -number * shown)[:shown])
                 asked.append((place, some))
-                examples, size = [_parts(seeds[i]) for i in some], min(each, left - start)
+                examples = [(seeds[i].instruction, seeds[i].input, seeds[i].output) for i in some]
                 how = None if types is None else types.get(group.kind, "")
-                chats.append(prompts.expand(examples, group.kind, size, how))
+                chats.append(prompts.expand(examples, group.kind, min(each, left - start), how))
         counts["requests"] += len(chats)
         for (place, some), reply in zip(asked, ask(asker, chats, sample), strict=True):
             if isinstance(reply, Failure):
@@ -163,7 +163,8 @@ def expand_all(
             pairs, unreadable = prompts.read_pairs(reply.text)
             counts["unreadable"] += unreadable
             for pair in pairs:
-                example = Example(*pair, source=SOURCE, instruction_id=_id(pair[0]))
+                digest = blake2b(normal(pair[0]).encode(), digest_size=8).hexdigest()
+                example = Example(*pair, source=SOURCE, instruction_id=digest)
                 fate = "surplus" if len(kept[place]) == groups[place].wanted else _fate(example, met, guard)
                 if fate == "kept" and forbidden and (reason := forbidden(question_of(example))) is not None:
                     fate = "forbidden"
@@ -236,11 +237,3 @@ def _fate(example: Example, met: set[str], guard: Decontaminator | None) -> str:
     if normal(example.instruction, example.input) in met:
         return "duplicates"
     return "contaminated" if guard and guard.overlaps(example) else "kept"
-
-
-def _parts(example: Example) -> tuple[str, str, str]:
-    return example.instruction, example.input, example.output
-
-
-def _id(instruction: str) -> str:
-    return blake2b(normal(instruction).encode(), digest_size=8).hexdigest()

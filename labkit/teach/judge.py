@@ -26,6 +26,7 @@ TIE = 0.5
 _UNIT = 900  # parts of a point: halves of a win and hundredths of a rating from 1 to 10 are whole numbers of them
 _DRAWS = 2000
 
+Chats = Sequence[list[prompts.Message]]
 _T = TypeVar("_T")
 
 
@@ -133,10 +134,9 @@ class Agreement(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """For a row of results: the shares with their intervals, and how often each rating was right."""
         shares = {"accuracy": self.accuracy, "kappa": self.kappa, "auc": self.auc}
-        return {
-            "agreement": {name: one and [one.mean, one.lo, one.hi] for name, one in shares.items()},
-            "calibration": [[level.score, level.answers, *level.share_right[:3]] for level in self.table],
-        }
+        agreement = {name: one and [one.mean, one.lo, one.hi] for name, one in shares.items()}
+        calibration = [[level.score, level.answers, *level.share_right[:3]] for level in self.table]
+        return {"agreement": agreement, "calibration": calibration}
 
 
 class Judge:
@@ -183,7 +183,7 @@ class Judge:
         texts = _in_pairs(_texts(replies))
         return Comparison(list(contests), scores, verdicts, texts, counts, dict(sorted(missing.items())))
 
-    def _scores(self, chats: Sequence[list[prompts.Message]]) -> Scores:
+    def _scores(self, chats: Chats) -> Scores:
         replies, again = self._replies(chats, prompts.read_score)
         values = [_read(reply, prompts.read_score) for reply in replies]
         scored = len(values) - values.count(None)
@@ -192,9 +192,7 @@ class Judge:
         missing = _missing(replies, values, "no single rating from 1 to 10 in the form [[7]]")
         return Scores(values, _texts(replies), counts | {"failed": failed, "asked_again": again}, missing)
 
-    def _replies(
-        self, chats: Sequence[list[prompts.Message]], read: Callable[[str], object]
-    ) -> tuple[list[Reply | Failure], int]:
+    def _replies(self, chats: Chats, read: Callable[[str], object]) -> tuple[list[Reply | Failure], int]:
         """A reply or failure each, and how many were asked again: those not readable."""
         replies = ask(self.asker, chats)
         mute = [i for i, r in enumerate(replies) if isinstance(r, Reply) and _read(r, read) is None]
@@ -204,7 +202,7 @@ class Judge:
         return replies, len(again)
 
 
-def ask(asker: Asker, chats: Sequence[list[prompts.Message]], sample: int = 0) -> list[Reply | Failure]:
+def ask(asker: Asker, chats: Chats, sample: int = 0) -> list[Reply | Failure]:
     """The replies to chats of `labkit.teach.prompts`, in order; nothing is sent when there are none."""
     requests = [Request(chat, sample=sample) for chat in chats]
     return asker.ask_many(requests) if requests else []
@@ -224,10 +222,8 @@ def difficulties(
         BadRequest: when the three lists differ in length.
     """
     _as_many(**{"questions": questions, "student's": student, "public answers": public})
-    ours, theirs = (
-        judge.score([prompts.Pair(*pair) for pair in zip(questions, answers, strict=True)], references)
-        for answers in (student, public)
-    )
+    pairs = ([prompts.Pair(*pair) for pair in zip(questions, side, strict=True)] for side in (student, public))
+    ours, theirs = (judge.score(side, references) for side in pairs)
     scores = zip(ours.values, theirs.values, strict=True)
     mfd = [None if mine is None or given is None else mine - given for mine, given in scores]
     counts = {
@@ -291,11 +287,8 @@ def agreement(
         raise BadRequest(f"none of {len(scores)} answers has a rating: no agreement to measure")
     rated, truth, names = (list(column) for column in zip(*rows, strict=True))
     levels = sorted(set(rated))
-    table = [
-        Level(level, len(of), clustered([float(r) for _, r, _ in of], [key for _, _, key in of]))
-        for level in levels
-        for of in [[row for row in rows if row[0] == level]]
-    ]
+    rights = {level: [(float(r), key) for score, r, key in rows if score == level] for level in levels}
+    table = [Level(level, len(own), clustered(*zip(*own, strict=True))) for level, own in rights.items()]
     order = {key: place for place, key in enumerate(dict.fromkeys(names))}
     cells = np.zeros((len(order), len(levels), 2))
     np.add.at(cells, ([order[key] for key in names], [levels.index(s) for s in rated], [int(r) for r in truth]), 1)

@@ -3,10 +3,9 @@
     POST /v1/chat/completions     in one piece, or as server-sent events (`stream`)
     GET  /v1/models, /v1/models/{id}
 
-`serve` runs it for a person, `running` for a study or a test: in a process of its own that ends with its parent, even
-one that is killed. Models are `oracle` and, without further ado, imperfect ones by name (`oracle:noise=1.5`, see
-`labkit.teach.oracle.flaws_of`). Equal requests get equal texts; `seed` draws others, and choice number i of `n` has
-seed + i.
+`serve` runs it for a person, `running` in a thread for as long as a block lasts. Models are `oracle` and, without
+further ado, imperfect ones by name (`oracle:noise=1.5`, see `labkit.teach.oracle.flaws_of`). Equal requests get equal
+texts; `seed` draws others, and choice number i of `n` has seed + i.
 
 Guaranteed: errors come in the protocol's form, with its status codes, and never hold a traceback; a key is never
 printed. Tokens are counted by a rule of `completions`: up to six letters or digits in a row, or one mark, with the
@@ -28,17 +27,15 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from hmac import compare_digest
 from math import inf
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from uuid import uuid4
 
 from labkit.errors import BadRequest
@@ -146,84 +143,33 @@ def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,
 
 
 @contextmanager
-def running(*, models: Sequence[str] = (MODEL,), key: str | None = None, thread: bool = False) -> Iterator[str]:
+def running(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Iterator[str]:
     """A server on a free port of this machine, as long as the block lasts; yields its base URL, which ends in `/v1`.
 
     Args:
         models: The ids that are listed.
         key: What a bearer has to present; None: any text will do, whatever the environment holds.
-        thread: In a thread of this process instead of a process of its own.
 
-    The process ends with the block, and within a second when its parent ends in any other way.
+    It runs in a thread of this process, and so ends with the block or with the process.
 
     Raises:
         BadRequest: for a model that there is not.
         RuntimeError: when the server does not start.
     """
-    application = app(models=models, key=key)
+    server = _server(app(models=models, key=key))
     with _listener("127.0.0.1", 0) as listener:
         url, address = _url(listener), listener.getsockname()
-        stop = _in_thread(application, listener) if thread else _in_process(listener, {"models": models, "key": key})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.dup()]}, daemon=True)
+        thread.start()
     try:
         _await_answer(address, key)
         yield url
     finally:
-        stop()
-
-
-# Starting and stopping
-
-
-def _in_thread(application: Starlette, listener: socket.socket) -> Callable[[], None]:
-    server = _server(application)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.dup()]}, daemon=True)
-    thread.start()
-
-    def stop() -> None:
         server.should_exit = True
         thread.join()
 
-    return stop
 
-
-def _in_process(listener: socket.socket, settings: dict[str, Any]) -> Callable[[], None]:
-    """Start a process that serves a socket; what it is told goes by its standard input, where nobody else reads it."""
-    root = str(Path(__file__).parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    # A session of its own: Ctrl-C is the parent's to handle.
-    child = subprocess.Popen(
-        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
-        pass_fds=[listener.fileno()], env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )  # fmt: skip
-    told = json.dumps({**settings, "fd": listener.fileno(), "parent": os.getpid()})
-    assert child.stdin is not None
-    with suppress(BrokenPipeError), child.stdin as pipe:  # a process that is gone already is noticed by its silence
-        pipe.write(told.encode())
-
-    def stop() -> None:
-        child.terminate()  # in a fork that leaves the block this does nothing: it is not the fork's child
-        try:
-            child.wait(5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-    return stop
-
-
-def _child() -> None:
-    """The process that `running` starts."""
-    told = json.load(sys.stdin)
-
-    def watch() -> NoReturn:
-        while os.getppid() == told["parent"]:
-            time.sleep(0.2)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-    server = _server(app(models=told["models"], key=told["key"]))
-    signal.signal(signal.SIGTERM, server.handle_exit)  # uvicorn raises it again once it has stopped
-    server.run(sockets=[socket.socket(fileno=told["fd"])])
+# Starting and stopping
 
 
 class _Connection(H11Protocol):
@@ -409,7 +355,3 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _failure(request: Request, error: Exception) -> Response:
     return _error(500, "the server had an error; its own output says which", code="internal_error")
-
-
-if __name__ == "__main__":
-    _child()
