@@ -36,6 +36,7 @@ WINNERS = (None, "model_1", "model_2", "tie", "error")
 NO_SCORE = -1
 
 Turns = tuple[str, ...]
+Texts = Mapping[int, Sequence[str]]  # by question
 
 
 class Question(NamedTuple):
@@ -206,7 +207,7 @@ def _asked(question: Question, before: Sequence[str]) -> Example:
     return Example("\n\n".join([*said, question.turns[len(before)]]), "", "", "mt_bench", str(question.id))
 
 
-def write_answers(path: str | Path, model: str, answers: Mapping[int, Sequence[str]], tstamp: float = 0.0) -> None:
+def write_answers(path: str | Path, model: str, answers: Texts, tstamp: float = 0.0) -> None:
     """A model's answers in FastChat's format; `answer_id` is a digest of the answer."""
     rows = []
     for question, turns in answers.items():
@@ -217,8 +218,8 @@ def write_answers(path: str | Path, model: str, answers: Mapping[int, Sequence[s
 
 
 def score_mt_bench(
-    judge: Judge, questions: Sequence[Question], model: str, answers: Mapping[int, Sequence[str]],
-    references: Mapping[int, Sequence[str]] | None = None, judge_name: str = "judge",
+    judge: Judge, questions: Sequence[Question], model: str, answers: Texts,
+    references: Texts | None = None, judge_name: str = "judge",
 ) -> Judged:  # fmt: skip
     """Every turn of a model's answers, scored from 1 to 10.
 
@@ -273,13 +274,11 @@ def mean_scores(judgments: Sequence[Judgment], by: Sequence[Any]) -> dict[Any, E
 def write_judgments(path: str | Path, judgments: Sequence[Judgment], tstamp: float = 0.0) -> None:
     """Judgments of single answers in FastChat's format (`<judge>_single.jsonl`)."""
     rows = [
-        {
-            "question_id": j.question_id, "model": j.model, "judge": [j.judge, PROMPTS[min(j.turn, 2) - 1]],
-            "user_prompt": "", "judgment": j.text, "score": NO_SCORE if j.score is None else j.score, "turn": j.turn,
-            "tstamp": tstamp,
-        }
+        {"question_id": j.question_id, "model": j.model, "judge": [j.judge, PROMPTS[min(j.turn, 2) - 1]]}
+        | {"user_prompt": "", "judgment": j.text, "score": NO_SCORE if j.score is None else j.score}
+        | {"turn": j.turn, "tstamp": tstamp}
         for j in judgments
-    ]  # fmt: skip
+    ]
     _write(Path(path), map(_line, rows))
 
 
@@ -379,10 +378,7 @@ def read_annotations(path: str | Path) -> list[Annotation]:
     ]
 
 
-def _score_turn(
-    judge: Judge, questions: Sequence[Question], answers: Mapping[int, Sequence[str]], beside: Mapping[int, Turns],
-    turn: int,
-) -> Scores:  # fmt: skip
+def _score_turn(judge: Judge, questions: Sequence[Question], answers: Texts, beside: Texts, turn: int) -> Scores:
     if turn == 1:
         pairs = [Pair(question.turns[0], answers[question.id][0]) for question in questions]
         return judge.score(pairs, [next(iter(beside[question.id]), None) for question in questions])
@@ -391,7 +387,7 @@ def _score_turn(
     return judge.score_turns([question.turns[:turn] for question in questions], answers_to, beside_them)
 
 
-def _reference(question: Question, references: Mapping[int, Sequence[str]]) -> Turns:
+def _reference(question: Question, references: Texts) -> Turns:
     """Of the first turns; the turns after one without a reference have none."""
     return tuple(takewhile(bool, references.get(question.id, question.reference)))
 

@@ -30,9 +30,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from queue import SimpleQueue
-from typing import Annotated, Any, NamedTuple, Protocol, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from labkit.errors import BadRequest
+from labkit.teach.completions import Oracle
 from labkit.teach.ledger import Bound, Budget, Claim, Ledger, Prices, Reply, Spent
 from labkit.teach.ledger import BudgetSpent as BudgetSpent
 from labkit.teach.pace import REFUSALS, Health, Pace
@@ -48,21 +49,9 @@ KEPT = "the run ends here, and what was answered is kept"
 LONGEST_BACKOFF = 20.0  # seconds
 LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait
 
+Endpoint = Transport | Oracle
 Progress = Callable[[int, int], None]
 Wait = Callable[[threading.Event, float], object]
-
-
-class Endpoint(Protocol):
-    """What answers a client: `transport.Transport`, or something of this process."""
-
-    host: str
-    identity: str  # what it is called in the cache
-
-    def attempt(self, body: Mapping[str, Any], tokens: int, /) -> Reply | Trouble: ...
-    def models(self) -> list[str] | Trouble: ...
-    def missing(self, models: list[str], /) -> str | None: ...
-    def redact(self, text: str, /) -> str: ...
-    def close(self) -> None: ...
 
 
 class EndpointGone(BadRequest):

@@ -98,10 +98,8 @@ def classify_all(asker: Asker, questions: Sequence[str], kinds: Mapping[str, str
     replies = ask(asker, [prompts.classify(question, kinds) for question in questions])
     found = [None if isinstance(reply, Failure) else prompts.read_kind(reply.text, list(kinds)) for reply in replies]
     failed = sum(isinstance(reply, Failure) for reply in replies)
-    classified = len(found) - found.count(None)
-    counts = {
-        "asked": len(found), "classified": classified, "unreadable": len(found) - classified - failed, "failed": failed,
-    }  # fmt: skip
+    n, known = len(found), len(found) - found.count(None)
+    counts = {"asked": n, "classified": known, "unreadable": n - known - failed, "failed": failed}
     return Classified(found, counts)
 
 

@@ -226,10 +226,8 @@ def difficulties(
     ours, theirs = (judge.score(side, references) for side in pairs)
     scores = zip(ours.values, theirs.values, strict=True)
     mfd = [None if mine is None or given is None else mine - given for mine, given in scores]
-    counts = {
-        "pairs": len(mfd), "scored": sum(value is not None for value in mfd),
-        "student_unscored": ours.values.count(None), "public_unscored": theirs.values.count(None),
-    }  # fmt: skip
+    counts = {"pairs": len(mfd), "scored": len(mfd) - mfd.count(None)}
+    counts |= {"student_unscored": ours.values.count(None), "public_unscored": theirs.values.count(None)}
     return Difficulties(mfd, ours, theirs, counts)
 
 

@@ -318,7 +318,5 @@ def _started(process: psutil.Process) -> float:
 def _alive(pid: int, started: float) -> bool:
     try:
         return abs(_started(psutil.Process(pid)) - started) < 5  # seconds: the boot time is adjusted now and then
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+    except psutil.Error as error:
+        return isinstance(error, psutil.AccessDenied)

@@ -244,10 +244,9 @@ def _given_out(known: Solved, luck: "_Luck", flaws: Flaws) -> Solved:
 
 
 def _expand(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
+    shown = prompts.pairs_of(parts.get("examples", "")).pairs
     seeds = [
-        known
-        for instruction, given, _ in prompts.pairs_of(parts.get("examples", "")).pairs
-        if (known := solve(f"{instruction}\n{given}" if given else instruction))
+        *filter(None, (solve(f"{instruction}\n{given}" if given else instruction) for instruction, given, _ in shown))
     ]
     request = text.rpartition("[The end of examples]")[2]
     asked, stepwise = re.search(r"\bWrite (\d{1,6}) new ones\b", request), prompts.asks_for_steps(request)

@@ -56,11 +56,10 @@ SYSTEM: dict[Kind, str] = {
     "score": "You are a strict and impartial judge of answers.",
     "compare": "You are a strict and impartial judge of two answers to one instruction.",
 }
+_STEPS = "write each intermediate result on a line of its own, and the final answer alone on the last line."
 REFINEMENTS = {  # what a good response of a kind of task looks like; any other kind gets DEFAULT
-    "mathematics": "Work it out step by step: write each intermediate result on a line of its own, and the final "
-    "answer alone on the last line.",
-    "reasoning": "Reason step by step: write each intermediate result on a line of its own, and the final answer alone "
-    "on the last line.",
+    "mathematics": f"Work it out step by step: {_STEPS}",
+    "reasoning": f"Reason step by step: {_STEPS}",
     "editing": "Apply one change after the other: write the text after each change on a line of its own, so that the "
     "finished text is alone on the last line.",
     "code": "Write complete, correct code that is easy to read, and nothing but code.",
