@@ -27,7 +27,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from queue import SimpleQueue
 from typing import Annotated, Any, NamedTuple, Self
@@ -292,7 +292,10 @@ class Client:
 
     def _answer(self, request: Request, key: str, over: threading.Event) -> Reply | Failure:
         body = self._body(request)
-        bound = _bound(body, body[self.settings.limit_name])
+        # A byte-level tokenizer makes at most one token of a byte.
+        size = sum(len(message[part].encode()) for message in body["messages"] for part in ("role", "content"))
+        size += TOKENS_A_MESSAGE * len(body["messages"]) + TOKENS_A_REQUEST
+        bound = Bound(size, body[self.settings.limit_name])
         attempts = self.settings.retries + 1
         trouble: Trouble | None = None
         for attempt in range(attempts):
@@ -377,12 +380,6 @@ def _check(request: Request) -> None:
         "".join(message["content"] for message in request.messages).encode()
     except UnicodeEncodeError:
         raise BadRequest("a message holds half of a surrogate pair, which cannot be sent as UTF-8") from None
-
-
-def _bound(body: Mapping[str, Any], max_tokens: int) -> Bound:
-    """A byte-level tokenizer makes at most one token of a byte."""
-    size = sum(len(message["role"].encode()) + len(message["content"].encode()) for message in body["messages"])
-    return Bound(size + TOKENS_A_MESSAGE * len(body["messages"]) + TOKENS_A_REQUEST, max_tokens)
 
 
 def _believable(usage: Bound, bound: Bound) -> Bound:

@@ -14,6 +14,7 @@ booked even where it is more. Not for network file systems (WAL), nor across a f
 only its hash.
 """
 
+import json
 import os
 import socket
 import sqlite3
@@ -34,7 +35,6 @@ NANO = 10**9  # money is counted in whole billionths, so that sums are exact
 _APPLICATION, _VERSION = 0x6C61626B, 1  # "labk", in the file's header
 _LOCKED = 60.0  # seconds to wait for another process's write
 _UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
-_CHUNK = 500  # keys a query
 _CUT_OFF = {"length", "max_tokens", "max_output_tokens", "model_length", "content_filter"}  # as servers have it
 _SCHEMA = """
 CREATE TABLE reply (key TEXT PRIMARY KEY, text TEXT, prompt_tokens INT, completion_tokens INT, model TEXT,
@@ -153,13 +153,9 @@ class Ledger:
 
     def find(self, keys: Sequence[str]) -> dict[str, Reply]:
         """The replies that are known, by key."""
-        known: dict[str, Reply] = {}
-        for start in range(0, len(keys), _CHUNK):
-            chunk = keys[start : start + _CHUNK]
-            wanted = f"SELECT key, {_FIELDS} FROM reply WHERE key IN ({','.join('?' * len(chunk))})"
-            with self._named(), self._lock:
-                known |= {key: _reply(row) for key, *row in self._db.execute(wanted, chunk)}
-        return known
+        wanted = f"SELECT key, {_FIELDS} FROM reply WHERE key IN (SELECT value FROM json_each(?))"
+        with self._named(), self._lock:
+            return {key: _reply(row) for key, *row in self._db.execute(wanted, [json.dumps([*keys])])}
 
     def claim(self, key: str, bound: Bound, lease: float) -> Reply | Claim | None:
         """A reply that is known by now; else the right to ask, for `lease` seconds; None: try again in a moment, since

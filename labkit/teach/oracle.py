@@ -47,18 +47,14 @@ CANNOT_JUDGE = "I cannot judge this: I know neither the instruction nor a refere
 CANNOT_EXPAND = "I do not know how to write more of these."
 _TRIES = 400  # draws in a row without a new instruction, before a level counts as exhausted
 _ALSO = {  # what else a list of kinds may call a kind of task
-    "mathematics": ("math", "maths", "arithmetic", "numbers"),
-    "reasoning": ("logical reasoning", "logic", "deduction"),
-    "code": ("coding", "programming", "code generation"),
-    "editing": ("rewriting", "text editing"),
+    "mathematics": ("math", "maths", "arithmetic", "numbers"), "reasoning": ("logical reasoning", "logic", "deduction"),
+    "code": ("coding", "programming", "code generation"), "editing": ("rewriting", "text editing"),
     "extraction": ("reading comprehension", "information extraction", "closed qa", "question answering", "reading"),
-    "classification": ("labelling", "labeling"),
-    "formatting": ("format", "form"),
+    "classification": ("labelling", "labeling"), "formatting": ("format", "form"), "writing": ("creative writing",),
     "knowledge": ("open qa", "facts", "world knowledge", "humanities"),
     "dialogue": ("conversation", "chat", "dialogue understanding"),
     "role-play": ("roleplay", "role play", "role-play chat"),
-    "writing": ("creative writing",),
-}
+}  # fmt: skip
 _CATCH_ALL = ("other", "others", "general", "miscellaneous")
 
 
@@ -245,9 +241,8 @@ def _given_out(known: Solved, luck: "_Luck", flaws: Flaws) -> Solved:
 
 def _expand(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
     shown = prompts.pairs_of(parts.get("examples", "")).pairs
-    seeds = [
-        *filter(None, (solve(f"{instruction}\n{given}" if given else instruction) for instruction, given, _ in shown))
-    ]
+    known = (solve(f"{instruction}\n{given}" if given else instruction) for instruction, given, _ in shown)
+    seeds = [seed for seed in known if seed]
     request = text.rpartition("[The end of examples]")[2]
     asked, stepwise = re.search(r"\bWrite (\d{1,6}) new ones\b", request), prompts.asks_for_steps(request)
     if not seeds or not asked:

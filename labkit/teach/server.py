@@ -21,7 +21,6 @@ unless told otherwise; a client that reads its reply slowly is waited for.
 """
 
 import asyncio
-import http.client
 import json
 import os
 import resource
@@ -31,7 +30,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
 from hmac import compare_digest
 from math import inf
@@ -62,7 +61,6 @@ WHOLE = 20.0  # seconds for a request's last byte, from its connection or its fi
 SPARE_FILES = 48  # of those a process may open, kept from connections
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _WAITING = 1024  # connections that the system holds until they are accepted
-_SECONDS = 60  # until a server counts as not started
 
 
 def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlette:
@@ -158,11 +156,14 @@ def running(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Iter
     """
     server = _server(app(models=models, key=key))
     with _listener("127.0.0.1", 0) as listener:
-        url, address = _url(listener), listener.getsockname()
+        url = _url(listener)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.dup()]}, daemon=True)
         thread.start()
     try:
-        _await_answer(address, key)
+        while thread.is_alive() and not server.started:
+            time.sleep(0.005)
+        if not server.started:
+            raise RuntimeError("the teacher's server did not start; its own messages are above")
         yield url
     finally:
         server.should_exit = True
@@ -261,18 +262,6 @@ def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-
-
-def _await_answer(address: tuple[str, int], key: str | None) -> None:
-    """Ask once: the socket listens already, and holds the question until the server takes it."""
-    try:
-        with closing(http.client.HTTPConnection(*address, timeout=_SECONDS)) as connection:
-            connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key or 'any'}"})
-            if connection.getresponse().status == 200:
-                return
-    except (OSError, http.client.HTTPException):
-        pass
-    raise RuntimeError("the teacher's server did not start; its own messages are above")
 
 
 # Reading requests
