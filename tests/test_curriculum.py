@@ -47,7 +47,7 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def teacher_url() -> Iterator[str]:
-    with server.running(thread=True) as url:
+    with server.running() as url:
         yield url
 
 
@@ -419,7 +419,7 @@ def test_an_endpoint_is_checked_before_anything_is_spent(
 
 
 def test_a_wrong_key_is_one_sentence_without_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with server.running(key="right", thread=True) as url:
+    with server.running(key="right") as url:
         monkeypatch.setenv("LABKIT_TEACHER_URL", url)
         monkeypatch.setenv("LABKIT_TEACHER_KEY", "sk-very-secret")
         with pytest.raises(BadRequest) as refusal:

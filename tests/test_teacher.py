@@ -50,7 +50,7 @@ def test_the_oracle_of_this_process_and_the_endpoint_answer_alike(
         here, counted_here = client.ask_many(REQUESTS), Counted(client)
         counted_here.ask_many(REQUESTS)
         spent, models = client.spent(), client.check()
-    with server.running(models=(model,), thread=True) as url:
+    with server.running(models=(model,)) as url:
         monkeypatch.setenv("LABKIT_TEACHER_URL", url)
         monkeypatch.setenv("LABKIT_TEACHER_KEY", "any")
         with Client(settings, tmp_path / "there.sqlite") as client:

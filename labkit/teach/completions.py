@@ -121,16 +121,10 @@ def read(body: Any, models: Sequence[str]) -> Asked:
     if not isinstance(options, dict) or (options and not stream):
         raise Refused(400, "'stream_options' is an object, and only allowed with 'stream'", "stream_options")
     return Asked(
-        model,
-        wrong,
-        _messages(given.get("messages")),
-        _whole(given, "seed", None, None) or 0,
-        _whole(given, "n", 1, CHOICES) or 1,
-        limits[0] or limits[1],
-        _stop(given.get("stop", [])),
-        stream,
+        model, wrong, _messages(given.get("messages")), _whole(given, "seed", None, None) or 0,
+        _whole(given, "n", 1, CHOICES) or 1, limits[0] or limits[1], _stop(given.get("stop", [])), stream,
         options.get("include_usage") is True,
-    )
+    )  # fmt: skip
 
 
 def flaws(model: str, models: Sequence[str]) -> Flaws:

@@ -116,7 +116,6 @@ class Counted:
                 self.counts["failures"] += 1
             elif key not in self.keys:
                 self.keys.add(key)
-                self.counts["requests"] += 1
-                self.counts["prompt_tokens"] += outcome.prompt_tokens
-                self.counts["completion_tokens"] += outcome.completion_tokens
+                tokens = {"prompt_tokens": outcome.prompt_tokens, "completion_tokens": outcome.completion_tokens}
+                self.counts.update(tokens, requests=1)
         return outcomes

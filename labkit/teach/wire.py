@@ -55,15 +55,12 @@ class Wire:
         import httpx
 
         own = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "labkit", **headers}
+        # No timeout: the deadline of an exchange bounds every part of it.
         self._http = httpx.AsyncClient(
-            headers=own,
-            timeout=None,  # the deadline of an exchange bounds every part of it
-            trust_env=False,
-            follow_redirects=False,
-            proxy=proxy,
+            headers=own, timeout=None, trust_env=False, follow_redirects=False, proxy=proxy,
             verify=_trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             limits=httpx.Limits(max_keepalive_connections=connections),
-        )
+        )  # fmt: skip
         self._loop = asyncio.new_event_loop()
         self._lock, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -114,10 +111,8 @@ class Wire:
         try:
             async with asyncio.timeout(seconds):
                 kind = {"content-type": "application/json"} if content is not None else {}
-                extensions: dict[str, Any] = {"trace": trace}
-                async with self._http.stream(
-                    method, url, content=content, headers=kind, extensions=extensions
-                ) as answer:
+                more: dict[str, Any] = {"content": content, "headers": kind, "extensions": {"trace": trace}}
+                async with self._http.stream(method, url, **more) as answer:
                     async for part in answer.aiter_raw():
                         body += part
                         if len(body) > most:
