@@ -109,6 +109,9 @@ class Output(NamedTuple):
     dataset: str = ""
 
 
+Outputs = Sequence[Output]
+
+
 class Annotation(NamedTuple):
     """A preference between a reference (1) and a model (2): from 1 to 2, None where there is none."""
 
@@ -241,7 +244,8 @@ def score_mt_bench(
     for question in asked:
         if (given := len(answers[question.id])) != len(question.turns):
             raise BadRequest(f"question {question.id} has {len(question.turns)} turns, and '{model}' answers {given}")
-    beside = {question.id: _reference(question, references or {}) for question in asked}
+    # The turns after one without a reference have none.
+    beside = {q.id: tuple(takewhile(bool, (references or {}).get(q.id, q.reference))) for q in asked}
     judgments, counts = [], {}
     for turn in range(1, max(len(question.turns) for question in asked) + 1):
         some = [question for question in asked if len(question.turns) >= turn]
@@ -321,15 +325,13 @@ def read_outputs(path: str | Path) -> list[Output]:
     return [Output(r["instruction"], r["output"], r["generator"], r.get("dataset") or "") for r in rows]
 
 
-def write_outputs(path: str | Path, outputs: Sequence[Output]) -> None:
+def write_outputs(path: str | Path, outputs: Outputs) -> None:
     """Outputs of a model for `alpaca_eval --model_outputs`."""
     rows = [{key: value for key, value in output._asdict().items() if value or key != "dataset"} for output in outputs]
     _write(Path(path), [json.dumps(rows, ensure_ascii=False, indent=1) + "\n"])
 
 
-def compare_outputs(
-    judge: Judge, outputs: Sequence[Output], references: Sequence[Output], annotator: str = "judge"
-) -> Preferences:
+def compare_outputs(judge: Judge, outputs: Outputs, references: Outputs, annotator: str = "judge") -> Preferences:
     """A model's outputs against a reference's, in both orders; matched by instruction, copies in their order.
 
     Raises:
@@ -385,11 +387,6 @@ def _score_turn(judge: Judge, questions: Sequence[Question], answers: Texts, bes
     answers_to = [answers[question.id][:turn] for question in questions]
     beside_them = [beside[question.id][:turn] for question in questions]
     return judge.score_turns([question.turns[:turn] for question in questions], answers_to, beside_them)
-
-
-def _reference(question: Question, references: Texts) -> Turns:
-    """Of the first turns; the turns after one without a reference have none."""
-    return tuple(takewhile(bool, references.get(question.id, question.reference)))
 
 
 def _judge(row: Mapping[str, Any]) -> str:

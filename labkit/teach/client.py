@@ -232,8 +232,20 @@ class Client:
         return [outcomes.pop(key, again[key]) for key in keys]
 
     def key(self, request: Request) -> str:
-        """The hash of all that decides a reply: endpoint, model, messages, sampling, seed and sample."""
-        _check(request)
+        """The hash of all that decides a reply: endpoint, model, messages, sampling, seed and sample.
+
+        Raises:
+            BadRequest: for what no endpoint would answer, before anything is sent.
+        """
+        limit, sample = request.max_tokens, request.sample
+        if not request.messages:
+            raise BadRequest("a request has no messages: it needs at least one")
+        if (limit or 1) < 1 or sample < 0:
+            raise BadRequest(f"a request has max_tokens {limit} and sample {sample}: 1 and 0 are the least")
+        try:
+            "".join(message["content"] for message in request.messages).encode()
+        except UnicodeEncodeError:
+            raise BadRequest("a message holds half of a surrogate pair, which cannot be sent as UTF-8") from None
         canonical = json.dumps([self._transport.identity, self._body(request), request.sample], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -247,13 +259,9 @@ class Client:
         limit = settings.max_tokens if request.max_tokens is None else request.max_tokens
         turns = [{"role": message["role"], "content": message["content"]} for message in request.messages]
         body: dict[str, Any] = {"model": settings.model, "messages": turns, settings.limit_name: limit}
-        if temperature is not None:
-            body["temperature"] = temperature
-        if settings.seed is not None:
-            body["seed"] = settings.seed + request.sample
-        if request.stop:
-            body["stop"] = list(request.stop)
-        return body
+        seed = None if settings.seed is None else settings.seed + request.sample
+        optional = {"temperature": temperature, "seed": seed, "stop": list(request.stop) or None}
+        return body | {name: value for name, value in optional.items() if value is not None}
 
     def _answers(self, todo: dict[str, Request]) -> Iterator[tuple[str, Reply | Failure]]:
         """The outcomes as they arrive; at the first error all threads stop, and it is raised when they have."""
@@ -367,19 +375,6 @@ class Client:
 
 class _Over(Exception):
     """The run has ended while this thread was waiting."""
-
-
-def _check(request: Request) -> None:
-    """Refuse what no endpoint would answer, before anything is sent."""
-    if not request.messages:
-        raise BadRequest("a request has no messages: it needs at least one")
-    limit, sample = request.max_tokens, request.sample
-    if (limit or 1) < 1 or sample < 0:
-        raise BadRequest(f"a request has max_tokens {limit} and sample {sample}: 1 and 0 are the least")
-    try:
-        "".join(message["content"] for message in request.messages).encode()
-    except UnicodeEncodeError:
-        raise BadRequest("a message holds half of a surrogate pair, which cannot be sent as UTF-8") from None
 
 
 def _believable(usage: Bound, bound: Bound) -> Bound:

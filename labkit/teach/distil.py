@@ -232,6 +232,5 @@ def _groups(
 
 
 def _fate(example: Example, met: set[str], guard: Decontaminator | None) -> str:
-    if normal(example.instruction, example.input) in met:
-        return "duplicates"
-    return "contaminated" if guard and guard.overlaps(example) else "kept"
+    copied = normal(example.instruction, example.input) in met
+    return "duplicates" if copied else "contaminated" if guard and guard.overlaps(example) else "kept"

@@ -156,10 +156,8 @@ def read_kind(text: str, kinds: Sequence[str]) -> str | None:
     text = without_reasoning(text)
     said = text.strip().strip("\"'`.*").casefold()
     exact = [kind for kind in kinds if kind.casefold() == said]
-    if exact:
-        return exact[0]
     named = [kind for kind in kinds if re.search(rf"(?<![\w-]){re.escape(kind)}(?![\w-])", text, re.IGNORECASE)]
-    return named[0] if len(named) == 1 else None
+    return exact[0] if exact else named[0] if len(named) == 1 else None
 
 
 def read_pairs(text: str) -> Written:

@@ -108,7 +108,12 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
 
     routes = [Route("/v1/models", list_models), Route("/v1/models/{model:path}", show_model)]
     routes += [Route("/v1/chat/completions", chat, methods=["POST"])]
-    handlers = {Refused: _refusal, HTTPException: _no_route, ClientDisconnect: _gone, Exception: _failure}
+    handlers: dict[Any, Any] = {
+        Refused: _refusal,
+        HTTPException: _no_route,
+        ClientDisconnect: _gone,
+        Exception: _failure,
+    }
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
@@ -323,13 +328,11 @@ def _error(status: int, message: str, param: str | None = None, code: str | None
     return _json({"error": {"message": message, "type": kind, "param": param, "code": code}}, status)
 
 
-async def _refusal(request: Request, refused: Exception) -> Response:
-    assert isinstance(refused, Refused)
+async def _refusal(request: Request, refused: Refused) -> Response:
     return _error(refused.status, refused.message, refused.param, refused.code)
 
 
-async def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _no_route(request: Request, error: HTTPException) -> Response:
     asked = f"{request.method} {request.url.path}"[:200]
     unknown = (f"there is no {asked}", None, "unknown_url")
     not_so = (f"{asked}: not this method", None, "method_not_supported")

@@ -44,6 +44,9 @@ class Broken(NamedTuple):
     tls: bool = False
 
 
+Outcome = Answer | Broken
+
+
 class Wire:
     """Connections to one endpoint, kept open between requests.
 
@@ -66,7 +69,7 @@ class Wire:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def exchange(self, method: str, url: str, content: bytes | None, seconds: float, most: int) -> Answer | Broken:
+    def exchange(self, method: str, url: str, content: bytes | None, seconds: float, most: int) -> Outcome:
         """Send a request and read its answer, in `seconds` and up to `most` bytes. An interrupt ends it."""
         with self._lock:
             if self._closed:
@@ -84,12 +87,11 @@ class Wire:
         """End what is in flight."""
         with self._lock:
             was_closed, self._closed = self._closed, True
-        if was_closed:
-            return
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        if not was_closed:
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     async def _end(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -98,9 +100,7 @@ class Wire:
         await asyncio.gather(*others, return_exceptions=True)
         await self._http.aclose()
 
-    async def _exchange(
-        self, method: str, url: str, content: bytes | None, seconds: float, most: int
-    ) -> Answer | Broken:
+    async def _exchange(self, method: str, url: str, content: bytes | None, seconds: float, most: int) -> Outcome:
         sent, body, answer = False, bytearray(), None
 
         async def trace(name: str, info: Mapping[str, Any]) -> None:
