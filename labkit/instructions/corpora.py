@@ -92,7 +92,8 @@ def read(source: str | Path, *, path: str | Path | None = None, fields: Mapping[
     corpus = CORPORA.get(str(source))
     if corpus is None and (path is not None or not exists(Path(source))):
         if path is None and (len(Path(source).parts) > 1 or Path(source).suffix):
-            raise BadRequest(f"{source} does not exist: neither a corpus nor a file or folder")
+            name = f"{str(source)[:200]}..." if len(str(source)) > 200 else source
+            raise BadRequest(f"{name} does not exist: neither a corpus nor a file or folder")
         raise unknown("corpus", str(source), CORPORA)
     local = Path(path if path is not None else source) if path is not None or corpus is None else None
     if local is None and corpus and corpus.hub is None:
