@@ -27,7 +27,8 @@ from torch import Tensor
 from labkit import lab, learn
 from labkit.design import allocate
 from labkit.instructions import RewritingTask, draw_example_plain, draw_inputs, draw_rules
-from labkit.studies.diversity import STUDY, Cell, lesson_of, points
+from labkit.learn.learner import encoded
+from labkit.studies.diversity_sweep import STUDY, Cell, points
 
 TARGET = 0.9
 PEER_PATIENCE = 10  # the peer is stopped when it has taken this many times as long: a lower bound is then printed
@@ -56,32 +57,22 @@ def main(seed: int = 0) -> None:
     """Run and print all four comparisons."""
     torch.set_num_threads(1)
     cell = cell_at(1000, seed)
-    print(
-        f"one thread, I = {cell.n_instructions}, {cell.layers} layers of width {cell.width}, seed {seed}",
-        flush=True,
-    )
+    print(f"one thread, I = {cell.n_instructions}, {cell.layers} layers of width {cell.width}, seed {seed}", flush=True)
     ours = race_ours(cell)
     print(f"fast recipe to {TARGET:.0%} unseen:          {ours}", flush=True)
     peer = race_peer(cell, patience=PEER_PATIENCE * ours.seconds)
     print(f"Trainer, GPT-2, paper recipe:         {peer}")
-    print(
-        f"  -> {'' if peer.reached else 'more than '}{peer.seconds / ours.seconds:.1f} times sooner",
-        flush=True,
-    )
+    print(f"  -> {'' if peer.reached else 'more than '}{peer.seconds / ours.seconds:.1f} times sooner", flush=True)
     fast, plain = generator_rates()
-    print(
-        f"examples drawn at paper lengths:      {fast:,.0f} a second vectorised, {plain:,.0f} by the plain interpreter"
-    )
+    print(f"examples drawn at paper lengths:      {fast:,.0f} a second vectorised, {plain:,.0f} by the plain "
+          "interpreter")  # fmt: skip
     print(f"  -> {fast / plain:.0f} times as many", flush=True)
     rate, share, peak = training_rate(cell)
     print(f"training:                             {rate:.1f} steps a second of {cell.batch_size} sequences")
-    print(
-        f"  -> {share:.0%} of the measured float32 matrix-product peak of one core ({peak / 1e9:.0f} GFLOP/s)",
-        flush=True,
-    )
-    print(
-        f"sweep of {SWEPT} models, {SWEPT_STEPS} steps of {cell.batch_size}, perceptron of one width, models a minute:"
-    )
+    print(f"  -> {share:.0%} of the measured float32 matrix-product peak of one core ({peak / 1e9:.0f} GFLOP/s)",
+          flush=True)  # fmt: skip
+    print(f"sweep of {SWEPT} models, {SWEPT_STEPS} steps of {cell.batch_size}, perceptron of one width, models a "
+          "minute:")  # fmt: skip
     rates = sweep_rates(SWEPT, SWEPT_STEPS)
     for name, value in rates.items():
         print(f"  {name:<58} {value:6.1f}   {value / rates[ONE_BY_ONE]:4.1f} times", flush=True)
@@ -92,27 +83,25 @@ def cell_at(n_instructions: int, seed: int) -> Cell:
     return points(STUDY.resolve({"n_instructions": [n_instructions], "seeds": [seed], "noop_shares": []}))[0]
 
 
+def sequences(cell: Cell) -> tuple[learn.Encoded, learn.Encoded]:
+    """Training data and the exam on unseen rules."""
+    lesson = cell.lesson()
+    return encoded(lesson.data), encoded(lesson.exams["unseen"].data)
+
+
 def race_ours(cell: Cell) -> Race:
     """Train by the cell's recipe until the target, graded now and then off the clock."""
-    data, exams, *_ = lesson_of(cell)
+    data, unseen = sequences(cell)
+    answers = torch.from_numpy(unseen.tokens[:, unseen.prompt_length :])
     model = learn.build(cell.recipe, cell.model_shape(), cell.seed)
     reached: dict[str, float] = {}
 
     def look(step: int, loss: float, seconds: float) -> bool:
-        reached["accuracy"] = float(exams["unseen"].matches(model).float().mean())
+        reached["accuracy"] = float((learn.predict(model, unseen) == answers).all(1).float().mean())
         return reached["accuracy"] >= TARGET
 
-    trained = learn.train(
-        model,
-        cell.recipe,
-        data,
-        learning_rate=cell.learning_rate,
-        steps=cell.steps,
-        batch_size=cell.batch_size,
-        seed=cell.seed,
-        every=LOOK_EVERY,
-        on_step=look,
-    )
+    trained = learn.train(model, cell.recipe, data, learning_rate=cell.learning_rate, steps=cell.steps,
+                          batch_size=cell.batch_size, seed=cell.seed, every=LOOK_EVERY, on_step=look)  # fmt: skip
     return Race(trained.seconds, trained.steps, reached["accuracy"])
 
 
@@ -123,8 +112,7 @@ def race_peer(cell: Cell, patience: float) -> Race:
     """
     from transformers import TrainerCallback
 
-    data, exams, *_ = lesson_of(cell)
-    unseen = exams["unseen"].data
+    data, unseen = sequences(cell)
     model = peer(cell)
     answers = torch.from_numpy(unseen.tokens).long()
 
@@ -139,10 +127,8 @@ def race_peer(cell: Cell, patience: float) -> Race:
                 self.seconds += time.perf_counter() - self.since
                 with torch.inference_mode():
                     model.eval()
-                    guesses = [
-                        model(batch).logits[:, -unseen.answer_length - 1 : -1].argmax(-1)
-                        for batch in answers.split(512)
-                    ]
+                    guesses = [model(batch).logits[:, -unseen.answer_length - 1 : -1].argmax(-1)
+                               for batch in answers.split(512)]  # fmt: skip
                     model.train()
                 right = (torch.cat(guesses) == answers[:, -unseen.answer_length :]).all(1)
                 self.accuracy = float(right.float().mean())
@@ -180,20 +166,11 @@ def train_peer(model: Any, cell: Cell, data: learn.Encoded, callbacks: list[Any]
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=cell.batch_size,
-            learning_rate=1e-3,
-            lr_scheduler_type="linear",
-            optim="adamw_torch",
-            weight_decay=0.01,  # as in labkit.learn.paper, and no clipping
-            max_grad_norm=0.0,
-            report_to=[],
-            logging_strategy="no",
-            save_strategy="no",
-            disable_tqdm=True,
-            seed=cell.seed,
-            **settings,
-        )
+            output_dir=folder, per_device_train_batch_size=cell.batch_size, learning_rate=1e-3,
+            lr_scheduler_type="linear", optim="adamw_torch",
+            weight_decay=0.01, max_grad_norm=0.0,  # as in labkit.learn.paper, and no clipping
+            report_to=[], logging_strategy="no", save_strategy="no", disable_tqdm=True, seed=cell.seed, **settings,
+        )  # fmt: skip
         trainer = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=callbacks)
         trainer.remove_callback(PrinterCallback)
         for callback in callbacks:
@@ -211,13 +188,15 @@ def sweep_rates(models: int, steps: int, jobs: int | None = None) -> dict[str, f
 
     def trainer() -> None:
         for cell in cells:
-            train_peer(peer(cell), cell, lesson_of(cell).data, [], max_steps=steps)
+            train_peer(peer(cell), cell, encoded(cell.lesson().data), [], max_steps=steps)
 
+    fleet = lab.default_fleet()
+    picked = f"fleets of up to {fleet}" if fleet > 1 else f"{lab.default_jobs()} processes of one thread"
     ways: dict[str, Callable[[], None]] = {
         ONE_BY_ONE: trainer,
         "our loop, one after another, one thread": lambda: _swept(cells, fleet=1, jobs=0),
         "our fleet of all, one process, one thread": lambda: _swept(cells, fleet=models, jobs=0),
-        f"what the sweep picks ({_picked()})": lambda: _swept(cells, fleet=None, jobs=jobs),
+        f"what the sweep picks ({picked})": lambda: _swept(cells, fleet=None, jobs=jobs),
     }
     rates = {}
     threads = torch.get_num_threads()
@@ -230,12 +209,7 @@ def sweep_rates(models: int, steps: int, jobs: int | None = None) -> dict[str, f
     return rates
 
 
-def _picked() -> str:
-    fleet, jobs = lab.default_fleet(), lab.default_jobs()
-    return f"fleets of up to {fleet}" if fleet > 1 else f"{jobs} processes of one thread"
-
-
-def _swept(cells: list[Cell], fleet: int | None, jobs: int | None) -> None:
+def _swept(cells: Sequence[Cell], fleet: int | None, jobs: int | None) -> None:
     """A sweep that only trains, in a store of its own, without a word."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         quiet = lab.Progress(bar=False)
@@ -252,7 +226,7 @@ def train_only_many(cells: Sequence[Cell], records: Sequence[lab.Record]) -> lis
     """The same for a fleet."""
     device = learn.best_device()
     models = [learn.build(cell.recipe, cell.model_shape(), cell.seed).to(device) for cell in cells]
-    members = [learn.Member(lesson_of(cell).data, cell.seed, cell.steps, cell.learning_rate) for cell in cells]
+    members = [learn.Member(encoded(cell.lesson().data), cell.seed, cell.steps, cell.learning_rate) for cell in cells]
     done = learn.train_fleet(models, cells[0].recipe, members, batch_size=cells[0].batch_size, device=device)
     return [{"loss": trained.loss} for trained in done]
 
@@ -280,7 +254,7 @@ def generator_rates(n_fast: int = 500_000, n_plain: int = 5_000, rounds: int = 5
 
 def training_rate(cell: Cell, steps: int = 60) -> tuple[float, float, float]:
     """Steps a second, their share of the matrix-product peak, and that peak in FLOP/s."""
-    data = lesson_of(cell).data
+    data = encoded(cell.lesson().data)
     model = learn.build(cell.recipe, cell.model_shape(), cell.seed)
     run = lambda n: learn.train(model, cell.recipe, data, steps=n, batch_size=cell.batch_size, seed=0)  # noqa: E731
     run(5)

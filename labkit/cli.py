@@ -9,9 +9,8 @@ terminal cannot show as escapes; `command` takes care of paths.
 
 import json
 import os
-import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from functools import wraps
 from itertools import product
@@ -20,41 +19,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labkit.entry import (
-    as_json,
-    at_home,
-    give_up_output,
-    leave,
-    refuse_devices,
-    show_what_can_be_shown,
-    signals_as_ctrl_c,
-    system_sentence,
-)
+from labkit import entry
+from labkit.entry import leave
 from labkit.errors import BadRequest, expanded, unknown
 
 if TYPE_CHECKING:
     from labkit.studies import Study
 
 app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    add_completion=False, context_settings={"max_content_width": 120}, pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help in half the time: rich is not imported
     help="Which instruction data makes a language model follow instructions it has never seen?",
-)
+)  # fmt: skip
 
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name from `labkit studies`")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name from `labkit studies`, or path/to/study.py")]
 Scale = Annotated[str, typer.Option(help="smoke, laptop, paper or qlora")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="set a parameter (repeatable)")]
-Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one a core, 0 none")]
+Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one per core, 0 none")]
 Fleet = Annotated[int | None, typer.Option(min=1, help="models trained as one; default 1 on a CPU, up to 32 on a GPU")]
 
+TEXT: dict[str, Any] = {"parser": expanded, "metavar": "TEXT"}  # a name, or a path whose `~` is the home folder
 Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")]
 
 
 def main() -> None:
     """Entry point: turns whatever ends a command into one sentence and an exit code."""
     try:
-        with signals_as_ctrl_c():
-            show_what_can_be_shown()
+        with entry.signals_as_ctrl_c():
+            entry.show_what_can_be_shown()
             code = app(sys.argv[1:] or ["--help"], standalone_mode=False)  # which is typer's, 130 after Ctrl-C
             print(end="", flush=True)  # a full disk or a closed pipe is noticed here, not after the exit code is given
     except BadRequest as refusal:
@@ -62,11 +54,11 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:  # `labkit ... | head`: the reader has what it wanted
-        give_up_output()
+        entry.give_up_output()
         code = 1
     except OSError as error:
-        give_up_output()
-        leave(system_sentence(error), 1)
+        entry.give_up_output()
+        leave(entry.system_sentence(error), 1)
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("labkit"):
             raise
@@ -87,10 +79,10 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def prepared(**options: Any) -> None:
-            options = {key: at_home(value) for key, value in options.items()}
+            options = {key: entry.at_home(value) for key, value in options.items()}
             paths = [value for value in options.values() if isinstance(value, Path)]
             for path in paths:
-                refuse_devices(path)
+                entry.refuse_devices(path)
             new = [folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)]
             try:
                 function(**options)
@@ -113,18 +105,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+Version = Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="and leave")]
+
+
 @app.callback()
-def _common(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="and leave")
-    ] = False,
-) -> None:
+def _common(version: Version = False) -> None:
     pass
 
 
 @command("studies")
 def list_studies() -> None:
-    """A line a study: question, paper, expected minutes at each scale."""
+    """One line per study: question, paper, expected minutes at each scale."""
     from labkit import studies
 
     for study in studies.every().values():
@@ -148,14 +139,10 @@ def resumable(function: Callable[..., None]) -> Callable[..., None]:
 @command("run")
 @resumable
 def run_study(
-    name: StudyName,
-    scale: Scale = "laptop",
-    settings: Settings = None,
+    name: StudyName, scale: Scale = "laptop", settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
-    jobs: Jobs = None,
-    fleet: Fleet = None,
-    executor: Executor = None,
-) -> None:
+    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
+) -> None:  # fmt: skip
     """Execute a study's notebook with papermill and print what it found."""
     from labkit import lab, learn, studies
 
@@ -171,12 +158,10 @@ def run_study(
         lab.check_out(out, study.name)
     with study.serving(params, points, store):  # what it lacks is said before a folder is made
         folder = out or lab.run_folder(store, study.name, chosen)
-        print(f"{study.name} at {scale} scale, expected: {study.minutes[scale]}", flush=True)
+        print(f"{study.name} at {scale} scale, expected: {study.minutes.get(scale, 'nobody has timed it')}", flush=True)
         if scale in ("paper", "qlora") and learn.best_device() == "cpu":
-            print(
-                f"note: no GPU was found; at {scale} scale this may take days (Ctrl-C loses only the points in flight)",
-                flush=True,
-            )
+            takes = "may take days (Ctrl-C loses only the points in flight)"
+            print(f"note: no GPU was found; at {scale} scale this {takes}", flush=True)
         try:
             settings_of = study.grouped(chosen)
             lab.execute(study.notebook(), folder, settings_of, store=store, jobs=jobs, fleet=fleet, executor=executor)
@@ -184,34 +169,29 @@ def run_study(
             leave(str(failure), 1)
     result = json.loads((folder / "result.json").read_text("utf-8"))
     print()
-    print_table(study.summary_table(result["summary"]))
+    print_table(result["table"])
     print(f"\n{result['finding']}\n")
-    for file in lab.RUN_FILES:
-        print(f"  {folder / file}")
+    print_each("  ", [folder / file for file in lab.RUN_FILES])
 
 
 @command("sweep")
 @resumable
 def sweep_study(
     name: StudyName,
-    grid: Annotated[
-        list[str] | None, typer.Option("--grid", metavar="NAME=V1,V2,...", help="values (repeatable)")
-    ] = None,
-    scale: Scale = "laptop",
-    settings: Settings = None,
-    jobs: Jobs = None,
-    fleet: Fleet = None,
-    executor: Executor = None,
-) -> None:
+    grid: Annotated[list[str] | None, typer.Option(metavar="NAME=V1,V2,...", help="values (repeatable)")] = None,
+    scale: Scale = "laptop", settings: Settings = None,
+    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
+) -> None:  # fmt: skip
     """Measure the points of a grid, without a notebook; what the store holds is not measured again."""
     from labkit import lab, studies
 
     study = studies.find(name)
     if not grid:
-        some = next(name for name, value in study.scales["laptop"].items() if isinstance(value, list))
-        raise BadRequest(f"--grid is missing: say what varies, for example --grid {some}=...")
+        dials = [name for name in study.Params.model_fields if name != "scale"]
+        example = next((name for name in dials if is_axis(study, name)), dials[0])
+        raise BadRequest(f"--grid is missing: say what varies, for example --grid {example}=...")
     axes = {axis: grid_values(study, axis, text) for axis, text in studies.parse_settings(grid, "--grid").items()}
-    given = {key: studies.parse_value(value) for key, value in studies.parse_settings(settings or []).items()}
+    given = values_of(settings)
     if both := axes.keys() & given.keys():
         raise BadRequest(f"'{min(both)}' is given by --grid and by --set: once is enough")
     points: dict[str, Any] = {}
@@ -219,26 +199,17 @@ def sweep_study(
     with ExitStack() as services:
         for values in product(*axes.values()):
             params = study.resolve({"scale": scale, **given, **dict(zip(axes, values, strict=True))})
-            for note in study.notes(params):
-                print(f"note: {note}")
+            print_each("note: ", study.notes(params))
             cells = study.points(params)
             services.enter_context(study.serving(params, cells, store))
             points |= {point.address: point for point in cells}
-        outcomes = lab.run_points(
-            list(points.values()),
-            study.measure,
-            measure_many=study.measure_many,
-            store=store,
-            jobs=jobs,
-            fleet=fleet,
-            executor=executor,
-            progress=lab.Progress.default(study.describe),
-        )
+        outcomes = lab.run_points(list(points.values()), study.measure, measure_many=study.measure_many, store=store,
+                                  jobs=jobs, fleet=fleet, executor=executor,
+                                  progress=lab.Progress.default(study.describe))  # fmt: skip
     failed = [outcome for outcome in outcomes if outcome.row is None]
-    for outcome in outcomes:
-        if outcome.row is not None:
-            varied = "".join(f"{axis}={outcome.row[axis]} " for axis in axes if axis in outcome.row)
-            print(f"{outcome.point.address}  {varied}{study.describe(outcome.row)}")
+    for row, point in ((outcome.row, outcome.point) for outcome in outcomes if outcome.row is not None):
+        varied = "".join(f"{axis}={row[axis]} " for axis in axes if axis in row)
+        print(f"{point.address}  {varied}{study.describe(row)}")
     for outcome in failed:
         print(f"{outcome.point.address}  FAILED {outcome.error}\n{outcome.traceback or ''}", file=sys.stderr)
     if failed:
@@ -252,13 +223,23 @@ def grid_values(study: "Study", axis: str, text: str) -> list[Any]:
     if axis not in study.Params.model_fields or axis == "scale":
         raise unknown("grid parameter", axis, [field for field in study.Params.model_fields if field != "scale"])
     values = [studies.parse_value(value) for value in text.strip("[]").split(",")]
-    return [values] if isinstance(study.scales["laptop"].get(axis), list) else values
+    return [values] if is_axis(study, axis) else values
+
+
+def is_axis(study: "Study", name: str) -> bool:
+    """Whether a parameter is itself a list of what is tried."""
+    return any(isinstance(scale.get(name), list) for scale in study.scales.values())
+
+
+def values_of(settings: list[str] | None) -> dict[str, Any]:
+    """What was given by `--set`."""
+    from labkit import studies
+
+    return {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
 
 
 def resolve(study: "Study", scale: str, settings: list[str] | None) -> Any:
-    from labkit import studies
-
-    given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
+    given = values_of(settings)
     if "scale" in given:
         raise BadRequest("the scale is set by --scale, not by --set")
     return study.resolve({**given, "scale": scale})
@@ -268,9 +249,9 @@ def resolve(study: "Study", scale: str, settings: list[str] | None) -> Any:
 def show_results(
     name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study in the store")] = None,
     form: Annotated[str, typer.Option("--format", help="table, csv or json")] = "table",
-    sql: Annotated[str | None, typer.Option(help="a query; the tables are `points` and one a study")] = None,
+    sql: Annotated[str | None, typer.Option(help="a query; the tables are `points` and one per study")] = None,
 ) -> None:
-    """What the store holds, a row a point; or the answer to a query over it."""
+    """What the store holds, one row per point; or the answer to a query over it."""
     from labkit import studies
     from labkit.lab import Store
     from labkit.lab.query import query
@@ -278,18 +259,18 @@ def show_results(
     damaged: list[str] = []
     if form not in ("table", "csv", "json"):
         raise unknown("format", form, ["table", "csv", "json"])
-    if name is not None:
-        studies.find(name)
-    table = query(Store.default(), name, sql, warn=damaged.append)
+    study = None if name is None else studies.find(name)
+    table = query(Store.default(), study.name if study else None, sql, warn=damaged.append)
     if form == "csv":
         print(table.to_csv(index=False), end="")
     elif form == "json":
-        print(json.dumps([as_json(row) for row in table.to_dict("records")], indent=1, default=str))
+        print(json.dumps([entry.as_json(row) for row in table.to_dict("records")], indent=1, default=str))
     elif table.empty:
         print("no rows")
     else:
         if sql is None:  # settings that never vary say nothing here: csv and json have them
-            settings = {"study", "version"}.union(*(study.Params.model_fields for study in studies.every().values()))
+            known = [*studies.every().values(), *([study] if study else [])]
+            settings = {"study", "version"}.union(*(one.Params.model_fields for one in known))
             table = table.loc[:, [c for c in table if c not in settings or table[c].astype(str).nunique() > 1]]
         print_table([{str(k): v for k, v in row.items()} for row in table.to_dict("records")])
     if damaged:
@@ -322,27 +303,26 @@ def ask_model(
 
 @command("finetune")
 def finetune_model(
-    data: Annotated[
-        str, typer.Option(parser=expanded, metavar="TEXT", help="a corpus, or a file of records, such as train.jsonl")
-    ],
-    model: Annotated[
-        str, typer.Option(parser=expanded, metavar="TEXT", help="a Hugging Face id, or the path of a model's folder")
-    ],
+    data: Annotated[str, typer.Option(**TEXT, help="a corpus, or a file of records, such as train.jsonl")],
+    model: Annotated[str, typer.Option(**TEXT, help="a Hugging Face id, or the path of a model's folder")],
     out: Annotated[Path, typer.Option(help="folder of the run; the same command goes on where a killed run stopped")],
     preset: Annotated[str, typer.Option(help="default, code_mixing or encrypted_rewriting")] = "default",
     settings: Settings = None,
 ) -> None:
     """Fine-tune a language model by LoRA on a base in 4 bits (QLoRA), 8 or 16."""
-    from labkit import studies
     from labkit.instructions.corpora import read
     from labkit.lab import ensure_writable
     from labkit.learn import qlora
 
-    given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
+    given = values_of(settings)
     if "model" in given:
         raise BadRequest("the model is set by --model, not by --set")
+    chosen = qlora.settings(model, preset, **given)
     ensure_writable(out)
-    done = qlora.finetune(list(read(data)), qlora.settings(model, preset, **given), out)
+    reader = read(data)
+    examples = list(reader)
+    print_each("note: ", reader.notes)
+    done = qlora.finetune(examples, chosen, out)
     print(f"{done.steps} steps in {done.seconds:.0f} s, final loss {done.loss:.4f}\nadapter {done.adapter}")
 
 
@@ -352,11 +332,10 @@ def pretrain_base(
     settings: Settings = None,
 ) -> None:
     """Pre-train the small base model of the fine-tuning studies on plain rewriting; print its card."""
-    from labkit import studies
     from labkit.lab import Store, ensure_writable
     from labkit.studies.base_model import base_of, pretrain_into
 
-    given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
+    given = values_of(settings)
     if out.is_file():
         raise BadRequest(f"--out {out} is a file: name a folder")
     ensure_writable(out.parent)
@@ -365,7 +344,7 @@ def pretrain_base(
 
 @command("markov")
 def run_markov(
-    file: Annotated[Path, typer.Argument(help="rules, one a line: `ab -> c`, stop rule `ab ->. c`")],
+    file: Annotated[Path, typer.Argument(help="rules, one per line: `ab -> c`, stop rule `ab ->. c`")],
     text: Annotated[str, typer.Argument(metavar="INPUT")],
     trace: Annotated[bool, typer.Option("--trace", help="print every step")] = False,
     max_steps: Annotated[int, typer.Option(min=0, help="give up after so many steps")] = 10_000,
@@ -378,8 +357,7 @@ def run_markov(
         print(markov.run(algorithm, text, max_steps).output)
         return
     run = markov.run(algorithm, text, max_steps, on_limit="return")
-    for line in markov.format_trace(run):
-        print(line)
+    print_each("", markov.format_trace(run))
     if run.halted == "limit":
         raise markov.over_limit(algorithm, max_steps)
     print(run.output)
@@ -392,36 +370,30 @@ def mix_sources(
 ) -> None:
     """Compose a training set from real instruction data, under an exact budget."""
     from labkit.design import mixture
-    from labkit.lab import ensure_writable
 
-    mixture.Mixture.load(spec)
-    if not out.is_file():
-        ensure_writable(out)
     manifest = mixture.mix(spec, out)
     columns = ("source", "asked", "examples", "tokens", "epochs", "bad", "contaminated", "duplicates")
     print_table([{c: row[c] for c in columns} | {"bad": sum(row["bad"].values())} for row in manifest["sources"]])
     print(f"\n{manifest['examples']} examples, {manifest['tokens']} tokens ({manifest['spec']['tokenizer']})")
     if manifest["reached"] < manifest["asked"]:
         print(f"note: of {manifest['asked']} {manifest['unit']} asked for, the sources supply {manifest['reached']}")
-    for file in sorted(out.iterdir()):
-        print(f"  {file}")
+    print_each("note: ", manifest["notes"])
+    print_each("  ", sorted(out.iterdir()))
 
 
 @command("plan")
 def plan_next(
     run: Annotated[Path, typer.Option("--from", help="folder of an ability_growth run, or its result.json")],
     budget: Annotated[int, typer.Option(min=1, help="examples in all")],
-    out: Annotated[
-        Path | None, typer.Option(help="folder for plan.json, plan.yaml (for `labkit mix`) and data")
-    ] = None,
-    data: Annotated[
-        list[str] | None, typer.Option(metavar="ABILITY=FILE", help="of abilities not the lab's own (repeatable)")
-    ] = None,
-) -> None:
+    out: Annotated[Path | None,
+                   typer.Option(help="folder for plan.json, plan.yaml (for `labkit mix`) and data")] = None,
+    data: Annotated[list[str] | None,
+                    typer.Option(metavar="ABILITY=FILE", help="of abilities not the lab's own (repeatable)")] = None,
+) -> None:  # fmt: skip
     """From growth curves to the next data set: how many examples of each ability, and what is predicted of them."""
     from labkit import studies
     from labkit.lab import ensure_writable
-    from labkit.studies.growth_plan import plan_from
+    from labkit.studies.ability_growth.plan import plan_from
 
     paths = studies.parse_settings(data, "--data") if data else None
     if out:
@@ -429,31 +401,30 @@ def plan_next(
     made = plan_from(run, budget, out, paths)
     print_table(made.rows)
     print(f"\n{made.sentence}")
-    for file in sorted(out.glob("plan.*")) if out else []:
-        print(f"  {file}")
+    print_each("  ", sorted(out.glob("plan.*")) if out else [])
 
 
 @command("code-eval")
 def evaluate_code(
     samples: Annotated[Path, typer.Option(help="JSON lines of {task_id, completion | solution}")],
     problems: Annotated[
-        Path | None, typer.Option(help="HumanEval- or MBPP-shaped, .jsonl, .json or .jsonl.gz; with --plus, EvalPlus'")
-    ] = None,
+        Path | None,
+        typer.Option(help="HumanEval- or MBPP-shaped, .jsonl, .json or .jsonl.gz; with --plus, EvalPlus'")] = None,
     k: Annotated[str, typer.Option(metavar="K1,K2,...", help="the k of pass@k")] = "1",
-    workers: Annotated[int | None, typer.Option(min=1, help="programs at a time; default one a core")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="programs at a time; default one per core")] = None,
     out: Annotated[Path | None, typer.Option(help="result; default SAMPLES with the ending .results.json")] = None,
-    plus: Annotated[str | None, typer.Option(help="humaneval or mbpp: HumanEval+ or MBPP+, by EvalPlus")] = None,
+    plus: Annotated[str | None,
+                    typer.Option(help="humaneval or mbpp: EvalPlus' added tests, on labkit's own judge")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="take the program out of a fenced block")] = False,
     confirm_unsafe: Annotated[
-        bool, typer.Option("--confirm-unsafe", help="without bubblewrap, run the programs unprotected")
-    ] = False,
-) -> None:
+        bool, typer.Option("--confirm-unsafe", help="without bubblewrap, run the programs unprotected")] = False,
+) -> None:  # fmt: skip
     """Run a model's programs against their tests in a sandbox: pass@k and every outcome."""
     from labkit.grade import code_eval
     from labkit.grade import plus as evalplus
     from labkit.lab import ensure_writable, write_text
 
-    sizes = parse_sizes(k)
+    sizes = code_eval.parse_k(k)
     if not samples.is_file():
         raise BadRequest(f"no file {samples}")
     out = out or samples.with_suffix(".results.json")
@@ -475,42 +446,31 @@ def evaluate_code(
     except evalplus.Failed as error:
         leave(str(error), 1)
     except KeyboardInterrupt:
-        leave(
-            f"interrupted; the same command goes on from the verdicts in {partial}" if not plus else "interrupted", 130
-        )
+        leave("interrupted" if plus else f"interrupted; the same command goes on from the verdicts in {partial}", 130)
+    write_text(out, json.dumps(result, indent=1) + "\n")
+    partial.unlink(missing_ok=True)
     tables = {name: result[name] for name in ("base", "plus") if plus} or {"": result}
-    rows = [
-        {"": f"{name} pass@{size}".strip(), "mean": at["mean"], "95 % low": at["ci95"][0], "high": at["ci95"][1]}
-        for name, table in tables.items()
-        for size in sizes
-        for at in [table[f"pass@{size}"]]
-    ]
+    rows = []
+    for name, table in tables.items():
+        unjudged = {"unjudged": sum(own[name].count("unjudged") for own in result["problems"].values())} if plus else {}
+        for size, at in ((size, table[f"pass@{size}"]) for size in sizes):
+            ends = {"mean": at["mean"], "95 % low": at["ci95"][0], "high": at["ci95"][1]}
+            rows.append({"": f"{name} pass@{size}".strip(), **ends, **unjudged})
     print_table(rows)
     first = tables[next(iter(tables))][f"pass@{sizes[0]}"]
     print(f"{first['n_samples']} programs for {first['n_problems']} problems; intervals over {first['over']}")
     if not plus:
         print(", ".join(f"{count} {outcome}" for outcome, count in result["outcomes"].items()))
+        print_each("", code_eval.remarks(result))
     print(f"sandbox: {result['sandbox']}\nresult: {out}")
-    write_text(out, json.dumps(result, indent=1) + "\n")
-    partial.unlink(missing_ok=True)
-
-
-def parse_sizes(text: str) -> list[int]:
-    """The k of pass@k."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch("[1-9][0-9]{0,8}", part) for part in parts):
-        shown = text if len(text) < 50 else f"{text[:47]}..."
-        raise BadRequest(f"--k takes whole numbers from 1 to 999999999, separated by commas, not '{shown}'")
-    return [int(part) for part in parts]
 
 
 @command("serve-teacher")
 def serve_teacher(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 8080,
-    models: Annotated[
-        list[str] | None, typer.Option("--model", help="oracle, or oracle:noise=1.5,wrong=0.1 (repeatable)")
-    ] = None,
-) -> None:
+    models: Annotated[list[str] | None,
+                      typer.Option("--model", help="oracle, or oracle:noise=1.5,wrong=0.1 (repeatable)")] = None,
+) -> None:  # fmt: skip
     """Serve the instruction families' oracles as a teacher and judge, in the protocol of a hosted model."""
     from labkit.teach import server
 
@@ -534,12 +494,17 @@ def look_around() -> None:
         print(f"{'ok ' if finding.found else '-  '} {finding.name:<12} {finding.says}")
 
 
+def print_each(before: str, lines: Iterable[Any]) -> None:
+    for line in lines:
+        print(f"{before}{line}")
+
+
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Rows as an aligned table; numbers to the right, floats to four digits."""
     if not rows:
         return
     names = list(rows[0])
-    cell = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)  # noqa: E731
+    cell = lambda value: f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)  # noqa: E731
     lines = [names, *([cell(row[name]) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
     right = [isinstance(rows[0][name], int | float) for name in names]

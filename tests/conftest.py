@@ -24,7 +24,7 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     runs = tmp_path / "papermill_runs"
     monkeypatch.setenv("LABKIT_RUNS", str(runs))
     monkeypatch.setenv("LABKIT_JOBS", "1")
-    own = ("LABKIT_RUN_DIR", "LABKIT_BATCH", "LABKIT_TEACHER_URL", "LABKIT_TEACHER_KEY", "LABKIT_TEACHER_SERVING")
+    own = ("LABKIT_RUN_DIR", "LABKIT_BATCH", "LABKIT_TEACHER_URL", "LABKIT_TEACHER_KEY")
     for name in own:
         monkeypatch.delenv(name, raising=False)
     return runs

@@ -7,8 +7,8 @@ import pytest
 from labkit.instructions.ability_families import HABITS, HAVING, RELATIONS, WORLD
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import LEVELS, draw, draw_instructions, split_of
+from labkit.instructions.lexicon import CATEGORIES, NAMES
 from labkit.instructions.recognise import recognise
-from labkit.instructions.steps import CATEGORIES, NAMES
 from labkit.learn import TextLayout, pieces
 
 ABILITIES = ("knowledge", "dialogue", "role")

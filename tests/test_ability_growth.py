@@ -10,16 +10,24 @@ import numpy as np
 import pytest
 import yaml
 
-from labkit import BadRequest, design, learn, show, studies
+from labkit import BadRequest, design, grade, learn, studies
 from labkit.design.mixture import mix
+from labkit.grade.questions import GRADINGS, Question, of_task
 from labkit.instructions import EVERY
-from labkit.instructions.family import Family, split_of
+from labkit.instructions.family import Family, Task, draw, split_of
 from labkit.instructions.imperfect import Teacher
 from labkit.lab import Record, Store, sweep
-from labkit.studies import ability_growth, growth_data, growth_plan, growth_results, language
+from labkit.studies import language
+from labkit.studies.ability_growth import convergence, families, held, plan
+from labkit.studies.ability_growth.design import later, marks
+from labkit.studies.ability_growth.results import growths
+from labkit.studies.growing import curves_of
+from labkit.studies.rows import graded_line, long_rows, points_of
+from labkit.studies.run import Run
+from labkit.studies.study import Results
 
 STUDY = studies.find("ability_growth")
-READING = growth_data.Reading(("knowledge", "classification", "role", "functions"), 24, 24)
+READING = language.Reading(("knowledge", "classification", "role", "functions"), 24, 24)
 NAMES = ["knowledge", "role", "functions"]
 
 
@@ -37,41 +45,45 @@ def keys(tasks: list[Any]) -> set[str]:
 @pytest.mark.parametrize("name", ["knowledge", "functions", "editing"])
 def test_a_smaller_set_is_the_beginning_and_curated_questions_are_different(name: str) -> None:
     for teacher in (None, Teacher()):
-        large, small = (growth_data.training(name, n, (1,), 3, READING, teacher) for n in (60, 20))
+        large, small = (language.tasks(name, n, "train", (1,), 3, READING, teacher) for n in (60, 20))
         assert large[:20] == small
-    curated = growth_data.training(name, 60, (1,), 3, READING)
+    curated = language.tasks(name, 60, "train", (1,), 3, READING)
     assert len({language.question_of(task) for task in curated}) == 60
 
 
 def test_no_training_set_holds_an_instruction_of_an_exam() -> None:
-    for name in READING.abilities:
-        asked = keys(growth_data.different(name, 20, "test", (1,), 5, READING))
+    for name in READING.reads:
+        asked = keys(language.tasks(name, 20, "test", (1,), 5, READING))
         for teacher in (None, Teacher()):
-            assert not asked & keys(growth_data.training(name, 100, (1,), 0, READING, teacher))
+            assert not asked & keys(language.tasks(name, 100, "train", (1,), 0, READING, teacher))
             assert {split_of(key) for key in asked} == {"test"}
     with pytest.raises(BadRequest, match=r"'role' has only 0 different test examples of levels .1. that fit into 6"):
-        growth_data.different("role", 5, "test", (1,), 0, READING._replace(question=6))
+        language.tasks("role", 5, "test", (1,), 0, READING._replace(question=6))
 
 
 def test_every_question_has_one_right_answer_and_chance_follows_from_the_options() -> None:
-    exam = growth_data.exam(READING.abilities, 12, (1,), 0, READING)
-    for one in exam.questions:
-        of, text = EVERY[one.task.example.source], one.task.example.input
-        assert [of.accepts(one.task.instruction, text, answer) for answer in one.answers].count(True) == 1
+    exams = families.exams(READING.reads, 12, (1,), 0, READING)
+    for one in (one for exam in exams for one in exam.questions):
+        assert [one.accepts(answer) for answer in one.answers].count(True) == 1
+        assert one.accepts(one.answers[one.right])
         assert len(set(one.answers)) == len(one.answers)
-    levels = [[exam.chances(g, slice(12 * i, 12 * i + 12)) for g in growth_data.GRADINGS] for i in range(4)]
+    levels = [[exam.chance(grading) for grading in GRADINGS] for exam in exams]
     assert levels == [[1 / 4, 1 / 4], [1 / 2, 1 / 2], [1 / 3, 0], [1 / 3, 0]]
 
 
+def asked(task: Task) -> Question:
+    return of_task(task, Random(0), lambda text: READING.layout().fits("", text))
+
+
 def test_written_answers_are_parsed() -> None:
-    (task,) = growth_data.different("knowledge", 1, "test", (1,), 0, READING)
-    one = growth_data.question(task, Random(0), READING.layout())
+    (task,) = language.tasks("knowledge", 1, "test", (1,), 0, READING)
+    one = asked(task)
     right, other = one.answers[one.right], one.answers[one.right - 1]
     letter = "abcd"[one.right]
     for text in (right, letter, f"{letter} {right}", f"it is {right}"):
-        assert growth_data.accepted(one, text)
+        assert one.accepts(text)
     for text in (other, "", f"{right} or {other}", "nobody"):
-        assert not growth_data.accepted(one, text)
+        assert not one.accepts(text)
 
 
 class Odd(Family):
@@ -101,9 +113,9 @@ def test_an_ability_without_a_grader_and_choices_without_a_right_answer_are_refu
     with pytest.raises(BadRequest, match="'odd' has no grader: neither options nor wrong answers"):
         params(abilities=["role", "odd"])
     monkeypatch.setitem(EVERY, "odd", Unanswerable())
-    (task,) = growth_data.draw(EVERY["odd"], 1)
+    (task,) = draw(EVERY["odd"], 1)
     with pytest.raises(BadRequest, match="question 0 has no right options"):
-        growth_data.question(task, Random(0), READING.layout())
+        asked(task)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +155,7 @@ def test_bad_parameters_are_one_sentence(given: dict[str, Any], says: str) -> No
 def test_what_the_data_do_not_give_is_refused_before_any_work(
     given: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growth_data, "_TRIES", 3)
+    monkeypatch.setattr(language, "TRIES", 3)
     with pytest.raises(BadRequest, match=says):
         STUDY.points(params(**given))
 
@@ -160,7 +172,7 @@ def test_runs_of_a_seed_share_what_they_say_they_share() -> None:
     assert alone.sets() == [{alone.arm: {"curated": (0, 16)}}]
     assert {cell.seed for cell in cells} == {0, 1}
     assert {cell.size for cell in cells if cell.source == "synthetic"} == {"width 32"}
-    assert all((cell.teacher is not None) == (cell.source == "synthetic") for cell in cells)
+    assert all((cell.task.teacher is not None) == (cell.source == "synthetic") for cell in cells)
     assert max(cell.steps for cell in STUDY.points(params(steps=5))) == 0  # a floor below the passes changes nothing
     assert STUDY.points(params(steps=5)) == STUDY.points(params())
 
@@ -170,48 +182,51 @@ def test_runs_of_a_seed_share_what_they_say_they_share() -> None:
 INSTRUCTIONS, ASKED = 60, 5
 
 
-def made(design_: str, scores: dict[str, list[float]], volumes: list[int], **given: Any) -> dict[str, Any]:
-    """A row with chance-corrected scores [R] by ability (chance 1/3), with some binomial noise."""
+def made(design_: str, scores: dict[str, list[float]], volumes: list[float], **given: Any) -> dict[str, Any]:
+    """A point with chance-corrected scores [R] by ability (chance 1/3), with some binomial noise."""
+    outside = given.pop("outside", [])
     row = {
+        "study": "ability_growth",
         "design": design_,
         "arm": "all",
         "source": "curated",
         "size": "width 32",
         "parameters": 32,
         "seed": 0,
-        "abilities": list(scores),
-        "others": [],
-        "gradings": ["likelihood", "generated"],
-        "volumes": volumes,
-        "totals": [len(scores) * volume for volume in volumes],
+        "learned": True,
         "counts": None,
         "predicted": None,
         "train_seconds": 1.0,
         **given,
     }
-    row.setdefault("exam", row["seed"])
-    rng = np.random.default_rng([row["seed"], *volumes, *map(ord, design_ + row["arm"] + row["source"])])
+    row["address"] = "/".join(str(row[name]) for name in ("design", "arm", "source", "size", "seed")) + str(volumes)
+    rng = np.random.default_rng([row["seed"], *map(int, volumes), *map(ord, design_ + row["arm"] + row["source"])])
+    graded = []
     for name, some in scores.items():
         for grading, chance in (("likelihood", 1 / 3), ("generated", 0.0)):
-            right = [rng.binomial(ASKED, chance + (1 - chance) * score, INSTRUCTIONS).tolist() for score in some]
-            row |= {f"{name}_{grading}_right": right, f"{name}_{grading}_asked": [ASKED] * INSTRUCTIONS}
-            row |= {f"{name}_{grading}_chance": chance}
-            row[f"accuracy_{name}_{grading}"] = sum(right[-1]) / (ASKED * INSTRUCTIONS)
-        nats = [rng.gamma(20, (1.2 - score) / 20, INSTRUCTIONS).tolist() for score in some]
-        row |= {f"{name}_gold_nats": nats, f"{name}_gold_nats_tokens": [1] * INSTRUCTIONS}
-    return row
+            for volume, score in zip(volumes, some, strict=True):
+                right = rng.binomial(ASKED, chance + (1 - chance) * score, INSTRUCTIONS)
+                counts = grade.Counts(right, np.full(INSTRUCTIONS, ASKED))
+                line = graded_line("outside" if name in outside else "unseen", name, grading, counts)
+                about = {"chance": chance, "volume": volume, "examples": int(len(scores) * volume)}
+                graded.append(line | about)
+        costs = [rng.gamma(20, (1.2 - score) / 20, INSTRUCTIONS).tolist() for score in some]
+        for line in (line for line in graded if line["kind"] == name and line["grading"] == "likelihood"):
+            nats = given.get("nats", costs[volumes.index(line["volume"])])
+            line |= {"nats": nats, "nats_tokens": [1] * INSTRUCTIONS}
+    return row | {"graded": graded}
 
 
-def curve(plateau: float, pace: float, steepness: float = 2.0) -> Callable[[list[int]], list[float]]:
+def curve(plateau: float, pace: float, steepness: float = 2.0) -> Callable[[list[float]], list[float]]:
     known = design.plan.Curves.of({"plateau": plateau, "pace": pace, "steepness": steepness, "sudden": True})
     return lambda volumes: known.at(volumes)[0].tolist()
 
 
 SHAPES = {"early": curve(0.9, 20), "late": curve(0.9, 2000, 1.5), "deaf": curve(1e-6, 100), "mid": curve(0.6, 200)}
-VOLUMES = [16, 64, 256, 1024]
+VOLUMES = [16.0, 64.0, 256.0, 1024.0]
 
 
-def ladders(volumes: list[int] = VOLUMES, seeds: int = 3, factor: float = 0.5) -> list[dict[str, Any]]:
+def ladders(volumes: list[float] = VOLUMES, seeds: int = 3, factor: float = 0.5) -> list[dict[str, Any]]:
     best = {name: shape(volumes) for name, shape in SHAPES.items()}
     poor = {name: [factor * score for score in scores] for name, scores in best.items()}
     rows = [made("ladder", best, volumes, seed=seed) for seed in range(seeds)]
@@ -246,116 +261,128 @@ def mixed(gain: float = 0.2, seeds: int = 3) -> list[dict[str, Any]]:
     return rows
 
 
-def summary_of(rows: list[dict[str, Any]], grading: str = "likelihood") -> tuple[Any, dict[str, Any]]:
-    frame = studies.frame(rows).assign(grading=grading)
-    summary = STUDY.summarise(frame)
-    json.dumps(summary, allow_nan=False)  # a result file takes it
-    return frame, summary
+def results_of(points: list[dict[str, Any]], grading: str = "likelihood") -> Results:
+    results = STUDY.summarise(long_rows(points).assign(scored_by=grading))
+    json.dumps(results.as_dict(), allow_nan=False)  # a result file takes it
+    return results
 
 
-def drawn(frame: Any, summary: dict[str, Any]) -> None:
+def drawn(results: Results) -> None:
     """Every chart and table can be made, and every sentence."""
-    for draw in (STUDY.chart, *STUDY.figures.values()):
-        draw(frame, summary, []).to_dict()
-    for table in (STUDY.summary_table, *STUDY.tables.values()):
-        table(summary)
-    assert STUDY.finding(summary)
-    published = show.published(STUDY.name)
-    assert len(STUDY.compare(summary, published)) == len(published) > 0
+    for view in results.views():
+        results.chart(view).to_dict()
+        assert results.table(view)
+    convergence(results)
+    held(results)
+    assert results.finding
+    assert len(results.claims) == len(results.published) > 0
+
+
+def fits_of(results: Results, view: str = "growth") -> dict[str, Any]:
+    return {one["ability"]: one["fit"] for one in curves_of(results[view])}
+
+
+def discovered(results: Results, view: str) -> set[tuple[str, str]]:
+    return {(c["source"], c["target"]) for c in results.fit(view).numbers["cells"] if c["discovered"]}
 
 
 def test_known_curves_are_found_again() -> None:
-    frame, summary = summary_of(ladders() + parts() + mixed())
-    fits = {one["ability"]: one["fit"] for one in summary["growth"] if one["size"] == "width 32"} | {
-        one["ability"]: one["fit"]
-        for one in summary["growth"]
-        if (one["size"], one["source"]) == ("width 32", "curated")
-    }
+    results = results_of(ladders() + parts() + mixed())
+    fits = fits_of(results)
     assert fits["early"]["verdict"] == "saturated"
     assert fits["late"]["verdict"] == "still growing"
     assert fits["deaf"]["verdict"] == "not responding"
-    assert summary["main"] == "width 32"
-    assert summary["sizes"] == ["width 16", "width 32"]
+    assert {one["size"] for one in curves_of(results["growth"])} == {"width 32"}
+    assert list(dict.fromkeys(one["size"] for one in curves_of(results["sizes"]))) == ["width 16", "width 32"]
     for name, plateau in (("early", 0.9), ("mid", 0.6)):
         lo, hi = fits[name]["plateau"]["ci95"]
         assert lo <= plateau <= hi
-    assert summary["by_source"][-1]["gains"]["macro"]["verdict"] == "higher"
-    assert summary["by_source"][-1]["gains"]["macro"]["mean"] == pytest.approx(0.215, abs=0.05)
-    assert summary["by_size"]["early"]["verdict"] == "higher"
-    drawn(frame, summary)
+    gain = results["source gains"].lines("score", ability="macro")[-1]
+    assert gain["lo"] > 0
+    assert gain["mean"] == pytest.approx(0.215, abs=0.05)
+    assert results["size gains"].line("score", ability="early")["lo"] > 0
+    drawn(results)
+
+
+def test_claims_are_judged_on_intervals() -> None:
+    """Abilities under published names: one that saturates supports, one that grows contradicts that it resists."""
+    names = {"early": "ethics", "late": "math", "deaf": "understanding", "mid": "code"}
+    points = ladders()
+    for line in (line for point in points for line in point["graded"]):
+        line["kind"] = names[line["kind"]]
+    verdicts = [claim["verdict"] for claim in results_of(points).claims]
+    assert verdicts == ["supports", "cannot tell", "contradicts", "supports", "not tested here"]
 
 
 def test_a_transfer_that_is_there_is_discovered_and_no_other() -> None:
-    _, summary = summary_of(ladders() + parts())
-    out = summary["transference"]["out_score"]
-    assert summary["transference"]["volume"] == 256
-    assert [(c["source"], c["target"]) for c in out["cells"] if c["discovered"]] == [("early", "mid")]
-    (cell,) = (c for c in out["cells"] if c["discovered"])
+    results = results_of(ladders() + parts())
+    assert set(results["without"].models["volume"]) == {256}
+    assert discovered(results, "without") == {("early", "mid")}
+    (cell,) = (c for c in results.fit("without").numbers["cells"] if c["discovered"])
     assert cell["lo"] < 0.3 < cell["hi"]
-    found = {(c["source"], c["target"]) for c in summary["transference"]["in_score"]["cells"] if c["discovered"]}
-    assert {(name, name) for name in SHAPES} <= found
-    complexities = {row["ability"]: row["complexity"]["value"] for row in summary["features"]["rows"]}
-    assert min(complexities, key=lambda name: complexities[name]) == "early"
+    assert {(name, name) for name in SHAPES} <= discovered(results, "alone")
+    complexities = results.fit("features").numbers["complexity"]
+    assert min(complexities, key=lambda name: complexities[name]["value"]) == "early"
 
 
 @pytest.mark.parametrize(
     ("gain", "says"), [(0.2, "beats"), (0.0, "is not told apart from"), (-0.2, "falls behind")]
 )  # fmt: skip
 def test_whether_the_plan_beats_the_baseline_is_said_as_measured(gain: float, says: str) -> None:
-    _, summary = summary_of(ladders() + mixed(gain))
-    assert f"the planned mix {says} the baseline: predicted +0.250 [+0.200, +0.300], measured" in STUDY.finding(summary)
-    planned = next(one for one in summary["stage"] if one["design"] == "planned")
-    assert planned["gain"]["mean"] == pytest.approx(gain, abs=0.05)
+    results = results_of(ladders() + mixed(gain))
+    assert f"the planned mix {says} the baseline: predicted +0.250 [+0.200, +0.300], measured" in results.finding
+    assert results["gains"].line("score", arm="planned", ability="macro")["mean"] == pytest.approx(gain, abs=0.05)
 
 
-def test_the_main_score_is_the_grading_that_the_frame_names() -> None:
-    _, likely = summary_of(ladders())
-    _, written = summary_of(ladders(), "generated")
-    assert (likely["grading"], written["grading"]) == ("likelihood", "generated")
-    assert all(one["chance"] == pytest.approx(1 / 3) for one in likely["growth"])
-    assert {one["chance"] for one in written["growth"]} == {0.0}
-    assert likely["graders"] == written["graders"]
+def test_the_main_score_is_the_grading_that_the_rows_name() -> None:
+    likely, written = results_of(ladders()), results_of(ladders(), "generated")
+    assert all(one["chance"] == pytest.approx(1 / 3) for one in curves_of(likely["growth"]))
+    assert {one["chance"] for one in curves_of(written["growth"])} == {0.0}
+    assert likely["graders"].as_dict() == written["graders"].as_dict()
+    assert marks(params(grading="generated")) == {"scored_by": "generated"}
 
 
 @pytest.mark.parametrize(
-    ("rows", "why"),
+    ("points", "why"),
     [
         (ladders([16, 64, 256]), "needs 4 different volumes at least, not 3"),
         (ladders(seeds=1), "needs 2 seeds at each volume"),
     ],
 )
-def test_without_a_fit_it_says_so_and_the_rest_is_there(rows: list[dict[str, Any]], why: str) -> None:
-    frame, summary = summary_of(rows)
-    assert all(one["fit"] is None and why in one["why"] for one in summary["growth"])
-    assert growth_results.growths(summary) is None
-    assert STUDY.finding(summary).startswith("no curve: early, late, deaf, mid")
-    drawn(frame, summary)
+def test_without_a_fit_it_says_so_and_the_rest_is_there(points: list[dict[str, Any]], why: str) -> None:
+    results = results_of(points)
+    curves = curves_of(results["growth"])
+    assert all(one["fit"] is None and why in one["why"] for one in curves)
+    assert growths(curves, list(SHAPES)) is None
+    assert results.finding.startswith("no curve: early, late, deaf, mid")
+    drawn(results)
 
 
 def test_transference_of_one_seed_is_left_out_with_the_reason() -> None:
-    frame, summary = summary_of(ladders() + parts(seeds=1))
-    assert "two or more" in summary["transference"]["why"]
-    drawn(frame, summary)
+    results = results_of(ladders() + parts(seeds=1))
+    assert "without" not in results.views()
+    whys = {one["feature"]: one["why"] for one in results.fit("features").numbers["correlations"]}
+    assert "two or more" in whys["transference_score"]
+    drawn(results)
 
 
 def test_fine_tuned_models_are_summarised_alike() -> None:
     """A run a volume, one exam for all seeds, a base model, an exam outside, and no run without an ability."""
-    rows = []
+    shared = {"size": "tiny", "outside": ["cmmlu"], "same_questions": True}
+    points = []
     for seed in (0, 1):
         for place, volume in enumerate(VOLUMES):
             scores = {name: [shape(VOLUMES)[place]] for name, shape in SHAPES.items()}
-            row = made("ladder", scores | {"cmmlu": [0.1]}, [volume], seed=seed, exam=0, size="tiny")
-            rows.append(row | {"abilities": list(SHAPES), "others": ["cmmlu"]})
-    base = made("untrained", {name: [0.0] for name in (*SHAPES, "cmmlu")}, [0], exam=0, size="tiny", arm="")
-    nats = {f"{name}_nats": [2.0] * INSTRUCTIONS for name in SHAPES}
-    nats |= {f"{name}_nats_tokens": [1] * INSTRUCTIONS for name in SHAPES}
-    frame, summary = summary_of([*rows, base | nats | {"abilities": list(SHAPES), "others": ["cmmlu"]}])
-    assert [one["ability"] for one in summary["growth"]] == [*SHAPES, "cmmlu"]
-    assert set(growth_results.growths(summary) or ()) == set(SHAPES)
-    assert [one["volume"] for one in summary["growth"][0]["points"]] == VOLUMES
-    assert {row["complexity"]["value"] for row in summary["features"]["rows"]} == {2.0}
-    assert [row["ability"] for row in summary["graders"]] == [*SHAPES, "cmmlu"]
-    drawn(frame, summary)
+            points.append(made("ladder", scores | {"cmmlu": [0.1]}, [volume], seed=seed, **shared))
+    none = {name: [0.0] for name in (*SHAPES, "cmmlu")}
+    base = made("untrained", none, [0.0], arm="", nats=[2.0] * INSTRUCTIONS, **shared)
+    results = results_of([*points, base])
+    assert list(fits_of(results)) == [*SHAPES, "cmmlu"]
+    assert set(growths(curves_of(results["growth"]), list(SHAPES)) or ()) == set(SHAPES)
+    assert [line["volume"] for line in results["growth"].lines("score", ability="early")] == VOLUMES
+    assert {one["value"] for one in results.fit("features").numbers["complexity"].values()} == {2.0}
+    assert [line["ability"] for line in results["graders"].lines("likelihood")] == [*SHAPES, "cmmlu"]
+    drawn(results)
 
 
 # The whole study, small
@@ -366,25 +393,37 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Both stages at smoke scale, measured in this process."""
     store = Store(tmp_path_factory.mktemp("store"))
     chosen = params(abilities=["classification", *NAMES], widths=[32])
-    first = studies.run(STUDY, chosen, store=store, jobs=0).assign(grading=chosen.grading)
-    frame = studies.run_later(STUDY, chosen, first, store=store, jobs=0)
-    return {"store": store, "params": chosen, "first": first, "frame": frame, "summary": STUDY.summarise(frame)}
+    study = Run(STUDY, chosen, store)
+    first = study.measure(stages=0, jobs=0)
+    return {"store": store, "params": chosen, "run": study, "first": first.rows, "results": study.measure(jobs=0)}
 
 
-def test_rows_have_the_columns_that_summaries_read(run: dict[str, Any]) -> None:
-    for row in run["frame"].to_dict("records"):
-        rungs = len(row["volumes"])
-        assert rungs == (4 if row["design"] == "ladder" else 1)
-        assert len(row["totals"]) == len(row["steps_taken"]) == len(row["tokens"]) == len(row["loss"]) == rungs
-        for name in row["abilities"]:
-            for grading in row["gradings"]:
-                right, asked = np.array(row[f"{name}_{grading}_right"]), np.array(row[f"{name}_{grading}_asked"])
-                assert right.shape == (rungs, len(asked))
-                assert (right <= asked).all()
-                assert asked.sum() == run["params"].n_test
-                assert right[-1].sum() / asked.sum() == row[f"accuracy_{name}_{grading}"]
-        assert STUDY.describe(row)
-    drawn(run["frame"], run["summary"])
+def raw(rows: Any) -> Any:
+    """The long rows as they were measured, without those that the views add."""
+    return rows[rows["key"].isin(GRADINGS)]
+
+
+def test_rows_have_the_columns_that_views_read(run: dict[str, Any]) -> None:
+    rows = raw(run["results"].rows)
+    for _, lines in rows.groupby("address"):
+        first = lines.iloc[0]
+        rungs = lines["volume"].nunique()
+        assert rungs == (4 if first["design"] == "ladder" else 1)
+        assert len(first["steps_taken"]) == len(first["tokens"]) == len(first["loss"]) == rungs
+        assert len(lines) == rungs * 4 * len(GRADINGS)
+        for line in lines.to_dict("records"):
+            right, asked_ = np.array(line["right"]), np.array(line["asked"])
+            assert right.shape == asked_.shape
+            assert (right <= asked_).all()
+            assert asked_.sum() == run["params"].n_test
+            if line["grading"] == "likelihood":
+                assert len(line["nats"]) == len(line["nats_tokens"]) == len(asked_)
+        last = lines[(lines["volume"] == lines["volume"].max()) & (lines["grading"] == "likelihood")]
+        rates = [sum(line["right"]) / sum(line["asked"]) for line in last.to_dict("records")]
+        assert first["accuracy_likelihood"] == pytest.approx(np.mean(rates))
+        assert STUDY.describe(first.to_dict())
+    assert "nats" not in points_of(run["results"].rows)
+    drawn(run["results"])
 
 
 def test_equal_points_give_equal_rows(run: dict[str, Any], tmp_path: Path) -> None:
@@ -396,47 +435,45 @@ def test_equal_points_give_equal_rows(run: dict[str, Any], tmp_path: Path) -> No
             again = STUDY.measure(cell, record)
         before = run["store"].result(cell)
         assert {**again, "train_seconds": 0} == {**{name: before[name] for name in again}, "train_seconds": 0}
-        assert learn.load(folder).shape == cell.model_shape()
+        assert learn.load(folder).shape == cell.spec.shape()
 
 
 def test_the_prediction_lies_in_the_point_before_anything_is_measured(run: dict[str, Any]) -> None:
-    later = STUDY.later(run["params"], run["first"])
-    assert [(cell.arm, cell.seed) for cell in later] == [
+    cells = later(run["params"], raw(run["first"]))
+    assert [(cell.arm, cell.seed) for cell in cells] == [
         (arm, seed) for seed in (100, 101) for arm in ("planned", "baseline", "reconstruct")
     ]
-    for cell in later:
+    for cell in cells:
         point = json.loads((run["store"].folder(cell) / "point.json").read_text())
         assert point["predicted"]["macro"] == cell.predicted["macro"]
         assert sum(n for sources in point["counts"].values() for n in sources.values()) == 64
-    assert "difference" in later[0].predicted
-    shown = run["summary"]["stage"][0]
-    assert shown["predicted"] == later[0].predicted
-    kept = sweep(later, lambda *_: pytest.fail("measured twice"), store=run["store"], jobs=0)
-    assert len(kept) == len(later)
+    assert "difference" in cells[0].predicted
+    assert run["results"].fit("designs").numbers["designs"]["planned"]["predicted"] == cells[0].predicted
+    kept = sweep(cells, lambda *_: pytest.fail("measured twice"), store=run["store"], jobs=0)
+    assert len(kept) == len(cells)
 
 
 def test_without_curves_named_designs_run_unpredicted(run: dict[str, Any]) -> None:
-    few = run["first"][run["first"]["seed"] == 0]
-    mixes = growth_plan.designs(run["params"], few)
-    assert list(mixes) == ["baseline", "reconstruct"]
-    assert all(one.predicted is None for one in mixes.values())
+    rows = raw(run["first"])
+    few = later(run["params"], rows[rows["seed"] == 0])
+    assert {cell.arm for cell in few} == {"baseline", "reconstruct"}
+    assert all(cell.predicted is None for cell in few)
     other = params(mixes=["maximum", "mix-20"], abilities=["classification", *NAMES], widths=[32])
-    found = growth_plan.designs(other, run["first"])
-    assert sum(of["synthetic"] for of in found["mix-20"].counts.values()) == 20
-    assert found["mix-20"].predicted is None
-    assert found["maximum"].predicted is not None
-    (cell, *_) = ability_growth.later(other, run["first"])[1:]
-    assert cell.teacher is not None
-    assert cell.sets()[0]["role"].keys() == {"curated", "synthetic"}
+    made_ = {cell.arm: cell for cell in later(other, rows)}
+    assert sum(of["synthetic"] for of in made_["mix-20"].counts.values()) == 20
+    assert made_["mix-20"].predicted is None
+    assert made_["maximum"].predicted is not None
+    assert made_["mix-20"].task.teacher is not None
+    assert made_["mix-20"].sets()[0]["role"].keys() == {"curated", "synthetic"}
 
 
 def test_a_plan_from_a_run_is_a_mixture_that_composes(
     run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LABKIT_RUN_DIR", str(tmp_path / "run"))
-    folder = studies.finish(STUDY, run["params"], run["frame"], run["summary"], 1.0)
+    folder = run["run"].finish(run["results"])
     out = tmp_path / "plan"
-    planned = growth_plan.plan_from(folder, 60, out)
+    planned = plan.plan_from(folder, 60, out)
     assert sum(row["examples"] for row in planned.rows) == 60
     assert "60 examples: a mean score of" in planned.sentence
     manifest = mix(out / "plan.yaml", tmp_path / "mixed")
@@ -445,24 +482,29 @@ def test_a_plan_from_a_run_is_a_mixture_that_composes(
     assert len({(line["instruction"], line["input"]) for line in lines}) == 60
     assert json.loads((out / "plan.json").read_text())["counts"] == planned.plan.counts
     assert yaml.safe_load((out / "plan.yaml").read_text())["examples"] == 60
-    assert growth_plan.plan_from(folder / "result.json", 60).plan.counts == planned.plan.counts
+    assert plan.plan_from(folder / "result.json", 60).plan.counts == planned.plan.counts
     with pytest.raises(BadRequest, match="holds a plan already"):
-        growth_plan.plan_from(folder, 60, out)
+        plan.plan_from(folder, 60, out)
     with pytest.raises(BadRequest, match="a budget of 3 is too small"):
-        growth_plan.plan_from(folder, 3)
+        plan.plan_from(folder, 3)
     with pytest.raises(BadRequest, match="cannot be met"):
-        growth_plan.plan_from(folder, 10**6)
+        plan.plan_from(folder, 10**6)
 
 
 def test_what_is_no_run_of_this_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match=r"holds no result\.json"):
-        growth_plan.plan_from(tmp_path, 100)
-    for text, says in (("{", "is no result of a study"), ('{"study": "no_ops"}', "is of the study 'no_ops'")):
+        plan.plan_from(tmp_path, 100)
+    given = {"study": STUDY.name, "params": params().model_dump(mode="json")}
+    older = json.dumps(given | {"summary": {"growth": []}})
+    for text, says in (
+        ("{", "is no result of a study"),
+        ('{"study": "no_ops"}', "is of the study 'no_ops'"),
+        (older, "is a result of an older labkit"),
+    ):
         (tmp_path / "result.json").write_text(text)
         with pytest.raises(BadRequest, match=says):
-            growth_plan.plan_from(tmp_path, 100)
-    _, summary = summary_of(ladders([16, 64, 256]))
-    result = {"study": STUDY.name, "params": params().model_dump(mode="json"), "summary": summary}
-    (tmp_path / "result.json").write_text(json.dumps(result))
+            plan.plan_from(tmp_path, 100)
+    summary = results_of(ladders([16, 64, 256])).as_dict()
+    (tmp_path / "result.json").write_text(json.dumps(given | {"summary": summary}))
     with pytest.raises(BadRequest, match="has no growth curve of every ability"):
-        growth_plan.plan_from(tmp_path, 100)
+        plan.plan_from(tmp_path, 100)

@@ -2,18 +2,20 @@
 
 import itertools
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import sympy
 import torch
+from fabricated import accuracies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit import BadRequest, learn
 from labkit.grade import Counts
+from labkit.grade.peak import peak
 from labkit.instructions.equations import (
     OPERATORS,
     TEXTBOOK,
@@ -29,8 +31,9 @@ from labkit.instructions.equations import (
     ordered,
     swapped,
 )
-from labkit.lab import sweep
-from labkit.studies.abstraction import STUDY, lesson_of, peak
+from labkit.lab import Record, Store, sweep
+from labkit.studies.abstraction import STUDY
+from labkit.studies.rows import long_rows
 
 TASK = InputTask(pattern_length=7, input_length=15, expression_depth=5, grounding_share=0.3, leaves="abcdefgh23")
 RULES = draw_equations(RuleClass(0, depths=(2, 3, 4)), 60)
@@ -205,12 +208,10 @@ def test_a_class_is_enumerated_without_gaps() -> None:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    from labkit.lab import Store
-
+def measured(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     params = STUDY.resolve({"scale": "smoke", "steps": 5})
     store = Store(tmp_path_factory.mktemp("store"))
-    return pd.DataFrame(sweep(STUDY.points(params), STUDY.measure, store=store, jobs=0))
+    return sweep(STUDY.points(params), STUDY.measure, store=store, jobs=0)
 
 
 def test_points_are_generalists_and_mixes_of_one_size() -> None:
@@ -222,7 +223,7 @@ def test_points_are_generalists_and_mixes_of_one_size() -> None:
 
 def test_a_lesson_meets_its_budget_and_its_exams_are_apart() -> None:
     few, many = STUDY.points(STUDY.resolve({"scale": "smoke", "n_rules": [30], "diverse_shares": [0.5]}))
-    lessons = lesson_of(few), lesson_of(many)
+    lessons = few.lesson(), many.lesson()
     for lesson in lessons:
         assert len(lesson.data.tokens) == few.budget
         trained = {lesson.data.decode(i).rsplit("|", 1)[0] for i in range(few.budget)}
@@ -233,10 +234,10 @@ def test_a_lesson_meets_its_budget_and_its_exams_are_apart() -> None:
         assert np.array_equal(*(lesson.exams[name].data.tokens for lesson in lessons))
 
 
-def test_a_right_answer_in_another_form_counts_for_algebra_alone(measured: pd.DataFrame) -> None:
+def test_a_right_answer_in_another_form_counts_for_algebra_alone(measured: list[dict], tmp_path: Path) -> None:
     """The exam decodes greedily: a stub that always writes the same answer is judged on just that."""
     cell = STUDY.points(STUDY.resolve({"scale": "smoke"}))[0]
-    exam, layout = lesson_of(cell).exams["unseen"], cell.layout()
+    exam, layout = cell.lesson().exams["unseen"], cell.layout()
     target = torch.from_numpy(exam.data.tokens[0].astype(np.int64))
     start, seen = exam.data.prompt_length, []
 
@@ -253,29 +254,28 @@ def test_a_right_answer_in_another_form_counts_for_algebra_alone(measured: pd.Da
             return torch.nn.functional.one_hot(target[past.read], len(layout.vocabulary)).expand(len(tokens), -1)
 
     judge = lambda answers: {"": np.array([seen.append(a) or False for a in answers])}  # noqa: E731
-    matches = exam.matches(Stub())
-    assert matches[0]
-    exam._replace(judge=judge).judged(Stub(), layout, matches)
+    with Record(tmp_path) as record:
+        learner = cell.learner(record).holding(Stub())
+    assert exam.verdicts(learner)["string"][0]
+    exam._replace(judge=judge).verdicts(learner)
     assert seen[1:] == [layout.text(target[start:].tolist())] * (cell.n_test - 1)
-    assert exam.judged(Stub(), layout, matches)[""][0]
-    for name in ("seen", "unseen", "special", "deeper"):
-        assert (measured[f"accuracy_{name}"] >= measured[f"accuracy_{name}_string"]).all()
-        assert (measured[f"accuracy_{name}_equal"] >= measured[f"accuracy_{name}"]).all()
-        assert (measured[f"blind_{name}"] == 0).all()
+    assert exam.verdicts(learner)[""][0]
+    for place, row in enumerate(measured):
+        accuracy = accuracies(measured, place)
+        for name in ("seen", "unseen", "special", "deeper"):
+            assert accuracy[f"{name}/string"] <= accuracy[name] <= accuracy[f"{name}/equal"]
+            assert row[f"blind_{name}"] == 0
 
 
-def test_the_summary_charts_and_tables(measured: pd.DataFrame) -> None:
-    summary = STUDY.summarise(measured)
-    assert [row["n_diverse"] for row in summary["generalists"]] == [4, 20, 40]
-    assert [row["share"] for row in summary["mixes"]] == [0, 0.5, 1]
-    json.dumps(summary)
-    for draw in (STUDY.chart, *STUDY.figures.values()):
-        assert draw(measured, summary, []).to_dict()
-    assert len(STUDY.summary_table(summary)) == 3
-    from labkit import show
-
-    compared = STUDY.compare(summary, show.published("abstraction"))
-    assert [row["agrees"] for row in compared] == ["not decided", "not decided"]  # five steps teach nothing
+def test_the_summary_charts_and_tables(measured: list[dict]) -> None:
+    results = STUDY.summarise(long_rows(measured))
+    assert [line["n_diverse"] for line in results["generalists"].lines("unseen")] == [4, 20, 40]
+    assert [line["share"] for line in results["specialists"].lines("deeper")] == [0, 0.5, 1]
+    json.dumps(results.as_dict())
+    for view in results.views():
+        assert results.chart(view).to_dict()
+    assert len(results.table()) == 3
+    assert [row["verdict"] for row in results.claims] == ["cannot tell", "cannot tell"]  # five steps teach nothing
 
 
 def test_the_peak_of_made_up_mixes() -> None:
@@ -286,11 +286,11 @@ def test_the_peak_of_made_up_mixes() -> None:
         return [[Counts(rng.binomial(10, a, 100), 10) for _ in range(3)] for a in accuracies]
 
     found = peak(shares, models([0.80 - 2 * (s - 0.55) ** 2 for s in shares]))
-    assert found["located"]
-    assert found["ci95"][0] < 0.55 < found["ci95"][1]
+    assert found.located
+    assert found.ci95[0] < 0.55 < found.ci95[1]
     for lone in ([0.1, 0.2, 0.3, 0.5, 0.9], [0.9, 0.5, 0.3, 0.2, 0.1], [0.4] * 5):
-        assert not peak(shares, models(lone))["located"]
-    assert not peak([0.0, 1.0], models([0.1, 0.9]))["located"]
+        assert not peak(shares, models(lone)).located
+    assert not peak([0.0, 1.0], models([0.1, 0.9])).located
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_a_bad_request_is_one_sentence(given: dict, complaint: str) -> None:
 def test_every_scale_fits_its_layout(scale: str) -> None:
     params = STUDY.resolve({"scale": scale, "budget": 500, "n_rules": [10], "n_test": 100, "seeds": [0]})
     for cell in STUDY.points(params)[:2]:
-        assert lesson_of(cell).data.tokens.shape == (500, cell.layout().length)
+        assert cell.lesson().data.tokens.shape == (500, cell.layout().length)
     assert isinstance(cell.layout(), learn.Layout)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from labkit import bench
-from labkit.studies.diversity import STUDY, lesson_of, points
+from labkit.studies.diversity_sweep import STUDY, points
 
 CELL = points(STUDY.resolve({"scale": "smoke", "n_instructions": [20], "seeds": [0]}))[0]
 
@@ -34,7 +34,7 @@ def test_generators_and_peak_have_rates() -> None:
 
 def test_flops_are_those_of_the_parameters_where_every_position_counts() -> None:
     """Six FLOPs a matrix parameter and token; the last block's queries, outputs and the head work on answers only."""
-    data = lesson_of(CELL).data
+    data = CELL.lesson().data
     d, V, B, T, A = CELL.width, len(data.vocabulary), CELL.batch_size, data.tokens.shape[1] - 1, data.answer_length
     blocks = (CELL.layers - 1) * 4 * d * d * T + 2 * d * d * T + 2 * d * d * A
     assert bench.flops_a_step(CELL, data) == 6 * B * (blocks + d * V * A)

@@ -83,10 +83,11 @@ def test_a_run_leaves_its_files_and_says_what_it_found(
             *("n_test", "steps", "tokens", "train_seconds"),
         ):
             assert isinstance(point[name], int | float), name
-    assert {"midpoint", "ci95"} <= set(result["summary"]["transition"])
-    assert all({"n_instructions", "mean", "ci95"} <= set(row) for row in result["summary"]["curve"])
+    growth = result["summary"]["growth"]
+    assert {"midpoint", "ci95"} <= set(growth["fit"])
+    assert all({"n_instructions", "mean", "lo", "hi"} <= set(row) for row in growth["estimates"])
     assert result["finding"] in done.stdout
-    assert "unseen accuracy [95 %]" in done.stdout
+    assert "unseen rules [95 %]" in done.stdout
     assert all(str(out / name) in done.stdout for name in RUN_FILES)
     provenance = json.loads((out / "provenance.json").read_text())
     assert provenance["labkit"] == __version__

@@ -447,7 +447,7 @@ def test_the_rate_holds_across_threads(cache: Path) -> None:
         client(server, cache, changed(requests_a_minute=60), clock=lambda: now, wait=wait) as teacher,
     ):
         teacher.ask_many(questions(20))
-        assert sorted(slept) == list(range(1, 20))
+        assert sorted(s for s in slept if s >= 1) == list(range(1, 20))  # a busy ledger is waited for in milliseconds
 
 
 def test_an_endpoint_is_given_up_after_many_failures_over_some_time() -> None:

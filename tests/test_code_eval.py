@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from labkit import BadRequest
 from labkit.cli import app
 from labkit.grade import code_eval, plus, sandbox
-from labkit.grade.code_eval import Sample, extract_code
+from labkit.grade.code_eval import Sample
+from labkit.grade.extraction import extract
 from labkit.grade.pass_at_k import estimate, pass_at_k
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -170,7 +171,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_code_is_taken_out_of_an_answer(answer: str, code: str) -> None:
-    assert extract_code(answer, "f") == code
+    assert extract(answer, "f").code == code
 
 
 GOOD = [{"task_id": "Mine/0", "completion": ""}]

@@ -4,19 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from fabricated import model
 from needs import needs_bubblewrap
 from tiny import tiny_llama
 
-from labkit import BadRequest, learn, show, studies
+from labkit import BadRequest, learn, studies
 from labkit.instructions import functions
 from labkit.instructions.family import draw, split_of
 from labkit.lab import Store, sweep
-from labkit.studies import code_mixing, language
+from labkit.studies import language
+from labkit.studies.rows import GRADED, long_rows, points_of
 
 STUDY = studies.find("code_mixing")
-PUBLISHED = show.published("code_mixing")
 DATA = Path(__file__).parents[2] / "shared" / "data"
 LAYOUT = learn.TextLayout(language.vocabulary(), 40, 48)
 TINY = {"rank": 4, "batch_size": 8, "steps": 4, "max_length": 512, "overlong": "drop", "quantisation": "nf4"}
@@ -43,16 +43,16 @@ def cells(**given: Any) -> list[Any]:
 
 @needs_bubblewrap
 def test_arms_have_equal_tokens_share_their_code_and_sit_the_same_exams() -> None:
-    lessons = {cell.general_share: code_mixing.lesson_of(cell) for cell in cells(general_shares=[0, 0.25, 0.5])}
+    lessons = {cell.task.general_share: cell.lesson() for cell in cells(general_shares=[0, 0.25, 0.5])}
     longest = max(LAYOUT.question + LAYOUT.answer + 1, 60)
     for lesson in lessons.values():
         assert 8000 - 3 * longest < lesson.about["training_tokens"] <= 8000
-    whole = lessons[0].data.tokens
+    whole = lessons[0].data
     for share in (0.25, 0.5):
         n = lessons[share].about["code_examples"]
-        assert np.array_equal(lessons[share].data.tokens[:n], whole[:n])
+        assert lessons[share].data[:n] == whole[:n]
         for exam in ("code", "general"):
-            assert np.array_equal(lessons[share].exams[exam].data.tokens, lessons[0].exams[exam].data.tokens)
+            assert lessons[share].exams[exam].data == lessons[0].exams[exam].data
 
 
 def test_unseen_functions_share_neither_wording_nor_behaviour_with_training() -> None:
@@ -107,38 +107,38 @@ def test_a_file_that_is_not_there_is_named_before_anything_starts() -> None:
 
 
 @needs_bubblewrap
-def test_steps_that_a_person_sets_are_taken() -> None:
-    (cell,) = cells(general_shares=[0.25], steps=7)
-    assert code_mixing.lesson_of(cell).steps == 7
+def test_steps_that_a_person_sets_are_taken(own_store: Path) -> None:
+    given = {"general_shares": [0.25], "budget": [1000], "n_test": 4, "passes": 1}
+    for steps in (7, 0):
+        (cell,) = cells(**given, steps=steps)
+        (row,) = sweep([cell], STUDY.measure, jobs=0)
+        assert row["steps_taken"] == (steps or cell.lesson().steps) > 0
 
 
 def test_the_published_mixes_are_summarised_whatever_is_missing() -> None:
     """One of the paper's mixes adds up to 74, not 75 thousand: a size with an arm of three sources alone."""
     rows = [
-        {
-            "size": f"{round(1000 * sum(mix)):,} examples",
-            "mix": "+".join(f"{part:g}" for part in mix),
-            "general_share": sum(mix[1:]) / sum(mix),
-            "two_way": not mix[2],
-            "seed": seed,
-            "parts": mix,
-            "learned": True,
-            "accuracy_humaneval": 0.6,
-            "humaneval_right": [int(i % 5 < 3) for i in range(164)],
-            "humaneval_asked": [1] * 164,
-        }
+        model(
+            {"humaneval": ([int(i % 5 < 3) for i in range(164)], [1] * 164)},
+            size=f"{round(1000 * sum(mix)):,} examples",
+            mix="+".join(f"{part:g}" for part in mix),
+            general_share=sum(mix[1:]) / sum(mix),
+            two_way=not mix[2],
+            seed=seed,
+        )
         for mix in STUDY.scales["qlora"]["mixes"]
         for seed in (0, 1)
     ]
     for some in (rows, rows[:-1], [row for row in rows if not row["two_way"]]):
-        frame = studies.frame(some)
-        summary = STUDY.summarise(frame)
-        assert STUDY.finding(summary)
-        assert all(row["agrees"] in ("not decided", "not tested here") for row in STUDY.compare(summary, PUBLISHED))
-        assert len(STUDY.summary_table(summary)) == len({row["mix"] for row in some})
-        if any(row["two_way"] for row in some):
-            STUDY.chart(frame, summary, PUBLISHED).to_dict()
-            code_mixing.published_chart(frame, summary, PUBLISHED).to_dict()
+        results = STUDY.summarise(long_rows(some))
+        assert results.finding
+        assert all(row["verdict"] in ("cannot tell", "not tested here") for row in results.claims)
+        assert len(results.table("mixes")) == len({row["mix"] for row in some})
+        assert ("mix" in results.views()) == any(row["two_way"] for row in some)
+        for view in results.views():
+            results.chart(view).to_dict()
+        (published,) = STUDY.tables.values()
+        assert published(results)
 
 
 def tuned(tmp_path: Path, problems: Path, corpora: list[str], mixes: list[Any], steps: int, **more: Any) -> Any:
@@ -147,7 +147,7 @@ def tuned(tmp_path: Path, problems: Path, corpora: list[str], mixes: list[Any], 
     given = {"model": str(model), "problems": [str(problems)], "corpora": corpora, "mixes": mixes, "new_tokens": 24}
     params = STUDY.resolve({"scale": "smoke", **given, "tuning": {**TINY, "epochs": None, "steps": steps}, **more})
     rows = sweep(STUDY.points(params), STUDY.measure, measure_many=STUDY.measure_many, jobs=0)
-    return params, studies.frame(rows)
+    return params, rows
 
 
 def write_records(path: Path, n: int, what: str) -> str:
@@ -163,17 +163,18 @@ def test_a_fine_tuned_model_is_mixed_trained_and_graded(tmp_path: Path, own_stor
     problems = tmp_path / "few.jsonl"
     problems.write_text("".join(json.dumps(problem) + "\n" for problem in unique.values()))
     corpora = [write_records(tmp_path / f"{name}.jsonl", 60, name) for name in ("code", "general", "thought")]
-    params, frame = tuned(tmp_path, problems, corpora, [[0.04, 0, 0], [0.03, 0.01, 0], [0.03, 0.005, 0.005]], 2)
+    params, rows = tuned(tmp_path, problems, corpora, [[0.04, 0, 0], [0.03, 0.01, 0], [0.03, 0.005, 0.005]], 2)
+    results = STUDY.summarise(long_rows(rows))
+    frame = points_of(results.rows)
     assert frame["mix"].tolist() == ["0.04+0+0", "0.03+0.01+0", "0.03+0.005+0.005"]
     assert frame["two_way"].tolist() == [True, True, False]
     assert frame["general_share"].tolist() == [0, 0.25, 0.25]
-    assert frame["examples"].tolist() == [40, 40, 40]
-    outcomes = [column for column in frame if str(column).startswith("own_outcome_")]
-    assert (frame[outcomes].sum(axis=1) == len(unique)).all()
-    summary = STUDY.summarise(frame)
-    assert STUDY.finding(summary).startswith("40 examples: with 0% general data pass@1 on own problems is 0.000 [0.0")
-    assert len(STUDY.summary_table(summary)) == 3
-    STUDY.chart(frame, summary, []).to_dict()
+    assert set(frame["size"]) == {"40 examples"}
+    assert all(json.loads(manifest)["examples"] == 40 for manifest in frame["manifest"])
+    assert [sum(line["asked"]) for row in rows for line in row[GRADED]] == [len(unique)] * 3
+    assert results.finding.startswith("With 0% general data pass@1 on own problems is 0.000 [0.0")
+    assert len(results.table("mixes")) == 3
+    results.chart().to_dict()
     again = sweep(STUDY.points(params), lambda *_: pytest.fail("measured twice"), jobs=0)
     assert [row["address"] for row in again] == frame["address"].tolist()
 
@@ -191,10 +192,9 @@ def test_real_records_end_to_end(tmp_path: Path, own_store: Store) -> None:
     few = {"prompt": "def f(x):\n    return [v for v in x if v > 0]\n"}
     (tmp_path / "few.jsonl").write_text(json.dumps(few) + "\n")
     problems = DATA / "humaneval/HumanEval.jsonl.gz"
-    _, frame = tuned(tmp_path, problems, corpora, [[0.6, 0.2, 0.2]], 6)
-    (row,) = frame.to_dict("records")
-    assert row["examples"] == 1000
+    _, (row,) = tuned(tmp_path, problems, corpora, [[0.6, 0.2, 0.2]], 6)
+    assert row["size"] == "1,000 examples"
     assert row["contaminated"] > 0  # Code Alpaca holds some of HumanEval
-    assert len(row["humaneval_right"]) == 164
+    (line,) = row[GRADED]
+    assert len(line["right"]) == sum(line["asked"]) == 164
     assert row["accuracy_humaneval"] <= 0.05
-    assert sum(row[f"humaneval_outcome_{kind}"] for kind in ("passed", "failed", "syntax", "crash", "timeout")) == 164

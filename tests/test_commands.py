@@ -154,6 +154,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+class Noted(list[str]):
+    """A corpus without examples."""
+
+    notes = ("not used: id",)
+
+
 def test_the_home_folder_is_found_in_every_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "swap.markov").write_text("ab -> ba\n")
     assert labkit("markov", "~/swap.markov", "aab").stdout == "baa\n"
@@ -164,11 +170,12 @@ def test_the_home_folder_is_found_in_every_path(home: Path, monkeypatch: pytest.
     assert str(home / "r") in labkit("plan", "--from=~/r", "--budget", "10").stderr
     assert parse_value("~/problems.jsonl") == str(home / "problems.jsonl")
     seen = {}
-    monkeypatch.setattr("labkit.instructions.corpora.read", lambda data: seen.setdefault("data", data) and [])
+    monkeypatch.setattr("labkit.instructions.corpora.read", lambda data: seen.setdefault("data", data) and Noted())
     monkeypatch.setattr("labkit.learn.qlora.settings", lambda model, *_, **__: seen.setdefault("model", model))
     monkeypatch.setattr("labkit.learn.qlora.finetune", lambda _, __, out: raising(BadRequest(str(out)))())  # type: ignore[operator]
     done = labkit("finetune", "--data=~/d.jsonl", "--model=~/m", "--out=~/o")
     assert str(home / "o") in done.stderr
+    assert done.stdout == "note: not used: id\n"
     assert seen == {"data": str(home / "d.jsonl"), "model": str(home / "m")}
     assert list(Path.cwd().iterdir()) == []
 
@@ -207,10 +214,10 @@ def test_a_base_model_is_no_file(home: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "", "1,", "²", "1.5", "-1", "٣", "9" * 5000, "1,0"])
-def test_sizes_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(BadRequest, match="--k takes whole numbers from 1"):
-        cli.parse_sizes(text)
-    assert cli.parse_sizes("1, 10,100") == [1, 10, 100]
+def test_sizes_that_are_none_are_refused(text: str, home: Path) -> None:
+    done = labkit("code-eval", "--samples", "nowhere.jsonl", f"--k={text}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--k takes whole numbers from 1" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "[" * 5000 + "]" * 5000, '{"a":' * 5000, "[" * 25 + "]" * 25])

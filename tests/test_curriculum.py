@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -12,18 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from flaky import Flaky
 
-from labkit import BadRequest, lab, learn, show, studies
+from labkit import BadRequest, grade, lab, learn, show, studies
 from labkit.instructions import EVERY, Example, draw
 from labkit.instructions.family import split_of
-from labkit.studies import curriculum_data, curriculum_results, curriculum_rounds
-from labkit.studies.curriculum import STUDY, Cell, First, Params, service
-from labkit.studies.curriculum_rounds import ARMS, Item, Rounds
-from labkit.studies.students import SmallStudent, TunedStudent
-from labkit.teach import server
+from labkit.learn.learner import Learner, SmallLearner, TunedLearner
+from labkit.studies.curriculum import STUDY, Params, check
+from labkit.studies.curriculum.rounds import ARMS, Cell, First, Rounds
+from labkit.studies.rows import graded_line, long_rows
+from labkit.studies.study import Results
+from labkit.studies.views import verdict
+from labkit.teach import server, tapir
+from labkit.teach.client import Client
+from labkit.teach.tapir import Item
+from labkit.teach.teacher import Teacher
 
 TINY: dict[str, Any] = {
     "scale": "smoke",
@@ -42,16 +47,8 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def teacher_url() -> Iterator[str]:
-    with server.running(thread=True) as url:
+    with server.running() as url:
         yield url
-
-
-@pytest.fixture
-def offline(teacher_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A teacher that is already there."""
-    monkeypatch.setenv("LABKIT_TEACHER_URL", teacher_url)
-    monkeypatch.setenv("LABKIT_TEACHER_KEY", "offline")
-    return teacher_url
 
 
 def resolve(**given: Any) -> Params:
@@ -63,9 +60,29 @@ def cell_of(**given: Any) -> Cell:
     return cell
 
 
-def measured(cell: Cell, runs: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setenv("LABKIT_RUNS", str(runs))
+def first_of(cell: Cell) -> First:
+    (first,) = cell.needs()
+    assert isinstance(first, First)
+    return first
+
+
+def measured(cell: Cell, runs: Path) -> dict[str, Any]:
+    """The row of a cell, its first student measured first."""
+    lab.Store(runs).measure(first_of(cell), STUDY.measure)
     return lab.Store(runs).measure(cell, STUDY.measure)
+
+
+def client_of(cell: Cell, runs: Path) -> Client:
+    return cell.teacher.connect(cell.asking, runs)
+
+
+def rounds_of(cell: Cell, client: Client, runs: Path, lasting: Path) -> Rounds:
+    student = cell.spec.make(cell.seed, None)  # type: ignore[arg-type]
+    return Rounds(cell, student, client, lab.Store(runs).folder(first_of(cell)), lasting)
+
+
+def lines(row: dict[str, Any], exam: str, kind: str = "") -> list[dict[str, Any]]:
+    return [line for line in row["graded"] if (line["exam"], line["kind"]) == (exam, kind)]
 
 
 def same(row: dict[str, Any]) -> dict[str, Any]:
@@ -76,37 +93,40 @@ def same(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def rows(teacher_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pd.DataFrame]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("curriculum")
+
+
+@pytest.fixture(scope="module")
+def rows(runs: Path) -> list[dict[str, Any]]:
     """Every arm once, of two seeds."""
-    with pytest.MonkeyPatch.context() as patch:
-        runs = tmp_path_factory.mktemp("curriculum")
-        patch.setenv("LABKIT_TEACHER_URL", teacher_url)
-        patch.setenv("LABKIT_TEACHER_KEY", "offline")
-        patch.setenv("LABKIT_RUNS", str(runs))
-        points = STUDY.points(resolve(arms=list(ARMS), seeds=[0, 1]))
-        frame = studies.frame(lab.sweep(points, STUDY.measure, jobs=0, store=lab.Store(runs)))
-        frame.attrs["runs"] = runs
-        yield frame
+    points = STUDY.points(resolve(arms=list(ARMS), seeds=[0, 1]))
+    return lab.sweep(points, STUDY.measure, jobs=0, store=lab.Store(runs))
 
 
-def test_every_arm_sees_the_same_training_tokens(rows: pd.DataFrame) -> None:
+def summarised(rows: list[dict[str, Any]]) -> Results:
+    return STUDY.summarise(long_rows(rows))
+
+
+def test_every_arm_sees_the_same_training_tokens(rows: list[dict[str, Any]]) -> None:
     params = resolve()
     half_a_step = params.batch_size * 30 / 2  # tokens; questions and answers take at most some 30
-    for row in rows.to_dict("records"):
+    for row in rows:
         assert abs(row["training_tokens"] - params.budget) <= params.rounds * half_a_step, row["arm"]
         assert len(row["rounds_of"]) == params.rounds
 
 
-def test_the_arms_of_a_seed_share_their_first_student_and_their_exam(rows: pd.DataFrame) -> None:
-    for _, group in rows.groupby("seed"):
-        assert len({json.dumps(begun) for begun in group["begun"]}) == 1
-        assert len({json.dumps(asked) for asked in group["unseen_asked"]}) == 1
-    (one, other) = (group["begun"].iloc[0] for _, group in rows.groupby("seed"))
-    assert set(one) == set(other) == {"formatting", "classification"}
+def test_the_arms_of_a_seed_share_their_first_student_and_their_exam(rows: list[dict[str, Any]]) -> None:
+    for seed in (0, 1):
+        group = [row for row in rows if row["seed"] == seed]
+        begun = [[line for line in row["graded"] if line.get("round") == 0] for row in group]
+        assert len({json.dumps(looks) for looks in begun}) == 1
+        assert len({json.dumps(line["asked"]) for row in group for line in lines(row, "unseen")}) == 1
+        assert {line["kind"] for line in begun[0]} == {"formatting", "classification"}
 
 
-def test_re_balanced_arms_meet_the_target_and_others_do_not(rows: pd.DataFrame) -> None:
-    for row in rows.to_dict("records"):
+def test_re_balanced_arms_meet_the_target_and_others_do_not(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
         exact = [abs(line["shares"].get("formatting", 0) - 0.4) <= 0.5 / 24 for line in row["rounds_of"]]
         if row["arm"] in ("balanced", "tapir"):
             assert all(exact), row["arm"]
@@ -115,125 +135,108 @@ def test_re_balanced_arms_meet_the_target_and_others_do_not(rows: pd.DataFrame) 
             assert not all(exact)
 
 
-def test_only_taught_arms_ask_a_teacher(rows: pd.DataFrame) -> None:
-    for row in rows.to_dict("records"):
+def test_only_taught_arms_ask_a_teacher(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
         assert bool(row.get("teacher_requests", 0) > 0) == ARMS[row["arm"]].taught
         assert ("refined" in row["distilled"]) == ARMS[row["arm"]].taught
         assert ("expanded" in row["distilled"]) == ARMS[row["arm"]].taught
 
 
-def test_alpha_rises_in_tapirs_rounds_alone(rows: pd.DataFrame) -> None:
-    for row in rows.to_dict("records"):
+def test_alpha_rises_in_tapirs_rounds_alone(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
         alphas = [line["alpha"] for line in row["rounds_of"]]
         assert alphas == ([0.3, 0.5] if row["arm"] == "tapir" else [None, None])
 
 
-def test_a_rerun_trains_and_asks_nothing(rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even an endpoint is needed."""
-    monkeypatch.delenv("LABKIT_TEACHER_URL", raising=False)
-    monkeypatch.setattr(server, "running", lambda **_: pytest.fail("a server was started"))
-    store = lab.Store(rows.attrs["runs"])
-    again = studies.run(STUDY, resolve(arms=list(ARMS), seeds=[0, 1]), jobs=0, store=store)
-    assert again["address"].tolist() == rows["address"].tolist()
+def test_a_rerun_trains_and_asks_nothing(
+    rows: list[dict[str, Any]], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a teacher is needed."""
+    monkeypatch.setattr(Teacher, "connect", lambda *_: pytest.fail("a teacher was asked"))
+    run = studies.Run(STUDY, resolve(arms=list(ARMS), seeds=[0, 1]), lab.Store(runs))
+    again = run.measure(jobs=0).rows.drop_duplicates("address")
+    assert set(again["address"]) == {row["address"] for row in rows}
 
 
-def test_a_finished_student_can_be_asked(rows: pd.DataFrame) -> None:
-    folder = lab.Store(rows.attrs["runs"]).find(rows["address"].iloc[0])
+def test_a_finished_student_can_be_asked(rows: list[dict[str, Any]], runs: Path) -> None:
+    folder = lab.Store(runs).find(rows[0]["address"])
     assert isinstance(learn.load(folder).answer(("join words with ~\nfox ant",)), str)
 
 
-def test_the_summary_pairs_arms_and_draws(rows: pd.DataFrame) -> None:
-    summary = STUDY.summarise(rows)
-    assert [arm["arm"] for arm in summary["arms"]] == list(ARMS)
-    for arm in summary["arms"]:
-        lo, hi = arm["unseen_ci95"]
-        assert lo <= arm["unseen"] <= hi
-        if arm["arm"] != "random":
-            one, other = (rows[rows["arm"] == name]["accuracy_unseen"].mean() for name in ("random", arm["arm"]))
-            assert arm["gain"]["mean"] == pytest.approx(other - one)
-    assert {row["verdict"] for row in curriculum_results.ingredients(summary)} <= {"better", "worse", "not decided"}
-    published = show.published(STUDY.name)
-    for draw_one in (STUDY.chart, *STUDY.figures.values()):
-        assert show.png(draw_one(rows, summary, published)).startswith(b"\x89PNG")
-    assert {row["agrees"] for row in STUDY.compare(summary, published)} == {"not tested here"}
-    json.dumps(summary, allow_nan=False)
+def test_the_summary_pairs_arms_and_draws(rows: list[dict[str, Any]]) -> None:
+    results = summarised(rows)
+    arms = results["arms"].estimates.to_dict("records")
+    assert [line["arm"] for line in arms] == list(ARMS)
+    mean = {arm: np.mean([row["accuracy_unseen"] for row in rows if row["arm"] == arm]) for arm in ARMS}
+    for line in arms:
+        assert line["lo"] <= line["mean"] <= line["hi"]
+        if line["arm"] != "random":
+            assert line["gain"]["mean"] == pytest.approx(mean[line["arm"]] - mean["random"])
+    said = {row["verdict"] for row in results.table("ingredients")}
+    assert said <= {"better", "worse", "not decided"}
+    assert results.views() == list(STUDY.views)
+    for view in results.views():
+        assert show.png(results.chart(view)).startswith(b"\x89PNG")
+    assert {row["verdict"] for row in results.claims} == {"not tested here"}
+    json.dumps(results.as_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize("arms", [["hard"], ["full"], ["random", "competence"]])
-def test_some_arms_make_a_whole_run(arms: list[str], rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_some_arms_make_a_whole_run(arms: list[str], rows: list[dict[str, Any]], runs: Path, tmp_path: Path) -> None:
     """Without the arms that others are compared with; and where no looks between rounds were taken."""
-    some = rows[rows["arm"].isin(arms)]
-    for frame in (some, some.assign(begun=[{}] * len(some))):
-        summary = STUDY.summarise(frame)
-        assert STUDY.finding(summary)
+    some = [row for row in rows if row["arm"] in arms]
+    blind = [row | {"graded": [line for line in row["graded"] if line["exam"] != "look"]} for row in some]
+    for group in (some, blind):
+        results = summarised(group)
+        assert results.finding
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LABKIT_RUN_DIR", str(tmp_path))
-            studies.finish(STUDY, resolve(arms=arms, seeds=[0, 1]), frame, summary, 1.0)
+            studies.Run(STUDY, resolve(arms=arms, seeds=[0, 1]), lab.Store(runs)).finish(results)
         assert (tmp_path / "report.html").exists()
 
 
-def test_one_seed_decides_nothing(rows: pd.DataFrame) -> None:
-    alone = STUDY.summarise(rows[rows["seed"] == 0])
-    assert {arm["gain"]["verdict"] for arm in alone["arms"] if arm["gain"]} == {"not decided"}
-    assert "one seed decides nothing" in STUDY.finding(alone)
+def test_one_seed_decides_nothing(rows: list[dict[str, Any]]) -> None:
+    alone = summarised([row for row in rows if row["seed"] == 0])
+    gains = [line["gain"] for line in alone["arms"].estimates.to_dict("records") if line["gain"]]
+    assert {verdict(gain) for gain in gains} == {"not decided"}
+    assert "one seed decides nothing" in alone.finding
 
 
-def known_frame(lift: int) -> pd.DataFrame:
+def known_rows(lift: int) -> list[dict[str, Any]]:
     """Two arms and three seeds with 100 questions, the second arm right on `lift` more of them."""
-    frame = []
+    rows = []
     for seed in (0, 1, 2):
         for arm, more in (("random", 0), ("tapir", lift)):
-            right = [1] * (40 + more) + [0] * (60 - more)
-            line = {"different": 1, "shares": {"a": 1.0}, "looked": {}}
-            frame.append(
-                {
-                    "arm": arm,
-                    "seed": seed,
-                    "kinds": ["a"],
-                    "model": None,
-                    "delta": 2,
-                    "learned": True,
-                    "unseen_right": right,
-                    "unseen_asked": [1] * 100,
-                    "unseen_a_right": right,
-                    "unseen_a_asked": [1] * 100,
-                    "training_tokens": 1,
-                    "optimiser_steps": 1,
-                    "rounds_of": [line],
-                    "begun": {},
-                    "distilled": {},
-                    "difficulty": {},
-                    "public_shares": {"a": 1.0},
-                    "tasks": ["a"],
-                    "target": [1.0],
-                    "first": {"judging": {}},
-                    "accuracy_unseen": np.mean(right),
-                }
-            )
-    return pd.DataFrame(frame)
+            right = np.array([1] * (40 + more) + [0] * (60 - more))
+            counts = grade.Counts(right, np.ones(100, int))
+            row: dict[str, Any] = {"address": f"{arm} {seed}", "arm": arm, "seed": seed, "delta": 2, "learned": True}
+            row |= {"training_tokens": 1, "rounds_of": [{"shares": {"a": 1.0}}], "distilled": {}, "difficulty": {}}
+            row |= {"public_shares": {"a": 1.0}, "target_shares": {"a": 1.0}, "first": {"judging": {}}}
+            rows.append(row | {"graded": [graded_line("unseen", kind, "", counts) for kind in ("", "a")]})
+    return rows
 
 
 @pytest.mark.parametrize(("lift", "says"), [(30, "beats"), (-30, "falls behind"), (0, "is not told apart from")])
 def test_the_finding_says_what_was_measured(lift: int, says: str) -> None:
-    summary = STUDY.summarise(known_frame(lift))
-    assert f"TAPIR {says} a random subset: {lift / 100:+.3f}" in STUDY.finding(summary)
+    assert f"TAPIR {says} a random subset: {lift / 100:+.3f}" in summarised(known_rows(lift)).finding
 
 
 def test_the_public_set_is_imbalanced_and_now_and_then_wrong() -> None:
-    first = cell_of(public=400, mined=100, wrong=0.25).first()
-    public = curriculum_data.public_set(first)
+    cell = cell_of(public=400, mined=100, wrong=0.25)
+    public = cell.task.public_set(cell.spec, 0)
     assert sum(one.kind == "formatting" for one in public) == 280
     wrong = [one for one in public if one.task and one.example.output != one.task.example.output]
     assert 60 <= len(wrong) <= 140  # 100 expected
-    assert not any(curriculum_data.right(wrong, [one.example.output for one in wrong]))
-    assert public == curriculum_data.public_set(first)
-    exam = curriculum_data.exam(first, None, Path())  # type: ignore[arg-type]
-    assert exam.kinds == ("formatting", "classification")
+    assert not any(
+        EVERY[one.example.source].accepts(one.task.instruction, one.example.input, one.example.output)
+        for one in wrong
+        if one.task
+    )
+    assert public == cell.task.public_set(cell.spec, 0)
 
 
 def test_what_the_exam_asks_is_forbidden_in_training() -> None:
-    first = cell_of().first()
-    forbidden = curriculum_data.forbidden(first)
+    forbidden = cell_of().task.forbidden()
     for split, reason in (("test", "instruction of the exam"), ("train", None)):
         for task in draw(EVERY["formatting"], 20, split=split, levels=[1], seed=5):  # type: ignore[arg-type]
             assert split_of(task.instruction.key) == split
@@ -241,41 +244,36 @@ def test_what_the_exam_asks_is_forbidden_in_training() -> None:
     assert forbidden("write a poem about the sea") == "not recognised"
 
 
-def test_rising_takes_alpha_of_what_is_hard_and_mines_anew(
-    offline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LABKIT_RUNS", str(tmp_path))
+def test_rising_takes_alpha_of_what_is_hard_and_mines_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = cell_of(alpha_0=0.5, expanded=0, public=200, mined=150)
     store = lab.Store(tmp_path)
-    store.measure(cell.first(), curriculum_rounds.measure_first)
-    mined = json.loads((store.folder(cell.first()) / "mined.json").read_text())
-    with curriculum_rounds.teacher({}, "oracle") as client:
-        rounds = Rounds(cell, client, store.folder(cell.first()), tmp_path / "lasting")
+    store.measure(first_of(cell), STUDY.measure)
+    mined = json.loads((store.folder(first_of(cell)) / "mined.json").read_text())
+    with client_of(cell, tmp_path) as client:
+        arm = rounds_of(cell, client, tmp_path, tmp_path / "lasting")
         # half of each kind is hard, whatever the student says
         fake = [-9.0 if place % 2 else 0.0 for place in range(cell.mined)]
-        rounds.mined = rounds.mined._replace(mfd=fake)
-        chosen = rounds.rising(0)
-        hard = {rounds.pool[i].example for i in range(1, cell.mined, 2)}
+        arm.mined = arm.mined._replace(mfd=fake)
+        chosen = arm.rising(0)
+        hard = {arm.pool[i].example for i in range(1, cell.mined, 2)}
         assert sum(item.example in hard for item in chosen) == pytest.approx(0.5 * len(chosen), abs=1)
         asked: list[int] = []
-        monkeypatch.setattr(
-            curriculum_rounds, "mine", lambda student, examples, asker: asked.append(len(examples)) or rounds.mined
-        )
-        rounds.rising(1)
+        monkeypatch.setattr(tapir, "mine", lambda student, examples, asker: asked.append(len(examples)) or arm.mined)
+        arm.rising(1)
         assert asked == [cell.mined]
     assert len(mined["mfd"]) == cell.mined
 
 
-def test_competence_goes_from_easy_to_hard(offline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = measured(cell_of(arms=["random"]), tmp_path, monkeypatch)
+def test_competence_goes_from_easy_to_hard(tmp_path: Path) -> None:
+    row = measured(cell_of(arms=["random"]), tmp_path)
     assert row["accuracy_unseen"] >= 0
     cell = cell_of(arms=["competence"])
-    with curriculum_rounds.teacher({}, "oracle") as client:
-        rounds = Rounds(cell, client, lab.Store(tmp_path).folder(cell.first()), tmp_path / "lasting")
+    with client_of(cell, tmp_path) as client:
+        arm = rounds_of(cell, client, tmp_path, tmp_path / "lasting")
         levels = [0.0] * 28 + [float(i) for i in range(1, 10)]  # most are right already, as they are at laptop scale
-        rounds.material = [Item(Example("a", str(i), "b", "", ""), "formatting", x) for i, x in enumerate(levels)]
-        rounds.material.append(Item(Example("a", "not judged", "b", "", ""), "formatting", None))
-        begin, end = ([item.lacked for item in rounds.competence(number)] for number in (0, 1))
+        arm.material = [Item(Example("a", str(i), "b", "", ""), "formatting", x) for i, x in enumerate(levels)]
+        arm.material.append(Item(Example("a", "not judged", "b", "", ""), "formatting", None))
+        begin, end = ([item.lacked for item in arm.competence(number)] for number in (0, 1))
     assert set(begin) == {0.0}
     assert max(x for x in end if x is not None) == 9  # the last round leaves nothing out but what was not judged
     assert None not in end
@@ -283,46 +281,49 @@ def test_competence_goes_from_easy_to_hard(offline: str, tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("arm", ["tapir", "progress"])
 def test_a_killed_arm_goes_on_in_its_round_and_asks_nothing_twice(
-    arm: str, offline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = cell_of(arms=[arm], rounds=3, budget=3600)
-    whole = measured(cell, tmp_path / "whole", monkeypatch)
-    learned = SmallStudent.learn
-    rounds: list[int] = []
+    whole = measured(cell, tmp_path / "whole")
+    learned = SmallLearner.learn
+    begun: list[int] = []
 
-    def dying(self: SmallStudent, *args: Any) -> Any:
-        rounds.append(args[2])
-        if len(rounds) == 4:  # the first student, two rounds, and the third is cut off
+    def dying(self: SmallLearner, *args: Any, seed: int, **more: Any) -> Any:
+        begun.append(seed)
+        if len(begun) == 4:  # the first student, two rounds, and the third is cut off
             raise KeyboardInterrupt
-        return learned(self, *args)
+        return learned(self, *args, seed=seed, **more)
 
-    monkeypatch.setattr(SmallStudent, "learn", dying)
+    monkeypatch.setattr(SmallLearner, "learn", dying)
     with pytest.raises(KeyboardInterrupt):
-        measured(cell, tmp_path / "killed", monkeypatch)
-    monkeypatch.setattr(SmallStudent, "learn", learned)
+        measured(cell, tmp_path / "killed")
     again: list[int] = []
-    monkeypatch.setattr(SmallStudent, "learn", lambda self, *args: again.append(args[2]) or learned(self, *args))
-    resumed = measured(cell, tmp_path / "killed", monkeypatch)
+
+    def counting(self: SmallLearner, *args: Any, seed: int, **more: Any) -> Any:
+        again.append(seed)
+        return learned(self, *args, seed=seed, **more)
+
+    monkeypatch.setattr(SmallLearner, "learn", counting)
+    resumed = measured(cell, tmp_path / "killed")
     assert again == [2]  # the third round alone
     assert same(resumed) == same(whole)
     paid = []
     for name in ("whole", "killed"):
-        monkeypatch.setenv("LABKIT_RUNS", str(tmp_path / name))
-        with curriculum_rounds.teacher({}, "oracle") as client:
+        with client_of(cell, tmp_path / name) as client:
             paid.append(client.spent())
     assert paid[0] == paid[1]
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_what_the_next_one_goes_on_from(offline: str, tmp_path: Path) -> None:
+def test_a_killed_process_leaves_what_the_next_one_goes_on_from(tmp_path: Path) -> None:
     """kill -9 in the middle of an arm, from outside."""
     cell = cell_of(rounds=6, budget=30_000)
     script = (
         "import json, sys\n"
         "from labkit import lab\n"
-        "from labkit.studies.curriculum import STUDY, Cell\n"
+        "from labkit.studies.curriculum.rounds import Cell, study_cell\n"
         "cell = Cell.model_validate_json(sys.argv[1])\n"
-        "row = lab.Store.default().measure(cell, STUDY.measure)\n"
+        "(row,) = lab.sweep([cell], study_cell.measure, jobs=0)\n"
         "print(json.dumps(row))\n"
     )
     command = [sys.executable, "-c", script, cell.model_dump_json()]
@@ -344,11 +345,11 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_from(offline: str, tm
     assert same(rows["killed"]) == same(rows["whole"])
 
 
-def test_a_noisy_judge_is_another_teacher(offline: str) -> None:
+def test_a_noisy_judge_is_another_teacher() -> None:
     exact, noisy = (cell_of(teacher=name) for name in ("oracle", "oracle:noise=2"))
-    assert exact.first().address != noisy.first().address
+    assert first_of(exact).address != first_of(noisy).address
     assert "another" not in STUDY.notes(resolve())[0]
-    assert "offline server" in STUDY.notes(resolve())[0]
+    assert "asked in this process" in STUDY.notes(resolve())[0]
 
 
 def test_budgets_and_patience_decide_no_result() -> None:
@@ -391,8 +392,8 @@ def test_a_teacher_that_answers_prose_is_refused_before_it_is_paid(
     with Flaky(models=("gpt-4o-mini",), say=said) as hosted:
         monkeypatch.setenv("LABKIT_TEACHER_URL", hosted.url)
         monkeypatch.setenv("LABKIT_TEACHER_KEY", "any")
-        with pytest.raises(BadRequest, match=complaint), service(resolve(teacher="gpt-4o-mini")):
-            pass
+        with pytest.raises(BadRequest, match=complaint):
+            check(resolve(teacher="gpt-4o-mini"), lab.Store(own_store))
 
 
 @pytest.mark.parametrize(
@@ -413,66 +414,53 @@ def test_an_endpoint_is_checked_before_anything_is_spent(
         monkeypatch.setenv(name, teacher_url if value == "here" else value)
     params = resolve(teacher="gpt-4o-mini", asking={"timeout": 2, "retries": 0}, arms=["random"])
     with pytest.raises(BadRequest, match=complaint):
-        studies.run(STUDY, params, jobs=0)
+        studies.Run(STUDY, params, lab.Store(own_store)).measure(jobs=0)
     assert not list(own_store.glob("curriculum*/points/*"))
 
 
-def test_a_wrong_key_is_one_sentence_without_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    with server.running(key="right", thread=True) as url:
+def test_a_wrong_key_is_one_sentence_without_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server.running(key="right") as url:
         monkeypatch.setenv("LABKIT_TEACHER_URL", url)
         monkeypatch.setenv("LABKIT_TEACHER_KEY", "sk-very-secret")
-        with pytest.raises(BadRequest) as refusal, service(resolve(teacher="gpt-4o-mini")):
-            pass
+        with pytest.raises(BadRequest) as refusal:
+            check(resolve(teacher="gpt-4o-mini"), lab.Store(tmp_path))
     assert "key" in str(refusal.value)
     assert "very-secret" not in str(refusal.value)
 
 
-def test_a_spent_budget_stops_the_run_and_keeps_what_was_answered(
-    offline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cell = cell_of()
-    monkeypatch.setenv(curriculum_rounds.SETTINGS, json.dumps({"token_budget": 20_000}))
+def test_a_spent_budget_stops_the_run_and_keeps_what_was_answered(tmp_path: Path) -> None:
+    cell = cell_of(asking={"token_budget": 20_000})
     with pytest.raises(BadRequest, match="budget"):
-        measured(cell, tmp_path, monkeypatch)
-    with curriculum_rounds.teacher({}, "oracle") as client:
+        measured(cell, tmp_path)
+    with client_of(cell, tmp_path) as client:
         before = client.spent()
     assert 0 < before.tokens <= 20_000
-    monkeypatch.setenv(curriculum_rounds.SETTINGS, "{}")
-    assert measured(cell, tmp_path, monkeypatch)["accuracy_unseen"] >= 0
+    assert measured(cell_of(), tmp_path)["accuracy_unseen"] >= 0
 
 
-def test_the_offline_teachers_address_does_not_matter(
-    offline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its port is another one in every run, and what it said stays said."""
-    whole = measured(cell_of(), tmp_path, monkeypatch)
+def test_how_a_teacher_is_asked_reaches_worker_processes() -> None:
+    """Budgets are no part of the address, and travel with the cell all the same, to its first student as well."""
+    cell = pickle.loads(pickle.dumps(cell_of(asking={"token_budget": 20_000, "temperature": 1.0})))
+    assert cell.asking["token_budget"] == first_of(cell).asking["token_budget"] == 20_000
+    assert cell.teacher.decisive == {"temperature": 1.0}
+    assert "token_budget" not in cell.model_dump_json()
+
+
+def test_replies_lie_in_the_store_that_is_used(tmp_path: Path, own_store: Path) -> None:
+    """What the teacher said stays said: nothing is paid twice, and no other store is touched."""
+    whole = measured(cell_of(), tmp_path)
     shutil.rmtree(lab.Store(tmp_path).folder(cell_of()))
-    with curriculum_rounds.teacher({}, "oracle") as client:
+    with client_of(cell_of(), tmp_path) as client:
         before = client.spent()
-    monkeypatch.setenv("LABKIT_TEACHER_URL", "http://127.0.0.1:9/v1")
-    assert same(measured(cell_of(), tmp_path, monkeypatch)) == same(whole)
-    with curriculum_rounds.teacher({}, "oracle") as client:
+    assert same(measured(cell_of(), tmp_path)) == same(whole)
+    with client_of(cell_of(), tmp_path) as client:
         assert client.spent() == before
-
-
-def test_the_offline_server_is_started_and_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_TEACHER_URL", raising=False)
-    with service(resolve()):
-        url = os.environ["LABKIT_TEACHER_URL"]
-        with curriculum_rounds.teacher({}, "oracle") as client:
-            assert client.check() == ["oracle"]
-        with service(resolve()):  # the notebook under `labkit run`
-            assert os.environ["LABKIT_TEACHER_URL"] == url
-        with pytest.raises(BadRequest, match="one teacher"), service(resolve(teacher="oracle:noise=1")):
-            pass
-    assert "LABKIT_TEACHER_URL" not in os.environ
+    assert not list(own_store.glob("**/replies.sqlite"))
 
 
 @pytest.mark.slow
-def test_a_hugging_face_student_goes_through_every_round(
-    offline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Records in Alpaca's form, a tiny Llama in 4 bits, questions in MT-Bench's form, judged over HTTP."""
+def test_a_hugging_face_student_goes_through_every_round(tmp_path: Path) -> None:
+    """Records in Alpaca's form, a tiny Llama in 4 bits, questions in MT-Bench's form."""
     from tiny import tiny_llama
 
     tasks = [task for name in ("rewriting", "counting") for task in draw(EVERY[name], 40, levels=[1], seed=0)]
@@ -504,24 +492,29 @@ def test_a_hugging_face_student_goes_through_every_round(
         new_tokens=12,
         tuning={"rank": 4, "batch_size": 2, "max_length": 256, "quantisation": "nf4", "gradient_checkpointing": False},
     )
-    assert isinstance(curriculum_rounds.student_of(cell.first()), TunedStudent)
-    row = measured(cell, tmp_path / "runs", monkeypatch)
-    assert row["kinds"] == ["one", "two"]
+    with lab.Record(tmp_path) as record:
+        student: Learner = cell.learner(record)
+    assert isinstance(student, TunedLearner)
+    row = measured(cell, tmp_path / "runs")
+    assert [line["kind"] for line in row["graded"] if line["exam"] == "unseen"] == ["", "one", "two"]
     assert 0 <= row["accuracy_unseen"] <= 1
     assert len(row["rounds_of"]) == 2
     assert row["distilled"]["refined"]["asked"] > 0
     folder = lab.Store(tmp_path / "runs").folder(cell)
-    assert (folder / "student" / "adapter_model.safetensors").exists()
+    assert (folder / "adapter_model.safetensors").exists()
     assert len((folder / "mt_bench_answers.jsonl").read_text().splitlines()) == 6
-    summary = STUDY.summarise(pd.DataFrame([row]))
-    assert not summary["small"]
+    results = summarised([row])
+    assert [one["exam"] for one in results["kinds"].estimates.to_dict("records")] == ["unseen:one", "unseen:two"]
+    assert results.rows["same_questions"].all()
 
 
 def test_first_and_cell_share_what_the_first_student_depends_on() -> None:
     one, other = STUDY.points(resolve(arms=["random", "tapir"]))
-    assert one.first() == other.first()
-    assert type(one.first()) is First
-    assert one.first().address != cell_of(wrong=0.3).first().address
+    assert isinstance(one, Cell)
+    assert isinstance(other, Cell)
+    assert first_of(one) == first_of(other)
+    assert type(first_of(one)) is First
+    assert first_of(one).address != first_of(cell_of(wrong=0.3)).address
 
 
 def test_a_group_of_parameters_is_its_members() -> None:

@@ -66,11 +66,10 @@ def test_a_refused_delta_names_one_that_works() -> None:
         curriculum.select([math.nan, 0], 0)
 
 
-@given(pools, parts, st.integers(1, 300), st.integers(0, 5), st.booleans())
-def test_rebalancing_is_exact(kinds: list[str | None], numbers: list[int], n: int, seed: int, weighted: bool) -> None:
+@given(pools, parts, st.integers(1, 300), st.integers(0, 5))
+def test_rebalancing_is_exact(kinds: list[str | None], numbers: list[int], n: int, seed: int) -> None:
     target = target_of(kinds, numbers)
-    weights = [1 + i % 7 for i in range(len(kinds))] if weighted else None
-    found = curriculum.rebalance(kinds, target, n, seed, weights)
+    found = curriculum.rebalance(kinds, target, n, seed)
     assert len(found.indices) == n == sum(row["drawn"] for row in found.manifest["types"].values())
     drawn = Counter(kinds[i] for i in found.indices)
     for name, share in target.items():
@@ -81,11 +80,11 @@ def test_rebalancing_is_exact(kinds: list[str | None], numbers: list[int], n: in
         assert abs(row["drawn"] - Fraction(repr(share)) * n) < 1 + Fraction(1, 10**9)
         assert row["repeats"] == row["drawn"] - len(used)
         assert row["left_out"] == len(members) - len(used)
-        if not weighted and members:
+        if members:
             times = Counter(i for i in found.indices.tolist() if kinds[i] == name)
             assert max(times.values(), default=0) - min(times[i] for i in members) <= 1
     assert found.manifest["untyped"] == kinds.count(None)
-    again = curriculum.rebalance(kinds, target, n, seed, weights)
+    again = curriculum.rebalance(kinds, target, n, seed)
     assert np.array_equal(found.indices, again.indices)
     assert json.loads(json.dumps(found.manifest)) == again.manifest
 
@@ -130,46 +129,22 @@ def test_rebalancing_known_answers() -> None:
     assert curriculum.apportion([0.47, 0.16, 0.158, 0.12, 0.061, 0.031], 10) == [5, 2, 1, 1, 1, 0]
 
 
-def test_weights_are_expectations() -> None:
-    kinds, weights = ["code"] * 4, [0.0, 1.0, 2.0, 5.0]
-    times = np.zeros(4)
-    for seed in range(400):
-        found = np.bincount(curriculum.rebalance(kinds, {"code": 1.0}, 4, seed, weights).indices, minlength=4)
-        assert (abs(found - np.array([0, 0.5, 1, 2.5])) < 1).all()  # rounded up or down
-        times += found
-    assert times[0] == 0
-    assert np.allclose(times / 400, [0, 0.5, 1, 2.5], atol=0.1)
-
-
 def test_what_rebalancing_refuses() -> None:
     kinds = ["code", "writing"]
-    for target, n, weights, said in [
-        ({"code": 1.0, "writng": 0.0}, 4, None, "unknown task type 'writing': did you mean 'writng'?"),
-        ({"code": 0.5, "writing": 0.4}, 4, None, "the shares of the target sum to 0.9, not to 1"),
-        ({"code": 1.5, "writing": -0.5}, 4, None, "the share of the task type 'writing' is -0.5: a share is 0 or more"),
-        ({"code": 1.0, "writing": 0.0}, 0, None, "n = 0: a re-balanced set has at least one example"),
+    for target, n, said in [
+        ({"code": 1.0, "writng": 0.0}, 4, "unknown task type 'writing': did you mean 'writng'?"),
+        ({"code": 0.5, "writing": 0.4}, 4, "the shares of the target sum to 0.9, not to 1"),
+        ({"code": 1.5, "writing": -0.5}, 4, "the share of the task type 'writing' is -0.5: a share is 0 or more"),
+        ({"code": 1.0, "writing": 0.0}, 0, "n = 0: a re-balanced set has at least one example"),
         (
             {"code": 0.5, "writing": 0.3, "editing": 0.2},
             4,
-            None,
             "the task type 'editing' has a share of 0.2 but no example among 2: give it some, "
             "or restrict the target to the types that occur (`among`)",
         ),
-        (
-            {"code": 0.5, "writing": 0.5},
-            4,
-            [1.0],
-            "weights must be 2 finite numbers of 0 or more, one for each example",
-        ),
-        (
-            {"code": 0.5, "writing": 0.5},
-            4,
-            [1.0, 0.0],
-            "the task type 'writing' has a share of 0.5 but no example with a weight above 0",
-        ),
     ]:
         with pytest.raises(BadRequest) as refused:
-            curriculum.rebalance(kinds, target, n, weights=weights)
+            curriculum.rebalance(kinds, target, n)
         assert str(refused.value).startswith(said)
 
 
@@ -242,31 +217,6 @@ def test_what_a_round_refuses() -> None:
         assert str(refused.value) == said
 
 
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(0, 400), st.booleans())
-def test_a_budget_of_tokens_is_filled(costs: list[int], over: int, repeat: bool) -> None:
-    order = list(np.random.default_rng(over).permutation(len(costs)))
-    budget = costs[order[0]] + over
-    found = curriculum.fill_tokens(order, costs, budget, repeat)
-    endless = [order[i % len(order)] for i in range(len(found.indices) + 1)]
-    assert found.indices.tolist() == endless[:-1]  # a prefix
-    assert found.tokens == sum(costs[i] for i in found.indices) == budget - found.left <= budget
-    assert found.exhausted or found.left < costs[endless[-1]]  # and nothing more fits
-    assert found.exhausted == (not repeat and sum(costs) <= budget)
-    assert found.passes == len(found.indices) / len(order)
-
-
-def test_what_a_budget_of_tokens_refuses() -> None:
-    for order, costs, budget, said in [
-        ([], [1], 5, "a budget of tokens cannot be filled from an empty order"),
-        ([1], [3], 5, "the order names place 1; there are costs for 1 examples"),
-        ([0], [0], 5, "a cost is a whole number of tokens, at least one"),
-        ([0], [7], 5, "a budget of 5 tokens is below the first example's 7"),
-    ]:
-        with pytest.raises(BadRequest) as refused:
-            curriculum.fill_tokens(order, costs, budget)
-        assert str(refused.value) == said
-
-
 def test_learning_progress_known_answers() -> None:
     start = LearningProgress(("a", "b", "c"), rate=0.5, exploration=0.3)
     assert start.distribution == pytest.approx({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3})
@@ -332,21 +282,16 @@ def test_what_learning_progress_refuses() -> None:
 
 
 def test_competence_known_answers() -> None:
-    state = Competence(total=4, c0=0.1)
-    values = []
-    for _ in range(6):
-        values.append(state.value)
-        state = state.update()
+    values = [Competence(total=4, c0=0.1, time=time).value for time in range(6)]
     assert values == pytest.approx([0.1, math.sqrt(0.2575), math.sqrt(0.505), math.sqrt(0.7525), 1, 1])
-    assert Competence.from_dict(json.loads(json.dumps(state.as_dict()))) == state
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 6), st.integers(1, 30), st.integers(0, 3))
 def test_competence_admits_the_easy_first(difficulty: list[int], total: int, n: int, seed: int) -> None:
     ranks = [sum(other <= one for other in difficulty) / len(difficulty) for one in difficulty]
-    state = Competence(total, c0=min(ranks))
     before: set[int] = set()
-    for _ in range(total + 1):
+    for time in range(total + 1):
+        state = Competence(total, min(ranks), time)
         pool = set(state.pool(difficulty).tolist())
         assert pool == {i for i, rank in enumerate(ranks) if rank <= state.value + 1e-12}
         assert before <= pool
@@ -354,7 +299,7 @@ def test_competence_admits_the_easy_first(difficulty: list[int], total: int, n: 
         assert set(drawn) <= pool
         assert drawn.total() == n
         assert max(drawn.values()) - min(drawn[i] for i in pool) <= 1
-        before, state = pool, state.update()
+        before = pool
     assert len(before) == len(difficulty)
 
 

@@ -331,9 +331,7 @@ def test_real_alpaca_passes_every_stage() -> None:
     )
     hard_places = range(len(every))
     mixed = curriculum.mixed_round(hard_places, range(len(every), len(every) + 50), 0.5, 80)
-    costs = [1 + len(question_of(e).split()) for e in (*refined.examples, *public[:50])]
-    filled = curriculum.fill_tokens(mixed.indices, costs, 2000)
-    assert filled.tokens == sum(costs[i] for i in filled.indices) <= 2000
+    assert len(mixed.indices) == 80
 
 
 @pytest.mark.slow

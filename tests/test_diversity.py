@@ -3,15 +3,17 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
+from fabricated import accuracies, model
 
 from labkit import BadRequest, learn, show, studies
 from labkit.design import allocate
 from labkit.instructions import draw_rules
 from labkit.lab import Store, sweep
-from labkit.studies.diversity import STUDY, lesson_of
+from labkit.studies.diversity_sweep import STUDY
 from labkit.studies.rewriting import task_of
+from labkit.studies.rows import GRADED, long_rows
+from labkit.studies.study import Results
 
 QUICK = {"scale": "smoke", "n_instructions": [4, 40], "noop_shares": [], "seeds": [0], "steps": 10}
 
@@ -81,7 +83,7 @@ def test_scale_is_no_part_of_a_point() -> None:
 
 def test_exams_share_nothing_with_training() -> None:
     cell = STUDY.points(STUDY.resolve({"n_instructions": [500], "seeds": [3]}))[0]
-    data, exams, *_ = lesson_of(cell)
+    data, exams, *_ = cell.lesson()
     p = cell.pattern_length
     halves = lambda tokens: {bytes(row) for row in np.concatenate([tokens[:, :p], tokens[:, p + 1 : 2 * p + 1]])}  # noqa: E731
     assert not halves(data.tokens) & halves(exams["unseen"].data.tokens)
@@ -92,7 +94,7 @@ def test_exams_share_nothing_with_training() -> None:
 
 def test_seeds_test_on_one_set_of_rules_whatever_the_count() -> None:
     few, many = (STUDY.points(STUDY.resolve({"n_instructions": [n], "seeds": [1]}))[0] for n in (10, 1000))
-    assert np.array_equal(lesson_of(few)[1]["unseen"].data.tokens, lesson_of(many)[1]["unseen"].data.tokens)
+    assert np.array_equal(few.lesson().exams["unseen"].data.tokens, many.lesson().exams["unseen"].data.tokens)
     task = task_of(few)
     assert np.array_equal(draw_rules(task, 10, seed=1).x, draw_rules(task, 1000, seed=1).x[:10])
 
@@ -111,13 +113,15 @@ def test_a_row_holds_what_the_contract_names(measured: tuple[list[dict], Store])
         ):
             assert name in row
         for name in ("seen", "unseen"):
-            assert row[f"accuracy_{name}_lo"] <= row[f"accuracy_{name}"] <= row[f"accuracy_{name}_hi"]
-            assert sum(row[f"{name}_asked"]) == row["n_test"]
-            assert sum(row[f"{name}_right"]) / row["n_test"] == row[f"accuracy_{name}"]
+            (line,) = [line for line in row[GRADED] if line["exam"] == name]
+            assert sum(line["asked"]) == row["n_test"]
+            assert sum(line["right"]) / row["n_test"] == row[f"accuracy_{name}"]
         assert row["examples_per_instruction"] == 600 / row["n_instructions"]
         assert row["tokens"] == row["steps"] * row["batch_size"] * 25
         assert len(store.log("diversity_sweep", row["address"])) == 10
         learn.load(store.find(row["address"]))
+    for line in STUDY.summarise(long_rows(rows))["growth"].estimates.to_dict("records"):
+        assert line["lo"] <= line["mean"] <= line["hi"]
 
 
 def test_equal_seeds_give_equal_results(
@@ -133,10 +137,9 @@ def test_equal_seeds_give_equal_results(
 
 def test_noops_are_graded_apart(own_store: object) -> None:
     params = STUDY.resolve({**QUICK, "n_instructions": [40], "noop_share": 0.25})
-    (row,) = sweep(STUDY.points(params), STUDY.measure, jobs=0)
+    row = accuracies(sweep(STUDY.points(params), STUDY.measure, jobs=0))
     for name in ("seen", "unseen"):
-        parts = 0.25 * row[f"accuracy_{name}_noop"] + 0.75 * row[f"accuracy_{name}_op"]
-        assert parts == pytest.approx(row[f"accuracy_{name}"], abs=1e-6)
+        assert 0.25 * row[f"{name}:noop"] + 0.75 * row[f"{name}:op"] == pytest.approx(row[name], abs=1e-6)
 
 
 def test_noops_are_a_design_of_their_own() -> None:
@@ -149,61 +152,36 @@ def test_noops_are_a_design_of_their_own() -> None:
     assert len(STUDY.points(again)) == 4 + 2  # a share of none is the main design
 
 
-def with_noops(by_share: dict[float, float], seeds: int = 2) -> pd.DataFrame:
-    """Rows of a sweep, and models at 400 and 1,000 rules whose has-op accuracy is given by share."""
-    mixed = []
-    for share, accuracy in by_share.items():
-        rows = fabricated({400: [accuracy] * seeds, 1000: [accuracy] * seeds}).assign(noop_share=share)
-        for kind in ("op", "noop"):
-            for part in ("right", "asked"):
-                rows[f"unseen_{kind}_{part}"] = rows[f"unseen_{part}" if kind == "op" else "unseen_asked"]
-            rows[f"accuracy_unseen_{kind}"] = rows["accuracy_unseen"] if kind == "op" else 1.0
-        mixed.append(rows)
-    return pd.concat([fabricated(STEP), *mixed], ignore_index=True)
-
-
-def test_the_share_of_noops_is_told_from_the_number_of_rules() -> None:
-    frame = with_noops({0.1: 0.9, 0.5: 0.3})
-    summary = STUDY.summarise(frame)
-    assert summary["curve"] == STUDY.summarise(fabricated(STEP))["curve"]
-    assert {(row["noop_share"], row["n_instructions"]) for row in summary["noops"]} == {
-        (share, n) for share in (0.0, 0.1, 0.5) for n in (400, 1000)
-    }
-    assert all(row["noop"] == 1.0 for row in summary["noops"] if row["noop_share"])
-    verdicts = {row["published"]: row["agrees"] for row in STUDY.compare(summary, [])}
-    assert verdicts == {"generalises from about 400 rules": "no", "the share of no-ops hardly matters": "no"}
-    verdicts = lambda frame: [row["agrees"] for row in STUDY.compare(STUDY.summarise(frame), [])]  # noqa: E731
-    assert verdicts(with_noops({0.1: 0.9, 0.5: 0.9}))[0] == "yes"
-    assert verdicts(with_noops({0.1: 0.9, 0.5: 0.3}, seeds=1)) == ["no", "not decided"]
-    (figure,) = STUDY.figures.values()
-    assert "50% no-ops" in json.dumps(figure(frame, summary, []).to_dict())
-    (table,) = STUDY.tables.values()
-    assert len(table(summary)) == 6
-
-
-def fabricated(accuracies: dict[int, list[float]], seen: float = 1.0) -> pd.DataFrame:
-    """Rows as a sweep would leave them, with the given unseen accuracies by number of instructions and seed."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for n, by_seed in accuracies.items():
+def fabricated(
+    by_count: dict[int, list[float]], seen: float = 1.0, share: float = 0.0, kinds: bool = False
+) -> list[dict]:
+    """Models as a sweep would leave them, with the given unseen accuracies by number of instructions and seed."""
+    rng, asked = np.random.default_rng(0), np.full(500, 4)
+    models = []
+    for n, by_seed in by_count.items():
         for seed, accuracy in enumerate(by_seed):
-            asked = np.full(500, 4)
-            right = rng.binomial(asked, accuracy)
-            rows.append(
-                {
-                    "n_instructions": n,
-                    "seed": seed,
-                    "noop_share": 0.0,
-                    "accuracy_unseen": right.sum() / asked.sum(),
-                    "accuracy_seen": seen,
-                    "unseen_right": right.tolist(),
-                    "unseen_asked": asked.tolist(),
-                    "seen_right": (asked * seen).astype(int).tolist(),
-                    "seen_asked": asked.tolist(),
-                    "learned": seen >= 0.95,
-                }
-            )
-    return pd.DataFrame(rows)
+            unseen = rng.binomial(asked, accuracy), asked
+            exams = {"unseen": unseen, "seen": ((asked * seen).astype(int), asked)}
+            exams |= {"unseen:op": unseen, "unseen:noop": (asked, asked)} if kinds else {}
+            models.append(model(exams, n_instructions=n, seed=seed, noop_share=share, learned=seen >= 0.95))
+    return models
+
+
+def results(models: list[dict]) -> Results:
+    return STUDY.summarise(long_rows(models))
+
+
+def verdicts(models: list[dict]) -> list[str]:
+    return [row["verdict"] for row in results(models).claims]
+
+
+def with_noops(by_share: dict[float, float], seeds: int = 2) -> list[dict]:
+    """A sweep, and models at 400 and 1,000 rules whose accuracy where x occurs is given by share."""
+    mixed = [
+        fabricated({n: [accuracy] * seeds for n in (400, 1000)}, share=share, kinds=True)
+        for share, accuracy in by_share.items()
+    ]
+    return [*fabricated(STEP), *(one for models in mixed for one in models)]
 
 
 STEP = {
@@ -216,51 +194,65 @@ STEP = {
 }
 
 
+def test_the_share_of_noops_is_told_from_the_number_of_rules() -> None:
+    found = results(with_noops({0.1: 0.9, 0.5: 0.3}))
+    assert found["growth"].estimates.equals(results(fabricated(STEP))["growth"].estimates)
+    lines = found["no-ops"].estimates.to_dict("records")
+    assert {(line["noop_share"], line["n_instructions"]) for line in lines} == {
+        (share, n) for share in (0.0, 0.1, 0.5) for n in (400, 1000)
+    }
+    assert all(line["mean"] == 1.0 for line in lines if line["exam"] == "unseen:noop")
+    assert {row["published"]: row["verdict"] for row in found.claims[-2:]} == {
+        "generalises from about 400 rules": "contradicts", "the share of no-ops hardly matters": "contradicts"
+    }  # fmt: skip
+    assert verdicts(with_noops({0.1: 0.9, 0.5: 0.9}))[-2] == "supports"
+    assert verdicts(with_noops({0.1: 0.9, 0.5: 0.3}, seeds=1))[-2:] == ["cannot tell", "cannot tell"]
+    assert '"50%"' in json.dumps(found.chart("no-ops").to_dict())
+    assert len(found.table("no-ops")) == 6
+
+
 def test_the_summary_has_the_promised_form_and_is_json() -> None:
-    summary = STUDY.summarise(fabricated(STEP))
-    again = json.loads(json.dumps(summary, allow_nan=False))
-    assert [row["n_instructions"] for row in again["curve"]] == sorted(STEP)
-    assert all(row["ci95"][0] <= row["mean"] <= row["ci95"][1] for row in again["curve"])
-    low, high = again["transition"]["ci95"]
-    assert low <= again["transition"]["midpoint"] <= high
-    assert 100 < again["transition"]["midpoint"] < 400
-    assert "half of the plateau is reached at about" in STUDY.finding(summary)
+    found = results(fabricated(STEP))
+    again = json.loads(json.dumps(found.as_dict(), allow_nan=False))["growth"]
+    curve = [line for line in again["estimates"] if line["exam"] == "unseen"]
+    assert [line["n_instructions"] for line in curve] == sorted(STEP)
+    assert all(line["lo"] <= line["mean"] <= line["hi"] for line in curve)
+    low, high = again["fit"]["ci95"]
+    assert low <= again["fit"]["midpoint"] <= high
+    assert 100 < again["fit"]["midpoint"] < 400
+    assert "half of the plateau is reached at about" in found.finding
 
 
 def test_published_statements_are_met_or_contradicted_as_measured() -> None:
-    published = show.published("diversity_sweep")
-    rows = STUDY.compare(STUDY.summarise(fabricated(STEP)), published)
-    verdicts = {row["published"]: row["agrees"] for row in rows}
-    noops = show.published("no_ops")
-    assert [row["published"] for row in rows] == [record["statement"] for record in [*published, *noops]]
-    below, step, above, *untried = verdicts.values()
-    assert untried == ["not tested here"] * 2
-    assert (below, step, above) == ("no", "no", "yes")  # 200 rules already generalise here: a disagreement is said
-    as_published = {10: [0.0], 300: [0.1], 400: [0.4], 500: [0.6], 1000: [0.98], 10_000: [0.98]}
-    rows = STUDY.compare(STUDY.summarise(fabricated(as_published)), published)
-    assert [row["agrees"] for row in rows][:3] == ["yes", "yes", "yes"]
-    few = STUDY.compare(STUDY.summarise(fabricated({500: [0.5], 600: [0.6], 700: [0.6]})), published)
-    assert few[0]["agrees"] == "not tested here"
+    rows = results(fabricated(STEP)).claims
+    records = [*show.published("diversity_sweep"), *show.published("no_ops")]
+    assert [row["published"] for row in rows] == [record["statement"] for record in records]
+    # 200 rules already generalise here: a disagreement is said
+    assert [row["verdict"] for row in rows] == ["contradicts", "contradicts", "supports", *["not tested here"] * 2]
+    published = {10: 0.0, 300: 0.1, 400: 0.4, 500: 0.6, 1000: 0.98, 10_000: 0.98}
+    two, one = ({n: [accuracy] * seeds for n, accuracy in published.items()} for seeds in (2, 1))
+    assert verdicts(fabricated(two))[:3] == ["supports"] * 3
+    assert verdicts(fabricated(one))[:3] == ["cannot tell"] * 3  # one seed decides nothing
+    assert verdicts(fabricated({500: [0.5], 600: [0.6], 700: [0.6]}))[0] == "not tested here"
 
 
 def test_runs_that_have_not_learned_are_said() -> None:
-    summary = STUDY.summarise(fabricated(STEP, seen=0.5))
-    assert "18 models have not learned their own training rules" in STUDY.finding(summary)
-    assert all(row["not learned"] == 3 for row in STUDY.summary_table(summary))
+    found = results(fabricated(STEP, seen=0.5))
+    assert "18 models have not learned their own training set" in found.finding
+    assert all(row["not learned"] == 3 for row in found.table())
 
 
 def test_no_transition_is_said() -> None:
-    summary = STUDY.summarise(fabricated({10: [0.0], 100: [0.0], 1000: [0.1]}))
-    assert summary["transition"]["midpoint"] is None
-    assert STUDY.finding(summary).startswith("No transition located: accuracy never reaches 0.5")
+    found = results(fabricated({10: [0.0], 100: [0.0], 1000: [0.1]}))
+    assert found.fit("growth").numbers["midpoint"] is None
+    assert found.finding.startswith("On unseen rules, no transition is located: accuracy never reaches 0.5")
 
 
 def test_every_seed_is_in_the_chart() -> None:
-    frame = fabricated(STEP)
-    spec = STUDY.chart(frame, STUDY.summarise(frame), show.published("diversity_sweep")).to_dict()
+    models = fabricated(STEP)
+    spec = results(models).chart().to_dict()
     assert "300" in json.dumps(spec)
-    points = [rows for rows in spec["datasets"].values() if len(rows) >= len(frame)]
-    assert points
+    assert [rows for rows in spec["datasets"].values() if len(rows) >= len(models)]
 
 
 @pytest.mark.parametrize(

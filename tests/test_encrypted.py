@@ -1,5 +1,6 @@
 """Encrypted rewriting: the oracle, the base model that fine-tuning starts from, and the study end to end."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +8,19 @@ import numpy as np
 import pytest
 import torch
 from command import labkit
+from fabricated import estimates, verdicts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit import BadRequest, learn, show
+from labkit import BadRequest, learn
 from labkit.instructions import RewritingTask, decode, draw_inputs, draw_rules
 from labkit.instructions.encrypted import EncryptedTask, draw_encrypted, encrypt_plain, encrypted_examples
 from labkit.lab import Store, sweep
 from labkit.learn import chat, llama
-from labkit.studies.base_model import RULES_SEED, base_of, encode_ended, pretrain_into, pretrained
-from labkit.studies.encrypted_rewriting import STUDY, Cell, Params, exams, points, task_of
+from labkit.studies.base_model import RULES_SEED, Base, base_of, encode_ended, pretrain_into
+from labkit.studies.cell import measure
+from labkit.studies.encrypted_rewriting import STUDY, Cell, Params, points, task_of
+from labkit.studies.rows import GRADED, long_rows
 
 TINY = {
     "layers": 2,
@@ -78,6 +82,12 @@ def test_the_base_is_a_hugging_face_model_that_says_what_ours_says(tmp_path: Pat
     assert tokenizer.decode(encoded.tokens[0]) == encoded.decode(0)
 
 
+def pretrained(base: Base, store: Store) -> Path:
+    """The base model's folder in a store."""
+    store.measure(base, measure)
+    return store.folder(base)
+
+
 def test_pretraining_repeats_itself_and_is_done_once(tmp_path: Path) -> None:
     base = base_of(TINY)
     first, second = (pretrained(base, Store(tmp_path / name)) for name in ("one", "two"))
@@ -137,16 +147,19 @@ def test_sets_hold_what_they_promise_and_no_exam_meets_training() -> None:
         *((40, "uneven half"), (40, "even half"), (40, "whole"), (4, "whole"))
     ]
     for cell in cells:
-        training, seen, unseen = exams(cell)
-        per_rule = np.bincount(training.rule, minlength=cell.n_instructions)
-        assert per_rule.sum() == len(training.examples) == (321 if cell.sampling == "whole" else 160)
+        lesson = cell.lesson()
+        training, seen, unseen = (list(data) for data in (lesson.data, *(e.data for e in lesson.exams.values())))
+        ids = [{example.instruction_id for example in examples} for examples in (training, seen, unseen)]
+        assert len(ids[0]) == cell.n_instructions
+        per_rule = np.array(list(Counter(example.instruction_id for example in training).values()))
+        assert per_rule.sum() == len(training) == (321 if cell.sampling == "whole" else 160)
         assert per_rule.min() >= 1
         assert (np.ptp(per_rule) > 1) == (cell.sampling == "uneven half")
-        assert abs(training.noop.sum() - 0.4 * len(training.examples)) <= 1
-        ids = [{example.instruction_id for example in exam.examples} for exam in (training, seen, unseen)]
+        noops = sum(example.instruction_id.split(" -> ")[0] not in example.input for example in training)
+        assert abs(noops - 0.4 * len(training)) <= 1
         assert ids[1] == ids[0]
         sides = [{side for rule in some for side in rule.split(" -> ")} for some in (ids[0], ids[2])]
-        base = base_of({name: getattr(cell, f"base_{name}") for name in ("layers", "width", "heads", "rules")})
+        (base,) = cell.bases
         known = draw_rules(base.task, base.rules, seed=RULES_SEED)
         sides[0] |= {decode(row, cell.alphabet) for row in np.concatenate([known.x, known.y])}
         assert not sides[0] & sides[1]
@@ -154,8 +167,8 @@ def test_sets_hold_what_they_promise_and_no_exam_meets_training() -> None:
 
 
 def test_seeds_pick_rules_of_their_own() -> None:
-    one, two = (exams(cell)[0] for cell in points(smoke(n_instructions=[40], halved=[], seeds=[0, 1])))
-    assert {e.instruction_id for e in one.examples} != {e.instruction_id for e in two.examples}
+    one, two = (cell.lesson() for cell in points(smoke(n_instructions=[40], halved=[], seeds=[0, 1])))
+    assert {e.instruction_id for e in one.data} != {e.instruction_id for e in two.data}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +179,7 @@ def test_seeds_pick_rules_of_their_own() -> None:
         ({"n_instructions": [300_000]}, "rules to choose from"),
         ({"halved": [200]}, "n_instructions = 200 is more than budget = 160"),
         ({"base_heads": 5}, "heads = 5"),
-        ({"n_test": 10}, "fewer than one example a rule"),
+        ({"n_test": 10}, "fewer than one example for each"),
         ({"seeds": [1, 1]}, "names a value twice"),
     ],
 )
@@ -187,7 +200,7 @@ def test_the_paper_scale_is_the_papers() -> None:
         2000,
     )
     assert (params.budget, params.n_test, params.noop_share) == (40_000, 5000, 0.4)
-    assert all(cell.base_steps is None for cell in points(params))  # the own base plays no part
+    assert all(cell.bases == () for cell in points(params))  # the own base plays no part
 
 
 @pytest.mark.slow
@@ -200,21 +213,18 @@ def test_the_study_runs_end_to_end_and_goes_on_where_it_was(own_store: Path) -> 
     rows = sweep(cells, STUDY.measure, store=store, jobs=0)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
     assert len(store.finished("base_model")) == 1
-    import pandas as pd
-
-    frame = pd.DataFrame(rows)
     for row in rows:
-        assert sum(row["unseen_op_asked"]) + sum(row["unseen_noop_asked"]) == sum(row["unseen_asked"]) == row["n_test"]
+        asked = {line["kind"]: sum(line["asked"]) for line in row[GRADED] if line["exam"] == "unseen"}
+        assert asked["op"] + asked["noop"] == asked[""] == row["n_test"]
         assert [log["step"] for log in store.log(STUDY.name, row["address"])] == list(range(1, row["steps"] + 1))
         folder = store.points_folder(STUDY.name) / row["address"]
-        assert (folder / "adapter" / "adapter_config.json").exists()
-        assert "=⟦" in (folder / "finetuning.txt").read_text()
-    summary = STUDY.summarise(frame)
-    published = show.published(STUDY.name)
-    assert {row["agrees"] for row in STUDY.compare(summary, published)} == {"not decided"}  # one seed
-    for draw in (STUDY.chart, *STUDY.figures.values()):
-        assert draw(frame, summary, published).to_dict()
-    assert len(STUDY.summary_table(summary)) == len(cells)
+        assert (folder / "adapter_config.json").exists()
+        assert "=⟦" in (folder / "notes.txt").read_text()
+    results = STUDY.summarise(long_rows(rows))
+    assert {row["verdict"] for row in results.claims} == {"cannot tell"}  # one seed
+    for view in results.views():
+        assert results.chart(view).to_dict()
+    assert sum(len(results.table(view)) for view in ("rules", "halves")) == len(cells) + 2  # whole sets are in both
 
 
 @pytest.mark.slow
@@ -232,65 +242,59 @@ def test_any_hugging_face_model_is_fine_tuned_and_told_what_to_do(own_store: Pat
         "halved": [],
     }
     (cell,) = points(STUDY.resolve({"scale": "paper", "model": path, "rank": 8, **small}))
-    assert "every letter 3 places on" in exams(cell)[0].examples[0].instruction
+    assert "every letter 3 places on" in cell.lesson().data[0].instruction
     (row,) = sweep([cell], STUDY.measure, store=Store(own_store), jobs=0)
     assert row["trainable"] > 0
     assert "base_accuracy" not in row
 
 
-def summary_of(*rows: tuple[int, str, tuple[float, float], tuple[float, float]], seeds: int = 2) -> dict[str, Any]:
-    """A summary from numbers of rules, sampling, and the intervals of op and no-op accuracy."""
-    cells = [
-        {
-            "n_instructions": n,
-            "sampling": sampling,
-            "unseen_op": float(np.mean(op)),
-            "unseen_op_ci95": list(op),
-            "unseen_noop": float(np.mean(noop)),
-            "unseen_noop_ci95": list(noop),
-            "seeds": seeds,
-        }
+def judge(*rows: tuple[int, str, tuple[float, float], tuple[float, float]], seeds: int = 2) -> list[str]:
+    """Verdicts from numbers of rules, sampling, and the intervals of op and no-op accuracy."""
+    lines = [
+        {"exam": f"unseen:{kind}", "n_instructions": n, "sampling": sampling, "mean": sum(ends) / 2}
+        | {"lo": ends[0], "hi": ends[1], "seeds": seeds}
         for n, sampling, op, noop in rows
+        for kind, ends in (("op", op), ("noop", noop))
     ]
-    return {"cells": cells}
+    whole = [line for line in lines if line["sampling"] == "whole"]
+    return verdicts(STUDY, {"rules": estimates(*whole), "halves": estimates(*lines)})
 
 
 SOLVED = (0.95, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("rows", "seeds", "verdicts"),
+    ("rows", "seeds", "expected"),
     [
-        ([(10, "whole", (0.0, 0.01), SOLVED), (100, "whole", (0.8, 0.9), SOLVED)], 2, ["yes", "yes"]),
-        ([(10, "whole", (0.0, 0.01), SOLVED), (100, "whole", (0.8, 0.9), SOLVED)], 1, ["not decided"] * 2),
-        ([(10, "whole", (0.8, 0.9), SOLVED), (100, "whole", (0.1, 0.2), SOLVED)], 2, ["no", "no"]),
-        ([(10, "whole", (0.0, 0.01), (0.2, 0.3))], 2, ["not tested here", "no"]),
+        ([(10, "whole", (0.0, 0.01), SOLVED), (100, "whole", (0.8, 0.9), SOLVED)], 2, ["supports"] * 2),
+        ([(10, "whole", (0.0, 0.01), SOLVED), (100, "whole", (0.8, 0.9), SOLVED)], 1, ["cannot tell"] * 2),
+        ([(10, "whole", (0.8, 0.9), SOLVED), (100, "whole", (0.1, 0.2), SOLVED)], 2, ["contradicts"] * 2),
+        ([(10, "whole", (0.0, 0.01), (0.2, 0.3))], 2, ["not tested here", "contradicts"]),
     ],
 )
-def test_verdicts_on_the_number_of_rules(rows: Any, seeds: int, verdicts: list[str]) -> None:
-    compared = STUDY.compare(summary_of(*rows, seeds=seeds), show.published(STUDY.name))
-    assert [row["agrees"] for row in compared] == [*verdicts, "not tested here", "not tested here"]
+def test_verdicts_on_the_number_of_rules(rows: Any, seeds: int, expected: list[str]) -> None:
+    assert judge(*rows, seeds=seeds) == [*expected, "not tested here", "not tested here"]
 
 
 @pytest.mark.parametrize(
-    ("even", "uneven", "verdicts"),
+    ("even", "uneven", "expected"),
     [
-        ((0.79, 0.85), (0.3, 0.4), ["yes", "yes"]),
-        ((0.3, 0.4), (0.79, 0.85), ["no", "no"]),
-        ((0.6, 0.9), (0.6, 0.9), ["not decided", "not decided"]),
+        ((0.79, 0.85), (0.3, 0.4), ["supports"] * 2),
+        ((0.3, 0.4), (0.79, 0.85), ["contradicts"] * 2),
+        ((0.6, 0.9), (0.6, 0.9), ["cannot tell"] * 2),
     ],
 )
-def test_verdicts_on_halves(even: Any, uneven: Any, verdicts: list[str]) -> None:
+def test_verdicts_on_halves(even: Any, uneven: Any, expected: list[str]) -> None:
     rows = [(100, "whole", (0.8, 0.84), SOLVED), (100, "even half", even, SOLVED), (100, "uneven half", uneven, SOLVED)]
-    compared = STUDY.compare(summary_of(*rows), show.published(STUDY.name))
-    assert [row["agrees"] for row in compared][2:] == verdicts
+    assert judge(*rows)[2:] == expected
 
 
 def test_a_cell_is_told_apart_by_all_that_decides_it() -> None:
     (cell,) = points(smoke(n_instructions=[4], halved=[]))
     changed = [
         {"sampling": "even half"},
-        *({name: 9} for name in ("seed", "shift", "rank", "base_steps")),
+        *({name: 9} for name in ("seed", "shift", "rank")),
+        {"bases": (cell.bases[0].model_copy(update={"steps": 9}),)},
         {"model": "some/model"},
     ]
     assert len({Cell(**cell.model_dump() | change).address for change in [{}, *changed]}) == len(changed) + 1

@@ -16,10 +16,10 @@ from labkit import BadRequest, learn, studies
 from labkit.instructions import RewritingTask, draw_inputs, draw_rules
 from labkit.lab import Store
 from labkit.lab.sweep import run_points
-from labkit.learn import inference, memory
+from labkit.learn import checkpoint, inference, memory
 from labkit.learn.finite import NotFinite, all_finite
 from labkit.learn.transformer import Transformer
-from labkit.studies import base_model, symbolic
+from labkit.studies import base_model
 
 TASK = RewritingTask(pattern_length=2, input_length=4, alphabet="abcdef")
 RULES = draw_rules(TASK, 10, seed=0)
@@ -97,7 +97,7 @@ def test_one_diverged_member_of_a_fleet_fails_alone(tmp_path: Path, monkeypatch:
     study = studies.find("diversity_sweep")
     few = {"scale": "smoke", "n_instructions": [4], "noop_shares": [], "steps": 2, "n_test": 10, "test_rules": 2}
     points = study.points(study.resolve({**few, "seeds": [0, 1, 2, 3]}))
-    build = learn.build
+    build = checkpoint.build
 
     def broken(recipe: str, shape: learn.Shape, seed: int) -> nn.Module:
         made = build(recipe, shape, seed)
@@ -105,7 +105,7 @@ def test_one_diverged_member_of_a_fleet_fails_alone(tmp_path: Path, monkeypatch:
             next(made.parameters()).data.fill_(math.nan)
         return made
 
-    monkeypatch.setattr(symbolic.learn, "build", broken)
+    monkeypatch.setattr(checkpoint, "build", broken)
     store = Store(tmp_path)
     outcomes = run_points(points, study.measure, measure_many=study.measure_many, store=store, jobs=0, fleet=4)
     assert [outcome.row is not None for outcome in outcomes] == [True, True, False, True]

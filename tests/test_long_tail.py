@@ -3,18 +3,17 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
+from fabricated import around, estimates, model, verdicts
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from labkit import BadRequest, show, studies
+from labkit import BadRequest
 from labkit.design import allocate, allocate_long_tail, hill_number, shares
 from labkit.lab import sweep
-from labkit.studies.long_tail import EFFECTIVE, STUDY, lesson_of
-
-PARTS = ("right", "asked")
+from labkit.studies.long_tail import EFFECTIVE, STUDY
+from labkit.studies.rows import long_rows
 
 ALPHAS = st.one_of(st.just("uniform"), st.floats(0.02, 5))
 
@@ -84,7 +83,7 @@ def test_hill_numbers_count_what_they_should() -> None:
 
 def test_a_lesson_holds_the_allocation() -> None:
     cell = STUDY.points(STUDY.resolve({"scale": "smoke", "n_instructions": [20], "alphas": [0.3], "even": []}))[0]
-    lesson = lesson_of(cell)
+    lesson = cell.lesson()
     counts = allocate_long_tail(cell.budget, 20, 0.3, floor=1)
     rules = {}
     for row in lesson.data.tokens:
@@ -124,20 +123,21 @@ def test_even_sets_come_beside_the_others_once() -> None:
 
 def test_it_runs_and_says_what_it_found(own_store: object) -> None:
     params = STUDY.resolve({"scale": "smoke", "steps": 5})
-    frame = studies.frame(sweep(STUDY.points(params), STUDY.measure, jobs=0))
-    summary = json.loads(json.dumps(STUDY.summarise(frame), allow_nan=False))
-    assert [(row["n_instructions"], row["alpha"]) for row in summary["cells"]] == [
+    results = STUDY.summarise(long_rows(sweep(STUDY.points(params), STUDY.measure, jobs=0)))
+    json.dumps(results.as_dict(), allow_nan=False)
+    lines = results["sets"].lines("unseen")
+    assert {(line["n_instructions"], line["alpha"]) for line in lines} == {
         (200, "uniform"), (200, "0.1"), (20, "uniform"), (20, "0.1"), (50, "uniform"),
-    ]  # fmt: skip
-    assert all(set(row["effective"]) == set(EFFECTIVE) for row in summary["cells"])
-    assert summary["cells"][0]["effective"] == {
+    }  # fmt: skip
+    even = results.rows[(results.rows["n_instructions"] == 200) & (results.rows["alpha"] == "uniform")].iloc[0]
+    assert {name: even[name] for name in EFFECTIVE} == {
         name: pytest.approx(200 if "5" not in name else 0) for name in EFFECTIVE
     }
-    assert "have not learned their own training rules" in STUDY.finding(summary)
-    assert {row["agrees"] for row in STUDY.compare(summary, show.published("long_tail"))} == {"not tested here"}
-    for draw in (STUDY.chart, *STUDY.figures.values()):
-        assert draw(frame, summary, show.published("long_tail")).to_dict()
-    assert len(STUDY.summary_table(summary)) == 5
+    assert "have not learned their own training set" in results.finding
+    assert {row["verdict"] for row in results.claims} == {"not tested here"}
+    for view in results.views():
+        assert results.chart(view).to_dict()
+    assert len(results.table("sets")) == 5
     assert "floor = 1 gives each one" in STUDY.notes(params)[-1]
 
 
@@ -146,36 +146,32 @@ def test_the_count_that_decides_is_found() -> None:
     params = STUDY.resolve(
         {"n_instructions": [300, 1000, 3000], "alphas": ["uniform", 0.3, 0.1, 0.03], "seeds": [0, 1]}
     )
-    rng, rows = np.random.default_rng(0), []
+    rng, models, asked = np.random.default_rng(0), [], np.full(500, 4)
     for cell in STUDY.points(params):
         counts = allocate_long_tail(cell.budget, cell.n_instructions, cell.alpha, floor=1)
         accuracy = 0.95 / (1 + (150 / (counts >= 2).sum()) ** 2)
-        asked = np.full(500, 4)
-        right = {name: rng.binomial(asked, accuracy).tolist() for name in ("unseen", "seen", "rare")}
-        about = {"most_frequent": counts[0], "median": 1, "rarest": 1, "learned": True, "accuracy_unseen": accuracy}
-        columns = {f"{name}_{part}": (right[name], asked.tolist())[part == "asked"] for name in right for part in PARTS}
-        rows.append({**cell.model_dump(), **about, **columns})
-    summary = STUDY.summarise(pd.DataFrame(rows))
-    assert summary["best"] == "rules with 2 examples or more"
-    found = summary["effective"][summary["best"]]
-    assert found["share"] > 0.98
-    assert found["share_ci95"][0] <= found["share"] <= found["share_ci95"][1]
-    assert found["ci95"][0] < 150 < found["ci95"][1]
-    (table,) = STUDY.tables.values()
-    assert len(table(summary)) == len(EFFECTIVE)
+        exams = {name: (rng.binomial(asked, accuracy), asked) for name in ("unseen", "seen", "rare")}
+        models.append(model(exams, **cell.model_dump(), most_frequent=counts[0], median=1, rarest=1))
+    results = STUDY.summarise(long_rows(models))
+    best = results.fit("worth").numbers["best"]
+    assert best == "rules with 2 examples or more"
+    (line,) = [line for line in results["worth"].estimates.to_dict("records") if line["number"] == best]
+    assert line["mean"] > 0.98
+    assert line["lo"] <= line["mean"] <= line["hi"]
+    assert line["fit"]["ci95"][0] < 150 < line["fit"]["ci95"][1]
+    assert len(results.table("worth")) == len(EFFECTIVE)
 
 
 def test_a_collapse_is_told_from_robustness() -> None:
-    published = show.published("long_tail")
-
     def cell(n: int, alpha: str, unseen: float, wide: float = 0.05) -> dict:
-        return {"n_instructions": n, "alpha": alpha, "unseen": unseen, "unseen_ci95": [unseen - wide, unseen + wide]}
+        place = 4.0 if alpha == "uniform" else float(alpha)
+        return {"exam": "unseen", "n_instructions": n, "alpha": alpha, "place": place, **around(unseen, wide)}
 
-    def verdicts(few: dict, many: dict, even: float = 0.9) -> list[str]:
+    def judge(few: dict, many: dict, even: float = 0.9) -> list[str]:
         cells = [cell(1000, "uniform", even), few, cell(10_000, "uniform", even), many]
-        return [row["agrees"] for row in STUDY.compare({"cells": cells}, published)]
+        return verdicts(STUDY, {"sets": estimates(*cells)})
 
-    assert verdicts(cell(1000, "0.1", 0.2), cell(10_000, "0.1", 0.8)) == ["yes", "yes"]
-    assert verdicts(cell(1000, "0.1", 0.8), cell(10_000, "0.1", 0.1)) == ["no", "no"]
-    assert verdicts(cell(1000, "0.1", 0.4, 0.2), cell(10_000, "0.1", 0.4, 0.2)) == ["not decided"] * 2
-    assert verdicts(cell(1000, "0.1", 0.0), cell(10_000, "0.1", 0.0), even=0.0) == ["not tested here"] * 2
+    assert judge(cell(1000, "0.1", 0.2), cell(10_000, "0.1", 0.8)) == ["supports"] * 2
+    assert judge(cell(1000, "0.1", 0.8), cell(10_000, "0.1", 0.1)) == ["contradicts"] * 2
+    assert judge(cell(1000, "0.1", 0.4, 0.2), cell(10_000, "0.1", 0.4, 0.2)) == ["cannot tell"] * 2
+    assert judge(cell(1000, "0.1", 0.0), cell(10_000, "0.1", 0.0), even=0.0) == ["not tested here"] * 2

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from labkit import BadRequest
 from labkit.design.decontamination import Decontaminator
-from labkit.design.mixture import Mixture, compose, match_tokens, mix
+from labkit.design.mixture import Mixture, compose, mix
 from labkit.instructions import Example
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -186,24 +186,6 @@ def test_a_source_of_any_size_is_sampled_in_bounded_memory(tmp_path: Path) -> No
     assert len(mixed.examples) == 200
     assert mixed.manifest["sources"][0]["records"] == 20_000
     assert peak < 8 << 20  # of 20 MB
-
-
-def test_arms_are_matched_in_tokens(tmp_path: Path) -> None:
-    source(tmp_path, "long", [20] * 100)
-    source(tmp_path, "short", [4] * 200, 1000)
-    arms = [
-        spec({"long": 1}, examples=100),
-        spec({"short": 1}, examples=200),
-        spec({"long": 1, "short": 1}, examples=80),
-    ]
-    matched = match_tokens(arms, base=tmp_path)
-    assert {arm.manifest["asked"] for arm in matched} == {800}  # all that `short` has
-    assert all(780 < arm.manifest["tokens"] <= 800 for arm in matched)
-    assert [arm.manifest["tokens"] for arm in match_tokens(arms, 400, tmp_path)] == [400, 400, 400]
-    with pytest.raises(BadRequest, match="801 tokens are more than every arm can supply: at most about 800"):
-        match_tokens(arms, 801, tmp_path)
-    with pytest.raises(BadRequest, match="different tokenizers"):
-        match_tokens([arms[0], arms[1].model_copy(update={"tokenizer": "bytes"})], base=tmp_path)
 
 
 def test_tokens_are_those_of_the_tokenizer(tmp_path: Path) -> None:

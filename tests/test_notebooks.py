@@ -93,13 +93,30 @@ def test_it_imports_nothing_deeper_than_a_room(notebook: Any) -> None:
 def test_a_prediction_comes_before_the_result(notebook: Any) -> None:
     texts = [cell.source for cell in notebook.cells]
     prediction = next(i for i, text in enumerate(texts) if "Before you run on" in text)
-    run = next(i for i, text in enumerate(texts) if "studies.run(" in text)
+    run = next(i for i, text in enumerate(texts) if "run.measure(" in text)
     assert prediction < run
 
 
 def test_the_last_cell_leaves_the_result(notebook: Any) -> None:
     assert notebook.cells[-1].cell_type == "code"
-    assert "studies.finish(" in notebook.cells[-1].source
+    assert "run.finish(" in notebook.cells[-1].source
+
+
+def test_it_begins_the_study_of_its_name(notebook: Any) -> None:
+    begins = [cell.source for cell in code_cells(notebook) if "studies.begin(" in cell.source]
+    assert len(begins) == 1
+    assert f'run = studies.begin("{notebook.path.stem}", globals())' in begins[0]
+
+
+def test_it_stays_short(notebook: Any) -> None:
+    assert len(notebook.path.read_text().splitlines()) < 250
+
+
+def test_its_parameters_are_few_enough_to_choose_from(notebook: Any) -> None:
+    """What people change stands alone, beside the scale; the rest is grouped."""
+    study = studies.find(notebook.path.stem)
+    alone = set(study.names()) - set(study.Params.groups) - {"scale"}
+    assert 3 <= len(alone) <= 8
 
 
 @pytest.mark.parametrize("name", list(studies.every()))
@@ -109,9 +126,11 @@ def test_every_scale_of_every_study_resolves(name: str, tmp_path: Path, monkeypa
     problems.touch()
     monkeypatch.setattr("labkit.grade.plus.find", lambda *_: problems)  # what the hub would be asked for
     monkeypatch.setattr("labkit.learn.qlora.load_config", lambda *_: None)
-    there = lambda params, _: {name: dict.fromkeys(params.sources, 10**6) for name in params.abilities}  # noqa: E731
-    monkeypatch.setattr("labkit.studies.tuned_growth.available", there)
-    monkeypatch.setattr("labkit.studies.tuned_growth._exam", lambda _, entry: SimpleNamespace(name=entry))
+    for module in ("cell", "learners"):  # what this machine's memory holds is not the question
+        monkeypatch.setattr(f"labkit.studies.{module}.check_training_memory", lambda *_: None)
+    there = lambda params: {name: dict.fromkeys(params.sources, 10**6) for name in params.abilities}  # noqa: E731
+    monkeypatch.setattr("labkit.studies.ability_growth.doit.available", there)
+    monkeypatch.setattr("labkit.instructions.doit.exam", lambda _, entry: SimpleNamespace(name=entry))
     monkeypatch.setattr("labkit.studies.curriculum._digests", lambda *_: {})
     assert {"smoke", "laptop"} <= set(study.scales)
     assert {"paper", "qlora"} & set(study.scales)  # the published settings
@@ -142,7 +161,8 @@ def test_it_runs_under_plain_nbclient_too(name: str, own_store: Path) -> None:
 
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     cell = parameters_cell(notebook)
-    for parameter, value in {"scale": "'smoke'", "steps": "5"}.items():
+    group = next(group for group, members in studies.find(name).Params.groups.items() if "steps" in members)
+    for parameter, value in {"scale": "'smoke'", group: "{'steps': 5}"}.items():
         cell.source = re.sub(rf"(?m)^{parameter} = \S+", f"{parameter} = {value}", cell.source)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
     (folder,) = own_store.glob(f"{name}/runs/*")

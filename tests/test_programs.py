@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
+from fabricated import model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +13,8 @@ from labkit.errors import BadRequest
 from labkit.instructions import decode, encode, markov
 from labkit.instructions.programs import Programs, ProgramTask, Runs, draw_programs, draw_runs, run_programs
 from labkit.lab import Store, sweep
-from labkit.studies.markov_programs import STUDY, Cell, lesson, task_of
+from labkit.studies.markov_programs import STUDY, Cell, task_of
+from labkit.studies.rows import GRADED, long_rows
 
 settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
 settings.load_profile("unhurried")
@@ -198,7 +199,7 @@ def test_three_dials_meet_in_a_centre() -> None:
 
 def test_exams_share_nothing_with_training_and_answers_are_right() -> None:
     for cell in STUDY.points(STUDY.resolve(QUICK)):
-        data, exams, *_ = lesson(cell)
+        data, exams, *_ = cell.lesson()
         assert len(data.tokens) == cell.budget
         width, p = 2 * cell.pattern_length * cell.rules, cell.pattern_length
         sides = [{bytes(side) for side in of.tokens[:, :width].reshape(-1, p)} for of in (data, exams["unseen"].data)]
@@ -221,43 +222,41 @@ def check_answer(cell: Cell, text: str) -> None:
 def test_a_row_grades_every_exam_and_kind(tmp_path_factory: pytest.TempPathFactory) -> None:
     store = Store(tmp_path_factory.mktemp("store"))
     rows = sweep(STUDY.points(STUDY.resolve(QUICK)), STUDY.measure, store=store, jobs=0)
-    frame = pd.DataFrame(rows)
     of = {(row["rules"], row["run_steps"]): row for row in rows}
     assert "accuracy_shorter" in of[2, 2]
     assert "accuracy_shorter" not in of[2, 1]
     assert "accuracy_longer" in of[2, "halt"]
     assert of[2, 2]["share_ordered"] == pytest.approx(0.3, abs=1e-3)
     for row in rows:
-        kinds = [np.array(row.get(f"unseen_{kind}_asked", 0)) for kind in ("plain", "ordered", "rewritten")]
-        assert sum(kind.sum() for kind in kinds) >= row["n_test"] == sum(row["unseen_asked"])
-    summary = json.loads(json.dumps(STUDY.summarise(frame), allow_nan=False))
-    assert len(STUDY.summary_table(summary)) == len(rows)
-    assert "R = 2, to halt: not located" in STUDY.finding(summary)
-    STUDY.chart(frame, summary, []).to_dict()
+        asked = {line["kind"]: sum(line["asked"]) for line in row[GRADED] if line["exam"] == "unseen"}
+        assert sum(asked.get(kind, 0) for kind in ("plain", "ordered", "rewritten")) >= row["n_test"] == asked[""]
+    results = STUDY.summarise(long_rows(rows))
+    json.dumps(results.as_dict(), allow_nan=False)
+    assert len(results.table()) == len(rows)
+    assert "R = 2, to halt: not located" in results.finding
+    results.chart().to_dict()
 
 
-def fabricated(accuracies: dict[tuple, list[float]]) -> pd.DataFrame:
-    """Rows as a sweep of two seeds would leave them, with the unseen accuracy by (R, steps, I)."""
-    rows = []
+def fabricated(accuracies: dict[tuple, list[float]]) -> list[dict]:
+    """Models as a sweep of two seeds would leave them, with the unseen accuracy by (R, steps, I)."""
+    models = []
     for (rules, steps, n), by_seed in accuracies.items():
         for seed, accuracy in enumerate(by_seed):
             right = np.random.default_rng(seed).binomial(10, accuracy, size=100)
-            row = {"rules": rules, "run_steps": steps, "n_programs": n, "seed": seed, "learned": True}
-            row |= {"unseen_right": right.tolist(), "unseen_asked": [10] * 100, "accuracy_unseen": right.mean() / 10}
-            rows.append(row | {"seen_right": [10] * 100, "seen_asked": [10] * 100, "accuracy_seen": 1.0})
-    return pd.DataFrame(rows)
+            exams = {"unseen": (right, [10] * 100), "seen": ([10] * 100, [10] * 100)}
+            models.append(model(exams, rules=rules, run_steps=steps, n_programs=n, seed=seed))
+    return models
 
 
 def test_transitions_are_located_where_they_can_be() -> None:
     rise = {30: [0.0, 0.0], 100: [0.2, 0.3], 300: [0.8, 0.7], 3000: [0.95, 0.95]}
-    frame = fabricated({(2, 1, n): of for n, of in rise.items()} | {(2, "halt", 100): [0.5, 0.5]})
-    summary = STUDY.summarise(frame)
-    located = {(row["rules"], row["run_steps"]): row["located"] for row in summary["transitions"]}
-    assert located == {(2, "1"): True, (2, "halt"): False}
-    assert summary["centre"] == {"rules": 2, "run_steps": "1"}
-    (midpoint,) = [row["midpoint"] for row in summary["transitions"] if row["located"]]
+    models = fabricated({(2, 1, n): of for n, of in rise.items()} | {(2, "halt", 100): [0.5, 0.5]})
+    results = STUDY.summarise(long_rows(models))
+    fits = results.fit("growth").numbers["settings"]
+    assert {name: fit["located"] for name, fit in fits.items()} == {"R = 2, 1 step": True, "R = 2, to halt": False}
+    midpoint = fits["R = 2, 1 step"]["midpoint"]
     assert 100 < midpoint < 300
-    assert f"R = 2, 1 step: {midpoint:,.0f} [" in STUDY.finding(summary)
+    assert f"R = 2, 1 step: {midpoint:,.0f} [" in results.finding
 
 
 @pytest.mark.parametrize(
@@ -270,7 +269,7 @@ def test_transitions_are_located_where_they_can_be() -> None:
         ({"run_steps": ["stop"]}, "run_steps = "),
         ({"test_programs": 900}, "the test split holds .* programs of 2 rules"),
         ({"alphabet": "abc|"}, "must not hold '|'"),
-        ({"n_test": 10}, "n_test = 10 is fewer than test_programs"),
+        ({"n_test": 10}, "n_test = 10 is fewer than one example for each of test_programs"),
         ({"order_share": 1.5}, "order_share = 1.5"),
         ({"longest": 0}, "longest = 0"),
         ({"pattern_length": 5}, "pattern_length 5 does not fit into input_length 4"),
@@ -285,8 +284,9 @@ def test_a_bad_request_is_one_sentence(given: dict, complaint: str) -> None:
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
 def test_every_scale_resolves_and_its_tasks_can_be_drawn(scale: str) -> None:
     params = STUDY.resolve({"scale": scale})
-    for cell in STUDY.points(params):
+    trainable = params.model_copy(update={"batch_size": 4})  # on every machine
+    for cell in STUDY.points(trainable):
         if cell.seed == 0 and cell.n_programs == max(params.n_programs):
-            task = task_of(cell)
+            task = task_of(cell, cell.rules, cell.run_steps)
             draw_runs(task, draw_programs(task, 10, seed=0), np.arange(10), seed=0)
     assert any("no paper has this task" in note for note in STUDY.notes(params)) == (scale == "paper")

@@ -3,8 +3,8 @@
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
+from fabricated import model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +24,8 @@ from labkit.instructions.spaces import (
 )
 from labkit.lab import Store, sweep
 from labkit.show.heat_map import heat_map
-from labkit.studies.semantic_diversity import COLUMNS, STUDY, lesson_of
+from labkit.studies.rows import long_rows
+from labkit.studies.semantic_diversity import COLUMNS, STUDY
 
 TASK = RewritingTask(12, 14)
 LETTERS = TASK.alphabet
@@ -176,14 +177,14 @@ def test_the_design_varies_one_dial_at_a_time_or_crosses_them() -> None:
         STUDY.points(STUDY.resolve({"mixtures": [m], "varied": []}))[0] for m in ("mirror+periodic", "periodic+mirror")
     )
     assert one.address == other.address
-    paper = STUDY.resolve({"scale": "paper"})
+    paper = STUDY.resolve({"scale": "paper", "batch_size": 4})  # of a size that every machine can train
     assert (paper.pattern_length, paper.input_length, len(STUDY.points(paper))) == (60, 500, 7 * 6 * 4)
 
 
 def test_a_lesson_holds_every_column_and_shares_no_side_with_training() -> None:
     given = {"seeds": [1], "k_ranges": [(3, 6)], "pattern_length": 12, "input_length": 14}
     one, *_, all_three = STUDY.points(STUDY.resolve(given | {"varied": []}))
-    data, exams, *_ = lesson_of(all_three)
+    data, exams, *_ = all_three.lesson()
     assert len(data.tokens) == all_three.budget
     assert list(exams)[:2] == ["seen", "unconstrained"]
     assert set(exams) == {name for name in COLUMNS if "higher" not in name}  # above k = 6 only one letter is left
@@ -191,29 +192,28 @@ def test_a_lesson_holds_every_column_and_shares_no_side_with_training() -> None:
     sides = lambda tokens: {bytes(row) for row in np.concatenate([tokens[:, :12], tokens[:, 13:25]])}  # noqa: E731
     known = sides(data.tokens)
     assert all(bool(sides(exam.data.tokens) & known) == (name == "seen") for name, exam in exams.items())
-    same = lesson_of(one).exams["mirror_same"]  # rows are compared on equal rules
+    same = one.lesson().exams["mirror_same"]  # rows are compared on equal rules
     assert np.array_equal(same.data.tokens, exams["mirror_same"].data.tokens)
 
 
 def test_measured_summarised_and_drawn(tmp_path_factory: pytest.TempPathFactory) -> None:
     store = Store(tmp_path_factory.mktemp("store"))
-    params = STUDY.resolve(QUICK)
-    frame = pd.DataFrame(sweep(STUDY.points(params), STUDY.measure, store=store, jobs=0))
-    summary = STUDY.summarise(frame)
-    assert len(summary["rows"]) == 2
+    rows = sweep(STUDY.points(STUDY.resolve(QUICK)), STUDY.measure, store=store, jobs=0)
+    results = STUDY.summarise(long_rows(rows))
+    lines = results["matrix"].estimates
+    cells = lines[lines["exam"].isin(list(COLUMNS))]
+    assert lines["label"].nunique() == 2
     columns = {
-        name for key, name in COLUMNS.items() if not key.endswith(("lower", "higher"))
+        exam for exam in COLUMNS if not exam.endswith(("lower", "higher"))
     }  # below k = 2 only k = 1 is left, above k = 3 only one letter
-    assert {(cell["row"], cell["column"]) for cell in summary["cells"]} == {
-        (row["label"], column) for row in summary["rows"] for column in columns
+    assert set(zip(cells["label"], cells["exam"], strict=True)) == {
+        (label, exam) for label in set(lines["label"]) for exam in columns
     }
-    assert all(cell["lo"] <= cell["mean"] <= cell["hi"] for cell in summary["cells"])
-    assert sum(cell["own"] for cell in summary["cells"]) == 1 + 3
-    assert [row["agrees"] for row in STUDY.compare(summary, show.published("semantic_diversity"))] == [
-        "not tested here"
-    ] * 3
-    assert show.png(STUDY.chart(frame, summary, [])).startswith(b"\x89PNG")
-    learn.load(store.find(frame["address"][0]))
+    assert ((lines["lo"] <= lines["mean"]) & (lines["mean"] <= lines["hi"])).all()
+    assert cells["framed"].sum() == 1 + 3
+    assert [row["verdict"] for row in results.claims] == ["cannot tell", "not tested here", "cannot tell"]
+    assert show.png(results.chart()).startswith(b"\x89PNG")
+    learn.load(store.find(rows[0]["address"]))
 
 
 @pytest.mark.slow
@@ -225,26 +225,26 @@ def test_laptop_three_classes_reach_unconstrained_rules_and_one_class_does_not(o
     assert three["accuracy_unconstrained"] >= 0.8
 
 
-def fabricated(accuracy: dict[str, float], n: int = 5000, seen: float = 1.0) -> list[dict]:
-    """A row a mixture, with the given accuracy on unconstrained rules and 400 answers an exam."""
-    rows = []
-    for mixed, mean in accuracy.items():
-        row = {"mixture": mixed, "k_low": 2, "k_high": 3, "n_instructions": n, "seed": 0, "learned": seen >= 0.95}
-        for exam, share in (("seen", seen), ("unconstrained", mean)):
-            right = [4] * round(100 * share) + [0] * round(100 * (1 - share))
-            row |= {f"accuracy_{exam}": share, f"{exam}_right": right, f"{exam}_asked": [4] * 100}
-        rows.append(row)
-    return rows
+def fabricated(accuracy: dict[str, float], n: int = 5000, seen: float = 1.0, seeds: int = 2) -> list[dict]:
+    """A model per mixture and seed, with the given accuracy on unconstrained rules and 400 answers an exam."""
+    answers = lambda share: ([4] * round(100 * share) + [0] * round(100 * (1 - share)), [4] * 100)  # noqa: E731
+    at = {"k_low": 2, "k_high": 3, "n_instructions": n, "learned": seen >= 0.95}
+    return [
+        model({"seen": answers(seen), "unconstrained": answers(mean)}, mixture=mixed, seed=seed, **at)
+        for mixed, mean in accuracy.items()
+        for seed in range(seeds)
+    ]
 
 
 def test_the_published_outcome_is_recognised_and_so_is_its_opposite() -> None:
-    agrees = lambda rows: [r["agrees"] for r in STUDY.compare(STUDY.summarise(pd.DataFrame(rows)), published)]  # noqa: E731
-    published = show.published(STUDY.name)
+    results = lambda models: STUDY.summarise(long_rows(models))  # noqa: E731
+    verdicts = lambda models: [row["verdict"] for row in results(models).claims]  # noqa: E731
     three = "+".join(KINDS)
-    assert agrees(fabricated({"mirror": 0.0, three: 0.9}) + fabricated({three: 0.1}, n=500)) == ["yes"] * 3
-    assert agrees(fabricated({"mirror": 0.9, three: 0.2}) + fabricated({three: 0.6}, n=500)) == ["no"] * 3
-    assert agrees(fabricated({"mirror": 0.0, three: 0.0}, seen=0.5)) == ["not tested here"] * 3
-    finding = STUDY.finding(STUDY.summarise(pd.DataFrame(fabricated({"mirror": 0.25, three: 0.9}))))
+    assert verdicts(fabricated({"mirror": 0.0, three: 0.9}) + fabricated({three: 0.1}, n=500)) == ["supports"] * 3
+    assert verdicts(fabricated({"mirror": 0.9, three: 0.2}) + fabricated({three: 0.6}, n=500)) == ["contradicts"] * 3
+    lazy = fabricated({"mirror": 0.0, three: 0.0}, seen=0.5)
+    assert verdicts(lazy) == ["cannot tell", "cannot tell", "not tested here"]  # decided by no model that has learned
+    finding = results(fabricated({"mirror": 0.25, three: 0.9}, seeds=1)).finding
     assert "0.250 [" in finding.split("from one class")[0]
     assert "0.900 [" in finding.split("from one class")[1]
 

@@ -15,7 +15,7 @@ from labkit.errors import BadRequest  # noqa: E402
 from labkit.show import parts, theme  # noqa: E402
 
 TEN = ["arithmetic", "code", "common sense", "writing", "ethics", "history", "logic", "role play", "science", "tongues"]
-PLAIN = {"task": "a", "n": 1, "mean": 0.5}
+PLAIN = {"panel": "a", "series": "", "n": 1, "mean": 0.5, "lo": None, "hi": None}
 
 
 def leaves(spec: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, Any], dict[str, Any]]]:
@@ -23,9 +23,11 @@ def leaves(spec: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], di
 
     def walk(part: dict[str, Any], data: Any = None) -> Iterator[Any]:
         data = part.get("data", data)  # layers of the same rows leave them to what holds them
-        for key in ("vconcat", "hconcat", "concat", "layer"):
+        for key in ("hconcat", "layer"):
             for child in part.get(key, []):
                 yield from walk(child, data)
+        if "spec" in part:  # of all panels
+            yield from walk(part["spec"], data)
         if "mark" in part:
             yield part["mark"]["type"], spec["datasets"][data["name"]], part["encoding"], part["mark"]
 
@@ -33,7 +35,16 @@ def leaves(spec: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], di
 
 
 def words(spec: dict[str, Any]) -> list[str]:
-    return [row["text"] for mark, rows, _, _ in leaves(spec) if mark == "text" for row in rows]
+    """Every text that is written: in the picture, along its axes, and below its title."""
+    return [*_written(spec), " ".join(spec["title"].get("subtitle", []))]
+
+
+def _written(spec: dict[str, Any]) -> list[str]:
+    texts = [row["text"] for mark, rows, _, _ in leaves(spec) if mark == "text" for row in rows]
+    names = [
+        name for _, _, encoding, _ in leaves(spec) for name in encoding.get("y", {}).get("scale", {}).get("domain", [])
+    ]
+    return texts + [str(name).split("\t")[-1].replace("\n", " ") for name in dict.fromkeys(map(str, names))]
 
 
 def forest(**options: Any) -> dict[str, Any]:
@@ -47,10 +58,12 @@ def forest(**options: Any) -> dict[str, Any]:
 
 def panels(**options: Any) -> dict[str, Any]:
     rows = options.pop("curves", None) or [
-        {"task": task, "arm": arm, "n": n, "mean": 0.1 * i, "ci95": [0.1 * i - 0.05, 0.1 * i + 0.05]}
+        {"panel": task, "series": arm, "n": n, "mean": 0.1 * i, "lo": 0.1 * i - 0.05, "hi": 0.1 * i + 0.05}
         for task in TEN for arm in ("random", "curated") for i, n in enumerate((10, 100, 1000, 10000))
     ]  # fmt: skip
-    return theme.themed(show.panel_chart(rows, **{"panel": "task", "x": "n", "series": "arm"} | options))
+    given: dict[str, Any] = {"x": "n", "x_label": "Examples", "y_domain": (-0.1, 1.0)}
+    frames = {name: pd.DataFrame(options.pop(name, [])) for name in ("models", "lines")}
+    return theme.themed(show.curve_chart(pd.DataFrame(rows), **frames, **given | options))
 
 
 # The forest
@@ -63,22 +76,24 @@ def test_a_forest_keeps_its_rows_and_draws_every_interval_and_model() -> None:
     assert [said.index(name) for name in ("random subset", "hardest", "easiest")] == sorted(
         said.index(name) for name in ("random subset", "hardest", "easiest")
     )
-    assert {"0.40 [0.30, 0.50]", "0.60 [0.50, 0.70]", "0.20", "a random subset", "one model"} <= set(said)
+    assert {"0.40 [0.30, 0.50]", "0.60 [0.50, 0.70]", "0.20"} <= set(said)
+    assert all(word in said[-1] for word in ("a random subset", "single models"))
     bars = [rows for mark, rows, encoding, _ in leaves(spec) if mark == "rule" and encoding["x"].get("field") == "lo"]
     assert [len(rows) for rows in bars] == [2], "the arm without an interval shows none"
-    hollow = [rows for mark, rows, _, look in leaves(spec) if mark == "point" and look.get("fill") == "white"]
-    assert sorted(map(len, hollow)) == [1, 3], "one in the legend, three models"
+    hollow = [rows for mark, rows, _, look in leaves(spec) if mark == "point" and look.get("fill") == theme.PAPER]
+    assert list(map(len, hollow)) == [3], "every model"
     assert spec["title"]["text"] == ["Hard examples help"]
 
 
 def test_differences_stand_beside_their_rows() -> None:
     spec = forest(difference="gain", difference_interval="gain_ci95", versus="random subset")
-    assert {"+0.20 [0.10, 0.30]", "−0.20", "the reference", "no difference"} <= set(words(spec))
-    first, second = spec["vconcat"][1]["hconcat"]
+    assert {"+0.20 [0.10, 0.30]", "−0.20", "the reference"} <= set(words(spec))
+    first, second = spec["hconcat"]
     assert first["height"] == second["height"]
-    places = [{row["place"] for _, rows, _, _ in leaves(part | {"datasets": spec["datasets"]})
-               for row in rows if "place" in row} for part in (first, second)]  # fmt: skip
+    places = [{json.dumps(encoding["y"]["scale"]) for _, _, encoding, _ in leaves(part | {"datasets": spec["datasets"]})
+               if "scale" in encoding.get("y", {})} for part in (first, second)]  # fmt: skip
     assert places[0] == places[1]
+    assert len(places[0]) == 1
 
 
 def test_groups_have_headings_and_may_share_names() -> None:
@@ -101,8 +116,6 @@ def test_groups_have_headings_and_may_share_names() -> None:
         ({"rows": [{"arm": None, "mean": 1}]}, "a row has no 'arm'"),
         ({"models": [{"arm": "hardst", "value": 1}]}, "unknown arm of a model 'hardst': did you mean 'hardest'"),
         ({"versus": "none"}, "unknown arm in versus 'none'"),
-        ({"x_domain": (0, 0.5)}, "0.6 lies outside the x axis, which covers 0 to 0.5"),
-        ({"x_domain": (1, 0)}, "has no room"),
         ({"difference": "loss"}, "unknown column 'loss'"),
     ],
 )
@@ -114,72 +127,60 @@ def test_a_forest_refuses_what_it_cannot_draw(options: dict[str, Any], sentence:
 # The panels
 
 
-@pytest.mark.parametrize("n_panels", [1, 2, 5, 8, 9, 10])
-def test_only_outer_axes_are_labelled_and_every_column_has_its_x_axis(n_panels: int) -> None:
-    rows = [{"task": task, "arm": "a", "n": n, "mean": 0.5} for task in TEN[:n_panels] for n in (1, 2)]
-    spec = panels(curves=rows, x_label="Examples", y_label="Accuracy")
-    grid = spec["vconcat"][1]
-    charts, columns = grid["concat"], min(5, n_panels)
-    axes = [chart["layer"][0]["encoding"] for chart in charts]
-    assert [axis["x"]["axis"]["labels"] for axis in axes] == [i + columns >= n_panels for i in range(n_panels)]
-    assert [axis["y"]["axis"]["labels"] for axis in axes] == [i % columns == 0 for i in range(n_panels)]
-    assert [axis["x"]["axis"]["title"] for axis in axes].count("Examples") == 1
-    assert sum(axis["y"]["axis"]["title"] is not None for axis in axes) == 1
-    assert {json.dumps([a["x"]["scale"], a["y"]["scale"]]) for a in axes} == {
-        json.dumps([axes[0]["x"]["scale"], axes[0]["y"]["scale"]])
-    }
-    assert sum(chart["width"] for chart in charts[:columns]) <= 1080
+@pytest.mark.parametrize(("n_panels", "columns"), [(2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (8, 4), (9, 5), (10, 5)])
+def test_panels_share_two_axes_in_even_rows(n_panels: int, columns: int) -> None:
+    rows = [PLAIN | {"panel": task, "n": n} for task in TEN[:n_panels] for n in (1, 2)]
+    spec = panels(curves=rows, y_label="Accuracy")
+    assert (spec["columns"], spec["usermeta"]["columns"]) == (columns, columns)
+    assert spec["facet"]["sort"] == TEN[:n_panels]
+    assert spec["facet"]["title"] == "Examples (log scale)", "once, below all panels"
+    assert "resolve" not in spec, "all panels are on the same axes"
+    assert columns * spec["spec"]["width"] <= 640
+    assert spec["spec"]["height"] * -(-n_panels // columns) <= 300
 
 
 def test_series_differ_by_colour_dash_and_mark_and_none_hides_another() -> None:
-    spec = panels(log_x=True)
-    lines = [look for mark, _, _, look in leaves(spec) if mark == "line"]
-    assert len({(look["color"], tuple(look["strokeDash"])) for look in lines}) == 2
-    points = [(rows, look) for mark, rows, _, look in leaves(spec) if mark == "point" and "panel" in rows[0]]
-    assert len(points) == 20
-    assert len({look["shape"] for _, look in points}) == 2
-    assert len({row["x"] for rows, _ in points for row in rows}) == 8, "four places, two series side by side"
-    assert {row["at"] for rows, _ in points for row in rows} == {10, 100, 1000, 10000}
-    bars = [rows for mark, rows, encoding, _ in leaves(spec) if mark == "rule" and encoding["y"].get("field") == "lo"]
-    assert [len(rows) for rows in bars[-20:]] == [4] * 20
-    assert {"random", "curated", "95 % interval"} <= set(words(spec))
+    spec = panels()
+    means = [row for rows in spec["datasets"].values() for row in rows if row["what"] == "mean"]
+    assert len(means) == 80
+    assert len({row["x"] for row in means}) == 8, "four places, two series side by side"
+    assert {row["at"] for row in means} == {10, 100, 1000, 10000}
+    found = {channel: encoding[channel]["scale"]["range"] for layer in spec["spec"]["layer"]
+             for encoding in [layer["encoding"]] for channel in ("color", "strokeDash", "shape")
+             if "scale" in encoding.get(channel, {})}  # fmt: skip
+    assert {channel: len({json.dumps(look) for look in looks}) for channel, looks in found.items()} == {
+        "color": 2, "strokeDash": 2, "shape": 2
+    }  # fmt: skip
+    many = parts.looks([str(i) for i in range(12)])
+    pairs = zip(many["color"].range, many["strokeDash"].range[:12], many["shape"].range, strict=True)
+    assert len({json.dumps(look) for look in pairs}) == 12, "more series than colours stay apart"
 
 
-def test_models_fits_chance_and_verdicts_are_drawn_and_named() -> None:
-    models = [{"task": "code", "arm": "random", "n": 10, "value": v} for v in (0.1, 0.1, 0.3)]
-    fits = [{"task": "code", "arm": "random", "n": n, "mean": 0.2, "ci95": [0.1, 0.3]} for n in range(10, 100)]
-    spec = panels(models=models, fits=fits, chance={"code": 0.25}, verdicts={"code": "still growing"}, log_x=True)
-    code, ethics = (spec["vconcat"][1]["concat"][i] for i in (1, 4))
-    assert code["title"]["subtitle"] == ["still growing"]
-    assert len(ethics["title"]["subtitle"]) == 1, "names stand on one height"
-    assert {"one model", "fit with its 95 % interval", "chance"} <= set(words(spec))
-    own = list(leaves(code | {"datasets": spec["datasets"]}))
-    (hollow,) = [rows for mark, rows, _, look in own if mark == "point" and look.get("fill") == "white"]
-    assert len({row["x"] for row in hollow}) == 3, "equal models do not hide each other"
-    assert [len(rows) for mark, rows, _, _ in own if mark == "area"] == [90]
-    assert sorted(len(rows) for mark, rows, _, _ in own if mark == "line") == [2, 4, 90], "the fit joins its means"
-    assert not [rows for mark, rows, _, look in leaves(ethics | {"datasets": spec["datasets"]}) if mark == "area"]
-
-
-def test_intervals_may_be_bands() -> None:
-    spec = panels(bands=True)
-    assert [len(rows) for mark, rows, _, _ in leaves(spec) if mark == "area"] == [4] * 20
+def test_models_fits_and_chance_are_drawn_and_named() -> None:
+    code = {"panel": "code", "series": "random"}
+    models = [code | {"n": 10, "accuracy": v} for v in (0.1, 0.1, 0.3)]
+    fits = [code | {"n": n, "mean": 0.2, "lo": 0.1, "hi": 0.3} for n in range(10, 100)]
+    spec = panels(models=models, lines=fits, chance=0.25, subtitle="still growing")
+    said = " ".join(spec["title"]["subtitle"])
+    assert all(word in said for word in ("still growing", "single models", "fits", "chance"))
+    (rows,) = spec["datasets"].values()
+    assert len({row["x"] for row in rows if row["what"] == "model"}) == 3, "equal models do not hide each other"
+    assert sum(row["what"] == "line" and row["lo"] == 0.1 for row in rows) == 90
+    joined = {(row["panel"], row["series"]): row["joined"] for row in rows if row["what"] == "mean"}
+    assert not joined.pop(("code", "random")), "the fit joins its means"
+    assert all(joined.values())
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"curves": [PLAIN], "series": "arms"}, "unknown column 'arms'"),
-        ({"curves": [PLAIN | {"n": 0}], "series": None, "log_x": True}, "a log axis cannot show column 'n'"),
-        ({"curves": [PLAIN | {"mean": 1.2}], "series": None}, "1.2 lies outside the y axis, which covers 0 to 1"),
-        ({"curves": [PLAIN | {"n": None}], "series": None}, "a row has no 'n'"),
-        ({"curves": [PLAIN | {"arm": i} for i in range(7)]}, "7 series are more than the 6"),
-        ({"models": [{"task": "cod", "arm": "random", "n": 1, "value": 0}]}, "unknown panel 'cod'"),
-        ({"fits": [{"task": "code", "arm": "x", "n": 1, "mean": 0}]}, "unknown series 'x'"),
-        ({"chance": {"cod": 0.5}}, "unknown panel in chance 'cod': did you mean 'code'"),
+        ({"curves": [{k: v for k, v in PLAIN.items() if k != "series"}]}, "unknown column 'series'"),
+        ({"curves": [PLAIN | {"n": 0}]}, "a log axis cannot show column 'n'"),
+        ({"curves": [PLAIN | {"mean": 1.2}]}, "1.2 lies outside the y axis, which covers -0.1 to 1"),
+        ({"curves": [PLAIN | {"n": None}], "log": False}, "a row has no 'n'"),
+        ({"models": [{"panel": "cod", "series": "random", "n": 1, "accuracy": 0}]}, "unknown panel 'cod'"),
+        ({"lines": [{"panel": "code", "series": "x", "n": 1, "mean": 0}]}, "unknown series 'x'"),
         ({"chance": 50}, "50 lies outside the y axis"),
-        ({"verdicts": {"cod": ""}}, "unknown panel in verdicts 'cod'"),
-        ({"columns": 0}, "one panel at least"),
     ],
 )
 def test_panels_refuse_what_they_cannot_draw(options: dict[str, Any], sentence: str) -> None:
@@ -200,15 +201,16 @@ SHARES = [
 def test_a_distribution_says_its_shares_and_counts_in_columns_of_one_scale() -> None:
     options: Any = {"kind": "task", "share": "share", "state": "set", "count": "count"}
     spec = theme.themed(show.distribution_chart(SHARES, **options, target="target", title="Writing is lost"))
-    columns = spec["vconcat"][1]["hconcat"]
-    assert [column["title"]["text"] for column in columns] == [["public"], ["selected"]]
-    assert {"90 % (900)", "10 % (100)", "0.2 % (2)", "target", "code", "writing"} <= set(words(spec))
+    assert spec["facet"]["sort"] == ["public", "selected"]
+    assert {"90 % (900)", "10 % (100)", "0.2 % (2)", "code", "writing"} <= set(words(spec))
+    assert "Upright strokes: target." in words(spec)[-1]
     assert "50 % (500)" not in words(spec), "the target is a tick, not a column"
+    (bars,) = spec["datasets"].values()
+    assert [row["aim"] for row in bars] == [0.5] * 4
     scales = {json.dumps(e["x"]["scale"]) for _, _, e, _ in leaves(spec) if e["x"].get("field") in ("y", "end")}
     assert len(scales) == 1
-    order = ["target", "never drawn", "selected", "public"]
-    bare = theme.themed(show.distribution_chart(SHARES, **options, state_order=order))
-    assert [column["title"]["text"][0] for column in bare["vconcat"][0]["hconcat"]] == ["target", "selected", "public"]
+    bare = theme.themed(show.distribution_chart(SHARES, **options))
+    assert bare["facet"]["sort"] == ["public", "selected", "target"]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +220,6 @@ def test_a_distribution_says_its_shares_and_counts_in_columns_of_one_scale() -> 
         ({"rows": SHARES[:1] * 2}, "the share of 'code' in 'public' is given twice"),
         ({"target": "aim"}, "unknown set as target 'aim'"),
         ({"rows": SHARES[-2:], "target": "target"}, "0 states"),
-        ({"kind_order": ["code"]}, "unknown task 'writing'"),
         ({"share": "part"}, "unknown column 'part'"),
     ],
 )
@@ -229,9 +230,10 @@ def test_a_distribution_refuses_what_it_cannot_draw(change: dict[str, Any], sent
 
 def test_a_histogram_counts_whole_scores_and_says_the_share_beyond() -> None:
     rows = [{"task": "code", "mfd": v} for v in (-9, 0, 2, 2, 9)] + [{"task": "art", "mfd": 0}]
-    options: Any = {"value": "mfd", "group": "task", "threshold": 2, "x_domain": (-9, 9)}
+    options: Any = {"value": "mfd", "group": "task", "threshold": 2}
     spec = theme.themed(show.histogram_chart(rows, **options))
-    assert {"60 % at or above", "of 5 examples", "0 % at or above", "of 1 example", "threshold: 2"} <= set(words(spec))
+    assert {"60 % at or above\nof 5 examples", "0 % at or above\nof 1 example"} <= set(words(spec))
+    assert "threshold: 2" in words(spec)[-1]
     (bars,) = [rows for mark, rows, _, _ in leaves(spec) if mark == "rect"]
     assert [(bar["left"], bar["right"], bar["count"]) for bar in bars if bar["group"] == "code"] == [
         (-9.5, -8.5, 1), (-0.5, 0.5, 1), (1.5, 2.5, 2), (8.5, 9.5, 1)
@@ -247,18 +249,16 @@ def test_a_histogram_of_many_examples_carries_only_its_bars() -> None:
     (bars,) = [rows for mark, rows, _, _ in leaves(spec) if mark == "rect"]
     assert [bar["left"] for bar in bars] == [0, 0.5, 1, 1.5, 2, 2.5]
     assert all(bar["count"] == 5000 for bar in bars)
-    assert "58 % at or above" in words(spec)
+    assert any("58 % at or above" in text for text in words(spec))
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"rows": [{"mfd": None}]}, "a row has no 'mfd'"),
-        ({"rows": [{"mfd": 12}], "x_domain": (-9, 9)}, "12 lies outside the x axis, which covers -9 to 9"),
         ({"step": 0}, "a bar has a width above 0"),
         ({"rows": [{"mfd": 1, "n": -1}], "count": "n"}, "'n' holds a count below 0"),
         ({"rows": [{"mfd": 1, "n": 0, "g": "a"}], "count": "n", "group": "g"}, "group 'a' has no examples"),
-        ({"rows": [{"mfd": 1, "g": "a"}], "group": "g", "group_order": ["a", "b"]}, "group 'b' has no examples"),
     ],
 )
 def test_a_histogram_refuses_what_it_cannot_draw(options: dict[str, Any], sentence: str) -> None:
@@ -284,9 +284,9 @@ def test_a_diverging_map_is_white_at_0_signs_its_numbers_and_fits_a_page() -> No
     texts = {row["text"] for rows in spec["datasets"].values() for row in rows}
     assert {"+0.40", "0.00", "−0.50"} <= texts
     assert {"−0.10 to 0.10", "−0.60 to −0.40"} <= {r["interval"] for rows in spec["datasets"].values() for r in rows}
-    assert (spec["width"], spec["height"]) == (880, 540)
+    assert (spec["width"], spec["height"]) == (720, 380)
     small = theme.themed(show.heat_map(transfer(3), x="to", y="of", diverging=True))
-    assert (small["width"], small["height"]) == (3 * 96, 3 * 58)
+    assert (small["width"], small["height"]) == (3 * 88, 3 * 44)
 
 
 def test_a_diverging_map_refuses_a_lopsided_domain() -> None:
@@ -301,12 +301,14 @@ def test_a_diverging_map_refuses_a_lopsided_domain() -> None:
 
 def nasty() -> dict[str, Any]:
     long = "a name that goes on and on, with-hyphens, until nobody in the last row can read any of it"
-    one = [{"task": "only", "n": 5, "mean": 1.0, "ci95": [1, 1]}]
-    never = [{"task": t, "n": n, "mean": None if t == "never" else 0.0} for t in (long, "never") for n in (1, 10)]
+    one = pd.DataFrame([PLAIN | {"mean": 1.0, "lo": 1.0, "hi": 1.0}])
+    never = pd.DataFrame([PLAIN | {"panel": t, "n": n, "mean": None if t == "never" else 0.0}
+                          for t in (long, "never") for n in (1, 10)])  # fmt: skip
+    axis: Any = {"x": "n", "x_label": long}
     share: Any = {"kind": "k", "share": "p", "state": "s"}
     return {
-        "one point": show.panel_chart(one, panel="task", x="n"),
-        "never measured": show.panel_chart(never, panel="task", x="n", y_domain=None, chance=0.1, bands=True),
+        "one point": show.curve_chart(one, **axis),
+        "never measured": show.curve_chart(never, y_domain=None, chance=0.1, **axis),
         "two arms": show.forest_chart([{"a": "x", "mean": 0}, {"a": long, "mean": None}], name="a"),
         "24 arms": show.forest_chart([{"a": i, "mean": i, "ci95": [i - 1, i + 1]} for i in range(24)], name="a"),
         "0 and 1": show.distribution_chart([{"k": long, "s": "x", "p": 1}, {"k": "b", "s": long, "p": 0}], **share),
@@ -328,8 +330,20 @@ def test_edge_cases_are_drawn_offline_and_in_jupyterlab(name: str) -> None:
 
 def test_titles_and_names_are_wrapped() -> None:
     title = "Only a re-balanced curriculum beats a random subset of the same size " * 4
-    assert len(forest(title=title)["title"]["text"]) > 2
-    assert parts.wrapped("easy to hard, then re-balanced", 24) == ["easy to hard, then", "re-balanced"]
-    legend = theme.themed(parts.legend([parts.Key("a long label of a series")] * 9, 600))
-    rows = [row for rows in legend["datasets"].values() for row in rows]
-    assert len({row["y"] for row in rows}) == 5, "two keys a row of the legend"
+    assert len(forest(title=title)["title"]["text"]) == 2
+    assert parts.wrapped("easy to hard, then re-balanced", 24) == "easy to hard, then\nre-balanced"
+    assert parts.legend(["a long label of a series"] * 9, width=600).to_dict()["columns"] == 3
+
+
+def test_every_chart_says_what_it_shows_and_colours_are_told_apart_on_any_paper() -> None:
+    assert forest(title="Hard examples help")["description"] == "Hard examples help"
+
+    def luminance(colour: str) -> float:
+        shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    for colour in theme.PALETTE:
+        for paper in (0.0, 1.0):
+            dark, light = sorted((luminance(colour), paper))
+            assert (light + 0.05) / (dark + 0.05) > 2.4, colour

@@ -9,18 +9,7 @@ from labkit.design import curriculum, plan
 from labkit.design.budget import allocate
 from labkit.design.decontamination import Decontaminator
 from labkit.design.long_tail import allocate_long_tail, hill_number, shares
-from labkit.design.mixture import Mixed, Mixture, compose, match_tokens
+from labkit.design.mixture import Mixed, Mixture, compose
 
-__all__ = [
-    "Decontaminator",
-    "Mixed",
-    "Mixture",
-    "allocate",
-    "allocate_long_tail",
-    "compose",
-    "curriculum",
-    "hill_number",
-    "match_tokens",
-    "plan",
-    "shares",
-]
+__all__ = ["Decontaminator", "Mixed", "Mixture", "allocate", "allocate_long_tail", "compose", "curriculum",
+           "hill_number", "plan", "shares"]  # fmt: skip

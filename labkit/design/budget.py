@@ -16,11 +16,8 @@ def allocate(budget: int, n_instructions: int) -> npt.NDArray[np.int64]:
         BadRequest: when some instruction would get no example.
     """
     if n_instructions > budget:
-        raise BadRequest(
-            f"n_instructions = {n_instructions} is more than budget = {budget} examples: "
-            f"{n_instructions - budget} instructions would have none; at most {budget} work"
-        )
-    each, rest = divmod(budget, n_instructions)
-    counts = np.full(n_instructions, each, np.int64)
-    counts[:rest] += 1
+        raise BadRequest(f"n_instructions = {n_instructions} is more than budget = {budget} examples: "
+                         f"{n_instructions - budget} instructions would have none; at most {budget} work")  # fmt: skip
+    counts = np.full(n_instructions, budget // n_instructions, np.int64)
+    counts[: budget % n_instructions] += 1
     return counts

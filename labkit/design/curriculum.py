@@ -3,13 +3,13 @@
 Data functions: indices and scores in, index arrays and counts out. The parts of task-aware curriculum planning (TAPIR,
 Yue et al. 2024, arXiv 2405.13448) that need no teacher: choosing what a student fails at (`select`), re-balancing task
 types (`rebalance`), the rising share of hard examples (`schedule`, `mixed_round`); two curricula that need no schedule
-(`LearningProgress`, `Competence`); and an exact budget of tokens (`fill_tokens`).
+(`LearningProgress`, `Competence`).
 
 Guaranteed:
 - *Exact.* A re-balanced set, a mixed round and a drawn pool have the size asked for, and the shares asked for up to
-  rounding by largest remainders; a filled budget is never exceeded, and the next example would exceed it.
+  rounding by largest remainders.
 - *Deterministic.* Equal arguments give equal arrays; what is drawn of one task type depends on its own examples and the
-  seed alone, and a larger share of it holds all of a smaller one (without weights).
+  seed alone, and a larger share of it holds all of a smaller one.
 - *Counted.* What is repeated, left out or without a score or type is counted, never silently dropped.
 Left open: the numbers of `TARGET`, and of the defaults of `schedule`, are this lab's own, not published ones; an index
 says nothing about near duplicates; a learner's progress is as noisy as the probe set that it is measured on.
@@ -20,30 +20,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from labkit.errors import BadRequest, unknown
 
 Indices = npt.NDArray[np.int64]
 
-# Raises what keeps growing with data (reasoning, mathematics, code) and lowers what saturates early (writing,
-# role-play), as TAPIR's re-balancing does after the findings of arXiv 2310.19651. The numbers are this lab's own.
-TARGET: dict[str, float] = {
-    "reasoning": 0.25,
-    "mathematics": 0.20,
-    "code": 0.20,
-    "editing": 0.10,
-    "extraction": 0.05,
-    "classification": 0.05,
-    "formatting": 0.04,
-    "knowledge": 0.04,
-    "dialogue": 0.02,
-    "writing": 0.03,
-    "role-play": 0.02,
-}
+_LISTED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+TARGET: dict[str, float] = _LISTED["target"]  # shares of task types after re-balancing
+KINDS: dict[str, str] = _LISTED["kinds"]  # what task types are, for a classifier
 
 
 class Selected(NamedTuple):
@@ -59,24 +49,6 @@ class Drawn(NamedTuple):
 
     indices: Indices
     manifest: dict[str, Any]
-
-
-class Filled(NamedTuple):
-    """A budget of tokens, filled.
-
-    Attributes:
-        indices: What is trained on, in order.
-        tokens: Their cost, at most the budget.
-        left: What is left of the budget: too little for the next example of the order.
-        passes: How often the order was gone through; 1.5 is once and a half.
-        exhausted: The order ended before the budget did (only without `repeat`).
-    """
-
-    indices: Indices
-    tokens: int
-    left: int
-    passes: float
-    exhausted: bool
 
 
 def select(mfd: Sequence[float | None], delta: float) -> Selected:
@@ -99,15 +71,10 @@ def select(mfd: Sequence[float | None], delta: float) -> Selected:
     short = -values > delta
     if short.all() or not short.any():
         lowest, highest = float(values.min()), float(values.max())
-        way = (
-            f"a delta from {-highest:g} to below {-lowest:g} selects some but not all"
-            if lowest < highest
-            else "no delta tells them apart"
-        )
-        raise BadRequest(
-            f"delta = {delta:g} would select {int(short.sum())} of {len(scored)} scored pairs: their MFD runs from "
-            f"{lowest:g} to {highest:g}, so {way}"
-        )
+        way = (f"a delta from {-highest:g} to below {-lowest:g} selects some but not all" if lowest < highest
+               else "no delta tells them apart")  # fmt: skip
+        raise BadRequest(f"delta = {delta:g} would select {int(short.sum())} of {len(scored)} scored pairs: their MFD "
+                         f"runs from {lowest:g} to {highest:g}, so {way}")  # fmt: skip
     places = np.array(scored, np.int64)
     n = len(mfd)
     counts = {"pairs": n, "scored": len(scored), "unscored": n - len(scored), "selected": int(short.sum())}
@@ -129,74 +96,46 @@ def among(target: Mapping[str, float], kinds: Sequence[str | None]) -> dict[str,
     return {name: float(_exact(share) / total) for name, share in kept.items()}
 
 
-def rebalance(
-    kinds: Sequence[str | None],
-    target: Mapping[str, float],
-    n: int,
-    seed: int = 0,
-    weights: Sequence[float] | None = None,
-) -> Drawn:
+def rebalance(kinds: Sequence[str | None], target: Mapping[str, float], n: int, seed: int = 0) -> Drawn:
     """Resample a pool so that its task types have the shares of `target` (TAPIR, task-aware re-balancing).
 
         n_T = n Pr(T), rounded by largest remainders so that the n_T sum to n
 
     Within a type every example is taken equally often, up to one: a type that has too few examples repeats them (up-
-    sampling), of one that has more than its share the seed chooses (down-sampling). With `weights`, an example is taken
-    n_T w_i / sum w times, rounded up or down at random so that this is its expectation (systematic sampling, Madow
-    1949).
+    sampling), of one that has more than its share the seed chooses (down-sampling).
 
     Args:
         kinds: The task type of each example of the pool; None (not classified) is never taken, and counted.
         target: The share of each task type; names every type that occurs, 0 leaves one out. Sums to 1.
         n: Size of the resampled set.
         seed: Decides which examples, and their order.
-        weights: One number of 0 or more for each example.
 
     Raises:
         BadRequest: for a type that the target does not name, a sum off 1, a negative share, a positive share of a type
-            without examples (or without weight), n < 1, or weights that do not fit.
+            without examples, or n < 1.
     """
     counts = Counter(kind for kind in kinds if kind is not None)
     _known(set(counts), target)
     _is_distribution(target)
     if n < 1:
         raise BadRequest(f"n = {n}: a re-balanced set has at least one example")
-    heavy = np.ones(len(kinds)) if weights is None else np.asarray(weights, float)
-    if heavy.shape != (len(kinds),) or not np.isfinite(heavy).all() or (heavy < 0).any():
-        raise BadRequest(f"weights must be {len(kinds)} finite numbers of 0 or more, one for each example")
     members = {name: np.array([i for i, kind in enumerate(kinds) if kind == name], np.int64) for name in target}
     for name, share in target.items():
         if share > 0 and not counts[name]:
-            raise BadRequest(
-                f"the task type '{name}' has a share of {share:g} but no example among {len(kinds)}: give it some, "
-                "or restrict the target to the types that occur (`among`)"
-            )
-        if share > 0 and heavy[members[name]].sum() <= 0:
-            raise BadRequest(f"the task type '{name}' has a share of {share:g} but no example with a weight above 0")
+            raise BadRequest(f"the task type '{name}' has a share of {share:g} but no example among {len(kinds)}: "
+                             "give it some, or restrict the target to the types that occur (`among`)")  # fmt: skip
     quotas = apportion(list(target.values()), n)
     drawn, types = [], {}
     for (name, share), quota in zip(target.items(), quotas, strict=True):
-        taken = _draw(members[name], quota, _generator(seed, name), None if weights is None else heavy[members[name]])
+        taken = _draw(members[name], quota, _generator(seed, name))
         used = len(np.unique(taken))
-        types[name] = {
-            "target": share,
-            "seeds": len(members[name]),
-            "drawn": quota,
-            "repeats": quota - used,
-            "left_out": len(members[name]) - used,
-        }
+        types[name] = {"target": share, "seeds": len(members[name]), "drawn": quota, "repeats": quota - used,
+                       "left_out": len(members[name]) - used}  # fmt: skip
         drawn.append(taken)
     indices = _generator(seed, "order").permutation(np.concatenate(drawn))
-    manifest = {
-        "n": n,
-        "seed": seed,
-        "weighted": weights is not None,
-        "untyped": len(kinds) - counts.total(),
-        "repeats": sum(row["repeats"] for row in types.values()),
-        "left_out": sum(row["left_out"] for row in types.values()),
-        "types": types,
-    }
-    return Drawn(indices, manifest)
+    repeats, left_out = (sum(row[name] for row in types.values()) for name in ("repeats", "left_out"))
+    manifest = {"n": n, "seed": seed, "untyped": len(kinds) - counts.total(), "repeats": repeats, "left_out": left_out}
+    return Drawn(indices, manifest | {"types": types})
 
 
 def apportion(shares: Sequence[float], n: int) -> list[int]:
@@ -230,14 +169,8 @@ def schedule(alpha_0: float = 0.3, delta_alpha: float = 0.2, rounds: int = 3) ->
     return tuple(float(min(_exact(alpha_0) + r * _exact(delta_alpha), Fraction(1))) for r in range(rounds))
 
 
-def mixed_round(
-    hard: Sequence[int] | Indices,
-    rest: Sequence[int] | Indices,
-    alpha: float,
-    n: int,
-    seed: int = 0,
-    repeat: bool = False,
-) -> Drawn:
+def mixed_round(hard: Sequence[int] | Indices, rest: Sequence[int] | Indices, alpha: float, n: int, seed: int = 0,
+                repeat: bool = False) -> Drawn:  # fmt: skip
     """What a round with a share alpha of hard examples trains on (TAPIR, multi-round curriculum).
 
         D_r = alpha n of the hard pool + (1 - alpha) n of the rest
@@ -269,56 +202,58 @@ def mixed_round(
     for (name, pool), quota in zip(pools.items(), (n_hard, n - n_hard), strict=True):
         if quota > len(pool) and not (repeat and len(pool)):
             way = "lower n, or let the pool repeat" if len(pool) else "choose another alpha"
-            raise BadRequest(
-                f"alpha = {alpha:g} of n = {n} takes {quota} {name} examples, and there are {len(pool)}: {way}"
-            )
+            raise BadRequest(f"alpha = {alpha:g} of n = {n} takes {quota} {name} examples, and there are {len(pool)}: "
+                             f"{way}")  # fmt: skip
         taken.append(_draw(pool, quota, _generator(seed, name)))
         repeats += max(0, quota - len(pool))
-    manifest = {
-        "n": n,
-        "alpha": alpha,
-        "seed": seed,
-        "hard": n_hard,
-        "rest": n - n_hard,
-        "hard_pool": len(pools["hard"]),
-        "rest_pool": len(pools["rest"]),
-        "repeats": repeats,
-    }
+    manifest = {"n": n, "alpha": alpha, "seed": seed, "hard": n_hard, "rest": n - n_hard,
+                "hard_pool": len(pools["hard"]), "rest_pool": len(pools["rest"]), "repeats": repeats}  # fmt: skip
     return Drawn(_generator(seed, "order").permutation(np.concatenate(taken)), manifest)
 
 
-def fill_tokens(
-    order: Sequence[int] | Indices, costs: Sequence[int] | Indices, budget: int, repeat: bool = True
-) -> Filled:
-    """The examples of an order that a budget of tokens buys: from its first on, until the next would exceed it.
+def rising_round(kinds: Sequence[str | None], hard: Sequence[int], rest: Sequence[int], target: Mapping[str, float],
+                 alpha: float, n: int, *, repeats: int, seed: int = 0) -> Drawn:  # fmt: skip
+    """A round by the target distribution over kinds, of every kind a share alpha hard (TAPIR); kind after kind.
 
-    Args:
-        order: Places of the examples in training order; with `repeat` it is gone through again and again.
-        costs: Tokens of every example of the pool, by place; whole and positive.
-        budget: Tokens, at most.
-        repeat: Start over at the end of the order.
-
-    Raises:
-        BadRequest: for an empty order, a cost below 1, or a budget below the first example's cost.
+    A kind with too few examples on one side to be repeated at most `repeats` times gets more of the other; one without
+    any example gets none, and the others its share.
     """
-    places = np.asarray(order, np.int64)
-    table = np.asarray(costs)
-    if not len(places):
-        raise BadRequest("a budget of tokens cannot be filled from an empty order")
-    if places.min() < 0 or places.max() >= len(table):
-        raise BadRequest(f"the order names place {int(places.max())}; there are costs for {len(table)} examples")
-    prices = table[places]
-    if not np.array_equal(prices, np.floor(prices)) or prices.min() < 1:
-        raise BadRequest("a cost is a whole number of tokens, at least one")
-    sums = np.cumsum(prices.astype(np.int64))
-    if budget < sums[0]:
-        raise BadRequest(f"a budget of {budget} tokens is below the first example's {int(sums[0])}")
-    whole, rest = divmod(budget, int(sums[-1])) if repeat else (0, min(budget, int(sums[-1])))
-    part = int(np.searchsorted(sums, rest, side="right"))
-    tokens = whole * int(sums[-1]) + (int(sums[part - 1]) if part else 0)
-    indices = np.concatenate([np.tile(places, whole), places[:part]])
-    exhausted = not repeat and part == len(places)
-    return Filled(indices, tokens, budget - tokens, len(indices) / len(places), exhausted)
+    target = among(target, [kinds[i] for i in (*hard, *rest)])
+    chosen, counts = list[int](), Counter[str]()
+    for kind, size in zip(target, apportion(list(target.values()), n), strict=True):
+        own_hard, own_rest = ([i for i in part if kinds[i] == kind] for part in (hard, rest))
+        if size:
+            share = max(min(alpha, repeats * len(own_hard) / size), 1 - repeats * len(own_rest) / size)
+            own_alpha = min(1.0, max(0.0, share)) if own_hard else 0.0
+            drawn = mixed_round(own_hard, own_rest, own_alpha, size, seed=seed, repeat=True)
+            counts.update(drawn=size, hard=drawn.manifest["hard"], repeats=drawn.manifest["repeats"])
+            chosen += drawn.indices.tolist()
+    return Drawn(np.array(chosen, np.int64), dict(counts))
+
+
+def competence_round(
+    lacked: Sequence[float | None], n: int, number: int, rounds: int, *, c0: float, seeds: tuple[int, int]
+) -> Indices:
+    """`n` places from the easiest share `c0` in the first round to all that were judged in the last; see `Competence`.
+
+    `lacked` is how hard each example is, None where it was not judged. Of `seeds` the first puts equally hard ones into
+    an order that is fixed for all rounds, the second decides the round.
+    """
+    known = [i for i, value in enumerate(lacked) if value is not None]
+    ties = np.random.default_rng([seeds[0], 11]).permutation(len(known)) / len(known)
+    hardness = [(lacked[i] or 0) + tie for i, tie in zip(known, ties, strict=True)]
+    state = Competence(total=max(1, rounds - 1), c0=c0, time=number)
+    return np.array(known, np.int64)[state.draw(hardness, n, seed=seeds[1])]
+
+
+def even_round(size: int, n: int, number: int, seed: int = 0) -> Indices:
+    """`n` places of an endless stream of shuffled epochs over `size`, after `number` rounds of as many.
+
+    Rounds together go through everything evenly.
+    """
+    rng = np.random.default_rng([seed, size])
+    order = np.concatenate([rng.permutation(size) for _ in range(-(-n * (number + 1) // size))])
+    return order[n * number : n * (number + 1)]
 
 
 @dataclass(frozen=True)
@@ -358,9 +293,8 @@ class LearningProgress:
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise BadRequest("a curriculum needs tasks with different names, at least one")
         if not (0 < self.rate <= 1 and 0 <= self.exploration <= 1):
-            raise BadRequest(
-                f"rate = {self.rate:g} must be above 0 and at most 1, exploration = {self.exploration:g} from 0 to 1"
-            )
+            raise BadRequest(f"rate = {self.rate:g} must be above 0 and at most 1, exploration = {self.exploration:g} "
+                             "from 0 to 1")  # fmt: skip
         object.__setattr__(self, "scores", self.scores or (None,) * len(self.tasks))
         object.__setattr__(self, "progress", self.progress or (0.0,) * len(self.tasks))
 
@@ -425,19 +359,13 @@ class Competence:
 
     def __post_init__(self) -> None:
         if self.total < 1 or self.time < 0 or not 0 < self.c0 <= 1:
-            raise BadRequest(
-                f"a competence needs total >= 1, time >= 0 and c0 above 0 to 1; these are {self.total}, {self.time}, "
-                f"{self.c0:g}"
-            )
+            raise BadRequest(f"a competence needs total >= 1, time >= 0 and c0 above 0 to 1; these are {self.total}, "
+                             f"{self.time}, {self.c0:g}")  # fmt: skip
 
     @property
     def value(self) -> float:
         """c(t), the share of the examples that is admitted."""
         return min(1.0, math.sqrt(self.time * (1 - self.c0**2) / self.total + self.c0**2))
-
-    def update(self) -> "Competence":
-        """One round later."""
-        return replace(self, time=self.time + 1)
 
     def pool(self, difficulty: Sequence[float]) -> Indices:
         """Places of the examples that are admitted, ascending; the higher `difficulty`, the harder.
@@ -451,10 +379,8 @@ class Competence:
         ranks = np.searchsorted(np.sort(values), values, side="right") / len(values)
         admitted = np.flatnonzero(ranks <= self.value + 1e-12)
         if not len(admitted):
-            raise BadRequest(
-                f"a competence of {self.value:.3g} admits none of {len(values)} examples: the easiest are a share of "
-                f"{ranks.min():.3g}, so c0 must be at least that"
-            )
+            raise BadRequest(f"a competence of {self.value:.3g} admits none of {len(values)} examples: the easiest are "
+                             f"a share of {ranks.min():.3g}, so c0 must be at least that")  # fmt: skip
         return admitted.astype(np.int64)
 
     def draw(self, difficulty: Sequence[float], n: int, seed: int = 0) -> Indices:
@@ -464,29 +390,11 @@ class Competence:
         rng = _generator(seed, f"competence {self.time}")
         return rng.permutation(_draw(self.pool(difficulty), n, rng))
 
-    def as_dict(self) -> dict[str, Any]:
-        """The state for a checkpoint, JSON."""
-        return asdict(self)
 
-    @classmethod
-    def from_dict(cls, state: Mapping[str, Any]) -> "Competence":
-        """The state of a checkpoint."""
-        return cls(**state)
-
-
-def _draw(pool: Indices, n: int, rng: np.random.Generator, weights: npt.NDArray[np.float64] | None = None) -> Indices:
-    """`n` of a pool: each equally often up to one, more beginning as fewer do; or in expectation by weight."""
+def _draw(pool: Indices, n: int, rng: np.random.Generator) -> Indices:
+    """`n` of a pool: each equally often up to one, more beginning as fewer do."""
     order = rng.permutation(len(pool))
-    if not n:
-        return pool[:0]
-    if weights is None:
-        return pool[np.resize(order, n)]
-    reached = np.cumsum(weights[order])
-    reached = reached / reached[-1] * n
-    reached[-1] = n
-    start = rng.random()
-    ends = np.floor(reached + start).astype(np.int64)
-    return pool[np.repeat(order, np.diff(ends, prepend=0))]
+    return pool[np.resize(order, n)] if n else pool[:0]
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
@@ -497,6 +405,14 @@ def _generator(seed: int, name: str) -> np.random.Generator:
 
 def _exact(share: float) -> Fraction:
     return Fraction(repr(float(share)))
+
+
+def check_shares(name: str, shares: Sequence[float], tasks: Sequence[str]) -> None:
+    """Refuse shares that are not as many as the tasks, or do not sum to 1."""
+    if len(shares) != len(tasks):
+        raise BadRequest(f"{name} has {len(shares)} numbers for {len(tasks)} tasks")
+    if abs(sum(shares) - 1) > 1e-6:
+        raise BadRequest(f"{name} = {shares} sums to {sum(shares):g}, not to 1")
 
 
 def _known(kinds: set[Any], target: Mapping[str, float]) -> None:

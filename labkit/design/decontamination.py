@@ -25,7 +25,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 from unicodedata import category, normalize
 
 from labkit.errors import BadRequest
@@ -35,21 +35,15 @@ from labkit.instructions.corpora import records
 DEFAULT_N = 13
 LEAST_N = 8
 # A column counts by the words in its name: `Correct Answer`, `promptText` and `reference_solutions` too.
-QUESTION = (
-    *("prompt", "text", "question", "problem", "instruction", "input", "passage", "turn", "message", "conversation"),
-    *("dialog", "dialogue", "query", "context", "ctx", "content", "statement", "description", "goal", "article"),
-    *("premise", "hypothesis", "sentence", "story", "request"),
-)
-ANSWER = (
-    *("solution", "code", "answer", "output", "target", "response", "completion", "reference", "choice", "option"),
-    *("ideal", "gold", "truth", "expected", "explanation", "rationale", "reasoning", "ending", "distractor"),
-    *("chosen", "sol", "a", "b", "c", "d", "e"),
-)
+QUESTION = ("prompt", "text", "question", "problem", "instruction", "input", "passage", "turn", "message",
+            "conversation", "dialog", "dialogue", "query", "context", "ctx", "content", "statement", "description",
+            "goal", "article", "premise", "hypothesis", "sentence", "story", "request")  # fmt: skip
+ANSWER = ("solution", "code", "answer", "output", "target", "response", "completion", "reference", "choice", "option",
+          "ideal", "gold", "truth", "expected", "explanation", "rationale", "reasoning", "ending", "distractor",
+          "chosen", "sol", "a", "b", "c", "d", "e")  # fmt: skip
 # A text under a name with one of these words is about the test, not of it.
-_ABOUT = {
-    *("id", "idx", "index", "type", "role", "from", "url", "source", "category", "level", "difficulty", "lang"),
-    *("language", "name", "start", "key", "label"),
-}
+_ABOUT = {"id", "idx", "index", "type", "role", "from", "url", "source", "category", "level", "difficulty", "lang",
+          "language", "name", "start", "key", "label"}  # fmt: skip
 _IDS = ("task_id", "id", "question_id", "key", "idx")
 _ASSISTANT = ("assistant", "gpt", "model", "bot", "chatbot", "ai")
 _TURN = re.compile(r"^(?:system|user|human|tool|assistant|gpt|model|bot): ", re.MULTILINE)
@@ -101,13 +95,8 @@ class Decontaminator:
         BadRequest: for a missing or broken file, one of which nothing can be looked for, or n < 1.
     """
 
-    def __init__(
-        self,
-        tests: Sequence[str | Path],
-        n: int = DEFAULT_N,
-        columns: Sequence[str] | None = None,
-        base: str | Path = ".",
-    ) -> None:
+    def __init__(self, tests: Sequence[str | Path], n: int = DEFAULT_N, columns: Sequence[str] | None = None,
+                 base: str | Path = ".") -> None:  # fmt: skip
         if n < 1:
             raise BadRequest(f"n = {n}: at least one word")
         self.short = 0
@@ -127,12 +116,10 @@ class Decontaminator:
     def notes(self) -> list[str]:
         """A sentence for each file and reason why tests of it are not, or not fully, looked for."""
         whole = f"fewer than {min(self._n, LEAST_N)} words: found only where they are the whole of a text"
-        return [
-            f"{one.file}: {len(names)} of {one.records} tests {why} ({_listed(names)})"
-            for one in self.test_sets
-            for names, why in ((one.whole_only, f"ask in {whole}"), (one.unchecked, "hold nothing to look for"))
-            if names
-        ]
+        reasons = {"whole_only": f"ask in {whole}", "unchecked": "hold nothing to look for"}
+        return [f"{tests.file}: {len(names)} of {tests.records} tests {why} ({_listed(names)})"
+                for tests in self.test_sets for kind, why in reasons.items()
+                if (names := getattr(tests, kind))]  # fmt: skip
 
     def _read(self, test_set: str, file: Path) -> TestSet:
         whole, unchecked, count = list[str](), list[str](), 0
@@ -153,18 +140,15 @@ class Decontaminator:
             except RecursionError:
                 raise BadRequest(f"{file}: record {number} is nested too deep to be read") from None
         if len(unchecked) == count:
-            raise BadRequest(
-                f"{file} has none of the columns {', '.join(self._columns or QUESTION + ANSWER)} with a text that can "
-                f"be looked for; its columns: {', '.join(map(str, record))}"
-            )
+            raise BadRequest(f"{file} has none of the columns {', '.join(self._columns or QUESTION + ANSWER)} with a "
+                             f"text that can be looked for; its columns: {', '.join(map(str, record))}")  # fmt: skip
         return TestSet(test_set, count, whole, unchecked)
 
     def _add_record(self, test: tuple[str, str], record: dict[str, Any]) -> set[Match]:
         """Which matches of a record are looked for: its questions and its answers, each alone and all together."""
         texts = dict.fromkeys(_texts(record, None, self._columns))
         matches = set[Match]()
-        kinds: tuple[Match, ...] = ("question", "answer")
-        for kind in kinds:
+        for kind in get_args(Match)[:2]:
             parts = [text for its_kind, text in texts if its_kind == kind]
             together = "\n".join(parts)
             added = [self._add(test, kind, text) for text in dict.fromkeys([*parts, together])]
@@ -214,12 +198,8 @@ class Decontaminator:
             if len(text) <= self._longest:
                 for test, question in self._whole.get(_compact(text), {}).items():
                     shared.setdefault(test, (question, "whole question"))
-        return [Overlap(test, gram, file, kind) for (file, test), (gram, kind) in sorted(shared.items(), key=_by_test)]
-
-
-def _by_test(item: tuple[tuple[str, str], Any]) -> tuple[str, str]:
-    (file, test), _ = item
-    return test, file
+        by_test = sorted(shared.items(), key=lambda item: item[0][::-1])  # by the test's name, then the file's
+        return [Overlap(test, gram, file, kind) for (file, test), (gram, kind) in by_test]
 
 
 def located(base: str | Path, path: str | Path) -> Path:
@@ -231,15 +211,13 @@ def _tests(record: dict[str, Any], place: str, columns: Sequence[str] | None) ->
     """The tests of a record and their places: itself, or those in its lists where the file is one object of them."""
     lists = [value for value in record.values() if isinstance(value, list) and value]
     known = any(_kind(name, None, columns) for name in record)
+    rows = [row for rows in lists for row in rows if isinstance(row, dict)] if not known else []
     if known and len(lists) == len(record) and len(set(map(len, lists))) == 1:  # column by column
         rows = [dict(zip(record, row, strict=True)) for row in zip(*lists, strict=True)]
-    elif not known:
-        rows = [row for rows in lists for row in rows if isinstance(row, dict)]
-    else:
-        rows = []
     if len(rows) < 2:
         yield place, record
-    for number, row in enumerate(rows if len(rows) > 1 else (), 1):
+        return
+    for number, row in enumerate(rows, 1):
         yield from _tests(row, f"{place}.{number}", columns)
 
 
@@ -252,9 +230,7 @@ def _texts(value: Any, kind: Match | None, columns: Sequence[str] | None) -> Ite
             yield from _texts(item, kind, columns)
     elif isinstance(value, dict):
         role = str(value.get("role") or value.get("from")).lower()
-        if role in ("system", "developer"):
-            return
-        for name, inner in value.items():
+        for name, inner in value.items() if role not in ("system", "developer") else ():
             words = _name(name)
             if columns or "test" not in words or words.intersection(QUESTION):
                 within = _kind(name, kind, columns)
@@ -283,11 +259,9 @@ def _plain(text: str, invisible: str = "") -> str:
     """A text as it is compared, `invisible` in place of characters that nobody sees."""
     if not _ODD.search(text):
         return text.lower()
-    hidden: dict[str, str | int | None] = {
-        c: invisible for c in set(text) if category(c) in ("Cf", "Cc") and not c.isspace()
-    }
+    hidden = {ord(c): invisible for c in set(text) if category(c) in ("Cf", "Cc") and not c.isspace()}
     text = text if invisible else re.sub("\u00ad[\r\n]+[ \t]*", "", text)  # a word goes on in the next line
-    text = text.translate(str.maketrans(hidden))
+    text = text.translate(hidden)
     text = normalize("NFKC", _APOSTROPHES.sub("'", _FILLERS.sub(invisible, text)))
     text = normalize("NFKC", text.casefold())
     # Marks that are left have no composed letter (vowel signs, the dot of a Turkish i): they part no word.

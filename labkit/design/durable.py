@@ -14,6 +14,7 @@ from errno import EINVAL
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
+from uuid import uuid4
 
 from labkit.errors import BadRequest
 
@@ -73,7 +74,7 @@ def _made(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for folder in new:
-            _sync(folder.absolute().parent)
+            sync(folder.absolute().parent)
         yield
     except BaseException:
         for folder in new:
@@ -105,20 +106,20 @@ def _stage(stage: Path, spec: Any, contents: Contents) -> None:
         (stage / name).unlink(missing_ok=True)
         if lines is not None:
             _write(stage / name, lines)
-    _sync(stage)
-    _sync(stage.parent)
+    sync(stage)
+    sync(stage.parent)
 
 
 def _put_in_place(out: Path, contents: Contents) -> None:
     """A former manifest goes first and the new one comes last: none ever stands beside files of another run."""
     (out / MANIFEST).unlink(missing_ok=True)
     for name in sorted(contents, key=MANIFEST.__eq__):
-        _sync(out)
+        sync(out)
         if contents[name] is None:
             (out / name).unlink(missing_ok=True)
         else:
             (out / UNFINISHED / name).replace(out / name)
-    _sync(out)
+    sync(out)
 
 
 def _clear(out: Path, contents: Contents) -> None:
@@ -137,15 +138,27 @@ def _write(path: Path, lines: Iterable[str]) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(folder: Path) -> None:
-    """Make new, renamed and removed names of a folder last, where the system can."""
-    if os.name == "nt":
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, bring it to the disk and rename it: a reader never sees half of it."""
+    scratch = path.with_name(f".tmp-{uuid4().hex[:8]}")  # short: a name that is as long as a name may be fits, too
+    try:
+        _write(scratch, [text])
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk, where the system can, so that no power cut undoes it."""
+    if os.name == "nt" and path.is_dir():  # folders cannot be opened there, and need not
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno != EINVAL:  # some network file systems sync no folder
+        if error.errno != EINVAL or not path.is_dir():  # some network file systems sync no folder
             raise
     finally:
         os.close(handle)

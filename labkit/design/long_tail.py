@@ -13,6 +13,7 @@ Guaranteed: allocations sum to the budget exactly, are within one example of the
 from the most frequent rule to the rarest.
 """
 
+from bisect import bisect_left
 from typing import Literal, get_args
 
 import numpy as np
@@ -55,24 +56,17 @@ def allocate_long_tail(
         BadRequest: when a rule is left without examples; says how many are, and how many rules would work.
     """
     if floor > budget:
-        raise BadRequest(
-            f"floor = {floor} is more than budget = {budget}: a floor of 1 works for {budget} rules at most"
-        )
+        raise BadRequest(f"floor = {floor} is more than budget = {budget}: "
+                         f"a floor of 1 works for {budget} rules at most")  # fmt: skip
     if floor * n_instructions > budget:
-        raise BadRequest(
-            f"floor = {floor} example(s) for each of n_instructions = {n_instructions} is more than budget = {budget}: "
-            f"at most {budget // floor} rules work"
-        )
+        raise BadRequest(f"floor = {floor} example(s) for each of n_instructions = {n_instructions} is more than "
+                         f"budget = {budget}: at most {budget // floor} rules work")  # fmt: skip
     counts = _rounded(budget, n_instructions, alpha, law, floor)
     if empty := int((counts == 0).sum()):
-        works, fails = 1, n_instructions  # more rules never leave fewer empty
-        while fails - works > 1:
-            middle = (works + fails) // 2
-            works, fails = (middle, fails) if _rounded(budget, middle, alpha, law, floor).all() else (works, middle)
-        raise BadRequest(
-            f"alpha = {alpha} leaves {empty} of {n_instructions} rules without examples at budget = {budget}: "
-            f"at most {works} rules work, or a floor of 1"
-        )
+        numbers = range(2, n_instructions)  # more rules never leave fewer empty
+        works = 1 + bisect_left(numbers, 1, key=lambda n: not _rounded(budget, n, alpha, law, floor).all())
+        raise BadRequest(f"alpha = {alpha} leaves {empty} of {n_instructions} rules without examples at budget = "
+                         f"{budget}: at most {works} rules work, or a floor of 1")  # fmt: skip
     return counts
 
 

@@ -22,7 +22,6 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b, file_digest, sha256
 from heapq import heappop, heappush
@@ -32,16 +31,8 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    model_validator,
-)
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from labkit.design import plain_yaml
 from labkit.design.decontamination import DEFAULT_N, Decontaminator, located
@@ -69,6 +60,9 @@ def _number(value: Any) -> Any:
     return value
 
 
+Weight = Annotated[float, BeforeValidator(_number)]
+
+
 class Source(BaseModel):
     """Where a part of a mixture comes from: a corpus, a local copy of it, or a file; see `corpora.read`."""
 
@@ -76,9 +70,7 @@ class Source(BaseModel):
 
     corpus: str | None = Field(None, description="a name in CORPORA")
     path: str | None = Field(None, description="a local file or folder")
-    weight: Annotated[float, BeforeValidator(_number)] = Field(
-        gt=0, allow_inf_nan=False, description="its share of the budget"
-    )
+    weight: Weight = Field(gt=0, allow_inf_nan=False, description="its share of the budget")
     fields: dict[str, StrictStr | StrictInt] | None = Field(None, description="columns: instruction, output, input")
     on_bad: OnBad = Field("refuse", description="what becomes of bad records: refuse or skip")
 
@@ -106,21 +98,18 @@ class Mixture(BaseModel):
     decontaminate: tuple[str, ...] | None = Field(None, description="test files; [] says that none is wanted")
     n: int = Field(DEFAULT_N, ge=1, strict=True, description="words in a row that make an overlap")
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Mixture":
         if (self.examples is None) == (self.tokens is None):
             raise BadRequest("a mixture has one budget: either examples or tokens")
         total = sum(source.weight for source in self.sources)
         if abs(total - 1) > 1e-6 and not self.normalise:
-            raise BadRequest(
-                f"the weights sum to {total:g}, not to 1; `normalise: true` would divide them by their sum"
-            )
+            hint = "`normalise: true` would divide them by their sum"
+            raise BadRequest(f"the weights sum to {total:g}, not to 1; {hint}")
         code = [s.corpus for s in self.sources if s.corpus in CORPORA and CORPORA[s.corpus].task_type == "code"]
         if code and self.decontaminate is None:
-            raise BadRequest(
-                f"'{code[0]}' is code: `decontaminate` must name the test files that it is kept apart from, "
-                "such as HumanEval and MBPP, or be [] if that is meant"
-            )
+            raise BadRequest(f"'{code[0]}' is code: `decontaminate` must name the test files that it is kept apart "
+                             "from, such as HumanEval and MBPP, or be [] if that is meant")  # fmt: skip
         return self
 
     @property
@@ -143,18 +132,12 @@ class Mixture(BaseModel):
             return cls.model_validate(spec)
         except ValidationError as error:
             first = error.errors()[0]
-            cause = first.get("ctx", {}).get("error")
-            where = ".".join(map(str, first["loc"]))
-            wrong = (
-                str(cause)
-                if isinstance(cause, BadRequest)
-                else f"{where} = {_SHORT.repr(first['input'])}: {first['msg']}"
-            )
-            raise BadRequest(f"{path}: {wrong}") from None
+            cause, where = first.get("ctx", {}).get("error"), ".".join(map(str, first["loc"]))
+            other = f"{where} = {_SHORT.repr(first['input'])}: {first['msg']}"
+            raise BadRequest(f"{path}: {cause if isinstance(cause, BadRequest) else other}") from None
 
 
-@dataclass(frozen=True)
-class Mixed:
+class Mixed(NamedTuple):
     """A composed training set.
 
     Attributes:
@@ -190,50 +173,32 @@ def _compose(mixture: Mixture, base: Path) -> Mixed:
     readers = [source.reader(base) for source in mixture.sources]
     tests = mixture.decontaminate or ()
     guard = Decontaminator(tests, mixture.n, base=base) if tests else None
-    parts = _parts(mixture)
+    parts, cost = _parts(mixture), count if mixture.tokens else lambda texts: [1] * len(texts)
     pools: list[_Pool] = []
     for place, (reader, part) in enumerate(zip(readers, parts, strict=True)):
         room = mixture.budget if mixture.when_exhausted == "reshare" else -(-mixture.budget * part // sum(parts))
-        pool = _Pool(room, count if mixture.tokens else lambda texts: [1] * len(texts), pools)
+        pool = _Pool(room, cost, pools)
         clean = _clean(reader, guard, pool.contaminated) if guard else reader
         for batch in _batches(_ranked(clean, mixture, place)):
             pool.take(batch)
         if not pool.heap:
-            raise BadRequest(
-                f"nothing is left of the source '{reader.name}': of {reader.good} records {pool.n_contaminated()} are "
-                f"contaminated and {pool.elsewhere} are in sources before it"
-            )
+            lost = f"{pool.n_contaminated()} are contaminated and {pool.elsewhere} are in sources before it"
+            raise BadRequest(f"nothing is left of the source '{reader.name}': of {reader.good} records {lost}")
         pools.append(pool)
     orders = [sorted(entry for _, entry in pool.heap) for pool in pools]
     sizes = [pool.size if pool.size < pool.room else None for pool in pools]
     reached, given = _fill(orders, sizes, parts, mixture)
     rows = []
-    for source, reader, pool, order, drawn, part in zip(
-        mixture.sources, readers, pools, orders, given, parts, strict=True
-    ):
+    sources = zip(mixture.sources, readers, pools, orders, given, parts, strict=True)
+    for source, reader, pool, order, drawn, part in sources:
         used = (_text(entry.example) for entry in order[: len(drawn)])
         tokens = [n for batch in _batches(used) for n in count(batch)]
-        corpus = reader.corpus
-        rows.append(
-            {
-                "source": reader.name,
-                "file": source.path,
-                "sha256": digest(reader.path) if reader.path else None,
-                "hub": corpus.hub if corpus and not reader.path else None,
-                "revision": reader.revision if not reader.path else None,
-                "licence": corpus.licence if corpus else None,
-                "task_type": corpus.task_type if corpus else None,
-                "asked": round(mixture.budget * part / sum(parts)),
-                "examples": len(drawn),
-                "tokens": sum(tokens[i % len(order)] for i in range(len(drawn))),
-                "epochs": round(max(1, len(drawn) / len(order)), 3),
-                "records": reader.good + reader.bad.total(),
-                "bad": dict(reader.bad),
-                "contaminated": pool.n_contaminated(),
-                "duplicates": pool.elsewhere + sum(pool.copies.values()),
-                "notes": list(getattr(reader, "notes", [])),
-            }
-        )
+        asked = {"asked": round(mixture.budget * part / sum(parts)), "examples": len(drawn)}
+        rows.append({**_origin(source, reader), **asked,
+                     "tokens": sum(tokens[i % len(order)] for i in range(len(drawn))),
+                     "epochs": round(max(1, len(drawn) / len(order)), 3), "records": reader.good + reader.bad.total(),
+                     "bad": dict(reader.bad), "contaminated": pool.n_contaminated(),
+                     "duplicates": pool.elsewhere + sum(pool.copies.values()), "notes": reader.notes})  # fmt: skip
     examples = [entry.example for drawn in given for entry in drawn]
     Random(mixture.seed).shuffle(examples)
     contaminated = [pair for pool in pools for pair in pool.contaminated]
@@ -241,49 +206,28 @@ def _compose(mixture: Mixture, base: Path) -> Mixed:
     seal = sha256(json.dumps(spec, sort_keys=True).encode())
     for example in examples:
         seal.update(_line(vars(example)).encode())
+    overlaps = {"pairs": len(contaminated),
+                "by_test_set": dict.fromkeys(tests, 0) | Counter(pair["test_set"] for pair in contaminated),
+                "by_match": dict(Counter(pair["match"] for pair in contaminated)),
+                "first": contaminated[:_LISTED]}  # fmt: skip
+    notes = [f"{row['source']}: {note}" for row in rows for note in row["notes"]]
     manifest = {
-        "spec": spec,
-        "unit": "examples" if mixture.examples else "tokens",
-        "asked": mixture.budget,
-        "reached": reached,
-        "examples": len(examples),
-        "tokens": sum(row["tokens"] for row in rows),
-        "sources": rows,
-        "tests": {file: digest(located(base, file)) for file in tests},
-        "tests_too_short": guard.short if guard else 0,
-        "tests_not_looked_for": {one.file: one.unchecked for one in guard.test_sets} if guard else {},
-        "contaminated": {
-            "pairs": len(contaminated),
-            "by_test_set": dict.fromkeys(tests, 0) | Counter(pair["test_set"] for pair in contaminated),
-            "by_match": dict(Counter(pair["match"] for pair in contaminated)),
-            "first": contaminated[:_LISTED],
-        },
-        "notes": [f"{row['source']}: {note}" for row in rows for note in row["notes"]] + (guard.notes if guard else []),
-        "fingerprint": seal.hexdigest(),
-    }
+        "spec": spec, "unit": "examples" if mixture.examples else "tokens", "asked": mixture.budget, "reached": reached,
+        "examples": len(examples), "tokens": sum(row["tokens"] for row in rows), "sources": rows,
+        "tests": {file: digest(located(base, file)) for file in tests}, "tests_too_short": guard.short if guard else 0,
+        "tests_not_looked_for": {read.file: read.unchecked for read in guard.test_sets} if guard else {},
+        "contaminated": overlaps, "notes": notes + (guard.notes if guard else []), "fingerprint": seal.hexdigest(),
+    }  # fmt: skip
     return Mixed(examples, manifest, contaminated)
 
 
-def match_tokens(mixtures: Sequence[Mixture], tokens: int | None = None, base: str | Path = ".") -> list[Mixed]:
-    """The arms of one study under one budget of tokens: the number given, else the most that every arm can supply.
-
-    The weights of an arm become shares of tokens, whatever its own budget was in. Its composed set is a subset of the
-    one it would have had alone, but for those shares.
-
-    Raises:
-        BadRequest: when the arms count tokens differently, or one cannot supply the number given.
-    """
-    if len({mixture.tokenizer for mixture in mixtures}) > 1:
-        raise BadRequest("the arms count tokens with different tokenizers: a matched budget needs one")
-    budget = tokens or min(compose(mixture, base).manifest["tokens"] for mixture in mixtures)
-    while True:
-        arms = [compose(mixture.model_copy(update={"examples": None, "tokens": budget}), base) for mixture in mixtures]
-        least = min(arm.manifest["reached"] for arm in arms)
-        if least == budget:
-            return arms
-        if tokens:
-            raise BadRequest(f"{tokens} tokens are more than every arm can supply: at most about {least} work")
-        budget = least
+def _origin(source: Source, reader: Reader) -> dict[str, Any]:
+    """Where a source's records come from: a file and its digest, or the hub and the commit."""
+    corpus, local = reader.corpus, reader.path
+    return {"source": reader.name, "file": source.path, "sha256": digest(local) if local else None,
+            "hub": corpus.hub if corpus and not local else None, "revision": None if local else reader.revision,
+            "licence": corpus.licence if corpus else None,
+            "task_type": corpus.task_type if corpus else None}  # fmt: skip
 
 
 def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:
@@ -301,12 +245,10 @@ def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:
     with refusing(f"{out} cannot be written"):
         check_folder(out, asked)
     mixed = compose(mixture, spec.parent)
-    contents: dict[str, Iterable[str] | None] = {
-        "train.jsonl": map(_line, map(vars, mixed.examples)),
-        "contaminated.jsonl": map(_line, mixed.contaminated) if mixed.contaminated else None,
-        "manifest.json": [json.dumps(mixed.manifest, indent=1, ensure_ascii=False) + "\n"],
-    }
-    write_folder(out, asked, contents)
+    bad = map(_line, mixed.contaminated) if mixed.contaminated else None
+    manifest = [json.dumps(mixed.manifest, indent=1, ensure_ascii=False) + "\n"]
+    train = map(_line, map(vars, mixed.examples))
+    write_folder(out, asked, {"train.jsonl": train, "contaminated.jsonl": bad, "manifest.json": manifest})
     return mixed.manifest
 
 
@@ -380,10 +322,8 @@ def _check_repeats(orders: list[list[_Entry]], parts: list[int], budget: int) ->
     shares = (budget * part // sum(parts) for part in parts)
     drawn = sum(share * len(order) // cost for share, order, cost in zip(shares, orders, costs, strict=True))
     if drawn > max(_MOST_REPEATED, sum(map(len, orders))):
-        raise BadRequest(
-            f"a budget of {_SHORT.repr(budget)} would repeat the {sum(map(len, orders))} examples of these sources to "
-            f"more than {_MOST_REPEATED:,}: name a smaller one"
-        )
+        raise BadRequest(f"a budget of {_SHORT.repr(budget)} would repeat the {sum(map(len, orders))} examples of "
+                         f"these sources to more than {_MOST_REPEATED:,}: name a smaller one")  # fmt: skip
 
 
 def _parts(mixture: Mixture) -> list[int]:
@@ -401,34 +341,28 @@ def _ranked(examples: Iterable[Example], mixture: Mixture, place: int) -> Iterat
         yield int.from_bytes(blake2b(what.encode(), digest_size=16, key=key).digest(), "big"), example
 
 
-def _clean(reader: Reader, guard: Decontaminator, found: list[dict[str, Any]]) -> Iterator[Example]:
+def _clean(reader: Reader, guard: Decontaminator, contaminated: list[dict[str, Any]]) -> Iterator[Example]:
     for number, example in enumerate(reader, 1):
         overlaps = guard.overlaps(example)
         asks = {"source": reader.name, "example": number, "instruction": example.instruction[:200]}
-        found += [asks | overlap._asdict() for overlap in overlaps]
+        contaminated += [asks | overlap._asdict() for overlap in overlaps]
         if not overlaps:
             yield example
 
 
 def _counter(tokenizer: str, base: Path) -> Count:
-    if tokenizer == "words":
-        return lambda texts: [len(text.split()) for text in texts]
-    if tokenizer == "bytes":
-        return lambda texts: [len(text.encode()) for text in texts]
+    if tokenizer in ("words", "bytes"):
+        return lambda texts: [len(text.split() if tokenizer == "words" else text.encode()) for text in texts]
     from transformers import AutoTokenizer
 
     folder = located(base, tokenizer)
     try:
-        found = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else tokenizer)
+        encode = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else tokenizer)
     except (OSError, ValueError) as error:
-        raise BadRequest(
-            f"no tokenizer '{tokenizer}' ({type(error).__name__}); offline, name a folder with one, or words or bytes"
-        ) from None
-
-    def count(texts: Sequence[str]) -> list[int]:
-        return [max(1, len(ids)) for ids in found(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
-
-    return count
+        raise BadRequest(f"no tokenizer '{tokenizer}' ({type(error).__name__}); offline, name a folder with one, or "
+                         "words or bytes") from None  # fmt: skip
+    plain = {"add_special_tokens": False, "verbose": False}
+    return lambda texts: [max(1, len(ids)) for ids in encode(list(texts), **plain)["input_ids"]]
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -145,14 +145,8 @@ class Plan:
         return spec({ability: {"": count} for ability, count in self.counts.items()}, one, **options)
 
 
-def allocate(
-    fits: Mapping[str, Growth],
-    budget: int,
-    *,
-    available: Mapping[str, int],
-    least: int = 1,
-    against: Mapping[str, int] | None = None,
-) -> Plan:
+def allocate(fits: Mapping[str, Growth], budget: int, *, available: Mapping[str, int], least: int = 1,
+             against: Mapping[str, int] | None = None) -> Plan:  # fmt: skip
     """The allocation of `budget` examples with the highest mean predicted score.
 
     Args:
@@ -176,12 +170,10 @@ def allocate(
     floor = {name: min(least, available[name]) for name in names}
     _within(budget, sum(available[name] for name in names))
     if budget < sum(floor.values()):
-        raise BadRequest(
-            f"a budget of {budget} is too small: {least} for each of {len(names)} abilities need {sum(floor.values())}"
-        )
-    segments = {
-        name: _segments(growth.curves, floor[name], available[name]) for name, growth in fits.items() if growth.responds
-    }
+        raise BadRequest(f"a budget of {budget} is too small: {least} for each of {len(names)} abilities need "
+                         f"{sum(floor.values())}")  # fmt: skip
+    moved = {name: growth.curves for name, growth in fits.items() if growth.responds}
+    segments = {name: _segments(curves, floor[name], available[name]) for name, curves in moved.items()}
     counts, cut = _greedy(floor, budget, segments)
     if cut:
         name, place = cut
@@ -223,20 +215,13 @@ def baseline(available: Sources, budget: int = AT, *, source: str = "curated") -
     counts = {name: part + (place < rest) for place, name in enumerate(have)}
     for name, count in counts.items():
         if count > have[name]:
-            raise BadRequest(
-                f"'{name}' has {have[name]} examples from '{source}', not the {count} that equal parts need"
-            )
+            raise BadRequest(f"'{name}' has {have[name]} examples from '{source}', not the {count} that equal parts "
+                             "need")  # fmt: skip
     return {name: {source: count} for name, count in counts.items()}
 
 
-def reconstruct(
-    available: Sources,
-    budget: int = AT,
-    *,
-    small: Mapping[str, int] = SMALL,
-    at: int = AT,
-    source: str = "curated",
-) -> dict[str, dict[str, int]]:
+def reconstruct(available: Sources, budget: int = AT, *, small: Mapping[str, int] = SMALL, at: int = AT,
+                source: str = "curated") -> dict[str, dict[str, int]]:  # fmt: skip
     """The early saturated abilities get small counts, the others what is left, evenly.
 
     `small` says how many of `at` examples; for another budget they keep their share of it. An ability with less than
@@ -269,14 +254,8 @@ def maximum(
     return {name: {source: count} for name, count in counts.items()}
 
 
-def mix_n(
-    available: Sources,
-    n: int,
-    *,
-    small: Mapping[str, int] = SMALL,
-    source: str = "curated",
-    synthetic: str = "synthetic",
-) -> dict[str, dict[str, int]]:
+def mix_n(available: Sources, n: int, *, small: Mapping[str, int] = SMALL, source: str = "curated",
+          synthetic: str = "synthetic") -> dict[str, dict[str, int]]:  # fmt: skip
     """`maximum`, and `n` synthetic examples on top, the same number of each ability.
 
     The paper draws its synthetic examples from one pool without abilities; balanced, the two sources can be compared.
@@ -294,13 +273,8 @@ def mix_n(
     return counts
 
 
-def spec(
-    counts: Sources,
-    paths: Mapping[str, Mapping[str, str]],
-    *,
-    seed: int = 0,
-    decontaminate: list[str] | None = None,
-) -> dict[str, Any]:
+def spec(counts: Sources, paths: Mapping[str, Mapping[str, str]], *, seed: int = 0,
+         decontaminate: list[str] | None = None) -> dict[str, Any]:  # fmt: skip
     """The mapping (YAML or JSON) that `labkit mix` and design.mixture.Mixture accept: one file a part.
 
     The weights are the counts, to be divided by their sum (`normalise`): a share such as 1/3 is no decimal number, and
@@ -364,9 +338,8 @@ def _prediction(scores: Mapping[str, Floats]) -> Prediction:
         lo, hi = np.quantile(values, [0.025, 0.975])
         return Range(float(values.mean()), float(lo), float(hi))
 
-    return Prediction(
-        {name: known(values) for name, values in scores.items()}, known(np.mean(list(scores.values()), 0))
-    )
+    mean = np.mean(list(scores.values()), 0)
+    return Prediction({name: known(values) for name, values in scores.items()}, known(mean))
 
 
 def _evenly(budget: int, have: Mapping[str, int]) -> dict[str, int]:

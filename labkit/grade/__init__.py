@@ -12,20 +12,6 @@ from labkit.grade.intervals import Counts, Estimate, cluster_bootstrap, replicat
 from labkit.grade.sweet_spot import SweetSpot, paired_difference, sweet_spot
 from labkit.grade.transition import Explained, Transition, curve, explained, fit_transition
 
-__all__ = [
-    "Counts",
-    "Estimate",
-    "Explained",
-    "SweetSpot",
-    "Transition",
-    "cluster_bootstrap",
-    "curve",
-    "exact_match",
-    "explained",
-    "fit_transition",
-    "paired_difference",
-    "per_rule_counts",
-    "replicates",
-    "seed_cluster_bootstrap",
-    "sweet_spot",
-]
+__all__ = ["Counts", "Estimate", "Explained", "SweetSpot", "Transition", "cluster_bootstrap", "curve", "exact_match",
+           "explained", "fit_transition", "paired_difference", "per_rule_counts", "replicates",
+           "seed_cluster_bootstrap", "sweet_spot"]  # fmt: skip

@@ -28,7 +28,6 @@ import labkit
 from labkit.errors import BadRequest, unknown
 from labkit.grade import sandbox
 from labkit.grade.extraction import Extracted, complete, extract, free
-from labkit.grade.extraction import extract_code as extract_code
 from labkit.grade.pass_at_k import PROBLEMS, estimate
 from labkit.grade.problems import Problem, continued, field, none_runs, records, task_id_of
 from labkit.grade.problems import load_problems as load_problems
@@ -45,16 +44,9 @@ class Sample(NamedTuple):
     definitions: int = 1
 
 
-def evaluate(
-    problems: Mapping[str, Problem],
-    samples: Sequence[Sample],
-    k: Sequence[int] = (1,),
-    *,
-    workers: int | None = None,
-    limits: Limits | None = None,
-    unsafe: bool = False,
-    partial: Path | None = None,
-) -> dict[str, Any]:
+def evaluate(problems: Mapping[str, Problem], samples: Sequence[Sample], k: Sequence[int] = (1,), *,
+             workers: int | None = None, limits: Limits | None = None, unsafe: bool = False,
+             partial: Path | None = None) -> dict[str, Any]:  # fmt: skip
     """Run every sample against its problem's test; the result as JSON.
 
     `partial` (JSON lines) keeps verdicts as they come, and is read first. Raises `BadRequest` for samples that do not
@@ -84,25 +76,18 @@ def evaluate(
         programs = {s: _program(s.solution, problems[task]) for task, own in scored.items() for s in own}
         by_program = judged(programs.values(), file)
     verdicts = {task: [by_program[programs[sample]] for sample in own] for task, own in scored.items()}
-    fenced = [
-        s for own in scored.values() for s in own if by_program[programs[s]].outcome == "syntax" and "```" in s.solution
-    ]
-    outcomes = [verdict.outcome for own in verdicts.values() for verdict in own]
-    return {
-        **estimates(
-            {task: [v.outcome == "passed" for v in own if v.outcome != UNJUDGED] for task, own in verdicts.items()}, k
-        ),
-        "outcomes": {kind: outcomes.count(kind) for kind in dict.fromkeys([*OUTCOMES, *outcomes])},
-        "problems": {task: [verdict._asdict() for verdict in own] for task, own in verdicts.items()},
-        "not_scored": excluded,
-        "unchecked": [task for task in scored if not problems[task].reference.strip()],
-        "no_definition": [task for task, own in scored.items() for sample in own if not sample.definitions],
-        "several_definitions": [task for task, own in scored.items() for sample in own if sample.definitions > 1],
-        "fenced": len(fenced),
-        "sandbox": sandbox.described(contained),
-        "limits": limits._asdict(),
-        "versions": {"labkit": labkit.__version__, "python": platform.python_version()},
-    }
+    given = [sample for own in scored.values() for sample in own]
+    fenced = [s for s in given if by_program[programs[s]].outcome == "syntax" and "```" in s.solution]
+    outcomes = [by_program[programs[sample]].outcome for sample in given]
+    passed = {task: [v.outcome == "passed" for v in own if v.outcome != UNJUDGED] for task, own in verdicts.items()}
+    return {**estimates(passed, k),
+            "outcomes": {kind: outcomes.count(kind) for kind in dict.fromkeys([*OUTCOMES, *outcomes])},
+            "problems": {task: [verdict._asdict() for verdict in own] for task, own in verdicts.items()},
+            "not_scored": excluded, "unchecked": [task for task in scored if not problems[task].reference.strip()],
+            "no_definition": [sample.task_id for sample in given if not sample.definitions],
+            "several_definitions": [sample.task_id for sample in given if sample.definitions > 1],
+            "fenced": len(fenced), "sandbox": sandbox.described(contained), "limits": limits._asdict(),
+            "versions": {"labkit": labkit.__version__, "python": platform.python_version()}}  # fmt: skip
 
 
 def _program(solution: str, problem: Problem) -> Program:
@@ -131,25 +116,23 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
     if excluded:
         lines.append(f"{len(excluded)} of {len(excluded) + len(own)} problems not scored: no program is failed by them")
     if unjudged:
-        lines.append(
-            f"programs that cannot be judged here, left out of pass@k: {len(unjudged)}, as {unjudged[0][:200]}"
-        )
-    for name in (name for name in result if name.startswith("pass@")):
-        lines += _listed(f"problems with too few judged programs for {name}, left out of it", result[name]["left_out"])
-    lines += _listed("problems without a reference solution that their tests were tried on", result["unchecked"])
-    lines += _listed(
-        "answers with several definitions of the entry point, the first taken", result["several_definitions"]
-    )
-    lines += _listed("answers without a definition of the entry point", result["no_definition"])
+        reason = unjudged[0][:200]
+        lines.append(f"programs that cannot be judged here, left out of pass@k: {len(unjudged)}, as {reason}")
+    few = "problems with too few judged programs for {}, left out of it"
+    listed = {few.format(name): result[name]["left_out"] for name in result if name.startswith("pass@")}
+    listed["problems without a reference solution that their tests were tried on"] = result["unchecked"]
+    listed["answers with several definitions of the entry point, the first taken"] = result["several_definitions"]
+    listed["answers without a definition of the entry point"] = result["no_definition"]
+    lines += [_listed(what, tasks) for what, tasks in listed.items() if tasks]
     if result["fenced"]:
         lines.append(f"no Python, but with a code fence: {result['fenced']} (--markdown takes programs out of answers)")
     return lines
 
 
-def _listed(what: str, tasks: Sequence[str]) -> list[str]:
+def _listed(what: str, tasks: Sequence[str]) -> str:
     names = list(dict.fromkeys(tasks))
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return [f"{what}: {len(tasks)} ({', '.join(names[:5])}{more})"] if tasks else []
+    return f"{what}: {len(tasks)} ({', '.join(names[:5])}{more})"
 
 
 def parse_k(text: str) -> list[int]:
@@ -175,12 +158,11 @@ def estimates(passed: Mapping[str, Sequence[bool]], k: Sequence[int]) -> dict[st
 
 def _estimated(passed: Mapping[str, Sequence[bool]], k: int) -> dict[str, Any]:
     own = [verdicts for verdicts in passed.values() if len(verdicts) >= k]
-    counts = {"n_problems": len(own), "n_samples": sum(map(len, own))}
-    counts |= {"left_out": [task for task, verdicts in passed.items() if len(verdicts) < k]}  # type: ignore[dict-item]
-    if not own:
-        return {"mean": None, "ci95": [None, None], "over": PROBLEMS} | counts
-    e = estimate([len(verdicts) for verdicts in own], [sum(verdicts) for verdicts in own], k)
-    return {"mean": e.mean, "ci95": [e.lo, e.hi], "over": e.over} | counts
+    left_out = [task for task, verdicts in passed.items() if len(verdicts) < k]
+    e = estimate([len(verdicts) for verdicts in own], [sum(verdicts) for verdicts in own], k) if own else None
+    mean, interval = (e.mean, [e.lo, e.hi]) if e else (None, [None, None])
+    counts = {"n_problems": len(own), "n_samples": sum(map(len, own)), "left_out": left_out}
+    return {"mean": mean, "ci95": interval, "over": PROBLEMS, **counts}
 
 
 def by_problem(problems: Iterable[str], samples: Sequence[Sample], k: Sequence[int]) -> dict[str, list[Sample]]:
@@ -191,21 +173,17 @@ def by_problem(problems: Iterable[str], samples: Sequence[Sample], k: Sequence[i
             raise unknown("task_id", sample.task_id, list(grouped)[:5] + ["..."][: len(grouped) - 5])
         grouped[sample.task_id].append(sample)
     if missing := [task for task, own in grouped.items() if not own]:
-        raise BadRequest(
-            f"{len(missing)} of {len(grouped)} problems have no sample, the first of them {missing[0]}: every problem "
-            "needs one, so give an empty completion where the model gave none"
-        )
+        raise BadRequest(f"{len(missing)} of {len(grouped)} problems have no sample, the first of them {missing[0]}: "
+                         "every problem needs one, so give an empty completion where the model gave none")  # fmt: skip
     fewest = min(grouped, key=lambda task: len(grouped[task]))
-    for size in k:
-        if not 1 <= size <= len(grouped[fewest]):
-            raise BadRequest(
-                f"pass@{size} needs k from 1 to the number of samples a problem: {fewest} has {len(grouped[fewest])}"
-            )
+    least = len(grouped[fewest])
+    if beyond := [size for size in k if not 1 <= size <= least]:
+        raise BadRequest(f"pass@{beyond[0]} needs k from 1 to the number of samples a problem: {fewest} has {least}")
     return grouped
 
 
 def load_samples(path: Path, problems: Mapping[str, Problem], *, markdown: bool = False) -> list[Sample]:
-    """Samples in the order of the file; with `markdown`, the program in each is a model's answer: see `extract_code`.
+    """Samples in the order of the file; with `markdown`, the program in each is a model's answer: see `extraction`.
 
     Raises `BadRequest` for a file that is missing or malformed, and a sample with both or neither kind of program.
     """
@@ -217,12 +195,9 @@ def load_samples(path: Path, problems: Mapping[str, Problem], *, markdown: bool 
         kinds = [kind for kind in given if record[kind] is not None] or given
         if len(kinds) != 1:
             raise BadRequest(f"{where}: a sample has either a 'completion' or a 'solution'")
-        text = field(where, record, kinds[0], str)
-        if markdown:
-            code, definitions = program(text, problem, continues=kinds[0] == "completion")
-        else:
-            code, definitions = text if kinds[0] == "solution" else continued(problem, text), 1
-        samples.append(Sample(task, code, definitions))
+        text, completes = field(where, record, kinds[0], str), kinds == ["completion"]
+        whole = continued(problem, text) if completes and not markdown else text
+        samples.append(Sample(task, *(program(text, problem, continues=completes) if markdown else (whole, 1))))
     return samples
 
 

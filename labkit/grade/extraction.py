@@ -21,7 +21,9 @@ import symtable
 import textwrap
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate, takewhile
+from os.path import commonprefix
 from typing import NamedTuple
 
 from labkit.instructions.reasoning import MARK, final_channel, outside_reasoning
@@ -70,15 +72,6 @@ def extract(answer: str, entry_point: str = "", wanted: Collection[str] = ()) ->
     return Extracted(_joined(first, pieces, entry_point, wanted), max(len(different), 1))
 
 
-def extract_code(answer: str, entry_point: str = "") -> str:
-    """The program of `extract`.
-
-    >>> extract_code("Sure:\\n```python\\ndef f(x):\\n    return x\\n```\\nThis is `f`.")
-    'def f(x):\\n    return x\\n'
-    """
-    return extract(answer, entry_point).code
-
-
 def complete(answer: str, entry_point: str, prompt: str, suffix: str = "", wanted: Collection[str] = ()) -> Extracted:
     """The program of an answer to a prompt that it repeats, continues or fills in: prompt and suffix are part of it."""
     text = _answered(_lines_alike(answer))
@@ -88,20 +81,16 @@ def complete(answer: str, entry_point: str, prompt: str, suffix: str = "", wante
         return found._replace(code=future_first(above(prompt, entry_point) + found.code + rest))
     # The prompt may have opened the fence: then the body stands before the first.
     opened = re.split(r"^[ \t]*(?:`{3,}|~{3,})", text, maxsplit=1, flags=re.MULTILINE)[0]
-    bodies = [opened] if CODE.match(opened.strip()) else []
-    programs = [program for body in (*bodies, found.code) for program in _continued(prompt, body, suffix)]
-    program = next(filter(compiles, programs), None)
+    bodies = [opened, found.code] if CODE.match(opened.strip()) else [found.code]
+    program = next((text for body in bodies for text in _continued(prompt, body, suffix) if compiles(text)), None)
     return Extracted(prompt + found.code + suffix if program is None else program, int(program is not None))
 
 
 def _continued(prompt: str, code: str, suffix: str) -> Iterator[str]:
     """The prompt with a body: as it is, without the indentation of its first line, or of all."""
-    bare = dedent(code).strip("\n")
-    if code[:1].isspace() or not code:
-        yield from (prompt + lead + code + suffix for lead in ("", "\n"))
-    for unit in ("    ", "\t", "  "):
-        for form in (unit + code, textwrap.indent(bare, unit) + "\n"):
-            yield from (prompt + lead + form + suffix for lead in ("", "\n"))
+    bare, forms = dedent(code).strip("\n"), [code] if code[:1].isspace() or not code else []
+    forms += [form for unit in ("    ", "\t", "  ") for form in (unit + code, textwrap.indent(bare, unit) + "\n")]
+    yield from (prompt + lead + form + suffix for form in forms for lead in ("", "\n"))
     yield prompt + code + suffix
 
 
@@ -110,26 +99,21 @@ def above(prompt: str, entry_point: str) -> str:
     heads = list(re.finditer(rf"^(?:async\s+def|def|class)\s+{re.escape(entry_point)}\b", prompt, re.MULTILINE))
     if not heads:
         return prompt if parse(prompt) else ""
-    lines = prompt[: heads[-1].start()].split("\n")[:-1]
-    while lines and lines[-1].startswith("@"):
-        lines.pop()
-    return "".join(line + "\n" for line in lines)
+    return re.sub(r"(?:^@.*\n)+\Z", "", prompt[: heads[-1].start()], flags=re.MULTILINE)
 
 
 def parse(text: str) -> ast.Module | None:
     """The syntax tree; None where there is none. Every failure of the parser counts, also on what is nested deeply."""
-    try:
+    with suppress(*ERRORS):
         return tree_of(text) if len(text) <= LONGEST else None
-    except ERRORS:
-        return None
+    return None
 
 
 def compiles(text: str) -> bool:
     """Is it a program? The parser takes a `return` outside a function, the compiler does not."""
-    try:
+    with suppress(*ERRORS):
         return len(text) <= LONGEST and bool(tree_of(text, compiled=True))
-    except ERRORS:
-        return False
+    return False
 
 
 def tree_of(text: str, *, compiled: bool = False) -> ast.Module:
@@ -230,9 +214,8 @@ FENCE = re.compile(r"(?P<lead>(?:[^`~\n]|`[^`\n]+`)*?)(?P<ticks>`{3,}|~{3,})(?P<
 CONTAINER = re.compile(r"[ \t]*(?:(?:[-*+•]|\d+[.)])[ \t]+|>[ \t]*)*")
 TAG = re.compile(r"\s*[\w+.#{}:=-]*\s*")
 INLINE = re.compile(r"(?<!`)(`+)(?!`)([^\n]+?)(?<!`)\1(?!`)")
-BLANKS = str.maketrans(
-    dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f\u3000", " ") | dict.fromkeys("\u200b\u2060\ufeff", "")
-)
+SPACES, NOTHING = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000", "\u200b\u2060\ufeff"  # that are in no program
+BLANKS = str.maketrans(SPACES, " " * len(SPACES), NOTHING)
 CLOSINGS = 50  # that are tried for a block whose strings hold fences
 
 
@@ -243,8 +226,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[Block]:
             reach = at + _parsing(lines[at:])
         fence = FENCE.fullmatch(lines[at]) if at >= reach else None
         if fence and (CONTAINER.fullmatch(fence["lead"]) or TAG.fullmatch(fence["info"])):
-            block = _block(lines, at, fence)
-            yield block
+            yield (block := _block(lines, at, fence))
             at = block.end
         else:
             at += 1
@@ -253,9 +235,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[Block]:
 def _block(lines: Sequence[str], at: int, fence: re.Match[str]) -> Block:
     """The block that a fence opens: to the first closing fence that is in no string, else the first, else the end."""
     ticks = re.compile(rf"(?P<code>.*?){fence['ticks'][0]}{{{len(fence['ticks'])},}}(?P<after>[^`~]*)")
-    inner: list[str] = []
-    closings: list[int] = []
-    tries = 0
+    inner, closings, tries = list[str](), list[int](), 0
     for line in (_inside(line, fence["lead"]) for line in lines[at + 1 :]):
         if (closing := ticks.fullmatch(line)) and tries < CLOSINGS:
             tries += 1
@@ -303,8 +283,7 @@ def dedent(text: str) -> str:
     """`textwrap.dedent` that leaves lines of blanks, which may be a string's, as they are."""
     lines = text.split("\n")
     margins = [line[: len(line) - len(line.lstrip(" \t"))] for line in lines if line.strip()]
-    least, most = min(margins, default=""), max(margins, default="")  # in order, so all others share what these share
-    margin = least[: next((n for n, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))]
+    margin = commonprefix(margins)  # noqa: RUF071 (these are no paths)
     return "\n".join(line.removeprefix(margin) for line in lines)
 
 
@@ -368,8 +347,7 @@ def _runs(lines: Sequence[str]) -> Iterator[str]:
             continue
         own = takewhile(lambda line: not line.strip() or line.startswith(margin), lines[at:])  # noqa: B023
         run = [line.removeprefix(margin) for line in own]
-        length = _parsing(run)
-        if length:
+        if length := _parsing(run):
             yield _ended(run[:length])
         elif HEAD.match(run[0]):  # what a broken definition holds is no program of its own
             length = next((n for n in range(1, len(run)) if _top(run[n])), len(run))
@@ -404,9 +382,8 @@ def _undefined(text: str, pieces: Sequence[Piece], entry_point: str) -> str:
         broken = [piece.text for piece in fenced if not piece.tree and _head(entry_point).search(piece.text)]
         if broken or _head(entry_point).search(text):
             return next(iter(broken), text)
-        for piece in [*fenced, *pieces]:
-            if _is_body(piece):
-                return piece.text
+        if body := next(filter(_is_body, [*fenced, *pieces]), None):
+            return body.text
     shown = [p for p in fenced if p.tree and all(_is_use(node, {entry_point}) for node in p.tree.body)]
     blocks = [p for p in fenced if p not in shown]
     return next((piece.text for piece in [*(p for p in blocks if p.tree), *blocks, *fenced]), text)
@@ -449,8 +426,7 @@ RUNS = {"print", "input", "exit", "quit", "breakpoint", "sys.exit", "doctest.tes
 def _joined(main: Piece, pieces: Sequence[Piece], entry_point: str, also: Collection[str]) -> str:
     """The program with the imports and definitions of other pieces that it needs, in their order."""
     text = _without_use(main.text, entry_point)
-    before: dict[tuple[bool, int, int], str] = {}
-    after: dict[tuple[bool, int, int], str] = {}
+    before, after = dict[tuple[bool, int, int], str](), dict[tuple[bool, int, int], str]()
     own, seen = bound(parse(text)), set[str]()
     wanted = free(text) | set(also) - own
     later = next(n for n, piece in enumerate(pieces) if piece is main)
@@ -558,10 +534,9 @@ def _dotted(node: ast.expr) -> str:
 
 def _used(node: ast.stmt) -> set[str]:
     """The names of the program that a statement uses: of a function, not its own variables."""
-    try:
+    with suppress(*ERRORS):
         return free(ast.unparse(node))
-    except ERRORS:
-        return set()
+    return set()
 
 
 def _loaded(node: ast.AST) -> set[str]:

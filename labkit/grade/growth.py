@@ -133,15 +133,8 @@ class GrowthFit:
         return record | {"curves": self.curves.first(curves).as_dict()}
 
 
-def fit_growth(
-    volumes: Sequence[int],
-    per_point: Sequence[Sequence[Counts]],
-    *,
-    chance: float = 0.0,
-    same_rules: bool = False,
-    untrained: Counts | None = None,
-    seed: int = 0,
-) -> GrowthFit:
+def fit_growth(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], *, chance: float = 0.0,
+               same_rules: bool = False, untrained: Counts | None = None, seed: int = 0) -> GrowthFit:  # fmt: skip
     """Fit the growth of one ability and say where it stands.
 
     Args:
@@ -175,53 +168,34 @@ def fit_growth(
     curves, drawn = _sample(weights, grid, data, precision, rng)
 
     deviation = np.sqrt(np.stack([np.diag(data.covariance(spread)) for spread in spreads])[drawn])
-    noisy = data.means + deviation * rng.standard_normal(
-        (DRAWS, 1)
-    )  # each volume's own interval: one normal serves all
+    one_each = rng.standard_normal((DRAWS, 1))  # each volume's own interval: one normal serves all
+    noisy = data.means + deviation * one_each
     sums = [data.covariance(spread)[-2:, -2:] @ [-1, 1] @ [-1, 1] for spread in spreads]
     steps = data.means[-1] - data.means[-2] + np.sqrt(sums)[drawn] * rng.standard_normal(DRAWS)
     last, further = curves.at([data.volumes[-1], FURTHER * data.volumes[-1]]).T
     start = _start(untrained, chance, rng)
-    known = {
-        "plateau": _range(curves.plateau),
-        "gain": _range(further - last),
-        "step": _range(steps)._replace(value=float(data.means[-1] - data.means[-2])),
-        "response": _range(last - start),
-        "reached": _range(last / curves.plateau),
-    }
+    known = {"plateau": _range(curves.plateau), "gain": _range(further - last),
+             "step": _range(steps)._replace(value=float(data.means[-1] - data.means[-2])),
+             "response": _range(last - start), "reached": _range(last / curves.plateau)}  # fmt: skip
     spread = float(spreads[drawn].mean())
     held_out = _held_out(shapes, data, spread)
     misfit = _misfit(grid, data, spread)
     verdict, reason = _verdict(known, data.volumes, misfit, float(data.means[-1]))
-    pace = _range(curves.pace)
-    if verdict == "not responding":
-        pace = Range(None, None, None)
-    else:
-        first, final = data.volumes[0] / FURTHER, data.volumes[-1] * FURTHER
-        inside = (x if x is not None and first <= x <= final else None for x in pace)
-        pace = Range(*inside)
+    first, final = data.volumes[0] / FURTHER, data.volumes[-1] * FURTHER
+    inside = (x if x is not None and first <= x <= final else None for x in _range(curves.pace))
+    pace = Range(None, None, None) if verdict == "not responding" else Range(*inside)
     limits = np.quantile(noisy, [0.025, 0.975], axis=0).T.tolist()
     points = [
         Point(int(volume), float(mean), lo, hi, scores.tolist())
         for volume, mean, (lo, hi), scores in zip(data.volumes, data.means, limits, data.scores, strict=True)
     ]
     sudden = float(curves.sudden.mean())
+    shape = max(held_out, key=lambda name: held_out[name])  # of equals the simpler, which comes first
     return GrowthFit(
-        verdict=verdict,
-        reason=reason,
-        pace=pace,
-        shape=max(held_out, key=lambda name: held_out[name]),  # of equals the simpler, which comes first
-        held_out=held_out,
-        sudden=sudden,
-        misfit=misfit,
-        points=points,
-        curves=curves,
-        over=intervals.SEEDS_AND_RULES,
-        n_rules=data.n_rules,
-        n_seeds=min(len(scores) for scores in data.scores),
-        note=_note(known, pace, verdict, misfit),
-        **known,
-    )
+        verdict=verdict, reason=reason, pace=pace, shape=shape, held_out=held_out, sudden=sudden, misfit=misfit,
+        points=points, curves=curves, over=intervals.SEEDS_AND_RULES, n_rules=data.n_rules,
+        n_seeds=min(len(scores) for scores in data.scores), note=_note(known, pace, verdict, misfit), **known,
+    )  # fmt: skip
 
 
 class _Shape(NamedTuple):
@@ -270,14 +244,12 @@ def _data(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], chance:
     for volume, seeds in sorted(zip(volumes, per_point, strict=True), key=lambda point: point[0]):
         ladder.setdefault(int(volume), []).extend(seeds)
     if len(ladder) < FEWEST_VOLUMES:
-        raise BadRequest(
-            f"a growth curve needs {FEWEST_VOLUMES} different volumes at least, not {len(ladder)}: {list(ladder)}"
-        )
+        raise BadRequest(f"a growth curve needs {FEWEST_VOLUMES} different volumes at least, not {len(ladder)}: "
+                         f"{list(ladder)}")  # fmt: skip
     for volume, seeds in ladder.items():
         if len(seeds) < FEWEST_SEEDS:
-            raise BadRequest(
-                f"a growth curve needs {FEWEST_SEEDS} seeds at each volume, for their spread: {volume} has {len(seeds)}"
-            )
+            raise BadRequest(f"a growth curve needs {FEWEST_SEEDS} seeds at each volume, for their spread: {volume} "
+                             f"has {len(seeds)}")  # fmt: skip
     points = list(ladder.values())
     accuracies = [intervals.accuracies(seeds) for seeds in points]
     n_rules = min(intervals.fewest_rules(seeds) for seeds in points)
@@ -298,15 +270,9 @@ def _data(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], chance:
         within = np.maximum(within, floor)
         questions = np.diag(within / [len(seeds) for seeds in points])
     scale, shrunk = 1 - chance, (n_rules * means + 1) / (n_rules + 2)
-    return _Data(
-        volumes=np.array(list(ladder)),
-        scores=[(rates - chance) / scale for rates in accuracies],
-        means=(means - chance) / scale,
-        questions=questions / scale**2,
-        within=within / scale**2,
-        bend=2 * np.sqrt(shrunk * (1 - shrunk)) / scale,
-        n_rules=n_rules,
-    )
+    return _Data(volumes=np.array(list(ladder)), scores=[(rates - chance) / scale for rates in accuracies],
+                 means=(means - chance) / scale, questions=questions / scale**2, within=within / scale**2,
+                 bend=2 * np.sqrt(shrunk * (1 - shrunk)) / scale, n_rules=n_rules)  # fmt: skip
 
 
 def _errors(counts: Counts) -> Floats:
@@ -344,9 +310,7 @@ def _shapes(volumes: NDArray[np.int64]) -> Mapping[str, _Shape]:
     start = np.linspace(-1, 1, 80)[:, None]  # the first volume's score as a share of the last one's
     none = np.empty(0)
     return {
-        "constant": _Shape(
-            np.stack([np.zeros(len(volumes)), np.ones(len(volumes))]), none, none
-        ),  # chance, or any score
+        "constant": _Shape(np.repeat([[0.0], [1.0]], len(volumes), axis=1), none, none),  # chance, or any score
         "log-linear": _Shape(np.maximum(0, start + (1 - start) * along), none, none),
         "saturating": _cells(volumes, SATURATING, False),
         "sudden": _cells(volumes, SUDDEN, True),
@@ -431,10 +395,8 @@ def _held_out(shapes: Mapping[str, _Shape], data: _Data, spread: float) -> dict[
         return float(logsumexp(_marginal(unit[:, kept], data.means[kept], precision)))
 
     every, others = np.ones(len(data.means), bool), ~np.eye(len(data.means), dtype=bool)
-    return {
-        name: evidence(shape.unit, every) - float(np.mean([evidence(shape.unit, kept) for kept in others]))
-        for name, shape in shapes.items()
-    }
+    return {name: evidence(shape.unit, every) - float(np.mean([evidence(shape.unit, kept) for kept in others]))
+            for name, shape in shapes.items()}  # fmt: skip
 
 
 def _misfit(grid: Sequence[_Shape], data: _Data, spread: float) -> float:
@@ -448,39 +410,32 @@ def _misfit(grid: Sequence[_Shape], data: _Data, spread: float) -> float:
 
 
 def _verdict(known: Mapping[str, Range], volumes: NDArray[np.int64], misfit: float, score: float) -> tuple[str, str]:
-    gain, step, response = (known[name] for name in ("gain", "step", "response"))
+    ranges = (np.array(known[name], float).tolist() for name in ("gain", "step", "response"))
+    (gain, gain_lo, gain_hi), (step, step_lo, step_hi), (_, _, response_hi) = ranges
     last, before = f"{volumes[-1]:,}", f"{volumes[-2]:,}"
-    assert gain.lo is not None
-    assert gain.hi is not None
-    assert step.value is not None
-    assert step.lo is not None
-    assert response.hi is not None
-    more = f"{FURTHER} times {last} examples are predicted to add {gain.value:.3f} ({gain.lo:.3f} to {gain.hi:.3f})"
-    stepped = f"{last} examples score {step.value:+.3f} ({step.lo:+.3f} to {step.hi:+.3f}) against {before}"
+    more = f"{FURTHER} times {last} examples are predicted to add {gain:.3f} ({gain_lo:.3f} to {gain_hi:.3f})"
+    stepped = f"{last} examples score {step:+.3f} ({step_lo:+.3f} to {step_hi:+.3f}) against {before}"
     if misfit < 0.01:
         return "not decided", "no curve of the shapes tried goes through these scores"
-    if response.hi < RESPONDS:
-        return "not responding", f"at {last} examples the score is above the start by less than {response.hi:.3f}"
-    if gain.hi < MATTERS and (step.value < MATTERS or score > 1 - MATTERS):
+    if response_hi < RESPONDS:
+        return "not responding", f"at {last} examples the score is above the start by less than {response_hi:.3f}"
+    if gain_hi < MATTERS and (step < MATTERS or score > 1 - MATTERS):
         return "saturated", f"{more}; {stepped}"
-    if step.lo > 0 or gain.lo > OUTRIGHT:
+    if step_lo > 0 or gain_lo > OUTRIGHT:
         return "still growing", f"{stepped}; {more}"
     return "not decided", f"{more}; {stepped}"
 
 
 def _note(known: Mapping[str, Range], pace: Range, verdict: str, misfit: float) -> str:
-    notes = []
-    if misfit < 0.01:
-        notes.append("the scores fall, or rise in a way that these curves do not: read the points, not the fit")
-    reached = known["reached"].lo
-    if verdict != "not responding":
-        if reached is not None and reached < 0.8:
-            notes.append("the plateau is an extrapolation: the last volume may reach less than 80 % of it")
-        if pace.lo is None:
-            notes.append("half the plateau may be reached before the first volume: how early is left open")
-        if pace.hi is None:
-            notes.append("half the plateau may lie beyond the last volume: how far is left open")
-    return "; ".join(notes)
+    responds, reached = verdict != "not responding", known["reached"].lo
+    short = reached is not None and reached < 0.8
+    notes = {
+        "the scores fall, or rise in a way that these curves do not: read the points, not the fit": misfit < 0.01,
+        "the plateau is an extrapolation: the last volume may reach less than 80 % of it": responds and short,
+        "half the plateau may be reached before the first volume: how early is left open": responds and pace.lo is None,
+        "half the plateau may lie beyond the last volume: how far is left open": responds and pace.hi is None,
+    }
+    return "; ".join(note for note, holds in notes.items() if holds)
 
 
 def _range(values: Floats) -> Range:

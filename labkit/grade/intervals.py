@@ -11,7 +11,7 @@ difficulty. Left open: an interval over a handful of seeds is too narrow (see `s
 none covers a change of the task, of the recipe, or of a training set that all seeds shared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,14 +66,8 @@ def cluster_bootstrap(
     return seed_cluster_bootstrap([Counts(correct, total)], draws=draws, level=level, seed=seed)
 
 
-def seed_cluster_bootstrap(
-    per_seed: Sequence[Counts],
-    *,
-    same_rules: bool = False,
-    draws: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Estimate:
+def seed_cluster_bootstrap(per_seed: Sequence[Counts], *, same_rules: bool = False, draws: int = 2000,
+                           level: float = 0.95, seed: int = 0) -> Estimate:  # fmt: skip
     """The accuracy of a recipe: the plain mean over its seeds, with the interval over seeds and rules.
 
     `per_seed` holds one `Counts` a trained model; the interval holds the percentiles of `replicates`. Assumes
@@ -94,13 +88,8 @@ def seed_cluster_bootstrap(
     return Estimate(mean, lo, hi, n_rules, len(per_seed), over, level)
 
 
-def replicates(
-    per_seed: Sequence[Counts],
-    *,
-    same_rules: bool = False,
-    draws: int = 2000,
-    seed: int | np.random.Generator = 0,
-) -> Floats:
+def replicates(per_seed: Sequence[Counts], *, same_rules: bool = False, draws: int = 2000,
+               seed: int | np.random.Generator = 0) -> Floats:  # fmt: skip
     """Replicates [draws] of the mean accuracy over seeds: seeds resampled and, within each, whole rules.
 
     Of S > 1 seeds S - 1 are drawn, with replacement: that makes the variance between seeds unbiased, where
@@ -114,19 +103,34 @@ def replicates(
     if draws < 1:
         raise BadRequest(f"{draws} draws: an interval needs resamples, 1 or more")
     rng = np.random.default_rng(seed)
-    picks = rng.integers(len(tables), size=(draws, max(1, len(tables) - 1)))
     if same_rules:
         asked = tables[0][:, 1]
         if any(not np.array_equal(table[:, 1], asked) for table in tables):
             raise BadRequest("same_rules needs seeds asked the same rules equally often: their counts differ")
-        sums = _resample(np.column_stack([asked, *(table[:, 0] for table in tables)]), draws, rng)
-        return np.take_along_axis(sums[:, 1:] / sums[:, :1], picks, axis=1).mean(axis=1)
-    rates = np.empty(picks.shape)
-    for index, table in enumerate(tables):
-        chosen = picks == index
-        sums = _resample(table, int(chosen.sum()), rng)
-        rates[chosen] = sums[:, 0] / sums[:, 1]
-    return rates.mean(axis=1)
+        tables = [np.column_stack([asked, *(table[:, 0] for table in tables)])]
+
+    def rates(table: Floats, n: int) -> Floats:
+        sums = resample(table, n, rng)
+        return (sums[:, 1:] / sums[:, :1] if same_rules else sums[:, :1] / sums[:, 1:])[..., None]
+
+    return over_seeds(tables, len(per_seed), draws, rng, rates)[:, 0]
+
+
+def over_seeds(tables: Sequence[Floats], n_seeds: int, draws: int, rng: np.random.Generator,
+               scores: Callable[[Floats, int], Floats]) -> Floats:  # fmt: skip
+    """Replicates [draws, k] of mean scores over seeds, of which all but one are drawn (see `replicates`).
+
+    `scores(table, n)` makes n resamples of a table: [n, seeds in it, k]. There is a table for each seed, or a single
+    one of all seeds, whose rows they share.
+    """
+    picks = rng.integers(n_seeds, size=(draws, max(1, n_seeds - 1)))
+    if len(tables) < n_seeds:
+        return np.take_along_axis(scores(tables[0], draws), picks[:, :, None], axis=1).mean(axis=1)
+    by_seed = [(chosen := picks == index, scores(table, int(chosen.sum()))[:, 0]) for index, table in enumerate(tables)]
+    drawn = np.empty((*picks.shape, by_seed[0][1].shape[-1]))
+    for chosen, values in by_seed:
+        drawn[chosen] = values
+    return drawn.mean(axis=1)
 
 
 def percentiles(values: Floats, level: float = 0.95) -> tuple[float, float]:
@@ -180,7 +184,7 @@ def numbers(values: ArrayLike, what: str) -> Floats:
     return array
 
 
-def _resample(table: Floats, draws: int, rng: np.random.Generator) -> Floats:
+def resample(table: Floats, draws: int, rng: np.random.Generator) -> Floats:
     """Column sums [draws, c] of n rows drawn with replacement from `table` [n, c].
 
     Equal rows are pooled and their multiplicity drawn: the same distribution, and 100,000 rules that score 0

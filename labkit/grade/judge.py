@@ -20,9 +20,11 @@ import ctypes
 import gc
 import importlib
 import io
+import itertools
 import json
 import linecache
 import math
+import operator
 import os
 import platform
 import resource
@@ -49,19 +51,8 @@ else:  # they lie beside this file, which is no part of a package here
     del sys.path[0]
 
 # What programs import most: loaded once, before the forks.
-MODULES = (
-    "bisect",
-    "collections",
-    "copy",
-    "datetime",
-    "functools",
-    "hashlib",
-    "heapq",
-    "itertools",
-    "random",
-    "typing",
-)
-for _module in MODULES:
+OFTEN = ("bisect", "collections", "copy", "datetime", "functools", "hashlib", "heapq", "itertools", "random", "typing")
+for _module in OFTEN:
     importlib.import_module(_module)
 
 PR_SET_DUMPABLE = 4
@@ -78,9 +69,7 @@ def serve(control: Connection, programs: Connection, folder: str, alone: bool, u
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)  # no child may trace this process or read its memory
     if platform.machine() in JOIN_KEYRING:  # an empty one, where this process holds its starter's
         ctypes.CDLL(None).syscall(JOIN_KEYRING[platform.machine()], 1, None)
-    wire.Unpacker(
-        wire.Peer(programs, {}, ""), [], json.loads(json.dumps([["tuple", [1.5], None]]))
-    )  # 3 ms a child less
+    wire.Unpacker(wire.Peer(programs, {}, ""), [], json.loads('[["tuple", [1.5], null]]'))  # 3 ms a child less
     compile("def f(x):\n    return [i for i in x]\nassert f('a') == ['a']", "<warm>", "exec")
     gc.freeze()
     control.send_bytes(b"ready")
@@ -134,27 +123,18 @@ def fork(body: Callable[[], object], keep: list[int], output: int, folder: str, 
         return pid
     try:
         os.setsid()
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream, fd in enumerate((null, output, output)):
+        for stream, fd in enumerate((os.open(os.devnull, os.O_RDWR), output, output)):
             os.dup2(fd, stream)
-        start = 3
-        for fd in sorted(keep):
-            os.closerange(start, fd)
-            start = fd + 1
-        os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+        kept = [2, *sorted(keep), os.sysconf("SC_OPEN_MAX")]
+        for below, above in itertools.pairwise(kept):
+            os.closerange(below + 1, above)
         os.chdir(folder)
         cpu, _, memory, processes, file_bytes, _ = limits
-        for what, most in (
-            (resource.RLIMIT_CPU, math.ceil(cpu)),
-            (resource.RLIMIT_AS, memory),
-            (resource.RLIMIT_NPROC, processes + 2),  # the server and the judge count where they share a user
-            (resource.RLIMIT_FSIZE, file_bytes),
-            (resource.RLIMIT_NOFILE, 64),
-            (resource.RLIMIT_CORE, 0),
-            (resource.RLIMIT_MSGQUEUE, 0),
-        ):
+        most = {"CPU": math.ceil(cpu), "AS": memory, "FSIZE": file_bytes, "NOFILE": 64, "CORE": 0, "MSGQUEUE": 0}
+        most["NPROC"] = processes + 2  # the server and the judge count where they share a user
+        for name, limit in most.items():
             # One second after SIGXCPU, which can be ignored, comes SIGKILL, which cannot.
-            resource.setrlimit(what, (most, most + 1 if what == resource.RLIMIT_CPU else most))
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit + (name == "CPU")))
         for number in uid:
             os.setgroups([])
             os.setresgid(number, number, number)
@@ -205,12 +185,11 @@ def end(answering: int, judging: int, alone: bool) -> dict[int, tuple]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
     ended: dict[int, tuple] = {}
-    while True:
-        try:
-            pid, status, usage = os.wait4(-1, 0)
-        except ChildProcessError:
-            return ended
-        ended[pid] = (status, usage)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, *ended_as = os.wait4(-1, 0)
+            ended[pid] = tuple(ended_as)
+    return ended
 
 
 def wiped(folder: str) -> bool:
@@ -267,8 +246,7 @@ class Judge(wire.Peer):
     def stand_ins(self) -> dict | None:
         """What the test put in the place of the solution's input."""
         now = {"input": builtins.input, "stdin": sys.stdin}
-        changed = {name: value for name, value in now.items() if value is not getattr(self, name)}
-        return changed or None
+        return {name: value for name, value in now.items() if value is not getattr(self, name)} or None
 
     def show(self, printed: Any) -> None:
         """The solution's output, where the test reads it; elsewhere it went where output goes."""
@@ -285,8 +263,8 @@ class Judge(wire.Peer):
 
     def permitted(self, operation: str, operands: list) -> None:
         """The solution asks for what was handed over, and for nothing that leads to the test or to this process."""
-        either = operation in EITHER  # side of it may be what was handed over
-        handed = [value for value in operands[: 1 + either] if id(value) in self.indices]
+        sides = operands[: 2 if operation in EITHER else 1]  # either of these may be what was handed over
+        handed = [value for value in sides if id(value) in self.indices]
         if not handed:
             self.unjudged(f"the solution asks for what was not handed over ({operation})")
         target = handed[0]
@@ -328,17 +306,14 @@ def standard_name(value: Any) -> tuple[str, str] | None:
     name = getattr(value, "__qualname__", None)
     if not (isinstance(module, str) and isinstance(name, str) and module.split(".")[0] in sys.stdlib_module_names):
         return None
-    try:
+    with contextlib.suppress(ImportError, AttributeError):
         return (module, name) if find_standard(module, name) is value else None
-    except (ImportError, AttributeError):
-        return None
+    return None
 
 
 def find_standard(module: str, name: str) -> Any:
-    found: Any = importlib.import_module(module)
-    for part in name.split(".") if name else ():
-        found = getattr(found, part)
-    return found
+    place = importlib.import_module(module)
+    return operator.attrgetter(name)(place) if name else place
 
 
 def judge(programs: Connection, socket: Connection, report: int) -> None:
@@ -447,10 +422,8 @@ class Answering(wire.Peer):
     def failed(self, error: BaseException) -> tuple[str, Any]:
         if isinstance(error, remote.Unjudged):
             return "unjudged", str(error)
-        if isinstance(error, OSError) and any(
-            frame.filename.endswith("multiprocessing/synchronize.py")
-            for frame in traceback.extract_tb(error.__traceback__)
-        ):
+        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        if isinstance(error, OSError) and any(file.endswith("multiprocessing/synchronize.py") for file in files):
             return "unjudged", "the solution uses semaphores of processes, which need /dev/shm"
         return "error", error
 
@@ -464,19 +437,15 @@ class Answering(wire.Peer):
         return ["mine", [], self.export(value), self.about(value)]
 
     def keeps(self, value: Any) -> bool:
-        return any(
-            type(item).__module__ == "solution"
-            and type(item).__eq__ is not object.__eq__
-            and not isinstance(item, wire.PLAIN)
-            for item in value
-        )
+        own = (v for v in value if type(v).__module__ == "solution" and type(v).__eq__ is not object.__eq__)
+        return not all(isinstance(item, wire.PLAIN) for item in own)
 
     def resolve(self, node: list) -> Any:
         return find_standard(*node[2:]) if node[0] == "standard" else super().resolve(node)
 
     def printed(self) -> dict | None:
-        said = {name: stream.taken() for name, stream in zip(("stdout", "stderr"), self.streams, strict=True)}
-        return {name: text for name, text in said.items() if text} or None
+        streams = zip(("stdout", "stderr"), self.streams, strict=True)
+        return {name: text for name, stream in streams if (text := stream.taken())} or None
 
 
 class Recorder(io.TextIOWrapper):

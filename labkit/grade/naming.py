@@ -28,25 +28,19 @@ _ANY = f"(?:{_TEXT}|{_LETTER})"
 _WORD = re.compile(r"[^\W_\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")  # scripts with blanks between words
 _GOES_ON = r"(?:because|since|as|is|or|and|but|not|nor|due|for sure)\b"  # after "A" as a letter, not as an article
 _NOUN = r"(?:answer|option|choice|letter|response|solution|alternative|答案|选项|选择|选)"
-_NOUNS = (
-    r"(?:answers?|options?|choice|response|solution|alternative|pick|verdict|antwort|lösung|réponse|respuesta|"
-    r"resposta|risposta|ответ|答案|选项|答|正解|答え|回答|정답)"
-)
+_NOUNS = (r"(?:answers?|options?|choice|response|solution|alternative|pick|verdict|antwort|lösung|réponse|respuesta|"
+          r"resposta|risposta|ответ|答案|选项|答|正解|答え|回答|정답)")  # fmt: skip
 _IS = r"(?:is|was|be|are|must be|should be|would be|will be|ist|lautet|est|es|è|é|是|为|は|=|:|-+>|→|⇒|[-–—])"
-_FILL = (
-    r"(?:\s|[:\"(\[]|(?:is|be|the|an?|either|both|option|options|choice|letter|answer|clearly|definitely|therefore|thus"
-    r"|likely|probably|simply|just|number|correct|right|es|选项|答案)\b)*"
-)
-_JOIN = (
-    r"(?:[\s)\]]*(?:,\s*)?(?:\b(?:or|and|oder|und|ou|et)\b|或者?|和|及)\s*|[ )\]]*[,/&+]? *)[(\[]*(?:option\s+)?[(\[]*"
-)
+_FILL = (r"(?:\s|[:\"(\[]|(?:is|be|the|an?|either|both|option|options|choice|letter|answer|clearly|definitely|"
+         r"therefore|thus|likely|probably|simply|just|number|correct|right|es|选项|答案)\b)*")  # fmt: skip
+_JOIN = (r"(?:[\s)\]]*(?:,\s*)?(?:\b(?:or|and|oder|und|ou|et)\b|或者?|和|及)\s*|"
+         r"[ )\]]*[,/&+]? *)[(\[]*(?:option\s+)?[(\[]*")  # fmt: skip
 _MENTION = rf"({_ANY}(?:{_JOIN}{_ANY}|[ )\]]*[.:\-–—(\[]+ *{_TEXT})*)"
 _RIGHT = r"(?:(?:the|my)\s+)?(?:\w+\s+){0,2}(?:correct|right|best|true|answer|choice|pick|accurate|正确|对)"
 _WRONG = r"(?:\w+ly\s+)?(?:wrong|incorrect|false|untrue|out\b|ruled out|eliminated|not\b|never)"
-_LEAD = (
-    r"(?:(?:so|thus|therefore|hence|probably|maybe|definitely|clearly|surely|certainly|i(?:'d| would)? (?:say|think|"
-    r"guess|believe)|it is|it's|it must be|that is|that's|yes|ok(?:ay)?|sure|因此|所以|故)\b[\s,:]*)*"
-)
+_LEAD = (r"(?:(?:so|thus|therefore|hence|probably|maybe|definitely|clearly|surely|certainly|i(?:'d| would)? (?:say|"
+         r"think|guess|believe)|it is|it's|it must be|that is|that's|yes|ok(?:ay)?|sure|因此|所以|"
+         r"故)\b[\s,:]*)*")  # fmt: skip
 _END = r"(?=\s*(?:[.;,:!?()\]。、\n]|[-–—]\s|$))"
 
 _DENIED = re.compile(
@@ -68,11 +62,8 @@ _DECLARED = [
     re.compile(rf"(?:选择?|選){_FILL}{_MENTION}"),
     re.compile(rf"{_MENTION}[)\]]*\s*(?:is|are|seems|looks|must be|should be|是)\s*{_RIGHT}", re.I),
 ]
-_MENTIONED = [
-    re.compile(f"({_TEXT})"),
-    re.compile(rf"[(\[]\s*({_LETTER})\s*[)\]]"),
-    re.compile(rf"{_NOUN}\s*[(\[]*({_LETTER})", re.IGNORECASE),
-]
+_FORMS = (f"({_TEXT})", rf"[(\[]\s*({_LETTER})\s*[)\]]", rf"{_NOUN}\s*[(\[]*({_LETTER})")
+_MENTIONED = [re.compile(form, re.IGNORECASE) for form in _FORMS]
 
 _MARKUP: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     ("[\u200b-\u200f\u2060\ufeff\u00ad]", ""),  # signs without width
@@ -148,10 +139,8 @@ def _statements(said: str) -> str:
 def _replaced(answer: str, texts: Sequence[str]) -> str:
     for place in sorted(range(len(texts)), key=lambda i: -len(texts[i])):
         if words := texts[place].split():
-            pattern = r"\s+".join(re.escape(word) for word in words)
-            found = re.finditer(pattern, answer, re.IGNORECASE)
-            for one in reversed([one for one in found if _whole(one)]):
-                answer = answer[: one.start()] + chr(_TEXTS + place) + answer[one.end() :]
+            mark, pattern = chr(_TEXTS + place), r"\s+".join(map(re.escape, words))
+            answer = re.sub(pattern, lambda at: mark if _whole(at) else at[0], answer, flags=re.IGNORECASE)  # noqa: B023
     return answer
 
 
@@ -175,8 +164,7 @@ def _lettered(answer: str, letters: str) -> str:
         rf"(?i:option|choice|letter)\s*[(\[]*{apart}([{both}]){ends}",
         rf"(?i:answer)\s*[(\[]*{apart}([{letters}]){ends}",
     ]
-    words = [letter for letter in letters if letter in "AI"]
-    others = "".join(letter for letter in letters if letter not in "AI")
+    words, others = re.findall("[AI]", letters), re.sub("[AI]", "", letters)
     capital = [rf"{apart}([{others}]){ends}"] if others else []
     capital += [rf"{apart}({word})(?=\s*(?:$|[^\w\s']|[^\x00-\x7f])|\s*\n|\s+{_GOES_ON})" for word in words]
     for form in (*small, *capital):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import BadRequest
-from labkit.grade.intervals import Estimate, Floats, at_least, percentiles
+from labkit.grade.intervals import Estimate, Floats, at_least, percentiles, resample
 
 PROBLEMS = "problems, and the samples drawn for each"
 
@@ -21,10 +21,9 @@ def estimate(n: ArrayLike, c: ArrayLike, k: int, *, draws: int = 2000, level: fl
     `n_rules` of the estimate counts the problems. Raises `BadRequest` as `pass_at_k` does.
     """
     values = pass_at_k(n, c, k)
-    kinds, multiplicity = np.unique(values, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(values), multiplicity / len(values), size=draws)
+    drawn = resample(values[:, None], draws, np.random.default_rng(seed))[:, 0] / len(values)
     mean = float(values.mean())
-    lo, hi = at_least(percentiles(drawn @ kinds / len(values), level), mean, len(values), level)
+    lo, hi = at_least(percentiles(drawn, level), mean, len(values), level)
     return Estimate(mean, lo, hi, len(values), 1, PROBLEMS, level)
 
 

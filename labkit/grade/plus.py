@@ -84,23 +84,19 @@ def holds(out, exp, inp, rule, atol):
         return out == exp if isinstance(out, bool) else exp == (out is not None)
     if rule == "sum_div" and out == 0 or rule == "are_equivalent":
         return True
-    if rule == "surface_Area" and abs(out - _surface_Area(*inp)) <= atol:
-        return True
-    return out == exp or rule == "digit_distance_nums" and out == _digit_distance_nums(*inp)
+    surface = rule == "surface_Area" and abs(out - _surface_Area(*inp)) <= atol
+    return surface or out == exp or rule == "digit_distance_nums" and out == _digit_distance_nums(*inp)
 
 def compare(out, exp, inp, rule, atol):
     if rule == "find_zero":
         assert abs(_poly(*inp, out)) <= atol
     elif not holds(out, exp, inp, rule, atol):
-        assert atol != 0 and type(out) == type(exp)
-        assert close(out, exp, atol)
+        assert atol != 0 and type(out) == type(exp) and close(out, exp, atol)
 
 def check(rule, atol):
-    inputs, expected = wire.Unpacker(wire.Peer(None, {{}}, ""), (), json.loads(NODES)).values[0]
-    for inp, exp in zip(inputs, expected):
+    for inp, exp in zip(*wire.Unpacker(wire.Peer(None, {{}}, ""), (), json.loads(NODES)).values[0]):
         out = candidate(*inp)
-        if atol == 0 and is_floats(exp) and rule != "find_zero":
-            atol = 1e-6
+        atol = 1e-6 if atol == 0 and is_floats(exp) and rule != "find_zero" else atol
         compare(out, exp, inp, rule, atol)
 
 check({rule!r}, {atol!r})
@@ -111,15 +107,8 @@ class Failed(RuntimeError):
     """EvalPlus gave no verdict; the message says what it said."""
 
 
-def evaluate(
-    data: str,
-    samples: Sequence[Sample],
-    path: Path,
-    k: Sequence[int] = (1,),
-    *,
-    workers: int | None = None,
-    unsafe: bool = False,
-) -> dict[str, Any]:
+def evaluate(data: str, samples: Sequence[Sample], path: Path, k: Sequence[int] = (1,), *, workers: int | None = None,
+             unsafe: bool = False) -> dict[str, Any]:  # fmt: skip
     """EvalPlus' verdict on samples of every problem in `path` (of `find`); the result as JSON, base and plus.
 
     Raises `BadRequest` as `code_eval.by_problem` and `sandbox.available` do, `Failed` where EvalPlus fails.
@@ -129,41 +118,31 @@ def evaluate(
     contained = sandbox.available(unsafe)
     expected = _expected_outputs(data, path, contained)
     rows = {row["task"]: row for row in map(json.loads, expected.read_text().splitlines())}
-    asked = [(kind, sample) for kind in ("base", "plus") for own in grouped.values() for sample in own]
-    verdicts = dict(zip(asked, _verdicts(asked, problems, rows, workers, unsafe), strict=True))
-    base, plus = (
-        {task: [verdicts[kind, s] for s in own] for task, own in grouped.items()} for kind in ("base", "plus")
-    )
+    kinds = ("base", "plus")
+    asked = [(kind, sample) for kind in kinds for own in grouped.values() for sample in own]
+    verdicts = _verdicts(asked, problems, rows, workers, unsafe)
+    base, plus = ({task: [verdicts[kind, s] for s in own] for task, own in grouped.items()} for kind in kinds)
     both = {task: [a == b == "pass" for a, b in zip(base[task], plus[task], strict=True)] for task in grouped}
-    return {
-        "base": estimates({task: [status == "pass" for status in own] for task, own in base.items()}, k),
-        "plus": estimates(both, k),
-        "problems": {task: {"base": base[task], "plus": plus[task]} for task in grouped},
-        "sandbox": sandbox.described(contained),
-        "versions": {"evalplus": version("evalplus")},
-    }
+    return {"base": estimates({task: [status == "pass" for status in own] for task, own in base.items()}, k),
+            "plus": estimates(both, k),
+            "problems": {task: {"base": base[task], "plus": plus[task]} for task in grouped},
+            "sandbox": sandbox.described(contained), "versions": {"evalplus": version("evalplus")}}  # fmt: skip
 
 
-def _verdicts(
-    asked: Sequence[tuple[str, Sample]],
-    problems: Mapping[str, Problem],
-    rows: Mapping[str, dict[str, Any]],
-    workers: int | None,
-    unsafe: bool,
-) -> list[str]:
+def _verdicts(asked: Sequence[tuple[str, Sample]], problems: Mapping[str, Problem], rows: Mapping[str, dict[str, Any]],
+              workers: int | None, unsafe: bool) -> dict[tuple[str, Sample], str]:  # fmt: skip
     """EvalPlus' words for the verdicts on (base or plus, sample); problems with the same limits are run together."""
-    found: dict[int, str] = {}
-    seconds = [math.ceil(TIMES * rows[sample.task_id][kind]["seconds"]) for kind, sample in asked]
-    for most in sorted({max(second, LEAST) for second in seconds}):
-        group = [index for index, second in enumerate(seconds) if max(second, LEAST) == most]
-        programs = [
-            Program(sample.solution, _test(rows[sample.task_id], kind), problems[sample.task_id].entry_point)
-            for kind, sample in map(asked.__getitem__, group)
-        ]
+    by_seconds, verdicts = dict[int, list[tuple[str, Sample]]](), dict[tuple[str, Sample], str]()
+    for kind, sample in asked:
+        seconds = math.ceil(TIMES * rows[sample.task_id][kind]["seconds"])
+        by_seconds.setdefault(max(seconds, LEAST), []).append((kind, sample))
+    for most, group in sorted(by_seconds.items()):
+        tests = [(s, _test(rows[s.task_id], kind)) for kind, s in group]
+        programs = [Program(s.solution, test, problems[s.task_id].entry_point) for s, test in tests]
         limits = Limits(cpu_seconds=most, wall_seconds=4 * most, memory_bytes=MEMORY_BYTES)
         graded = sandbox.run(programs, limits, workers=workers, unsafe=unsafe, packages=("numpy", "numpy.libs"))
-        found |= {index: STATUSES.get(v.outcome, "fail") for index, v in zip(group, graded, strict=True)}
-    return [found[index] for index in range(len(asked))]
+        verdicts |= {pair: STATUSES.get(v.outcome, "fail") for pair, v in zip(group, graded, strict=True)}
+    return verdicts
 
 
 def _test(row: Mapping[str, Any], kind: str) -> str:
@@ -184,10 +163,8 @@ def find(data: str, path: Path | None = None) -> Path:
     try:
         return Path(humaneval._ready_human_eval_plus_path() if data == "humaneval" else mbpp._ready_mbpp_plus_path())
     except OSError as error:
-        raise BadRequest(
-            f"evalplus cannot fetch its problems ({error}): give a copy of HumanEvalPlus.jsonl.gz or MbppPlus.jsonl.gz "
-            "from the evalplus releases with --problems"
-        ) from None
+        raise BadRequest(f"evalplus cannot fetch its problems ({error}): give a copy of HumanEvalPlus.jsonl.gz or "
+                         "MbppPlus.jsonl.gz from the evalplus releases with --problems") from None  # fmt: skip
 
 
 def load_problems(path: Path) -> dict[str, Problem]:
@@ -206,8 +183,7 @@ def _expected_outputs(data: str, path: Path, contained: bool) -> Path:
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
-            words = _compute(data, path, Path(folder), contained)
-            if words:
+            if words := _compute(data, path, Path(folder), contained):
                 raise Failed(f"EvalPlus could not compute its expected outputs: {words}")
             Path(folder, "expected.jsonl").replace(kept)
     return kept
@@ -225,12 +201,9 @@ def _compute(data: str, path: Path, out: Path, contained: bool) -> str:
     packages, problems = list(hosts) if contained else [str(host.resolve()) for host in hosts.values()]
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "OMP_NUM_THREADS": "1"}
     environment |= {"PYTHONPATH": packages, f"{data.upper()}_OVERRIDE_PATH": problems}
+    target, modules = ("/out", "/") if contained else (str(out.resolve()), str(sandbox.WIRE.parent))
     command = [os.path.realpath(sys.executable), "-s", "-P", "-S", "-c", EXPECTED]
-    command += [
-        data,
-        f"{'/out' if contained else out.resolve()}/expected.jsonl",
-        "/" if contained else str(sandbox.WIRE.parent),
-    ]
+    command += [data, f"{target}/expected.jsonl", modules]
     full = [*sandbox.bubblewrap(*binds), *command] if contained else command
     try:
         done = subprocess.run(full, env=environment, capture_output=True, text=True, timeout=3600, check=False)

@@ -107,10 +107,8 @@ def _lines(path: Path, file: gzip.GzipFile | BufferedReader) -> Iterator[tuple[i
         whole = number == blank + 1 and line.lstrip().startswith(b"[")
         line += file.read(LONGEST + 1) if whole else b""
         if len(line) > LONGEST or size > LARGEST or blank > BLANK:
-            raise BadRequest(
-                f"{path}, line {number}: a record, or a JSON list, has at most {LONGEST >> 20} MB, and a file at most "
-                f"{LARGEST >> 30} GB unpacked and {BLANK:,} blank lines"
-            )
+            raise BadRequest(f"{path}, line {number}: a record, or a JSON list, has at most {LONGEST >> 20} MB, and a "
+                             f"file at most {LARGEST >> 30} GB unpacked and {BLANK:,} blank lines")  # fmt: skip
         if line.strip():
             yield 0 if whole else number, line.decode()
         else:
@@ -153,11 +151,9 @@ def _text(where: str, name: str, value: Any) -> Any:
 
 def _texts(where: str, record: dict[str, Any], name: str) -> list[str]:
     values = optional(where, record, name, list)
-    for value in values:
-        if not isinstance(value, str):
-            raise BadRequest(f"{where}: the field '{name}' holds a {type(value).__name__} where text is due")
-        _text(where, name, value)
-    return values
+    if odd := [value for value in values if not isinstance(value, str)]:
+        raise BadRequest(f"{where}: the field '{name}' holds a {type(odd[0]).__name__} where text is due")
+    return [_text(where, name, value) for value in values]
 
 
 def task_id_of(where: str, record: dict[str, Any]) -> str:
@@ -180,10 +176,10 @@ def _humaneval(where: str, record: dict[str, Any]) -> Problem:
     tree.body = [node for node in tree.body if getattr(node, "name", None) != entry]
     preamble = _unparsed(where, tree)
     problem = Problem(task_id_of(where, record), prompt, entry, test, "", suffix=suffix)
-    problem = problem._replace(reference=continued(problem, solution) if solution.strip() else "")
-    call, obstacle = _call(_test_tree(where, problem))
-    lacks = _lacks("prompt", tree) or _lacks("test", _test_tree(where, problem))
-    problem = problem._replace(test=f"{preamble}\n{test}\n{call}\n", obstacle=lacks or obstacle)
+    reference, own = continued(problem, solution) if solution.strip() else "", _test_tree(where, problem)
+    call, obstacle = _call(own)
+    obstacle = _lacks("prompt", tree) or _lacks("test", own) or obstacle
+    problem = problem._replace(test=f"{preamble}\n{test}\n{call}\n", reference=reference, obstacle=obstacle)
     _test_tree(where, problem)
     return problem
 
@@ -222,9 +218,8 @@ def continued(problem: Problem, completion: str) -> str:
 
 def _mbpp(where: str, record: dict[str, Any]) -> Problem:
     if "test_list" not in record and ("base_input" in record or "plus_input" in record):
-        raise BadRequest(
-            f"{where}: a record of EvalPlus has inputs for a test: grade it with --plus humaneval or --plus mbpp"
-        )
+        hint = "grade it with --plus humaneval or --plus mbpp"
+        raise BadRequest(f"{where}: a record of EvalPlus has inputs for a test: {hint}")
     task = task_id_of(where, record)
     field(where, record, "test_list", list)
     tests, code = _texts(where, record, "test_list"), optional(where, record, "code")
@@ -269,7 +264,7 @@ def _lacks(part: str, tree: ast.Module) -> str:
     bodies += [node for node in ast.walk(tree) if isinstance(node, ast.If) and _is_elsewhere(node.test)]
     guarded = {node for body in bodies for node in ast.walk(body)}
     names = set[str]()
-    for node in (node for node in ast.walk(tree) if node not in guarded):
+    for node in set(ast.walk(tree)) - guarded:
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -289,17 +284,13 @@ def _call(tree: ast.Module) -> tuple[str, str]:
     """(what runs a test, why nothing can)."""
     functions = [node for node in tree.body if isinstance(node, Function)]
     awaited = {node.name for node in functions if isinstance(node, ast.AsyncFunctionDef)}
-    checks = [node for node in functions if node.name == "check"] or [
-        n for n in functions if _required(n) == ["candidate"]
-    ]
+    checks = [node for node in functions if node.name == "check"]
+    checks = checks or [node for node in functions if _required(node) == ["candidate"]]
     tests = [node for node in functions if node.name.startswith("test") and not _required(node)]
     if checks and len(_required(checks[-1])) > 1:
         return "", f"its {checks[-1].name} wants more than the candidate: {', '.join(_required(checks[-1]))}"
-    calls = [f"{check.name}({'candidate' if _takes_any(check) else ''})" for check in checks[-1:]]
-    calls = calls or [f"{test.name}()" for test in tests]
-    if not checks and "check" in bound(tree):
-        calls = ["check(candidate)"]
-    if calls:
+    made = ["check(candidate)"] if "check" in bound(tree) else [f"{test.name}()" for test in tests]
+    if calls := [f"{check.name}({'candidate' if _takes_any(check) else ''})" for check in checks[-1:]] or made:
         run = "import asyncio\n" if awaited else ""
         return run + "\n".join(f"asyncio.run({c})" if c.split("(")[0] in awaited else c for c in calls), ""
     if cases := [node.name for node in tree.body if isinstance(node, ast.ClassDef) and _is_case(node)]:
@@ -307,12 +298,9 @@ def _call(tree: ast.Module) -> tuple[str, str]:
         suite = f"unittest.TestSuite(map({load}, [{', '.join(cases)}]))"
         # `debug` raises what a test raises. Tests of which there is none would all pass.
         return f"import unittest\nassert {suite}.countTestCases(), 'no tests'\n{suite}.debug()", ""
-    if any(isinstance(node, ast.Assert) for node in ast.walk(ast.Module(_run_at_once(tree), []))):
-        return "", ""
-    return (
-        "",
-        "its test defines no check(candidate), no unittest class and no test function, and asserts nothing itself",
-    )
+    at_once = [node for node in tree.body if not isinstance(node, Function | ast.ClassDef)]
+    nothing = "its test defines no check(candidate), no unittest class and no test function, and asserts nothing itself"
+    return "", "" if any(isinstance(node, ast.Assert) for top in at_once for node in ast.walk(top)) else nothing
 
 
 def _required(node: Function) -> list[str]:
@@ -329,7 +317,3 @@ def _is_case(node: ast.ClassDef) -> bool:
     bases = [ast.unparse(base) for base in node.bases]
     tests = [inner.name for inner in node.body if isinstance(inner, Function)]
     return any("TestCase" in base for base in bases) or (bool(bases) and any(n.startswith("test") for n in tests))
-
-
-def _run_at_once(tree: ast.Module) -> list[ast.stmt]:
-    return [n for n in tree.body if not isinstance(n, Function | ast.ClassDef)]

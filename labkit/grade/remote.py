@@ -7,18 +7,24 @@ would decide, the judge is `Unjudged`. A `Handed` is the solution's view of what
 """
 
 import builtins
-import contextlib
 import copy
+import itertools
 import operator
 import sys
 import types
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from labkit.grade.wire import Peer
+from typing import Any, NamedTuple, Protocol
 
 OWN = ("solution", "test")  # modules of classes that one of the two texts defines
+
+
+class Peer(Protocol):
+    """The other process, as far as an object that stays there needs it; see `wire.Peer`."""
+
+    def ask(self, operation: str, *parts: Any) -> Any: ...
+    def named(self, name: str) -> Any: ...
+    def stand_ins(self) -> Any: ...
+    def unjudged(self, why: str) -> Any: ...
 
 
 class Gone(BaseException):
@@ -39,85 +45,10 @@ class About(NamedTuple):
     cls: int | None = None  # index of its class
 
 
-CLAIMED: dict[str, type] = {
-    "function": types.FunctionType,
-    "builtin": types.BuiltinFunctionType,
-    "method": types.MethodType,
-    "generator": types.GeneratorType,
-    "coroutine": types.CoroutineType,
-    "async_generator": types.AsyncGeneratorType,
-    "module": types.ModuleType,
-    "type": type,
-}
-
-
-class Remote:
-    """An object of the other process."""
-
-    __slots__ = ("_about", "_index", "_peer")
-
-    def __init__(self, peer: "Peer", index: int, about: About) -> None:
-        for name, value in (("_peer", peer), ("_index", index), ("_about", about)):
-            object.__setattr__(self, name, value)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:  # a duck that the other side's `isinstance` knows
-        return CLAIMED.get(self._about.kind) or self._peer.named(self._about.name) or type(self)
-
-    @property
-    def __doc__(self) -> Any:  # type: ignore[override]
-        return self._peer.ask("get", self, "__doc__")
-
-    @property
-    def __module__(self) -> Any:  # type: ignore[override]
-        return self._peer.ask("get", self, "__module__")
-
-    def __call__(self, *args: Any, **named: Any) -> Any:
-        return self._peer.ask("call", self, args, named, self._peer.stand_ins())
-
-    def __getattr__(self, name: str) -> Any:
-        return self._peer.ask("get", self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._peer.ask("set", self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self._peer.ask("delete", self, name)
-
-    def __next__(self) -> Any:
-        item = self._peer.ask("next", self)
-        if not item:
-            raise StopIteration
-        return item[0]
-
-    async def __anext__(self) -> Any:
-        item = self._peer.ask("anext", self)
-        if not item:
-            raise StopAsyncIteration
-        return item[0]
-
-    def __aiter__(self) -> Any:
-        return self._peer.ask("aiter", self)
-
-    def __await__(self) -> Iterator:
-        return awaiting(self).__await__()
-
-    def __instancecheck__(self, value: object) -> bool:
-        return bool(self._peer.ask("isinstance", value, self))
-
-    def __subclasscheck__(self, value: object) -> bool:
-        return bool(self._peer.ask("issubclass", value, self))
-
-    def __deepcopy__(self, memo: dict) -> Any:
-        return self._peer.ask("deepcopy", self)
-
-    def __copy__(self) -> Any:
-        return self._peer.ask("copy", self)
-
-
-async def awaiting(remote: Remote) -> Any:
-    """A coroutine here for one that runs there."""
-    return remote._peer.ask("await", remote)
+CLAIMED: dict[str, type] = {"function": types.FunctionType, "builtin": types.BuiltinFunctionType,
+                            "method": types.MethodType, "generator": types.GeneratorType,
+                            "coroutine": types.CoroutineType, "async_generator": types.AsyncGeneratorType,
+                            "module": types.ModuleType, "type": type}  # fmt: skip
 
 
 def _operation(name: str) -> Callable[..., Any]:
@@ -128,36 +59,71 @@ def _reflected(name: str) -> Callable[..., Any]:
     return lambda self, other: self._peer.ask(name, other, self)
 
 
+class Remote:
+    """An object of the other process."""
+
+    __slots__ = ("_about", "_index", "_peer")
+
+    def __init__(self, peer: Peer, index: int, about: About) -> None:
+        for name, value in (("_peer", peer), ("_index", index), ("_about", about)):
+            object.__setattr__(self, name, value)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # a duck that the other side's `isinstance` knows
+        return CLAIMED.get(self._about.kind) or self._peer.named(self._about.name) or type(self)
+
+    __doc__ = property(lambda self: self._peer.ask("get", self, "__doc__"))
+    __module__ = property(lambda self: self._peer.ask("get", self, "__module__"))
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        return self._peer.ask("call", self, args, named, self._peer.stand_ins())
+
+    def __getattr__(self, name: str) -> Any:
+        return self._peer.ask("get", self, name)
+
+    __setattr__ = _operation("set")
+    __delattr__ = _operation("delete")
+    __instancecheck__ = _reflected("isinstance")
+    __subclasscheck__ = _reflected("issubclass")
+
+    def __next__(self) -> Any:
+        return _item(self._peer.ask("next", self), StopIteration)
+
+    async def __anext__(self) -> Any:
+        return _item(self._peer.ask("anext", self), StopAsyncIteration)
+
+    def __await__(self) -> Iterator:
+        return awaiting(self).__await__()
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        return self._peer.ask("deepcopy", self)
+
+
+def _item(items: list, end: type[Exception]) -> Any:
+    if not items:
+        raise end
+    return items[0]
+
+
+async def awaiting(remote: Remote) -> Any:
+    """A coroutine here for one that runs there."""
+    return remote._peer.ask("await", remote)
+
+
 def _undecided(dunder: str) -> Callable[..., Any]:
     def operate(self: "Answer", *_: Any) -> Any:
-        if not self._peer.ask("has", self, dunder):
-            return NotImplemented
-        self._peer.unjudged(f"the test computes or compares ({dunder}) with an object of type {self._about.name}")
-        return None
+        reason = f"the test computes or compares ({dunder}) with an object of type {self._about.name}"
+        return self._peer.unjudged(reason) if self._peer.ask("has", self, dunder) else NotImplemented
 
     return operate
 
 
+KINDS = ("bool", "str", "int", "float", "complex", "bytes")
 ANSWERED: dict[str, Callable[..., Any]] = {
-    "len": len,
-    "bool": bool,
-    "str": str,
-    "repr": repr,
-    "int": int,
-    "float": float,
-    "complex": complex,
-    "round": round,
-    "abs": abs,
-    "reversed": reversed,
-    "format": format,
-    "bytes": bytes,
-    "dir": dir,
+    **{name: getattr(builtins, name) for name in (*KINDS, "len", "repr", "round", "abs", "reversed", "format", "dir")},
     "iter": iter,
     **{name: getattr(operator, name) for name in ("getitem", "setitem", "delitem", "neg", "pos", "invert", "index")},
-    "fspath": lambda path: path.__fspath__(),
-    "trunc": lambda number: number.__trunc__(),
-    "floor": lambda number: number.__floor__(),
-    "ceil": lambda number: number.__ceil__(),
+    **{name: operator.methodcaller(f"__{name}__") for name in ("fspath", "trunc", "floor", "ceil")},
 }
 COMPARISONS = ("lt", "le", "gt", "ge")
 BINARY = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and", "or", "xor")
@@ -188,8 +154,7 @@ class Answer(Remote):
     def __contains__(self, wanted: object) -> bool:
         return any(item is wanted or item == wanted for item in self)  # type: ignore[attr-defined]
 
-    def __enter__(self) -> Any:
-        return self._peer.ask("enter", self)
+    __enter__ = _operation("enter")
 
     def __exit__(self, *raised: Any) -> None:
         if self._peer.ask("exit", self, raised[1]) and raised[1]:
@@ -212,19 +177,16 @@ class Handed(Remote):
     def __hash__(self) -> int:
         return hash(self._index) if self._about.by_identity else self._peer.ask("hash", self)
 
-    def __contains__(self, wanted: object) -> bool:
-        return self._peer.ask("contains", self, wanted)
+    __contains__ = _operation("contains")
 
 
-for _name in ANSWERED:
+for _name in (*ANSWERED, "aiter", "copy"):
     setattr(Remote, f"__{_name}__", _operation(_name))
-for _name in COMPARISONS:
+for _name in (*COMPARISONS, *BINARY):
     setattr(Answer, f"__{_name}__", _undecided(f"__{_name}__"))
     setattr(Handed, f"__{_name}__", _operation(_name))
 for _name in BINARY:
-    for _dunder in (f"__{_name}__", f"__r{_name}__"):
-        setattr(Answer, _dunder, _undecided(_dunder))
-    setattr(Handed, f"__{_name}__", _operation(_name))
+    setattr(Answer, f"__r{_name}__", _undecided(f"__r{_name}__"))
     setattr(Handed, f"__r{_name}__", _reflected(_name))
 
 
@@ -238,23 +200,16 @@ def rest_of(self: Any, name: str) -> Any:
 
 def _next(items: Iterator) -> list:
     """[] at the end: an error could end a loop of the test."""
-    for item in items:
-        return [item]
-    return []
+    return list(itertools.islice(items, 1))
 
 
 def _call(function: Callable, args: tuple, named: dict, stand_ins: dict | None) -> Any:
-    with standing_in(stand_ins or {}):
-        return function(*args, **named)
-
-
-@contextlib.contextmanager
-def standing_in(stand_ins: dict) -> Iterator[None]:
-    """What the test puts in the place of `input` and of standard input."""
+    """Call it, with what the test puts in the place of `input` and of standard input."""
     before = builtins.input, sys.stdin
-    builtins.input, sys.stdin = stand_ins.get("input", before[0]), stand_ins.get("stdin", before[1])
+    if stand_ins:
+        builtins.input, sys.stdin = stand_ins.get("input", before[0]), stand_ins.get("stdin", before[1])
     try:
-        yield
+        return function(*args, **named)
     finally:
         builtins.input, sys.stdin = before
 
@@ -263,19 +218,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     **ANSWERED,
     **{name: getattr(operator, name) for name in (*COMPARISONS, "eq", "contains")},
     **{name: getattr(operator, f"__{name}__") for name in BINARY},
-    "call": _call,
-    "get": getattr,
-    "set": setattr,
-    "delete": delattr,
-    "next": _next,
-    "hash": hash,
-    "isinstance": isinstance,
-    "issubclass": issubclass,
+    **{name: operator.methodcaller(f"__{name}__") for name in ("aiter", "anext")},
+    "call": _call, "next": _next, "get": getattr, "set": setattr, "delete": delattr, "hash": hash,
+    "isinstance": isinstance, "issubclass": issubclass, "copy": copy.copy, "deepcopy": copy.deepcopy,
     "has": lambda value, name: hasattr(type(value), name),
-    "aiter": lambda value: value.__aiter__(),
-    "anext": lambda value: value.__anext__(),
     "enter": lambda value: type(value).__enter__(value),
     "exit": lambda value, error: bool(type(value).__exit__(value, error and type(error), error, None)),
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-}
+}  # fmt: skip

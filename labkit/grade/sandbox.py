@@ -35,6 +35,7 @@ Without bubblewrap (`unsafe`): the limits and the two processes alone. Files, ne
 """
 
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -48,7 +49,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from labkit.errors import BadRequest
 from labkit.grade.confine import Group, UserIds, filter_program
@@ -91,31 +92,16 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-def run(
-    programs: Sequence[Program],
-    limits: Limits | None = None,
-    *,
-    workers: int | None = None,
-    per_sandbox: int = 500,
-    unsafe: bool = False,
-    packages: Sequence[str] = (),
-) -> list[Verdict]:
+def run(programs: Sequence[Program], limits: Limits | None = None, *, workers: int | None = None,
+        per_sandbox: int = 500, unsafe: bool = False, packages: Sequence[str] = ()) -> list[Verdict]:  # fmt: skip
     """The verdict on every program, in their order; see `stream`."""
-    verdicts = dict(
-        stream(programs, limits, workers=workers, per_sandbox=per_sandbox, unsafe=unsafe, packages=packages)
-    )
-    return [verdicts[index] for index in range(len(programs))]
+    options: dict[str, Any] = {"per_sandbox": per_sandbox, "unsafe": unsafe, "packages": packages}
+    return [verdict for _, verdict in sorted(stream(programs, limits, workers=workers, **options))]
 
 
-def stream(
-    programs: Sequence[Program],
-    limits: Limits | None = None,
-    *,
-    workers: int | None = None,
-    per_sandbox: int = 500,
-    unsafe: bool = False,
-    packages: Sequence[str] = (),
-) -> Iterator[tuple[int, Verdict]]:
+def stream(programs: Sequence[Program], limits: Limits | None = None, *, workers: int | None = None,
+           per_sandbox: int = 500, unsafe: bool = False,
+           packages: Sequence[str] = ()) -> Iterator[tuple[int, Verdict]]:  # fmt: skip
     """(index, verdict) of every program as it is finished.
 
     `workers` sandboxes at a time (one a core), each for `per_sandbox` programs, one after another. The default suits
@@ -127,23 +113,17 @@ def stream(
     """
     limits = limits or Limits()
     contained = available(unsafe)
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, Verdict] | BaseException] = queue.SimpleQueue()
-    for index in range(len(programs)):
-        todo.put(index)
-    open_now: dict[int, Sandbox] = {}
-    stopped = threading.Event()
+    todo = iter(range(len(programs)))  # all threads take the next from it
+    open_now, stopped = dict[int, Sandbox](), threading.Event()
 
     def work(worker: int) -> None:  # this thread outlives its sandboxes: they end with the thread that started them
         try:
-            while not stopped.is_set():
-                index = todo.get_nowait()
+            for index in itertools.takewhile(lambda _: not stopped.is_set(), todo):
                 if worker not in open_now or not open_now[worker].left:
                     open_now.pop(worker).close() if worker in open_now else None
                     open_now[worker] = Sandbox(limits, per_sandbox, contained, packages)
                 done.put((index, open_now[worker].grade(programs[index], limits)))
-        except queue.Empty:
-            pass
         except BaseException as error:
             done.put(error)
         if worker in open_now:
@@ -171,12 +151,11 @@ def available(unsafe: bool = False) -> bool:
     """Is there bubblewrap? `BadRequest` where there is not and `unsafe` is not set."""
     if shutil.which("bwrap"):
         return True
-    if not unsafe:
-        raise BadRequest(
-            "programs are run in bubblewrap, which is not installed: install it (Debian and Ubuntu: apt-get install "
-            "bubblewrap, Fedora: dnf install bubblewrap), or confirm with --confirm-unsafe to run them without"
-        )
-    return False
+    if unsafe:
+        return False
+    how = "Debian and Ubuntu: apt-get install bubblewrap, Fedora: dnf install bubblewrap"
+    raise BadRequest(f"programs are run in bubblewrap, which is not installed: install it ({how}), or confirm with "
+                     "--confirm-unsafe to run them without")  # fmt: skip
 
 
 def described(contained: bool) -> str:
@@ -194,19 +173,13 @@ def bubblewrap(*binds: str) -> list[str]:
     python = Path(sys.base_prefix).resolve()
     command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--cap-drop", "ALL"]
-    if os.geteuid() == 0:  # the server alone keeps these: to become other users, and to end and wipe what they leave
-        command += [
-            part for cap in ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE") for part in ("--cap-add", f"CAP_{cap}")
-        ]
-    else:
-        command += ["--unshare-user"]
+    # As root the server alone keeps these: to become other users, and to end and wipe what they leave.
+    keeps = [f"CAP_{name}" for name in ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE")] if os.geteuid() == 0 else []
+    command += [part for cap in keeps for part in ("--cap-add", cap)] or ["--unshare-user"]
     command += ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "lib", "lib64", "sbin"):
-        command += (
-            ["--symlink", f"usr/{name}", f"/{name}"]
-            if Path("/", name).is_symlink()
-            else ["--ro-bind-try", f"/{name}", f"/{name}"]
-        )
+        linked = Path("/", name).is_symlink()
+        command += ["--symlink", f"usr/{name}", f"/{name}"] if linked else ["--ro-bind-try", f"/{name}", f"/{name}"]
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     if not python.is_relative_to("/usr"):  # where it lies in a home, what is above it must be open to other users
         for parent in reversed(python.parents[:-1]):
@@ -255,26 +228,21 @@ class Sandbox:
         served = [*python, str(SERVER), self.folder, "among others"]
         if contained:
             shown = {str(file): f"/{file.name}" for file in (SERVER, WIRE, REMOTE)} | installed(packages)
-            open_to_all = ["--perms", "0755", "--dir", "/packages"]
-            inside = bubblewrap(
-                *open_to_all, *(part for there, here in shown.items() for part in ("--ro-bind", there, here))
-            )
+            binds = [part for there, here in shown.items() for part in ("--ro-bind", there, here)]
+            inside = bubblewrap("--perms", "0755", "--dir", "/packages", *binds)  # open to all users
             served = [*inside, "--as-pid-1", *python, "/judge.py", "/tmp", "alone"]
         served += [str(uid) for uid in self.users.pair] if self.users else []
         (self.control, its_control), (self.programs, its_programs) = Pipe(), Pipe()
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.folder, "TMPDIR": self.folder}
+        # One hash seed for all: the order of a set, and with it a verdict, does not change between runs.
+        environment |= {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         environment |= {"PYTHONPATH": "/packages"} if packages else {}
         with its_control, its_programs, system_calls_denied(contained) as (options, fds):
             self.process = subprocess.Popen(
-                self.group.entering([served[0], *options, *served[1:]]) if self.group else served,
-                stdin=its_programs.fileno(),
-                stdout=its_control.fileno(),
-                stderr=subprocess.PIPE,
-                # One hash seed for all: the order of a set, and with it a verdict, does not change between runs.
-                env=environment | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
-                start_new_session=True,
-                pass_fds=fds,
-            )
+                self.group.entering([served[0], *options, *served[1:]]) if self.group else served, env=environment,
+                stdin=its_programs.fileno(), stdout=its_control.fileno(), stderr=subprocess.PIPE,
+                start_new_session=True, pass_fds=fds,
+            )  # fmt: skip
         try:
             self.control.recv_bytes()
         except EOFError:

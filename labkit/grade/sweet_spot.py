@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import BadRequest
-from labkit.grade.intervals import Floats, at_least, numbers, percentiles
+from labkit.grade.intervals import Floats, at_least, numbers, over_seeds, percentiles, resample
 
 SURE = 0.975  # share of the replicates that must agree
 GRID = 401  # places of the dial at which the peak is looked for
@@ -54,26 +54,13 @@ class SweetSpot(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict for a result file: intervals as [lo, hi]."""
-        return {
-            "verdict": self.verdict,
-            "peak": self.peak,
-            "peak_ci95": [self.lo, self.hi],
-            "nearest": self.nearest,
-            "gain": self.gain,
-            "gain_ci95": [self.gain_lo, self.gain_hi],
-            "shape": self.shape,
-            "seeds": self.seeds,
-        }
+        return {"verdict": self.verdict, "peak": self.peak, "peak_ci95": [self.lo, self.hi], "nearest": self.nearest,
+                "gain": self.gain, "gain_ci95": [self.gain_lo, self.gain_hi], "shape": self.shape,
+                "seeds": self.seeds}  # fmt: skip
 
 
-def sweet_spot(
-    dial: Sequence[float],
-    scores: Sequence[ArrayLike],
-    *,
-    same_problems: bool = False,
-    draws: int = 2000,
-    seed: int = 0,
-) -> SweetSpot:
+def sweet_spot(dial: Sequence[float], scores: Sequence[ArrayLike], *, same_problems: bool = False, draws: int = 2000,
+               seed: int = 0) -> SweetSpot:  # fmt: skip
     """Locate the best place of a dial.
 
     Args:
@@ -102,13 +89,10 @@ def sweet_spot(
 
     def best(end: int) -> bool:
         others = range(len(places))
-        return (
-            float((peaks == places[end]).mean()) >= SURE
-            and any(beats(end, other) for other in others)
-            and not any(beats(other, end) for other in others)
-        )
+        sure = (peaks == places[end]).mean() >= SURE
+        return sure and any(beats(end, arm) for arm in others) and not any(beats(arm, end) for arm in others)
 
-    inside = float(((peaks > places[0]) & (peaks < places[-1])).mean())
+    inside = ((peaks > places[0]) & (peaks < places[-1])).mean()
     if len(tables) == 1:
         verdict = "not decided"
     elif inside >= SURE and beats(nearest, 0) and beats(nearest, -1):
@@ -124,20 +108,14 @@ def sweet_spot(
         lo, hi = percentiles(peaks[~tied])
     peak = float(places[0] if np.isnan(peak) else peak)
     first, width = float(places[0]), float(np.ptp(places))
-    lo, hi = (first + width * share for share in _at_least((lo, hi, peak), first, width, tables))
-    at = float(places[nearest])
-    return SweetSpot(verdict, peak, lo, hi, at, gain, gain_lo, gain_hi, shape, len(tables))
+    lo, hi, top = ((place - first) / width for place in (lo, hi, peak))  # as wide as so many problems allow
+    lo, hi = at_least((min(lo, top), max(hi, top)), top, min(table.shape[1] for table in tables))
+    interval, at = (first + width * lo, first + width * hi), float(places[nearest])
+    return SweetSpot(verdict, peak, *interval, at, gain, gain_lo, gain_hi, shape, len(tables))
 
 
-def paired_difference(
-    scores: Sequence[ArrayLike],
-    one: int,
-    other: int,
-    *,
-    same_problems: bool = False,
-    draws: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float, float]:
+def paired_difference(scores: Sequence[ArrayLike], one: int, other: int, *, same_problems: bool = False,
+                      draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:  # fmt: skip
     """Mean score of arm `one` less that of arm `other`, with its 95 % interval: (mean, lo, hi); see `sweet_spot`.
 
     Raises:
@@ -169,33 +147,13 @@ def _interval(differences: Floats, mean: float, tables: Sequence[Floats]) -> tup
     return min(lo, mean - unseen), max(hi, mean + unseen)
 
 
-def _at_least(
-    interval: tuple[float, float, float], first: float, width: float, tables: Sequence[Floats]
-) -> tuple[float, float]:
-    """The peak's interval (lo, hi, peak) in shares of the range, as wide as so many problems allow."""
-    lo, hi, peak = ((place - first) / width for place in interval)
-    return at_least((min(lo, peak), max(hi, peak)), peak, min(table.shape[1] for table in tables))
-
-
 def _replicates(tables: Sequence[Floats], same_problems: bool, draws: int, rng: np.random.Generator) -> Floats:
     """Replicates of the arms' mean scores, [draws, G]: the same seeds and problems for all arms."""
-    picks = rng.integers(len(tables), size=(draws, max(1, len(tables) - 1)))
-    if same_problems:
-        means = _resampled(np.concatenate(tables), draws, rng).reshape(draws, len(tables), -1)
-        return np.take_along_axis(means, picks[:, :, None], axis=1).mean(axis=1)
-    found = np.empty((*picks.shape, len(tables[0])))
-    for index, table in enumerate(tables):
-        chosen = picks == index
-        found[chosen] = _resampled(table, int(chosen.sum()), rng)
-    return found.mean(axis=1)
 
+    def scores(table: Floats, n: int) -> Floats:  # the means of its rows [G, problems] over resampled problems
+        return (resample(table.T, n, rng) / table.shape[1]).reshape(n, -1, len(tables[0]))
 
-def _resampled(table: Floats, draws: int, rng: np.random.Generator) -> Floats:
-    """Row means [draws, G] of a table [G, P] over resampled problems."""
-    # problems on which all rows score alike are of one kind: their multiplicities are drawn, not the problems
-    kinds, counts = np.unique(table, axis=1, return_counts=True)
-    weights = rng.multinomial(table.shape[1], counts / table.shape[1], size=draws)
-    return weights @ kinds.T / table.shape[1]
+    return over_seeds([np.concatenate(tables)] if same_problems else tables, len(tables), draws, rng, scores)
 
 
 def _basis(u: Floats) -> NDArray[np.float64]:
@@ -215,7 +173,7 @@ def _peaks(places: Floats, power: float, means: Floats) -> Floats:
     grid = np.linspace(places[0] ** power, places[-1] ** power, GRID)
     best = (fits @ _basis(grid).T).argmax(axis=1)
     # the ends as they are: a root and a square do not come back to the same number
-    found = grid[best] ** (1 / power)
-    found[best == 0], found[best == GRID - 1] = places[0], places[-1]
-    found[np.ptp(means, axis=1) <= 1e-9 * np.abs(means).max(axis=1)] = np.nan  # else rounding would name one
-    return found
+    peaks = grid[best] ** (1 / power)
+    peaks[best == 0], peaks[best == GRID - 1] = places[0], places[-1]
+    peaks[np.ptp(means, axis=1) <= 1e-9 * np.abs(means).max(axis=1)] = np.nan  # else rounding would name one
+    return peaks

@@ -91,16 +91,11 @@ class Transference:
 
     def as_dict(self) -> dict[str, Any]:
         """The matrix for a result file."""
-        return {
-            "design": self.design,
-            "abilities": self.abilities,
-            "seeds": self.seeds,
-            "cells": [cell._asdict() for cell in self.cells],
-            "received": {ability: known.as_dict() for ability, known in self.received.items()},
-            "outright": self.outright,
-            "expected_by_chance": self.expected_by_chance,
-            "discovered": len(self.discovered),
-        }
+        return {"design": self.design, "abilities": self.abilities, "seeds": self.seeds,
+                "cells": [cell._asdict() for cell in self.cells],
+                "received": {ability: known.as_dict() for ability, known in self.received.items()},
+                "outright": self.outright, "expected_by_chance": self.expected_by_chance,
+                "discovered": len(self.discovered)}  # fmt: skip
 
 
 class Correlation(NamedTuple):
@@ -116,15 +111,9 @@ class Correlation(NamedTuple):
         return {"rho": self.rho, "ci95": [self.lo, self.hi], "p": self.p, "n": self.n}
 
 
-def leave_one_out(
-    together: Mapping[str, Scores],
-    without: Mapping[str, Mapping[str, Scores]],
-    *,
-    same_problems: bool = False,
-    rate: float = 0.05,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Transference:
+def leave_one_out(together: Mapping[str, Scores], without: Mapping[str, Mapping[str, Scores]], *,
+                  same_problems: bool = False, rate: float = 0.05, draws: int = 2000,
+                  seed: int = 0) -> Transference:  # fmt: skip
     """The matrix of what each ability's data add to all the others'.
 
     Args:
@@ -142,15 +131,8 @@ def leave_one_out(
     return _transference("leave one out", together, without, -1, same_problems, rate, draws, seed)
 
 
-def leave_one_in(
-    base: Mapping[str, Scores],
-    added: Mapping[str, Mapping[str, Scores]],
-    *,
-    same_problems: bool = False,
-    rate: float = 0.05,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Transference:
+def leave_one_in(base: Mapping[str, Scores], added: Mapping[str, Mapping[str, Scores]], *, same_problems: bool = False,
+                 rate: float = 0.05, draws: int = 2000, seed: int = 0) -> Transference:  # fmt: skip
     """The matrix of what one ability's data add to a base: each ability alone, or the untrained model.
 
     `base` holds each ability's scores without the addition, and `added[B]` with B's data; the rest is as in
@@ -215,16 +197,8 @@ def rank_correlation(xs: Mapping[str, float], ys: Mapping[str, float]) -> Correl
     return Correlation(rho, min(lo, rho), max(hi, rho), _permutation_p(one, two), len(both))
 
 
-def _transference(
-    design: str,
-    base: Mapping[str, Scores],
-    arms: Mapping[str, Mapping[str, Scores]],
-    sign: int,
-    same_problems: bool,
-    rate: float,
-    draws: int,
-    seed: int,
-) -> Transference:
+def _transference(design: str, base: Mapping[str, Scores], arms: Mapping[str, Mapping[str, Scores]], sign: int,
+                  same_problems: bool, rate: float, draws: int, seed: int) -> Transference:  # fmt: skip
     pairs: dict[str, dict[str, list[Floats]]] = {target: {} for target in base}
     for source, targets in arms.items():
         for name in (source, *targets):
@@ -236,10 +210,8 @@ def _transference(
         raise BadRequest("a transference matrix needs at least one pair of abilities")
     cells, received = [], {}
     for target, sources in pairs.items():
-        effects = {
-            source: np.array([sign * (table[0] - table[1]).mean() for table in tables])
-            for source, tables in sources.items()
-        }
+        effects = {source: np.array([sign * (table[0] - table[1]).mean() for table in tables])
+                   for source, tables in sources.items()}  # fmt: skip
         if not effects:
             continue
         pooled = float(np.mean([effect.var(ddof=1) for effect in effects.values()]))
@@ -275,15 +247,8 @@ def _paired(base: Scores, arm: Scores, what: str) -> list[Floats]:
     return tables
 
 
-def _known(
-    tables: Sequence[Floats],
-    sign: int,
-    between: float,
-    freedom: float,
-    same_problems: bool,
-    draws: int,
-    seed: int,
-) -> tuple[float, float, float, float]:
+def _known(tables: Sequence[Floats], sign: int, between: float, freedom: float, same_problems: bool, draws: int,
+           seed: int) -> tuple[float, float, float, float]:  # fmt: skip
     """Effect, interval and p; see the head of this module."""
     one, other = (0, 1) if sign > 0 else (1, 0)
     effect, lo, hi = paired_difference(tables, one, other, same_problems=same_problems, draws=draws, seed=seed)

@@ -53,17 +53,10 @@ class Transition(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """The transition for a result file: intervals as [lo, hi], whatever is unknown as None."""
-        return {
-            "midpoint": self.midpoint,
-            "ci95": [self.lo, self.hi] if self.located else None,
-            "plateau": self.plateau,
-            "plateau_ci95": list(self.plateau_ci) if self.plateau_ci else None,
-            "slope_per_decade": self.slope,
-            "located": self.located,
-            "note": self.note,
-            "bracket": list(self.bracket) if self.bracket else None,
-            "over": self.over,
-        }
+        plateau_ci, bracket = (list(pair) if pair else None for pair in (self.plateau_ci, self.bracket))
+        return {"midpoint": self.midpoint, "ci95": [self.lo, self.hi] if self.located else None,
+                "plateau": self.plateau, "plateau_ci95": plateau_ci, "slope_per_decade": self.slope,
+                "located": self.located, "note": self.note, "bracket": bracket, "over": self.over}  # fmt: skip
 
 
 def fit_transition(
@@ -89,10 +82,9 @@ def fit_transition(
     if len(sweep) < 3:
         return Transition(False, "fewer than 3 distinct numbers of instructions: no curve to fit", over)
 
-    tried = list(sweep)
-    decades, votes = np.log10(tried), np.array([float(len(seeds)) for seeds in sweep.values()])
-    means = np.array([intervals.accuracies(seeds).mean() for seeds in sweep.values()])
-    (middle,), (slope,), (plateau,) = _fit(decades, means[None], votes)
+    tried, points = list(sweep), list(sweep.values())
+    decades, weights, means = np.log10(tried), _models(points), _means(points)
+    (middle,), (slope,), (plateau,) = _fit(decades, means[None], weights)
     above = means >= plateau / 2
     if reason := _unlocated(means, plateau, above, tried):
         return Transition(False, reason, over)
@@ -102,13 +94,11 @@ def fit_transition(
     observed = means / plateau
     if not _partial(observed).any():
         middle, slope = np.log10(bracket).mean(), SLOPES[1]
-        plateau = np.average(means[settles:], weights=votes[settles:])
+        plateau = np.average(means[settles:], weights=weights[settles:])
     fitted = expit(slope * (decades - middle))
 
-    rng = np.random.default_rng(seed)
-    resampled = [intervals.replicates(seeds, draws=draws, seed=rng) for seeds in sweep.values()]
-    middles, slopes, plateaus = _fit(decades, np.column_stack(resampled), votes)
-    n_rules = min(intervals.fewest_rules(seeds) for seeds in sweep.values())
+    middles, slopes, plateaus = _fit(decades, _replicates(points, draws, seed), weights)
+    n_rules = min(map(intervals.fewest_rules, points))
     plateau_ci = intervals.at_least(percentiles(plateaus), float(plateau), n_rules)
     cut = percentiles(middles)
     lo, hi = 10.0 ** min(cut[0], middle), 10.0 ** max(cut[1], middle)
@@ -148,18 +138,15 @@ def explained(
     order = np.argsort(numbers, kind="stable")
     decades = np.log10(np.asarray(numbers, dtype=float)[order])
     points = [per_point[i] for i in order]
-    votes = np.array([float(len(seeds)) for seeds in points])
-    means = np.array([intervals.accuracies(seeds).mean() for seeds in points])
+    weights, means = _models(points), _means(points)
     if len(set(numbers)) < 4 or np.ptp(means) == 0:
         return Explained()
-    rng = np.random.default_rng(seed)
-    resampled = np.column_stack([intervals.replicates(seeds, draws=draws, seed=rng) for seeds in points])
-    curves = np.vstack([means, resampled])
-    middles, slopes, plateaus = _fit(decades, curves, votes)
+    curves = np.vstack([means, _replicates(points, draws, seed)])
+    middles, slopes, plateaus = _fit(decades, curves, weights)
     fitted = plateaus[:, None] * expit(slopes[:, None] * (decades - middles[:, None]))
-    centre = np.average(curves, axis=1, weights=votes)[:, None]
-    spread = np.maximum(((curves - centre) ** 2) @ votes, 1e-12)
-    share = 1 - ((curves - fitted) ** 2) @ votes / spread
+    centre = np.average(curves, axis=1, weights=weights)[:, None]
+    spread = np.maximum(((curves - centre) ** 2) @ weights, 1e-12)
+    share = 1 - ((curves - fitted) ** 2) @ weights / spread
     lo, hi = percentiles(share[1:])
     return Explained(float(share[0]), (min(lo, float(share[0])), max(hi, float(share[0]))))
 
@@ -182,6 +169,19 @@ def _pair_up(numbers: Sequence[int], per_point: Sequence[Sequence[Counts]]) -> N
         raise BadRequest("every number of instructions needs at least one trained model")
 
 
+def _models(points: Sequence[Sequence[Counts]]) -> Floats:
+    return np.array([float(len(seeds)) for seeds in points])
+
+
+def _means(points: Sequence[Sequence[Counts]]) -> Floats:
+    return np.array([intervals.accuracies(seeds).mean() for seeds in points])
+
+
+def _replicates(points: Sequence[Sequence[Counts]], draws: int, seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    return np.column_stack([intervals.replicates(seeds, draws=draws, seed=rng) for seeds in points])
+
+
 def _unlocated(means: Floats, plateau: float, above: NDArray[np.bool_], tried: list[int]) -> str:
     """Why no transition lies within the range tried, in one sentence; empty where one does."""
     if means.max() < GENERALISES:
@@ -200,7 +200,7 @@ def _partial(share: Floats) -> NDArray[np.bool_]:
     return (share > PARTIAL[0]) & (share < PARTIAL[1])
 
 
-def _fit(decades: Floats, curves: Floats, votes: Floats) -> tuple[Floats, Floats, Floats]:
+def _fit(decades: Floats, curves: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
     """Weighted least squares for many curves [r, k] at once: log10 midpoint, slope and plateau, each [r].
 
     Given the other two the best plateau is a ratio of sums (variable projection), so two bounded parameters
@@ -214,7 +214,7 @@ def _fit(decades: Floats, curves: Floats, votes: Floats) -> tuple[Floats, Floats
     rows = np.arange(len(curves))
     for _ in range(16):
         shape = expit(np.exp(cells[..., 1:]) * (decades - cells[..., :1]))  # [1 or r, cells, k]
-        along, norm = (shape @ (votes * curves)[..., None])[..., 0], shape**2 @ votes  # [r, cells]
+        along, norm = (shape @ (weights * curves)[..., None])[..., 0], shape**2 @ weights  # [r, cells]
         plateau = np.clip(along / norm, 0, 1)
         best = np.argmin(plateau * (plateau * norm - 2 * along), axis=1)
         centre = cells[rows % len(cells), best]

@@ -11,7 +11,6 @@ Objects that stay, and what each side may do with them: `remote.py`.
 Left open: an argument that the solution keeps is a copy after the call; results are copies of what it keeps.
 """
 
-import collections
 import contextlib
 import datetime
 import decimal
@@ -25,6 +24,7 @@ import json
 import pathlib
 import sys
 import threading
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,37 +55,30 @@ class Value(NamedTuple):
     extra: Callable[[Any], Any] = lambda value: None
 
 
-def _pairs(value: dict) -> list:
-    return list(itertools.chain.from_iterable(dict.items(value)))
+# Methods are looked up in the standard type: what a subclass made of them is the other program's code.
 
 
-def _ordered(value: collections.OrderedDict) -> list:
-    return list(itertools.chain.from_iterable(collections.OrderedDict.items(value)))
+def _items(kind: type) -> Callable[[Any], list]:
+    return lambda value: [*kind.__iter__(value)]  # type: ignore[attr-defined]
 
 
-def _fill_dict(old: dict, parts: list) -> None:
-    dict.clear(old)
-    dict.update(old, zip(parts[::2], parts[1::2], strict=True))
+def _pairs(kind: type[dict]) -> Callable[[Any], list]:
+    return lambda value: list(itertools.chain.from_iterable(kind.items(value)))
 
 
-def _fill_ordered(old: collections.OrderedDict, parts: list) -> None:
-    collections.OrderedDict.clear(old)
-    collections.OrderedDict.update(old, zip(parts[::2], parts[1::2], strict=True))
+def _refill(kind: Any, add: str) -> Callable[[Any, list], None]:
+    """An update that empties a container and adds the parts."""
+
+    def fill(old: Any, parts: list) -> None:
+        kind.clear(old)
+        getattr(kind, add)(old, zip(parts[::2], parts[1::2], strict=True) if issubclass(kind, dict) else parts)
+
+    return fill
 
 
-def _fill_defaultdict(old: collections.defaultdict, parts: list) -> None:
+def _fill_defaultdict(old: defaultdict, parts: list) -> None:
     old.default_factory = parts[0]
-    _fill_dict(old, parts[1:])
-
-
-def _fill_set(old: set, parts: list) -> None:
-    set.clear(old)
-    set.update(old, parts)
-
-
-def _fill_deque(old: collections.deque, parts: list) -> None:
-    old.clear()
-    old.extend(parts)
+    _refill(dict, "update")(old, parts[1:])
 
 
 def _fill_text(old: io.StringIO | io.BytesIO, parts: list) -> None:
@@ -95,12 +88,11 @@ def _fill_text(old: io.StringIO | io.BytesIO, parts: list) -> None:
     old.seek(parts[1])
 
 
-def _moment(value: Any) -> list:
-    return [value.hour, value.minute, value.second, value.microsecond, value.tzinfo, value.fold]
+def _fill_bytes(old: bytearray, parts: list) -> None:
+    bytearray.__setitem__(old, slice(None), parts[0].encode("latin-1"))
 
 
-def _day(value: Any) -> list:
-    return [value.year, value.month, value.day]
+DAY, MOMENT = ("year", "month", "day"), ("hour", "minute", "second", "microsecond", "tzinfo", "fold")
 
 
 def _timed(kind: type, n: int) -> Callable[..., Any]:
@@ -111,8 +103,8 @@ def _text(value: Any) -> str:
     return bytes.decode(bytes(value), "latin-1")
 
 
-def _items(kind: type) -> Callable[[Any], list]:
-    return lambda value: [*kind.__iter__(value)]  # type: ignore[attr-defined]  # not what a subclass made of it
+def _attributes(*names: str) -> Callable[[Any], list]:
+    return lambda value: [getattr(value, name) for name in names]
 
 
 VALUES = [  # a type before those it derives from
@@ -124,44 +116,28 @@ VALUES = [  # a type before those it derives from
     Value(bytes, lambda v: [_text(v)], lambda text: text.encode("latin-1")),
     Value(tuple, _items(tuple), lambda *parts: parts),
     Value(frozenset, _items(frozenset), lambda *parts: frozenset(parts)),
-    Value(range, lambda v: [v.start, v.stop, v.step], range),
-    Value(slice, lambda v: [v.start, v.stop, v.step], slice),
+    *(Value(kind, _attributes("start", "stop", "step"), kind) for kind in (range, slice)),
     Value(fractions.Fraction, lambda v: [v.numerator, v.denominator], fractions.Fraction),
     Value(decimal.Decimal, lambda v: [decimal.Decimal.__str__(v)], decimal.Decimal),
-    Value(datetime.datetime, lambda v: _day(v) + _moment(v), _timed(datetime.datetime, 3)),
-    Value(datetime.date, _day, datetime.date),
-    Value(datetime.time, _moment, _timed(datetime.time, 0)),
-    Value(datetime.timedelta, lambda v: [v.days, v.seconds, v.microseconds], datetime.timedelta),
+    Value(datetime.datetime, _attributes(*DAY, *MOMENT), _timed(datetime.datetime, 3)),
+    Value(datetime.date, _attributes(*DAY), datetime.date),
+    Value(datetime.time, _attributes(*MOMENT), _timed(datetime.time, 0)),
+    Value(datetime.timedelta, _attributes("days", "seconds", "microseconds"), datetime.timedelta),
     Value(datetime.timezone, lambda v: [v.utcoffset(None), v.tzname(None)], datetime.timezone),
-    Value(pathlib.PurePosixPath, lambda v: [str(v)], pathlib.PurePosixPath),
-    Value(pathlib.PosixPath, lambda v: [str(v)], pathlib.PosixPath),
+    *(Value(kind, lambda v: [str(v)], kind) for kind in (pathlib.PurePosixPath, pathlib.PosixPath)),
     Value(type({}.keys()), list, lambda *parts: dict.fromkeys(parts).keys()),
     Value(type({}.items()), lambda v: [*v], lambda *parts: dict(parts).items()),
     Value(type(...), lambda v: [], lambda: ...),
     Value(type(NotImplemented), lambda v: [], lambda: NotImplemented),
     Value(list, _items(list), list, lambda old, parts: list.__setitem__(old, slice(None), parts)),
-    Value(collections.Counter, _pairs, collections.Counter, _fill_dict),
-    Value(collections.OrderedDict, _ordered, collections.OrderedDict, _fill_ordered),
-    Value(
-        collections.defaultdict, lambda v: [v.default_factory, *_pairs(v)], collections.defaultdict, _fill_defaultdict
-    ),
-    Value(dict, _pairs, dict, _fill_dict),
-    Value(set, _items(set), set, _fill_set),
-    Value(
-        bytearray,
-        lambda v: [_text(v)],
-        bytearray,
-        lambda old, p: bytearray.__setitem__(old, slice(None), p[0].encode("latin-1")),
-    ),
-    Value(
-        collections.deque,
-        _items(collections.deque),
-        lambda most: collections.deque(maxlen=most),
-        _fill_deque,
-        lambda v: v.maxlen,
-    ),
-    Value(io.StringIO, lambda v: [v.getvalue(), v.tell()], io.StringIO, _fill_text),
-    Value(io.BytesIO, lambda v: [v.getvalue(), v.tell()], io.BytesIO, _fill_text),
+    Value(Counter, _pairs(dict), Counter, _refill(dict, "update")),
+    Value(OrderedDict, _pairs(OrderedDict), OrderedDict, _refill(OrderedDict, "update")),
+    Value(defaultdict, lambda v: [v.default_factory, *_pairs(dict)(v)], defaultdict, _fill_defaultdict),
+    Value(dict, _pairs(dict), dict, _refill(dict, "update")),
+    Value(set, _items(set), set, _refill(set, "update")),
+    Value(bytearray, lambda v: [_text(v)], bytearray, _fill_bytes),
+    Value(deque, _items(deque), lambda most: deque(maxlen=most), _refill(deque, "extend"), lambda v: v.maxlen),
+    *(Value(kind, lambda v: [v.getvalue(), v.tell()], kind, _fill_text) for kind in (io.StringIO, io.BytesIO)),
 ]
 PLAIN = tuple(value.kind for value in VALUES)
 BY_TYPE = {value.kind: value for value in VALUES}
@@ -169,7 +145,7 @@ BY_NAME = {value.kind.__name__: value for value in VALUES}
 AS_IT_IS = {str, float, bool, type(None)}  # in JSON
 SHADOWED = (str, float, int, complex, bytes, tuple, frozenset)  # what cannot be changed, and is made of itself
 NAMING = (ImportError, NameError, AttributeError)  # errors with a name beside their arguments
-HASHED = (set, frozenset, dict, collections.Counter, collections.OrderedDict, collections.defaultdict)
+HASHED = (set, frozenset, dict, Counter, OrderedDict, defaultdict)
 
 # Classes of the standard library that may be named to the judge: those of values, and errors that solutions raise.
 ERROR_MODULES = {"builtins", "json.decoder", "decimal", "re", "struct", "binascii", "subprocess", "statistics", "queue"}
@@ -219,11 +195,10 @@ class Packer:
     def ref(self, value: Any) -> Any:
         if type(value) in AS_IT_IS or (type(value) is int and -SMALL < value < SMALL):
             return value
-        at = self.memo.get(id(value))
-        if at is None:
-            at = self.memo[id(value)] = len(self.objects)
+        if id(value) not in self.memo:
+            self.memo[id(value)] = len(self.objects)
             self.objects.append(value)
-        return [at]
+        return [self.memo[id(value)]]
 
     @without_collections
     def finish(self) -> list[list]:
@@ -238,8 +213,7 @@ class Packer:
     def node(self, value: Any) -> list:
         kind = type(value)
         if kind is list or kind is tuple:  # most of them
-            ref = self.ref
-            return [kind.__name__, [part if type(part) in AS_IT_IS else ref(part) for part in value], None]
+            return [kind.__name__, [part if type(part) in AS_IT_IS else self.ref(part) for part in value], None]
         if kind in BY_TYPE and not (kind in HASHED and self.peer.keeps(value)):
             return self._value(BY_TYPE[kind], value)
         if issubclass(kind, Remote):
@@ -310,17 +284,15 @@ class Unpacker:
             how = BY_NAME.get(node[0])
             if how and how.update:
                 how.update(value, self._parts(node))
-        for error, attributes in self.last:
-            for name, value in attributes.items():
-                if name[:2] != "__":
-                    setattr(error, name, value)
+        for error, name, value in ((error, *item) for error, own in self.last for item in own.items()):
+            if name[:2] != "__":
+                setattr(error, name, value)
 
     def value(self, ref: Any) -> Any:
         return self.values[ref[0]] if type(ref) is list else ref
 
     def _parts(self, node: list) -> list:
-        values = self.values
-        return [values[ref[0]] if type(ref) is list else ref for ref in node[1]]
+        return [self.values[ref[0]] if type(ref) is list else ref for ref in node[1]]
 
     def _build(self, index: int) -> None:
         """What cannot be changed is made of its parts, and these first; by a list of what waits, at any depth."""
@@ -342,7 +314,7 @@ class Unpacker:
     def _empty(self, node: list) -> Any:
         how = BY_NAME[node[0]]
         kind = self.peer.shadow_class(how.kind, node[3]) if len(node) > 3 else how.kind
-        made = kind(maxlen=node[2]) if how.kind is collections.deque else kind()
+        made = kind(maxlen=node[2]) if how.kind is deque else kind()
         return self.peer.shadowed(made, node[3]) if len(node) > 3 else made
 
     def _made(self, node: list, parts: list) -> Any:
@@ -388,12 +360,9 @@ class Peer:
 
     def __init__(self, socket: Connection, names: dict[str, Any], own: str) -> None:
         self.socket, self.names, self.own = socket, names, own
-        self.lock = threading.RLock()
-        self.operations = {**OPERATIONS}
-        self.mine: list[Any] = []
-        self.indices: dict[int, int] = {}
-        self.theirs: dict[int, Any] = {}
-        self.classes: dict[Any, type] = {}
+        self.lock, self.operations = threading.RLock(), {**OPERATIONS}
+        self.mine, self.indices = list[Any](), dict[int, int]()
+        self.theirs, self.classes = dict[int, Any](), dict[Any, type]()
         self.remembered: dict[int, tuple[Any, int]] = {}  # classes of errors here that stand for some there
 
     # What subclasses decide
@@ -421,9 +390,9 @@ class Peer:
         with self.lock:
             packer = Packer(self)
             refs = [packer.ref(operand) for operand in operands]
-            nodes = packer.finish()
+            request = ["do", operation, refs, packer.finish()]
             with self.guarded():
-                self.send(["do", operation, refs, nodes])
+                self.send(request)
                 message = self.receive()
             while message[0] == "do":
                 self.serve(message)
@@ -431,11 +400,9 @@ class Peer:
                     message = self.receive()
             with self.guarded():
                 kind, value = self.settle(message, packer.objects)
-        if kind == "value":
-            return value
-        if kind == "unjudged":
-            self.unjudged(value)
-        raise value
+        if kind == "error":
+            raise value
+        return value if kind == "value" else self.unjudged(value)
 
     def settle(self, message: list, seeds: list) -> tuple[str, Any]:
         kind, ref, nodes, changed, printed = message
@@ -455,16 +422,14 @@ class Peer:
             operands = [request.value(ref) for ref in refs]
         try:
             self.permitted(operation, operands)
-            kind, value = "value", self.operations[operation](*operands)
-            reply = self._reply(kind, value, nodes, request.values)
+            reply = self._reply("value", self.operations[operation](*operands), nodes, request.values)
         except BaseException as error:
             reply = self._reply(*self.failed(error), nodes, request.values)
         with self.guarded():
             self.send(reply)
 
     def _reply(self, kind: str, value: Any, nodes: list, seeds: list) -> list:
-        packer = Packer(self, seeds)
-        ref = packer.ref(value)
+        ref = (packer := Packer(self, seeds)).ref(value)
         changed = [[index, new] for index, old in enumerate(nodes) for new in self._changed(old, index, packer)]
         return [kind, ref, packer.finish(), changed, self.printed()]
 
@@ -561,7 +526,7 @@ class Peer:
             return named
         key = (base, *about, *(fields or ()))
         if key not in self.classes:
-            above = collections.namedtuple(about[0], fields, rename=True) if fields and base is tuple else base
+            above = namedtuple(about[0], fields, rename=True) if fields and base is tuple else base
             self.classes[key] = type(str(about[0]), (above,), {"_shadow": True, "__getattr__": rest_of})
         return self.classes[key]
 

@@ -27,24 +27,10 @@ from itertools import combinations
 from random import Random
 from typing import NamedTuple
 
+from labkit.instructions.draws import Draw, Rule, Values, by_text
 from labkit.instructions.family import Instruction
-from labkit.instructions.steps import (
-    CATEGORIES,
-    CRIES,
-    NAMES,
-    ORDINALS,
-    ROLES,
-    WORDS,
-    YES_NO,
-    Draw,
-    Fact,
-    Kind,
-    Rule,
-    StepFamily,
-    Values,
-    by_text,
-    step_of,
-)
+from labkit.instructions.lexicon import CATEGORIES, CRIES, NAMES, ORDINALS, ROLES, WORDINGS, WORDS, YES_NO
+from labkit.instructions.steps import Fact, Kind, StepFamily, step_of
 
 # Knowledge
 
@@ -64,14 +50,9 @@ class Relation(NamedTuple):
         return f"{self.verb}{self.article} {thing}"
 
 
-RELATIONS = {
-    "lives in": Relation("lives in", "", "towns"),
-    "sells": Relation("sells", "", "foods"),
-    "travels by": Relation("travels by", "", "vehicles"),
-    "keeps": Relation("keeps", " the", "animals"),
-    "carries": Relation("carries", " the", "tools"),
-    "grows": Relation("grows", " the", "plants"),
-}
+_RELATIONS = [("lives in", "", "towns"), ("sells", "", "foods"), ("travels by", "", "vehicles")]
+_RELATIONS += [("keeps", " the", "animals"), ("carries", " the", "tools"), ("grows", " the", "plants")]
+RELATIONS = {verb: Relation(verb, *others) for verb, *others in _RELATIONS}
 
 
 def _world() -> dict[tuple[str, str], str]:
@@ -97,16 +78,16 @@ def _shown(text: str) -> tuple[str, ...]:
     return tuple(one.partition(" ")[2] for one in text.split(", "))
 
 
-def _four(
-    level: int,
-    text: str,
-    values: Sequence[Values],
-    right: Callable[..., list[str]],
-    near: Callable[..., list[str]] = lambda *_: [],
-    work: Callable[..., list[str]] = lambda *_: [],
-) -> Kind:
+def _one_of(values: Sequence[Values]) -> Draw:
+    """Draws one of the given tuples of values."""
+    known, domains = set(values), tuple(map(by_text, zip(*values, strict=True)))
+    return Draw(lambda rng, level: rng.choice(values), domains, lambda read: read if read in known else None)
+
+
+def _four(level: int, text: str, values: Sequence[Values], right: Callable[..., list[str]],
+          near: Callable[..., list[str]] = lambda *_: [],
+          work: Callable[..., list[str]] = lambda *_: []) -> Kind:  # fmt: skip
     """Questions of one form, with their values; `right` gives what is right, `near` what is half so."""
-    columns = zip(*values, strict=True)
 
     def options(rng: Random, level: int, steps: list[Values]) -> str:
         rights = right(*steps[0])
@@ -117,27 +98,15 @@ def _four(
         rng.shuffle(shown)
         return ", ".join(map(" ".join, zip("abcd", shown, strict=True)))
 
-    known = set(values)
-    step = step_of(
-        f"[tell|say|find|name] {text}",
-        lambda shown, *drawn: next(one for one in _shown(shown) if one in right(*drawn)),
-        Draw(
-            lambda rng, level: rng.choice(values),
-            tuple(map(by_text, columns)),
-            lambda read: read if read in known else None,
-        ),
-        work=lambda shown, *drawn: work(_shown(shown), *drawn),
-        options=lambda shown, *_: _shown(shown),
-    )
+    step = step_of(f"[tell|say|find|name] {text}",
+                   lambda shown, *drawn: next(one for one in _shown(shown) if one in right(*drawn)), _one_of(values),
+                   work=lambda shown, *drawn: work(_shown(shown), *drawn),
+                   options=lambda shown, *_: _shown(shown))  # fmt: skip
     return Kind((level,), ((step,),), options, str, str)
 
 
 def _same(verb: str, noun: str, name: str) -> list[str]:
     return [one for one in NAMES if one != name and WORLD[one, verb] == WORLD[name, verb]]
-
-
-def _told_of(people: Sequence[str], verb: str) -> list[str]:
-    return [WORLD[name, verb] for name in people]
 
 
 _EACH = [(relation, name) for relation in RELATIONS.values() for name in NAMES]
@@ -146,43 +115,25 @@ _PAIRS = {
     for name in NAMES
     for one, other in combinations(RELATIONS.values(), 2)
 }
+# fmt: off
 _KNOWLEDGE = (
-    _four(
-        1,
-        "which {0} {1} {2}",
-        [(relation.noun, name, relation.verb) for relation, name in _EACH],
-        lambda noun, name, verb: [WORLD[name, verb]],
-    ),
-    _four(
-        1,
-        "what comes after {0} {1}",
-        [(name, relation.verb + relation.article) for relation, name in _EACH],
-        lambda name, verb: [WORLD[name, verb.removesuffix(" the")]],
-    ),
+    _four(1, "which {0} {1} {2}", [(relation.noun, name, relation.verb) for relation, name in _EACH],
+          lambda noun, name, verb: [WORLD[name, verb]]),
+    _four(1, "what comes after {0} {1}", [(name, relation.verb + relation.article) for relation, name in _EACH],
+          lambda name, verb: [WORLD[name, verb.removesuffix(" the")]]),
     _four(1, "who {0}", [(said,) for said in HAVING], lambda said: HAVING[said]),
-    _four(
-        2,
-        "who {0} and {1}",
-        list(_PAIRS),
-        lambda one, other: [name for name in HAVING[one] if name in HAVING[other]],
-        lambda one, other: [name for name in NAMES if (name in HAVING[one]) != (name in HAVING[other])],
-        lambda shown, one, _: [" ".join(name for name in shown if name in HAVING[one])],
-    ),
-    _four(
-        3,
-        "who {0} the same {1} as {2}",
-        [(relation.verb, relation.noun, name) for relation, name in _EACH],
-        _same,
-        work=lambda shown, verb, _, name: [WORLD[name, verb]],
-    ),
-    _four(
-        3,
-        "which {0} someone who {1} {2}",
-        [(of.noun, said, of.verb) for said in HAVING for of in RELATIONS.values() if not said.startswith(of.verb)],
-        lambda noun, said, verb: _told_of(HAVING[said], verb),
-        work=lambda shown, _, said, verb: [next(name for name in HAVING[said] if WORLD[name, verb] in shown)],
-    ),
+    _four(2, "who {0} and {1}", list(_PAIRS),
+          lambda one, other: [name for name in HAVING[one] if name in HAVING[other]],
+          lambda one, other: [name for name in NAMES if (name in HAVING[one]) != (name in HAVING[other])],
+          lambda shown, one, _: [" ".join(name for name in shown if name in HAVING[one])]),
+    _four(3, "who {0} the same {1} as {2}", [(relation.verb, relation.noun, name) for relation, name in _EACH],
+          _same, work=lambda shown, verb, _, name: [WORLD[name, verb]]),
+    _four(3, "which {0} someone who {1} {2}",
+          [(of.noun, said, of.verb) for said in HAVING for of in RELATIONS.values() if not said.startswith(of.verb)],
+          lambda noun, said, verb: [WORLD[name, verb] for name in HAVING[said]],
+          work=lambda shown, _, said, verb: [next(name for name in HAVING[said] if WORLD[name, verb] in shown)]),
 )
+# fmt: on
 
 
 class Knowledge(StepFamily):
@@ -263,16 +214,10 @@ def _coherent(text: str, level: int) -> bool:
     return len(set(told)) == len(told) and any(_changes(text, who) for who in _speakers(text)) == (level == 3)
 
 
-def _question(
-    level: int,
-    text: str,
-    values: Sequence[Values],
-    found: Callable[..., Sequence[str]],
-    options: Callable[..., tuple[str, ...]] = lambda *_: YES_NO,
-    work: Callable[..., list[str]] = lambda *_: [],
-) -> Kind:
+def _question(level: int, form: str, values: Sequence[Values], found: Callable[..., Sequence[str]],
+              options: Callable[..., tuple[str, ...]] = lambda *_: YES_NO,
+              work: Callable[..., list[str]] = lambda *_: []) -> Kind:  # fmt: skip
     """Questions of one form, with their values; `found` gives all that may be answered."""
-    known = set(values)
 
     def talk(rng: Random, level: int, steps: list[Values]) -> str:
         wanted = rng.choice(YES_NO)
@@ -282,86 +227,44 @@ def _question(
             if len(answers) == 1 and (answers[0] == wanted or answers[0] not in YES_NO):
                 return text
 
-    draw = Draw(
-        lambda rng, level: rng.choice(values),
-        tuple(map(by_text, zip(*values, strict=True))),
-        lambda read: read if read in known else None,
-    )
-    step = step_of(text, lambda *given: found(*given)[0], draw, work=work, options=options)
+    wording = WORDINGS["dialogue"][form]
+    step = step_of(wording, lambda *given: found(*given)[0], _one_of(values), work=work, options=options)
     return Kind((level,), ((step,),), talk, str, str)
 
 
 _BY_NAME = [(verb, name) for verb in WISHES for name in NAMES]
 _BY_THING = [(verb, thing) for verb, category in WISHES.items() for thing in CATEGORIES[category]]
+# fmt: off
 _DIALOGUE = (
     _question(
-        1,
-        "[does {2} {0} {1}|tell whether {2} {0}s {1}|say whether {2} {0}s {1}|find whether {2} {0}s {1}]",
-        [(*one, name) for one in _BY_THING for name in NAMES],
-        lambda text, verb, what, name: _yes(*([what] == ends for ends in [_wishes(text, name, verb)] if ends)),
-    ),
-    _question(1, "[who|find who|tell who|say who] {0}s {1}", _BY_THING, _who_wants, lambda text, *_: _speakers(text)),
+        1, "whether", [(*one, name) for one in _BY_THING for name in NAMES],
+        lambda text, verb, what, name: _yes(*([what] == ends for ends in [_wishes(text, name, verb)] if ends))),
+    _question(1, "who", _BY_THING, _who_wants, lambda text, *_: _speakers(text)),
     _question(
-        2,
-        "[who|find who|tell who|say who] {0}s the same as {1}",
-        _BY_NAME,
-        _who_agrees,
-        lambda text, verb, name: _speakers(text, name),
-        lambda text, verb, name: _wishes(text, name, verb),
-    ),
+        2, "who the same", _BY_NAME, _who_agrees, lambda text, verb, name: _speakers(text, name),
+        lambda text, verb, name: _wishes(text, name, verb)),
     _question(
-        2,
-        "[do {1} and {2}|tell whether {1} and {2}|say whether {1} and {2}|find whether {1} and {2}] {0} the same",
-        [(verb, one, other) for verb, one in _BY_NAME for other in NAMES if one != other],
+        2, "whether the same", [(verb, one, other) for verb, one in _BY_NAME for other in NAMES if one != other],
         lambda text, verb, one, other: _yes(
-            *(a == b for a in _wishes(text, one, verb)[-1:] for b in _wishes(text, other, verb)[-1:])
-        ),
-        work=lambda text, verb, one, other: [" ".join(_wishes(text, one, verb) + _wishes(text, other, verb))],
-    ),
-    _question(
-        3,
-        "[what does {1} {0}|find what {1} {0}s|tell what {1} {0}s|say what {1} {0}s] in the end",
-        _BY_NAME,
-        lambda text, verb, name: _wishes(text, name, verb)[-1:] if _changes(text, name) else [],
-        lambda *_: (),
-        lambda text, verb, name: [" ".join(_wishes(text, name, verb))],
-    ),
-    _question(
-        3,
-        "[what does {1} {0}|find what {1} {0}s|tell what {1} {0}s|say what {1} {0}s] at first",
-        _BY_NAME,
-        lambda text, verb, name: _wishes(text, name, verb)[:1] if _changes(text, name) else [],
-        lambda *_: (),
-        lambda text, verb, name: [" ".join(_wishes(text, name, verb))],
-    ),
-    _question(
-        3,
-        "[who|find who|tell who|say who] {0}s {1} in the end",
-        _BY_THING,
-        _who_wants,
-        lambda text, *_: _speakers(text),
-    ),
-    _question(
-        3,
-        "[does {0} change|tell whether {0} changes|say whether {0} changes|find whether {0} changes] the mind",
-        [(name,) for name in NAMES],
-        lambda text, name: _yes(_changes(text, name)),
-    ),
+            *(a == b for a in _wishes(text, one, verb)[-1:] for b in _wishes(text, other, verb)[-1:])),
+        work=lambda text, verb, one, other: [" ".join(_wishes(text, one, verb) + _wishes(text, other, verb))]),
+    *(_question(
+        3, form, _BY_NAME,
+        lambda text, verb, name, which=which: _wishes(text, name, verb)[which] if _changes(text, name) else [],
+        lambda *_: (), lambda text, verb, name: [" ".join(_wishes(text, name, verb))])
+      for form, which in (("what in the end", slice(-1, None)), ("what at first", slice(1)))),
+    _question(3, "who in the end", _BY_THING, _who_wants, lambda text, *_: _speakers(text)),
+    _question(3, "whether changed", [(name,) for name in NAMES], lambda text, name: _yes(_changes(text, name))),
 )
+# fmt: on
 
 
 # Role
 
 _NEVER, _TAKES, _GREETS = "never speaks of {}", "takes the {} offer", "greets with {}"
 _CALLED, _STARTS, _ENDS = "says {} for i", "starts with {}", "ends with {}"
-HABITS: dict[str, Sequence[str]] = {
-    _NEVER: list(CATEGORIES),
-    _TAKES: ORDINALS[1:3],
-    _GREETS: CRIES,
-    _CALLED: NAMES,
-    _STARTS: CRIES,
-    _ENDS: CRIES,
-}
+HABITS: dict[str, Sequence[str]] = {_NEVER: list(CATEGORIES), _TAKES: ORDINALS[1:3], _GREETS: CRIES, _CALLED: NAMES,
+                                    _STARTS: CRIES, _ENDS: CRIES}  # fmt: skip
 
 
 def _habits(rng: Random, n: int) -> Values:
@@ -419,8 +322,5 @@ def _playing(n: int) -> Kind:
     return Kind((n,), ((step,),), _user, str, str)
 
 
-FAMILIES = (
-    Knowledge("knowledge", "knowledge", *_KNOWLEDGE),
-    StepFamily("dialogue", "dialogue", *_DIALOGUE),
-    StepFamily("role", "role-play", *(_playing(n) for n in (1, 2, 3))),
-)
+FAMILIES = (Knowledge("knowledge", "knowledge", *_KNOWLEDGE), StepFamily("dialogue", "dialogue", *_DIALOGUE),
+            StepFamily("role", "role-play", *(_playing(n) for n in (1, 2, 3))))  # fmt: skip

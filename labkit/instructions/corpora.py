@@ -29,18 +29,8 @@ from labkit.instructions.files import LIMIT, Broken, exists, needs_datasets, rec
 from labkit.instructions.shapes import SHAPES, Fields, conversation
 
 __all__ = [
-    "CORPORA",
-    "LIMIT",
-    "SHAPES",
-    "Broken",
-    "Corpus",
-    "Fields",
-    "Reader",
-    "conversation",
-    "fetch",
-    "read",
-    "records",
-]
+    "CORPORA", "LIMIT", "SHAPES", "Broken", "Corpus", "Fields", "Reader", "conversation", "fetch", "read", "records",
+]  # fmt: skip
 
 TaskType = Literal["code", "general", "reasoning", "mathematics", "knowledge", "writing"]
 OnBad = Literal["refuse", "skip"]
@@ -81,13 +71,8 @@ def _published() -> dict[str, Corpus]:
 CORPORA: dict[str, Corpus] = _published()
 
 
-def read(
-    source: str | Path,
-    *,
-    path: str | Path | None = None,
-    fields: Mapping[str, str | int] | None = None,
-    on_bad: OnBad = "refuse",
-) -> "Reader":
+def read(source: str | Path, *, path: str | Path | None = None, fields: Mapping[str, str | int] | None = None,
+         on_bad: OnBad = "refuse") -> "Reader":  # fmt: skip
     """The examples of a corpus or a file, as an iterable that can be gone through again.
 
     Args:
@@ -107,7 +92,8 @@ def read(
     corpus = CORPORA.get(str(source))
     if corpus is None and (path is not None or not exists(Path(source))):
         if path is None and (len(Path(source).parts) > 1 or Path(source).suffix):
-            raise BadRequest(f"{source} does not exist: neither a corpus nor a file or folder")
+            name = f"{str(source)[:200]}..." if len(str(source)) > 200 else source
+            raise BadRequest(f"{name} does not exist: neither a corpus nor a file or folder")
         raise unknown("corpus", str(source), CORPORA)
     local = Path(path if path is not None else source) if path is not None or corpus is None else None
     if local is None and corpus and corpus.hub is None:
@@ -160,9 +146,8 @@ class Reader:
         if first and self._shape is None:
             raise BadRequest(f"{self._what()}: {shapes.unknown_shape(first)}")
         if first and missing:
-            raise BadRequest(
-                f"{self._what()} has no column '{missing[0]}'; its columns: {shown(first)}{shapes.inside(first)}"
-            )
+            raise BadRequest(f"{self._what()} has no column '{missing[0]}'; its columns: "
+                             f"{shown(first)}{shapes.inside(first)}")  # fmt: skip
         self._settled = bool(first)
 
     def _rows(self) -> Iterator[tuple[int, Any]]:
@@ -235,14 +220,8 @@ class Reader:
         try:
             # Asked first: what is out of reach is known at once, without the stream's retries.
             self.revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
-            stream = datasets.load_dataset(
-                corpus.hub,
-                corpus.subset,
-                data_files=corpus.files,
-                split=corpus.split,
-                revision=self.revision,
-                streaming=True,
-            )
+            stream = datasets.load_dataset(corpus.hub, corpus.subset, data_files=corpus.files, split=corpus.split,
+                                           revision=self.revision, streaming=True)  # fmt: skip
             yield from enumerate(stream, 1)
         except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own
             raise BadRequest(
@@ -289,9 +268,8 @@ def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
     corpus = CORPORA[name]
     if copy is not None:
         if not (Path(copy) / file).is_file():
-            raise BadRequest(
-                f"{copy} holds no {file}: a local copy of {name} is laid out as its repository {corpus.hub}"
-            )
+            raise BadRequest(f"{copy} holds no {file}: a local copy of {name} is laid out as its repository "
+                             f"{corpus.hub}")  # fmt: skip
         return Path(copy) / file
     if corpus.hub is None:
         raise BadRequest(f"{name} is not on the hub: give a local copy from {corpus.home}")
@@ -307,7 +285,5 @@ def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
         revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
         return Path(hf_hub_download(**where, revision=revision))
     except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own
-        raise BadRequest(
-            f"{file} of {name} cannot be had from the hub ({corpus.hub}: {type(error).__name__}): give a local copy of "
-            "its repository"
-        ) from None
+        raise BadRequest(f"{file} of {name} cannot be had from the hub ({corpus.hub}: {type(error).__name__}): give a "
+                         "local copy of its repository") from None  # fmt: skip

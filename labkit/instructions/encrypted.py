@@ -56,13 +56,7 @@ def encrypted_examples(task: EncryptedTask, rules: Rules, inputs: Inputs, *, wor
     alphabet = task.rewriting.alphabet
     for i, z, answer in zip(inputs.index, inputs.z, inputs.answer, strict=True):
         rule = rules.rule(int(i))
-        yield Example(
-            instruction=f'Replace the first "{rule.pattern}" with "{rule.replacement}". Then encrypt the result: move '
-            f"every letter {task.shift} places on in the alphabet."
-            if words
-            else f"{rule.pattern}|{rule.replacement}",
-            input=decode(z, alphabet),
-            output=decode(answer, alphabet),
-            source="encrypted",
-            instruction_id=str(rule),
-        )
+        text = f'Replace the first "{rule.pattern}" with "{rule.replacement}". Then encrypt the result: move '
+        text += f"every letter {task.shift} places on in the alphabet."
+        instruction = text if words else f"{rule.pattern}|{rule.replacement}"
+        yield Example(instruction, decode(z, alphabet), decode(answer, alphabet), "encrypted", str(rule))

@@ -34,12 +34,8 @@ _PRIME = 2**127 - 1  # so large that one random point tells polynomials apart
 _draw = random.Random(0)
 _POINT = {letter: _draw.randrange(_PRIME) for letter in METAVARIABLES + "abcdefghijklmnopqrstuvwxyz"}
 _POINT |= {str(digit): digit for digit in range(10)}
-_APPLY: dict[str, Callable[..., int]] = {
-    "+": lambda a, b: (a + b) % _PRIME,
-    "-": lambda a, b: (a - b) % _PRIME,
-    "*": lambda a, b: a * b % _PRIME,
-    "^": lambda a: a * a % _PRIME,
-}
+_APPLY: dict[str, Callable[..., int]] = {"+": lambda a, b: (a + b) % _PRIME, "-": lambda a, b: (a - b) % _PRIME,
+                                         "*": lambda a, b: a * b % _PRIME, "^": lambda a: a * a % _PRIME}  # fmt: skip
 T = TypeVar("T")
 
 
@@ -92,9 +88,7 @@ def equivalent(left: str, right: str) -> bool:
 @cache
 def ordered(expression: str) -> str:
     """The expression with the operands of every + and * in one order: equal for two that differ in that order alone."""
-    return fold(
-        expression, str, lambda operator, parts: operator + "".join(sorted(parts) if operator in "+*" else parts)
-    )
+    return fold(expression, str, lambda op, parts: op + "".join(sorted(parts) if op in "+*" else parts))
 
 
 def swapped(expression: str) -> str:
@@ -220,6 +214,18 @@ class RuleClass(NamedTuple):
         """How many rules there are; BadRequest for sides too long to enumerate."""
         return sum(map(len, _rules(self)))
 
+    def check(self, wanted: int, name: str) -> None:
+        """BadRequest for fewer rules than `name` asks for; says how many there are, or a depth with enough."""
+        if wanted <= self.capacity:
+            return
+        depths, kind = " or ".join(map(str, self.depths)), "with a square" if self.special else "without squares"
+        others = [d for d in range(2, self.pattern_length + 1) if self._replace(depths=(d,)).capacity >= wanted]
+        most = f"ask for {self.capacity}" if self.capacity else f"depth {max(others, default='?')}"
+        raise BadRequest(
+            f"{name} asks for {wanted} {self.split} rules {kind} of depth {depths}, and seed {self.seed} with "
+            f"pattern_length = {self.pattern_length} has {self.capacity}: {most} at most"
+        )
+
 
 def draw_equations(rules: RuleClass, n: int) -> list[Equation]:
     """The first n rules of a class, in an order that goes round its polynomials, so that few rules differ most.
@@ -257,10 +263,9 @@ class InputTask:
             raise BadRequest(f"leaves = {self.leaves!r}: give 4 different lower-case letters or digits at least")
         least = 2 * self.pattern_length + 1 if self.grounding_share else self.pattern_length
         if self.input_length < least:
-            raise BadRequest(
-                f"input_length = {self.input_length} is too short for sides of pattern_length = {self.pattern_length} "
-                f"with grounding_share = {self.grounding_share:g}: use {least} at least"
-            )
+            raise BadRequest(f"input_length = {self.input_length} is too short for sides of pattern_length = "
+                             f"{self.pattern_length} with grounding_share = {self.grounding_share:g}: use {least} at "
+                             "least")  # fmt: skip
 
     def draw(self, rule: Equation, rng: random.Random) -> tuple[str, str]:
         """An expression that the rule rewrites at exactly one place, and the other that it becomes.

@@ -31,32 +31,22 @@ from random import Random
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple, get_args
 
+import yaml
+
 from labkit.errors import BadRequest, unknown
 from labkit.instructions.corpora import OnBad
 from labkit.instructions.example import Example
 from labkit.instructions.files import Broken, records
 from labkit.instructions.shapes import conversation, turns
 
-DOIT = (
-    "biology",
-    "chinese",
-    "code",
-    "creative_writing",
-    "ethics",
-    "history",
-    "math",
-    "reasoning",
-    "role_play",
-    "understanding",
-)
+_DATA = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+DOIT: tuple[str, ...] = tuple(_DATA["doit"])
 Kind = Literal["listed", "given", "sets", "open"]
-_RIGHT, _WRONG = ("正确", "对", "T", "√", "V"), ("错误", "错", "F", "×", "X")
+_RIGHT, _WRONG = tuple[str, ...](_DATA["right"]), tuple[str, ...](_DATA["wrong"])
 _MARK = re.compile(r"\s*[(（]?([A-H])(?:([)）.．、:：。?？])|\s)\s*")
 _INLINE = re.compile(r"(?<![A-Za-z])([A-H])\s*[.．、:：)）]")
-_WORDS = {  # what the question is introduced by, how it begins, and where the answer belongs
-    "zh": ("以下每道题只有一个正确选项，请只回答该选项的字母。", "问题：", "答案："),
-    "en": ("Each of these questions has one right option. Answer with its letter only.", "Question: ", "Answer: "),
-}
+# By language: what the question is introduced by, how it begins, and where the answer belongs.
+_WORDS: dict[str, list[str]] = _DATA["words"]
 
 
 class Question(NamedTuple):
@@ -154,24 +144,20 @@ def read_exam(path: str | Path, *, shots: int = 0, on_bad: OnBad = "refuse") -> 
 
 def closed(text: Any, options: Sequence[Any], label: Any, group: str) -> Question | str:
     """A question with listed options and the letter of the right one; or, in a few words, why it is none."""
-    if not isinstance(text, str) or not text.strip():
-        return "no question"
-    if len(options) < 2:
-        return "fewer than two options"
-    if not all(isinstance(option, str) or option is None for option in options):
-        return "an option is no text"
-    texts = tuple(" ".join((option or "").split()) for option in options)
-    if not all(texts):
-        return "an empty option"
-    if len(set(texts)) < len(texts):
-        return "duplicate options"
-    if not _utf8(text, *texts):
-        return "not UTF-8"
-    letters = _letters(label)
-    if len(letters) > 1:
-        return "several right options"
-    if not letters or letters not in ascii_uppercase[: len(texts)]:
-        return "no right option"
+    texts, letters = tuple(" ".join(str(option or "").split()) for option in options), _letters(label)
+    fault = (
+        "no question" if not isinstance(text, str) or not text.strip()
+        else "fewer than two options" if len(options) < 2
+        else "an option is no text" if not all(isinstance(option, str | None) for option in options)
+        else "an empty option" if not all(texts)
+        else "duplicate options" if len(set(texts)) < len(texts)
+        else "not UTF-8" if not _utf8(text, *texts)
+        else "several right options" if len(letters) > 1
+        else "no right option" if not letters or letters not in ascii_uppercase[: len(texts)]
+        else ""
+    )  # fmt: skip
+    if fault:
+        return fault
     language: Literal["zh", "en"] = "zh" if re.search("[\u4e00-\u9fff]", text) else "en"
     return Question(text.strip(), texts, ascii_uppercase.index(letters), group, language)
 
@@ -253,9 +239,8 @@ def _agieval(record: dict[str, Any], group: str) -> Question | str:
         options = [o[mark.end() :] for _, o, mark in sorted(zip(letters, options, marks, strict=True)) if mark]
     else:  # marks that repeat or are missing say nothing: places count
         options = [o[mark.end() :] if mark and mark[2] else o for o, mark in zip(options, marks, strict=True)]
-    return closed(
-        f"{passage or ''}\n{question}".strip() if question.strip() else "", options, record.get("label"), group
-    )
+    text = f"{passage or ''}\n{question}".strip() if question.strip() else ""
+    return closed(text, options, record.get("label"), group)
 
 
 def _doit(record: dict[str, Any], group: str) -> Question | str:
@@ -272,11 +257,9 @@ def _doit(record: dict[str, Any], group: str) -> Question | str:
     if not _utf8(text, label, *choices):
         return "not UTF-8"
     if form == 1:
-        if len(choices) < 2:
-            return "no distractors"
-        if len(set(choices)) < len(choices):
-            return "duplicate options"
-        return Question(text, tuple(choices), 0, group, "zh", "open")
+        twice = len(set(choices)) < len(choices)
+        fault = "no distractors" if len(choices) < 2 else "duplicate options" if twice else ""
+        return fault or Question(text, tuple(choices), 0, group, "zh", "open")
     if form != 0:
         return "no question_format"
     if record.get("answer") is not None:
@@ -286,11 +269,9 @@ def _doit(record: dict[str, Any], group: str) -> Question | str:
     if record.get("type") == "ethics":
         chosen = "".join(sorted(set(re.findall("[A-H]", label.splitlines()[-1] if label else ""))))
         sets = tuple("".join(some) for some in combinations(letters, len(chosen)))
-        if not chosen or chosen not in sets:
-            return "no right option"
-        return (
-            "nothing to choose from" if len(sets) < 2 else Question(text, sets, sets.index(chosen), group, "zh", "sets")
-        )
+        if not chosen or chosen not in sets or len(sets) < 2:
+            return "nothing to choose from" if chosen in sets and chosen else "no right option"
+        return Question(text, sets, sets.index(chosen), group, "zh", "sets")
     if len(label) == 1 and label in letters:
         return Question(text, tuple(letters), letters.index(label), group, "zh", "given")
     if label in _RIGHT + _WRONG:

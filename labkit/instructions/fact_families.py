@@ -8,32 +8,10 @@ from itertools import pairwise, permutations
 from random import Random
 from typing import Any
 
-from labkit.instructions.steps import (
-    CATEGORIES,
-    DATES,
-    MONTHS,
-    NAMES,
-    NUMBERS,
-    OPPOSITES,
-    TESTS,
-    THINGS,
-    WEEKDAYS,
-    WORDS,
-    YES_NO,
-    Domain,
-    Draw,
-    Fact,
-    Input,
-    Kind,
-    Pool,
-    Rule,
-    Step,
-    StepFamily,
-    Values,
-    by_text,
-    draw_tests,
-    step_of,
-)
+from labkit.instructions import draws, lexicon
+from labkit.instructions.draws import TESTS, Domain, Draw, Rule, Values, by_text
+from labkit.instructions.lexicon import CATEGORIES, DATES, MONTHS, NAMES, OPPOSITES, THINGS, WEEKDAYS, WORDS, YES_NO
+from labkit.instructions.steps import Fact, Input, Kind, Options, Pool, Step, StepFamily, step_of
 
 # Arithmetic
 
@@ -66,8 +44,7 @@ ADD_ALONE, SUBTRACT_ALONE = (
     step._replace(work=lambda n, k, sign=sign: _columns(n, sign * k)) for step, sign in ((ADD, 1), (SUBTRACT, -1))
 )
 OPERATIONS = (
-    ADD,
-    SUBTRACT,
+    *(ADD, SUBTRACT),
     step_of("[multiply by {0}|take it {0} times|make it {0} times as large]", lambda n, k: n * k, range(3, 10)),
     step_of("[double it|take it twice|multiply by 2]", lambda n: 2 * n),
     step_of("[halve it|take half], rounding down", lambda n: n // 2),
@@ -96,7 +73,7 @@ def _both_after(text: str, days: int) -> str:
 
 def _reformat(text: str, order: str, mark: str) -> str:
     month, day, year = text.split()
-    parts = {"day": day, "month": str(1 + list(MONTHS).index(month)), "year": year}
+    parts = {"day": day, "month": str(1 + MONTHS.index(month)), "year": year}
     return mark.join(parts[name] for name in order.split())
 
 
@@ -105,36 +82,22 @@ LATER = (("[later|after this]", 1), ("[earlier|before this]", -1))
 
 def _days(what: str, after: Callable[[str, int], str]) -> Pool:
     return tuple(
-        step_of(
-            f"[which {what} is|what {what} is|give the {what}|find the {what}] {{0}} days {words}",
-            lambda text, n, sign=sign: after(text, sign * n),
-            [n for n in range(2, 250) if n % 7],
-        )
+        step_of(f"[which {what} is|what {what} is|give the {what}|find the {what}] {{0}} days {words}",
+                lambda text, n, sign=sign: after(text, sign * n), [n for n in range(2, 250) if n % 7])
         for words, sign in LATER
-    )
+    )  # fmt: skip
 
 
 WEEKS = tuple(
-    step_of(
-        f"[give|tell|find|write] the date and weekday {{0}} weeks and {{1}} days {words}",
-        lambda text, weeks, days, sign=sign: _both_after(text, sign * (7 * weeks + days)),
-        range(2, 26),
-        range(2, 7),
-        work=lambda text, weeks, days, sign=sign: [_both_after(text, sign * 7 * weeks)],
-    )
+    step_of(f"[give|tell|find|write] the date and weekday {{0}} weeks and {{1}} days {words}",
+            lambda text, weeks, days, sign=sign: _both_after(text, sign * (7 * weeks + days)), range(2, 26),
+            range(2, 7), work=lambda text, weeks, days, sign=sign: [_both_after(text, sign * 7 * weeks)])
     for words, sign in LATER
-)
-REFORMAT = step_of(
-    "[write|give|show|format] the date as {0}, with {1} between",
-    _reformat,
-    [" ".join(order) for order in permutations(("day", "month", "year"))],
-    "/-.:+=",
-)
-DAYS_SINCE = step_of(
-    "[how many|tell how many|count how many|give how many] days after {0} is [this|the date]",
-    lambda text, since: str((DATES.index(text) - DATES.index(since)) % 365),
-    DATES,
-)
+)  # fmt: skip
+REFORMAT = step_of("[write|give|show|format] the date as {0}, with {1} between", _reformat,
+                   [" ".join(order) for order in permutations(("day", "month", "year"))], "/-.:+=")  # fmt: skip
+DAYS_SINCE = step_of("[how many|tell how many|count how many|give how many] days after {0} is [this|the date]",
+                     lambda text, since: str((DATES.index(text) - DATES.index(since)) % 365), DATES)  # fmt: skip
 
 
 def _dated(level: int, pool: Pool, draw: Callable[[Random], str]) -> Kind:
@@ -159,9 +122,8 @@ def _what(text: str, who: str, verb: str) -> str:
 def _who_same(text: str, verb: str, other: str, what: str) -> str:
     """Who does with `verb` the same as the one of whom the fact (other, what) is told."""
     one = _who(text, other, what)
-    return next(
-        who for who, did, thing in _facts(text) if (did, thing) == (verb, _what(text, one, verb)) and who != one
-    )
+    same = (verb, _what(text, one, verb))
+    return next(who for who, *fact in _facts(text) if tuple(fact) == same and who != one)
 
 
 def _who_but(text: str, verb: str, what: str, other: str, thing: str) -> str:
@@ -188,15 +150,8 @@ def _some(*names: str) -> Draw:
     return Draw(draw, tuple(_SOMETHING[name] for name in names))
 
 
-def _question(
-    level: int,
-    text: str,
-    do: Callable[..., str],
-    names: str,
-    facts: Callable[..., list[Fact]],
-    work: Callable[..., Sequence[str]] = lambda *_: (),
-    options: tuple[str, ...] = (),
-) -> Kind:
+def _question(level: int, form: str, names: str, do: Callable[..., str], facts: Callable[..., list[Fact]],
+              work: Callable[..., Sequence[str]] = lambda *_: (), options: tuple[str, ...] = ()) -> Kind:  # fmt: skip
     """Questions of one form; `facts` gives what has to be told, from people, a source of new things and the values."""
 
     def tell(rng: Random, level: int, steps: list[Values]) -> str:
@@ -213,64 +168,35 @@ def _question(
         rng.shuffle(told)
         return ". ".join(f"{who} {verb}s {what}" for who, verb, what in told) + "."
 
-    step = step_of(text, do, _some(*names.split()), work=work, options=lambda *_: options)
+    step = step_of(lexicon.WORDINGS["reading"][form], do, _some(*names.split()), work=work, options=lambda *_: options)
     return Kind((level,), ((step,),), tell, str, str)
 
 
+# fmt: off
 QUESTIONS = (
+    _question(1, "what", "who verb", _what, lambda people, new, who, verb: [(who, verb, new(verb))]),
+    _question(1, "who", "verb what", _who, lambda people, new, verb, what: [(people[0], verb, what)]),
     _question(
-        1,
-        "[what does {0} {1}|find what {0} {1}s|tell what {0} {1}s|say what {0} {1}s]",
-        _what,
-        "who verb",
-        lambda people, new, who, verb: [(who, verb, new(verb))],
-    ),
-    _question(
-        1,
-        "[who|find who|tell who|say who] {0}s {1}",
-        _who,
-        "verb what",
-        lambda people, new, verb, what: [(people[0], verb, what)],
-    ),
-    _question(
-        1,
-        "[does {0} {1} {2}|tell whether {0} {1}s {2}|say whether {0} {1}s {2}|find whether {0} {1}s {2}]",
+        1, "whether", "who verb what",
         lambda text, who, verb, what: "yes" if _what(text, who, verb) == what else "no",
-        "who verb what",
         lambda people, new, who, verb, what: [(who, verb, what if ord(people[0][0]) % 2 else new(verb))],
-        options=YES_NO,
-    ),
+        options=YES_NO),
     _question(
-        2,
-        "[what does the one who {0}s {1} {2}|find what the one who {0}s {1} {2}s|say what the one who {0}s {1} {2}s|"
-        "tell what the one who {0}s {1} {2}s]",
+        2, "what of whom", "verb what verb",
         lambda text, verb, what, other: _what(text, _who(text, verb, what), other),
-        "verb what verb",
         lambda p, new, verb, what, other: [(p[0], verb, what), (p[0], other, new(other)), (p[1], other, new(other))],
-        lambda text, verb, what, other: [_who(text, verb, what)],
-    ),
+        lambda text, verb, what, other: [_who(text, verb, what)]),
     _question(
-        3,
-        "[who|find who|tell who|say who] {0}s the same as the one who {1}s {2}",
-        _who_same,
-        "verb verb what",
+        3, "who the same", "verb verb what", _who_same,
         lambda p, new, verb, other, what: [(p[0], other, what), (p[0], verb, it := new(verb)), (p[1], verb, it)],
-        lambda text, verb, other, what: [one := _who(text, other, what), _what(text, one, verb)],
-    ),
+        lambda text, verb, other, what: [one := _who(text, other, what), _what(text, one, verb)]),
     _question(
-        3,
-        "[who|find who|tell who|say who] {0}s {1} but does not {2} {3}",
-        _who_but,
-        "verb what verb what",
+        3, "who but not", "verb what verb what", _who_but,
         lambda p, new, verb, what, other, thing: [
-            (p[0], verb, what),
-            (p[0], other, new(other)),
-            (p[1], verb, what),
-            (p[1], other, thing),
-        ],
-        lambda text, verb, what, other, thing: [" ".join(who for who, *did in _facts(text) if did == [verb, what])],
-    ),
+            (p[0], verb, what), (p[0], other, new(other)), (p[1], verb, what), (p[1], other, thing)],
+        lambda text, verb, what, other, thing: [" ".join(who for who, *did in _facts(text) if did == [verb, what])]),
 )
+# fmt: on
 
 
 # Deduction
@@ -330,39 +256,23 @@ def _puzzle(levels: tuple[int, ...], *steps: Step) -> Kind:
     return Kind(levels, (steps,), _comparisons, str, str)
 
 
-WHO_IS = step_of(
-    "[who is {0}, {1} or {2}|find who is {0}, {1} or {2}|tell who is {0}, {1} or {2}|which of {1} and {2} is {0}]",
-    lambda text, adjective, a, b, _: a if (a, b) in _pairs(text, adjective) else b,
-    _compared(2),
-    work=_order,
-    options=lambda text, adjective, a, b, _: (a, b),
-)
-WHETHER = step_of(
-    "[is {1}|tell whether {1} is|find whether {1} is|say whether {1} is] {0} than {2}",
-    lambda text, adjective, a, b, _: "yes" if (a, b) in _pairs(text, adjective) else "no",
-    _compared(2),
-    work=_order,
-    options=lambda *_: YES_NO,
-)
-HOW_MANY = step_of(
-    "[how many are|count those who are|tell how many are|find how many are] {0} than {1}",
-    lambda text, adjective, name, _: str(len(_above(text, adjective, name))),
-    _compared(1),
-    work=_order,
-)
-LIST_ABOVE = step_of(
-    "[list|name|find|write] all who are {0} than {1}, the {2} first",
-    lambda text, adjective, name, _: " ".join(_above(text, adjective, name)),
-    _compared(1),
-    work=_order,
-)
-NEXT_ABOVE = step_of(
-    "[list|name|find|write] the one who is just {0} than {1}",
-    lambda text, adjective, name, _: _above(text, adjective, name)[-1],
-    _compared(1),
-    work=_order,
-    options=lambda text, adjective, name, _: tuple(one for one in _order(text, adjective)[0].split() if one != name),
-)
+def _asked(form: str, do: Callable[..., str], names: int, options: Options = lambda *_: ()) -> Step:
+    return step_of(lexicon.WORDINGS["deduction"][form], do, _compared(names), work=_order, options=options)
+
+
+# fmt: off
+WHO_IS = _asked(
+    "who", lambda text, adjective, a, b, _: a if (a, b) in _pairs(text, adjective) else b, 2,
+    lambda text, adjective, a, b, _: (a, b))
+WHETHER = _asked(
+    "whether", lambda text, adjective, a, b, _: "yes" if (a, b) in _pairs(text, adjective) else "no", 2,
+    lambda *_: YES_NO)
+HOW_MANY = _asked("how many", lambda text, adjective, name, _: str(len(_above(text, adjective, name))), 1)
+LIST_ABOVE = _asked("all above", lambda text, adjective, name, _: " ".join(_above(text, adjective, name)), 1)
+NEXT_ABOVE = _asked(
+    "next above", lambda text, adjective, name, _: _above(text, adjective, name)[-1], 1,
+    lambda text, adjective, name, _: tuple(one for one in _order(text, adjective)[0].split() if one != name))
+# fmt: on
 
 
 # Classification
@@ -381,7 +291,7 @@ def _labels(item: str, *rule: Any) -> tuple[str, ...]:
 
 def _labels_and_tests(noun: str, n_tests: int) -> Draw:
     def draw(rng: Random, level: int) -> Values:
-        tests = (TESTS[noun](rng, level),) if n_tests == 1 else draw_tests(noun, n_tests)(rng, level)
+        tests = (TESTS[noun](rng, level),) if n_tests == 1 else draws.tests(noun, n_tests)(rng, level)
         return *rng.sample(WORDS, n_tests + 1), *tests
 
     return Draw(draw, (*[by_text(WORDS)] * (n_tests + 1), *TESTS[noun].domains * n_tests))
@@ -392,26 +302,17 @@ def _one(noun: str) -> Input:
 
     def draw(rng: Random, level: int, steps: list[Values]) -> str:
         label = rng.choice([value for value in steps[0] if not isinstance(value, Rule)])
-        items = rng.sample(WORDS if noun == "words" else NUMBERS, 12)
+        items = rng.sample(draws.ITEMS[noun], 12)
         return next((item for item in items if _label(item, *steps[0]) == label), items[0])
 
     return draw
 
 
 def _labelling(noun: str) -> list[Kind]:
-    two = step_of(
-        f"<answer> {{0}} for {noun} that {{2}}, [else|otherwise] {{1}}",
-        _label,
-        _labels_and_tests(noun, 1),
-        options=_labels,
-    )
-    three = step_of(
-        f"<answer> {{0}} for {noun} that {{3}}, {{1}} for others that {{4}}, [else|otherwise] {{2}}",
-        _label,
-        _labels_and_tests(noun, 2),
-        options=_labels,
-    )
-    return [Kind((2,), ((two,),), _one(noun), str, str), Kind((3,), ((three,),), _one(noun), str, str)]
+    two = f"<answer> {{0}} for {noun} that {{2}}, [else|otherwise] {{1}}"
+    three = f"<answer> {{0}} for {noun} that {{3}}, {{1}} for others that {{4}}, [else|otherwise] {{2}}"
+    steps = [step_of(text, _label, _labels_and_tests(noun, n), options=_labels) for n, text in ((1, two), (2, three))]
+    return [Kind((level,), ((step,),), _one(noun), str, str) for level, step in zip((2, 3), steps, strict=True)]
 
 
 def _two_categories(rng: Random, level: int) -> Values:
@@ -425,8 +326,7 @@ BY_CATEGORY = step_of(
     "<answer> {0} for words that {2}, [and {1} for|{1} for] words that name {3}",
     lambda item, label, other, test, _: label if test(item) else other,
     Draw(_two_categories, (by_text(WORDS), by_text(WORDS), _NAMES, by_text(CATEGORIES))),
-    options=lambda item, label, other, *_: (label, other),
-)
+    options=lambda item, label, other, *_: (label, other))  # fmt: skip
 
 
 def _of_two(rng: Random, level: int, steps: list[Values]) -> str:
@@ -434,34 +334,27 @@ def _of_two(rng: Random, level: int, steps: list[Values]) -> str:
     return rng.choice(CATEGORIES[rng.choice((test.value, other))])
 
 
+# fmt: off
 FAMILIES = (
     StepFamily(
-        "arithmetic",
-        "mathematics",
+        "arithmetic", "mathematics",
         Kind((1,), ((ADD_ALONE, SUBTRACT_ALONE),), _number, int, str),
         Kind((2,), (OPERATIONS, (ADD, SUBTRACT)), _number, int, str),
-        Kind((3,), (OPERATIONS, (ADD, SUBTRACT), OPERATIONS), _number, int, str),
-    ),
+        Kind((3,), (OPERATIONS, (ADD, SUBTRACT), OPERATIONS), _number, int, str)),
     StepFamily(
-        "dates",
-        "reasoning",
+        "dates", "reasoning",
         _dated(1, _days("weekday", _weekday_after), lambda rng: rng.choice(WEEKDAYS)),
         _dated(1, (REFORMAT,), lambda rng: f"{rng.choice(DATES)} {rng.randint(1950, 2049)}"),
         _dated(2, _days("date", _date_after), lambda rng: rng.choice(DATES)),
         _dated(2, (DAYS_SINCE,), lambda rng: rng.choice(DATES)),
-        _dated(
-            3, WEEKS + _days("date and weekday", _both_after), lambda rng: f"{rng.choice(DATES)} {rng.choice(WEEKDAYS)}"
-        ),
-    ),
+        _dated(3, WEEKS + _days("date and weekday", _both_after),
+               lambda rng: f"{rng.choice(DATES)} {rng.choice(WEEKDAYS)}")),
     StepFamily("reading", "extraction", *QUESTIONS),
     StepFamily(
-        "deduction", "reasoning", _puzzle((1, 2), WHO_IS, WHETHER), _puzzle((3,), HOW_MANY, LIST_ABOVE, NEXT_ABOVE)
-    ),
+        "deduction", "reasoning",
+        _puzzle((1, 2), WHO_IS, WHETHER), _puzzle((3,), HOW_MANY, LIST_ABOVE, NEXT_ABOVE)),
     StepFamily(
-        "classification",
-        "classification",
-        Kind((1,), ((BY_CATEGORY,),), _of_two, str, str),
-        *_labelling("numbers"),
-        *_labelling("words"),
-    ),
+        "classification", "classification",
+        Kind((1,), ((BY_CATEGORY,),), _of_two, str, str), *_labelling("numbers"), *_labelling("words")),
 )
+# fmt: on

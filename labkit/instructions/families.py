@@ -27,14 +27,10 @@ from labkit.instructions.family import Family
 from labkit.instructions.functions import FUNCTIONS
 from labkit.instructions.steps import StepFamily
 
-_GENERAL = (
-    *("rewriting", "sorting", "counting", "arithmetic", "dates", "editing"),
-    *("reading", "deduction", "classification", "formatting"),
-)
-_SPREAD = (
-    *("knowledge", "classification", "dialogue", "formatting", "role"),
-    *("deduction", "arithmetic", "functions", "rewriting", "editing"),
-)
+_GENERAL = (*("rewriting", "sorting", "counting", "arithmetic", "dates", "editing"),
+            *("reading", "deduction", "classification", "formatting"))  # fmt: skip
+_SPREAD = (*("knowledge", "classification", "dialogue", "formatting", "role"),
+           *("deduction", "arithmetic", "functions", "rewriting", "editing"))  # fmt: skip
 _STEPS = {family.name: family for family in (*list_families.FAMILIES, *fact_families.FAMILIES)}
 _NEW: tuple[Family, ...] = (FUNCTIONS, *symbolic_families.FAMILIES, *ability_families.FAMILIES)
 FAMILIES: dict[str, StepFamily] = {name: _STEPS[name] for name in _GENERAL}

@@ -25,19 +25,8 @@ from labkit.instructions.example import Example
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 LEVELS = (1, 2, 3)
-TaskType = Literal[
-    "reasoning",
-    "mathematics",
-    "code",
-    "editing",
-    "extraction",
-    "classification",
-    "formatting",
-    "knowledge",
-    "dialogue",
-    "role-play",
-    "writing",
-]
+TaskType = Literal["reasoning", "mathematics", "code", "editing", "extraction", "classification", "formatting",
+                   "knowledge", "dialogue", "role-play", "writing"]  # fmt: skip
 TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)  # as task-aware re-balancing counts them (arXiv 2405.13448)
 HELD_OUT = 5  # one key in so many belongs to the test split
 _TRIES = 5000  # draws in a row without a new instruction, before a level counts as exhausted
@@ -156,15 +145,8 @@ def draw_instructions(family: Family, n: int, *, split: Split, levels: Sequence[
     return list(found.values())
 
 
-def draw(
-    family: Family,
-    n: int,
-    *,
-    split: Split = "train",
-    levels: Sequence[int] = LEVELS,
-    seed: int = 0,
-    n_instructions: int | None = None,
-) -> list[Task]:
+def draw(family: Family, n: int, *, split: Split = "train", levels: Sequence[int] = LEVELS, seed: int = 0,
+         n_instructions: int | None = None) -> list[Task]:  # fmt: skip
     """`n` tasks of one split; of `n_instructions` different instructions in turn, or each drawn afresh (None).
 
     Inputs are of the level that their instruction was drawn at.
@@ -185,9 +167,8 @@ def draw(
         level = levels[place % len(levels)]
         instruction = some[place] if some else _draw_one(family, rng, level, split)
         text = family.input(instruction, rng, level)
-        example = Example(
-            rng.choice(instruction.phrasings), text, family.answer(instruction, text), family.name, instruction.key
-        )
+        wording, answer = rng.choice(instruction.phrasings), family.answer(instruction, text)
+        example = Example(wording, text, answer, family.name, instruction.key)
         tasks.append(Task(example, instruction, level))
     return tasks
 
@@ -213,17 +194,11 @@ def combined(parts: Sequence[Sequence[str]], n: int = 6) -> tuple[str, ...]:
     if len(parts) == 1:
         return tuple(dict.fromkeys(parts[0]))
     joins = (", then ", "; then ", ", next ", "; next ")  # of one word each
-    return tuple(
-        dict.fromkeys(
-            joins[i % 4].join(wordings[(i + place) % len(wordings)] for place, wordings in enumerate(parts))
-            for i in range(n)
-        )
-    )
+    turns = ([wordings[(i + place) % len(wordings)] for place, wordings in enumerate(parts)] for i in range(n))
+    return tuple(dict.fromkeys(joins[i % 4].join(turn) for i, turn in enumerate(turns)))
 
 
-def _draw_one(
-    family: Family, rng: Random, level: int, split: Split, but: Container[str] = frozenset[str]()
-) -> Instruction:
+def _draw_one(family: Family, rng: Random, level: int, split: Split, but: Container[str] = ()) -> Instruction:
     """An instruction of a level and split whose key is not among `but`."""
     for _ in range(_TRIES):
         one = family.instruction(rng, level)

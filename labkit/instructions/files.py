@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import yaml
+
 from labkit.errors import BadRequest, first_line
 
 LIMIT = 1 << 24  # characters of one record; a longer one counts as broken
@@ -27,24 +29,10 @@ _CHUNK = 1 << 20
 _TEXT = 200  # characters kept of what is broken
 _COLUMNS = 30  # columns named in a message
 _NOT_JSON = "broken JSON"
-_LOOKS = {  # how files of other kinds begin
-    rb"\x1f\x8b": "gzip data (whose name ends in .gz)",
-    rb"PK\x03\x04": "a zip archive or a spreadsheet",
-    rb"\x28\xb5\x2f\xfd": "Zstandard data",
-    rb"\xfd7zXZ\x00": "xz data",
-    rb"BZh[1-9]1AY": "bzip2 data",
-    rb"\x04\x22\x4d\x18": "LZ4 data",
-    rb"7z\xbc\xaf": "a 7z archive",
-    rb".{257}ustar": "a tar archive",
-    rb"PAR1[\x00-\x1f]": "Parquet data (whose name ends in .parquet)",
-    rb"ARROW1\x00|\xff\xff\xff\xff": "Arrow data",
-    rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff": "UTF-32 text, where UTF-8 is wanted",
-    rb"\xff\xfe|\xfe\xff": "UTF-16 text, where UTF-8 is wanted",
-    rb".{0,3}\x00": "binary data, or UTF-16 or UTF-32 text, where UTF-8 is wanted",
-    rb"SQLite format 3": "an SQLite database",
-    rb"%PDF-": "a PDF",
-    rb"version https://git-lfs": "a Git LFS pointer to the file, not the file itself",
-    rb"(?i)\s*<(!doctype|html|\?xml)": "a web page or XML",
+# How files of other kinds begin, and what they look like.
+_LOOKS = {
+    begin.encode("latin-1"): looks
+    for begin, looks in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8")).items()
 }
 
 
@@ -235,10 +223,8 @@ def _array(text: io.TextIOWrapper, path: Path, window: str) -> Iterator[tuple[in
         more = text.read(_CHUNK)  # what ends with the window may go on after it
         if not more or end - at > LIMIT:
             long = f", or this record is {too_long()}" if more else ""
-            raise BadRequest(
-                f"{path} is broken from record {number + 1} on, {window[at : at + 60]!a}: "
-                f"an array cannot be read past that (JSON lines could){long}"
-            )
+            raise BadRequest(f"{path} is broken from record {number + 1} on, {window[at : at + 60]!a}: an array cannot "
+                             f"be read past that (JSON lines could){long}")  # fmt: skip
         window, at = window[at:] + more, 0
 
 
@@ -313,10 +299,8 @@ def _table(text: io.TextIOWrapper, path: Path, tabs: bool, headless: bool) -> It
         elif row:
             which = "more" if len(row) > len(columns) else "fewer"
             over = f", over {feed.over} lines" if feed.over > 1 else ""
-            yield (
-                feed.first,
-                Broken(f"{which} fields than the {'first row' if headless else 'header'}{over}", feed.text),
-            )
+            header = "first row" if headless else "header"
+            yield feed.first, Broken(f"{which} fields than the {header}{over}", feed.text)
 
 
 def _wrong_quote(feed: _Feed, path: Path, tabs: bool, error: str) -> str:
@@ -328,10 +312,9 @@ def _wrong_quote(feed: _Feed, path: Path, tabs: bool, error: str) -> str:
     closed = feed.balanced or "end of data" in error  # at the end no other row is behind an open quote
     if feed.over == 1 and closed:
         return "a quote out of place"
-    raise BadRequest(
-        f"{path}: a quote of the row that begins in line {feed.first} is out of place or does not close (it was read "
-        f"to line {feed.number}): where the rows after it begin is unknown; mend {feed.text.strip()[:60]!a}"
-    )
+    raise BadRequest(f"{path}: a quote of the row that begins in line {feed.first} is out of place or does not close "
+                     f"(it was read to line {feed.number}): where the rows after it begin is unknown; mend "
+                     f"{feed.text.strip()[:60]!a}")  # fmt: skip
 
 
 def _header(row: list[str], path: Path, tabs: bool) -> list[str]:
@@ -340,9 +323,8 @@ def _header(row: list[str], path: Path, tabs: bool) -> list[str]:
     other = next((mark for mark in (",;|" if tabs else ";\t|") if mark in row[0]), None)
     if len(row) == 1 and other:
         name = "a tab" if other == "\t" else f"'{other}'"
-        raise BadRequest(
-            f"{path} has one column, {shown(row)}: its separator seems to be {name}; a .csv has commas, a .tsv tabs"
-        )
+        raise BadRequest(f"{path} has one column, {shown(row)}: its separator seems to be {name}; a .csv has commas, a "
+                         ".tsv tabs")  # fmt: skip
     return row
 
 

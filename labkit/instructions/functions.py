@@ -12,10 +12,13 @@ equal. `accepts` compares text: it is enough for being right, not needed; pass@1
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
+
+import yaml
 
 from labkit.instructions.family import Family, Instruction, Task, combined, phrasings
 
@@ -24,11 +27,10 @@ NOTHING: Part = ("", 0)
 
 
 class Entry(NamedTuple):
-    """One part: its wordings, its code, the same as a function, and the values it may have."""
+    """One part: its wordings, its code, and the values it may have."""
 
     text: str
     code: str
-    do: Callable[..., Any]
     values: Sequence[Any] = (0,)
 
 
@@ -40,7 +42,6 @@ class Source(NamedTuple):
     text: str
     code: str
     as_list: str
-    do: Callable[[Any], Any]
 
     @property
     def texts(self) -> list[tuple[str, ...]]:
@@ -60,14 +61,10 @@ class Program(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """A part with its value: a function, code and wordings."""
+    """A part with its value: code and wordings."""
 
     entry: Entry
     n: Any
-
-    @property
-    def do(self) -> Callable[..., Any]:
-        return partial(self.entry.do, n=self.n)
 
     def code(self, **names: str) -> str:
         return self.entry.code.format(n=self.n, **names)
@@ -77,157 +74,32 @@ class Bound(NamedTuple):
 
 
 class Built(NamedTuple):
-    """A program carried out: the wordings of its parts, the lines of its body, and what it returns for x."""
+    """A program carried out: the wordings of its parts, and the lines of its body."""
 
     texts: list[tuple[str, ...]]
     body: str
-    run: Callable[[Any], Any]
+
+    @property
+    def run(self) -> Callable[[Any], Any]:
+        """The function that the body defines."""
+        return _compiled(self.body)
 
 
-SOURCES = {
-    "list": Source("list of numbers", "numbers", "", "x", "x", list),
-    "range": Source(
-        "whole number",
-        "numbers",
-        "[count up to x|go from 1 to x]",
-        "range(1, x + 1)",
-        "list(range(1, x + 1))",
-        lambda x: range(1, x + 1),
-    ),
-    "digits": Source(
-        "whole number",
-        "numbers",
-        "[split x into digits|take the single digits]",
-        "map(int, str(x))",
-        "list(map(int, str(x)))",
-        lambda x: map(int, str(x)),
-    ),
-    "lengths": Source(
-        "text",
-        "numbers",
-        "[take|list] word lengths",
-        "map(len, x.split())",
-        "list(map(len, x.split()))",
-        lambda x: map(len, x.split()),
-    ),
-    "letters": Source("text", "letters", "", "x", "x", list),
-    "words": Source("text", "words", "[take|list] the words", "x.split()", "x.split()", str.split),
-}
-_N, _K, _SOME = range(10), range(3, 8), "bdglmprs"
+_DATA = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+SOURCES = {name: Source(**fields) for name, fields in _DATA["sources"].items()}
+SAYS: dict[str, str] = _DATA["says"]  # how parts are said
+STARTS = ("", "let f ", "make f ", "have f ")  # before what has few wordings
 
-KEEP = {  # which items v; {o} is the plural of what they are
-    "numbers": {
-        "even": Entry("even {o}", "v % 2 == 0", lambda v, n: v % 2 == 0),
-        "odd": Entry("odd {o}", "v % 2 == 1", lambda v, n: v % 2 == 1),
-        "above": Entry("{o} [above|over] {n}", "v > {n}", lambda v, n: v > n, _N),
-        "below": Entry("{o} [below|under] {n}", "v < {n}", lambda v, n: v < n, _N),
-        "multiple": Entry("multiples of {n}", "v % {n} == 0", lambda v, n: v % n == 0, _K),
-        "not": Entry("{o} not {n}", "v != {n}", lambda v, n: v != n, _N),
-    },
-    "letters": {
-        "vowels": Entry("vowels", "v in 'aeiou'", lambda v, n: v in "aeiou"),
-        "others": Entry("{o} not vowels", "v not in 'aeiou'", lambda v, n: v not in "aeiou"),
-        "before": Entry("{o} before {n}", "v < '{n}'", lambda v, n: v < n, _SOME),
-        "after": Entry("{o} after {n}", "v > '{n}'", lambda v, n: v > n, _SOME),
-        "not": Entry("{o} not {n}", "v != '{n}'", lambda v, n: v != n, "aeiorst"),
-    },
-    "words": {
-        "longer": Entry("{o} [longer than|over length] {n}", "len(v) > {n}", lambda v, n: len(v) > n, (2, 3, 4, 5)),
-        "shorter": Entry("{o} [shorter than|under length] {n}", "len(v) < {n}", lambda v, n: len(v) < n, (3, 4, 5, 6)),
-        "start": Entry("{o} starting with {n}", "v[0] == '{n}'", lambda v, n: v[0] == n, _SOME),
-        "with": Entry("{o} with {n}", "'{n}' in v", lambda v, n: n in v, "aeiorst"),
-        "without": Entry("{o} without {n}", "'{n}' not in v", lambda v, n: n not in v, "aeiorst"),
-    },
-}
-CHANGE = {  # what becomes of an item v; {o} is "each" or which items; halving rounds down
-    "numbers": {
-        "double": Entry("double {o}", "2 * v", lambda v, n: 2 * v),
-        "times": Entry("multiply {o} by {n}", "{n} * v", lambda v, n: n * v, range(3, 10)),
-        "add": Entry("add {n} to {o}", "v + {n}", lambda v, n: v + n, range(1, 10)),
-        "subtract": Entry("[subtract|take] {n} from {o}", "v - {n}", lambda v, n: v - n, range(1, 10)),
-        "square": Entry("square {o}", "v * v", lambda v, n: v * v),
-        "negate": Entry("[negate|change the sign of] {o}", "-v", lambda v, n: -v),
-        "halve": Entry("halve {o}", "v // 2", lambda v, n: v // 2),
-        "modulo": Entry("take {o} modulo {n}", "v % {n}", lambda v, n: v % n, range(2, 10)),
-    },
-    "letters": {
-        "upper": Entry("[put|write] {o} in upper case", "v.upper()", lambda v, n: v.upper()),
-        "double": Entry("[double|repeat] {o}", "2 * v", lambda v, n: 2 * v),
-        "mark": Entry("[put|write] {n} after {o}", "v + '{n}'", lambda v, n: v + n, "-+.*"),
-        "lead": Entry("[put|write] {n} before {o}", "'{n}' + v", lambda v, n: n + v, "-+.*"),
-    },
-    "words": {
-        "reverse": Entry("reverse {o}", "v[::-1]", lambda v, n: v[::-1]),
-        "upper": Entry("[put|write] {o} in upper case", "v.upper()", lambda v, n: v.upper()),
-        "cut": Entry("[cut|shorten] {o} to {n} letters", "v[:{n}]", lambda v, n: v[:n], (2, 3)),
-        "mark": Entry("[put|write] {n} after {o}", "v + '{n}'", lambda v, n: v + n, "-+.*"),
-        "lead": Entry("[put|write] {n} before {o}", "'{n}' + v", lambda v, n: n + v, "-+.*"),
-    },
-}
-_ANY = {  # what is returned: {all} items as x has them, {list} as a list, {bare} inside the brackets of a call
-    "count": Entry("[the count|how many]", "len({list})", lambda v, n: len(v)),
-    "different": Entry("[how many differ|the different count]", "len(set({bare}))", lambda v, n: len(set(v))),
-    "reverse": Entry("them in reverse", "{all}[::-1]", lambda v, n: v[::-1]),
-    "first": Entry("the first {n}", "{all}[:{n}]", lambda v, n: v[:n], (2, 3, 4)),
-    "last": Entry("the last {n}", "{all}[-{n}:]", lambda v, n: v[-n:], (2, 3, 4)),
-    "rest": Entry("all but the first {n}", "{all}[{n}:]", lambda v, n: v[n:], (1, 2, 3)),
-    "second": Entry("every second one", "{all}[::2]", lambda v, n: v[::2]),
-}
-_LISTS = {
-    "sorted": Entry("them [sorted|in order]", "sorted({bare})", lambda v, n: sorted(v)),
-    "descending": Entry("them [descending|falling]", "sorted({bare})[::-1]", lambda v, n: sorted(v)[::-1]),
-}
-RETURN = {
-    "numbers": _ANY
-    | _LISTS
-    | {
-        "sum": Entry("the [sum|total]", "sum({bare})", lambda v, n: sum(v)),
-        "max": Entry("the [largest|greatest] or 0", "max({list}, default=0)", lambda v, n: max(v, default=0)),
-        "min": Entry("the [smallest|least] or 0", "min({list}, default=0)", lambda v, n: min(v, default=0)),
-        "times": Entry("{n} times the sum", "{n} * sum({bare})", lambda v, n: n * sum(v), _K),
-        "more": Entry("the sum plus {n}", "sum({bare}) + {n}", lambda v, n: sum(v) + n, range(1, 10)),
-    },
-    "letters": _ANY
-    | {
-        "sorted": Entry("them [sorted|in order]", "''.join(sorted({bare}))", lambda v, n: "".join(sorted(v))),
-        "once": Entry("each only once", "''.join(dict.fromkeys({bare}))", lambda v, n: "".join(dict.fromkeys(v))),
-    },
-    "words": {name: _ANY[name] for name in ("count", "different")}
-    | {
-        "sorted": Entry("them [sorted|in order]", "' '.join(sorted({bare}))", lambda v, n: " ".join(sorted(v))),
-        "longest": Entry("the longest", "max({list}, key=len, default='')", lambda v, n: max(v, key=len, default="")),
-        "letters": Entry("the number of letters", "sum(len(w) for w in {list})", lambda v, n: sum(map(len, v))),
-        "reverse": Entry("them in reverse", "' '.join({list}[::-1])", lambda v, n: " ".join(v[::-1])),
-        "first": Entry("the first {n}", "' '.join({list}[:{n}])", lambda v, n: " ".join(v[:n]), (2, 3)),
-    },
-}
-UPDATE = {  # what a loop does to its total t at an item v; None for "stop"
-    "add": Entry("add it", "t += v", lambda t, v, n: t + v),
-    "twice": Entry("add it twice", "t += 2 * v", lambda t, v, n: t + 2 * v),
-    "subtract": Entry("subtract it", "t -= v", lambda t, v, n: t - v),
-    "plus": Entry("add {n}", "t += {n}", lambda t, v, n: t + n, range(1, 10)),
-    "minus": Entry("subtract {n}", "t -= {n}", lambda t, v, n: t - n, range(1, 10)),
-    "double": Entry("double the total", "t *= 2", lambda t, v, n: 2 * t),
-    "set": Entry("set total to it", "t = v", lambda t, v, n: v),
-    "stop": Entry("stop", "break", lambda t, v, n: None),
-}
-START = {"start": Entry("[from|starting at] {n}", "t = {n}", lambda n: n, range(10))}
-CHECK = {  # the condition of a branch on x itself
-    "long": Entry("has [over|above] {n} items", "len(x) > {n}", lambda x, n: len(x) > n, range(1, 8)),
-    "short": Entry("has [below|under] {n} items", "len(x) < {n}", lambda x, n: len(x) < n, range(2, 9)),
-    "odd": Entry("has an odd number of items", "len(x) % 2 == 1", lambda x, n: len(x) % 2 == 1),
-    "within": Entry("contains {n}", "{n} in x", lambda x, n: n in x, range(1, 10)),
-}
-CHECK_TEXT = CHECK | {"within": Entry("contains {n}", "'{n}' in x", lambda x, n: n in x, "aeiorst")}
-LIMIT = {"above": Entry("is above {n}", "x > {n}", lambda x, n: x > n, range(20))}
-SHRINK = {
-    "divide": Entry("divide it by {n}, rounding down", "x //= {n}", lambda x, n: x // n, range(2, 10)),
-    "subtract": Entry("[subtract|take away] {n}", "x -= {n}", lambda x, n: x - n, range(1, 10)),
-}
-TALLY = {
-    "count": Entry("return how often", "t += 1", lambda t, x, n: t + 1),
-    "add": Entry("return the sum of x before", "t += x", lambda t, x, n: t + x),
-}
+
+def _entries(rows: dict[str, list[Any]]) -> dict[str, Entry]:
+    return {name: Entry(*row) for name, row in rows.items()}
+
+
+# Parts that differ by the domain of what they are applied to, and parts that do not.
+KEEP, CHANGE, RETURN, CHECK = (
+    {domain: _entries(rows) for domain, rows in _DATA[table].items()} for table in ("keep", "change", "return", "check")
+)
+UPDATE, START, LIMIT, SHRINK, TALLY = (_entries(_DATA[key]) for key in ("update", "start", "limit", "shrink", "tally"))
 
 
 class Functions(Family):
@@ -290,13 +162,9 @@ def problem(task: Task) -> dict[str, str]:
     """A task as a problem in the shape of HumanEval; its prompt with its canonical solution passes its test."""
     head, body = task.example.output.split("\n", 1)
     checks = "".join(f"    {line}\n" for line in tests(task.instruction).splitlines())
-    return {
-        "task_id": task.instruction.key.replace(": ", "/"),
-        "prompt": f'{head}\n    """{task.example.instruction} ({task.example.input})"""\n',
-        "entry_point": "f",
-        "canonical_solution": body + "\n",
-        "test": f"def check(f):\n{checks}",
-    }
+    return {"task_id": task.instruction.key.replace(": ", "/"),
+            "prompt": f'{head}\n    """{task.example.instruction} ({task.example.input})"""\n', "entry_point": "f",
+            "canonical_solution": body + "\n", "test": f"def check(f):\n{checks}"}  # fmt: skip
 
 
 @lru_cache(maxsize=2**14)
@@ -314,15 +182,20 @@ def fingerprint(program: Program) -> str | None:
 
 
 @lru_cache(maxsize=2**14)
+def _compiled(body: str) -> Callable[[Any], Any]:
+    """The function of a body, which is made of this module's own tables alone."""
+    names: dict[str, Any] = {}
+    exec(f"def f(x):\n{body}", names)
+    return names["f"]
+
+
+@lru_cache(maxsize=2**14)
 def build(program: Program) -> Built:
     """A program's wordings, code and function."""
     make, *tables = SHAPES[program.shape]
     source = SOURCES[program.source]
-    bound = [
-        Bound(table_of(table, source)[name], n) if name else None
-        for table, (name, n) in zip(tables, program.parts, strict=True)
-    ]
-    return make(source, *bound)
+    parts = zip(tables, program.parts, strict=True)
+    return make(source, *(Bound(table_of(table, source)[name], n) if name else None for table, (name, n) in parts))
 
 
 def _wordings(program: Program) -> tuple[str, ...]:
@@ -367,9 +240,7 @@ def _simpler(program: Program) -> list[Program]:
     if shape == "loop":
         keep, one, other, start = parts
         return [Program("loop", source, (keep, *two, start)) for two in ((one, one), (other, other), (one, NOTHING))]
-    if shape == "branch":
-        return [Program("chain", source, (NOTHING, NOTHING, end)) for end in parts[1:]]
-    return []
+    return [Program("chain", source, (NOTHING, NOTHING, end)) for end in parts[1:]] if shape == "branch" else []
 
 
 def _chain(source: Source, keep: Bound | None, change: Bound | None, end: Bound | None) -> Built:
@@ -380,26 +251,16 @@ def _chain(source: Source, keep: Bound | None, change: Bound | None, end: Bound 
         texts.append(change.texts(o="each" if keep or source.text else f"each {source.domain[:-1]}"))
     item, condition = change.code() if change else "v", f" if {keep.code()}" if keep else ""
     bare = f"{item} for v in {source.code}{condition}" if keep or change else ""
-    meets, changed = keep and keep.do, change and change.do
-
-    def items(x: Any) -> list[Any]:
-        kept = [v for v in source.do(x) if meets(v)] if meets else source.do(x)
-        return [changed(v) for v in kept] if changed else list(kept)
-
-    return _ended(source, texts, bare, items, end)
+    return _ended(source, texts, bare, end)
 
 
 def _split(source: Source, keep: Bound, one: Bound, other: Bound, end: Bound) -> Built:
     said = _said(one.texts(o=keep.texts(o=source.items)[0]), ("and",), other.texts(o="others"))
     bare = f"{one.code()} if {keep.code()} else {other.code()} for v in {source.code}"
-    meets, first, second = keep.do, one.do, other.do
-    items = lambda x: [first(v) if meets(v) else second(v) for v in source.do(x)]  # noqa: E731
-    return _ended(source, [*source.texts, said], bare, items, end)
+    return _ended(source, [*source.texts, said], bare, end)
 
 
-def _ended(
-    source: Source, texts: list[tuple[str, ...]], bare: str, items: Callable[[Any], list[Any]], end: Bound | None
-) -> Built:
+def _ended(source: Source, texts: list[tuple[str, ...]], bare: str, end: Bound | None) -> Built:
     """A program that returns its items, or what its end makes of them; `bare` is a comprehension without brackets."""
     names = {"bare": bare or source.code, "list": f"[{bare}]" if bare else source.as_list}
     glue = {"numbers": None, "letters": "", "words": " "}[source.domain]
@@ -407,67 +268,31 @@ def _ended(
     names["all"] = f"{glue!r}.join({names['bare']})" if joined and names["bare"] != "x" else names["list"]
     if end:
         texts = [*texts, end.texts(SAYS["end"])]
-
-    finish = end and end.do
-
-    def run(x: Any) -> Any:
-        value: Any = items(x)
-        if joined:
-            value = str(glue).join(value)
-        return finish(value) if finish else value
-
-    return Built(texts, f"    return {end.code(**names) if end else names['all']}", run)
+    return Built(texts, f"    return {end.code(**names) if end else names['all']}")
 
 
 def _loop(source: Source, keep: Bound, one: Bound, other: Bound | None, start: Bound) -> Built:
-    meets, first, second = keep.do, one.do, other.do if other else lambda t, v: t
-
-    def run(x: Any) -> Any:
-        t = start.n
-        for v in source.do(x):
-            new = (first if meets(v) else second)(t, v)
-            if new is None:
-                break
-            t = new
-        return t
-
     said = [start.texts(), keep.texts(SAYS["at"], o=source.items), one.texts()]
     body = f"    {start.code()}\n    for v in {source.code}:\n        if {keep.code()}:\n            {one.code()}\n"
     if other:
         said.append(other.texts(SAYS["else"]))
         body += f"        else:\n            {other.code()}\n"
-    return Built([*source.texts, _said(*said)], body + "    return t", run)
+    return Built([*source.texts, _said(*said)], body + "    return t")
 
 
 def _branch(source: Source, check: Bound, one: Bound, other: Bound) -> Built:
     sides = [_chain(source, None, None, end) for end in (one, other)]
     said = [check.texts(SAYS["if"]), sides[0].texts[0], other.texts(SAYS["else end"])]
     body = f"    if {check.code()}:\n    {sides[0].body}\n{sides[1].body}"
-    return Built([_said(*said)], body, lambda x: sides[0].run(x) if check.do(x) else sides[1].run(x))
+    return Built([_said(*said)], body)
 
 
 def _countdown(source: Source, limit: Bound, shrink: Bound, tally: Bound) -> Built:
-    def run(x: Any) -> Any:
-        t = 0
-        while x > limit.n:
-            t, x = tally.do(t, x), shrink.do(x)
-        return t
-
     said = _said(limit.texts(SAYS["while"]), shrink.texts())
     body = f"    t = 0\n    while {limit.code()}:\n        {tally.code()}\n        {shrink.code()}\n    return t"
-    return Built([said, tally.texts()], body, run)
+    return Built([said, tally.texts()], body)
 
 
-SAYS = {  # how parts are said
-    "keep": "[keep|pick|take] {0}",
-    "end": "[return|give|output] {0}",
-    "at": "[at|for] {0}",
-    "else": "[otherwise|else] {0}",
-    "if": "[if|when] x {0}",
-    "else end": "[otherwise|else] [return|give] {0}",
-    "while": "[while|as long as] x {0}",
-}
-STARTS = ("", "let f ", "make f ", "have f ")  # before what has few wordings
 SHAPES: dict[str, tuple[Any, ...]] = {  # what builds a program, and the table of each part
     "chain": (_chain, KEEP, CHANGE, RETURN),
     "split": (_split, KEEP, CHANGE, CHANGE, RETURN),
@@ -485,16 +310,12 @@ def _said(*parts: tuple[str, ...]) -> tuple[str, ...]:
 
 def table_of(table: dict[str, Any], source: Source) -> dict[str, Entry]:
     """A table of parts; those that differ by domain are given for one."""
-    if table is CHECK and source.takes == "text":
-        return CHECK_TEXT
     return table.get(source.domain, table)
 
 
 def _input(rng: Random, takes: str) -> Any:
     if takes == "whole number":
-        return rng.choice(
-            (rng.randrange(12), rng.randrange(12), rng.randrange(40), rng.randrange(40), rng.randrange(100, 112))
-        )
+        return rng.choice([*map(rng.randrange, (12, 12, 40, 40)), rng.randrange(100, 112)])
     if takes == "text":
         return " ".join("".join(rng.choices("aabdeegilmoprst", k=rng.randint(1, 7))) for _ in range(rng.randint(1, 5)))
     low, high = rng.choice(((-9, 20), (0, 12), (0, 6)))

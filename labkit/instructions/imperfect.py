@@ -47,9 +47,8 @@ class Teacher:
             raise BadRequest(f"exponent = {self.exponent:g}: of Zipf's law it is 0 or more, and below 100")
 
 
-def draw_imperfect(
-    family: Family, n: int, teacher: Teacher, *, levels: tuple[int, ...] = LEVELS, seed: int = 0
-) -> list[Task]:
+def draw_imperfect(family: Family, n: int, teacher: Teacher, *, levels: tuple[int, ...] = LEVELS,
+                   seed: int = 0) -> list[Task]:  # fmt: skip
     """`n` training tasks of a family as the teacher would write them.
 
     Raises:

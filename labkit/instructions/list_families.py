@@ -6,30 +6,10 @@ See `labkit.instructions.families` for what they guarantee.
 from collections.abc import Callable
 from random import Random
 
-from labkit.instructions.steps import (
-    CONSONANTS,
-    LETTERS,
-    MARKS,
-    ORDERS,
-    ORDINALS,
-    TEST_NAMES,
-    TESTS,
-    WORDS,
-    Draw,
-    Input,
-    Kind,
-    Pool,
-    Rule,
-    Step,
-    StepFamily,
-    Values,
-    by_text,
-    draw_distinct,
-    draw_items,
-    draw_string,
-    draw_tests,
-    step_of,
-)
+from labkit.instructions import draws
+from labkit.instructions.draws import ORDERS, TEST_NAMES, TESTS, Draw, Rule, Values, by_text
+from labkit.instructions.lexicon import CONSONANTS, LETTERS, MARKS, ORDINALS, WORDS
+from labkit.instructions.steps import Input, Kind, Pool, Step, StepFamily, step_of
 
 # Rewriting
 
@@ -45,11 +25,7 @@ def rewrite(low: int, high: int) -> Step:
     return step_of(
         '[replace the {0} "{1}" by "{2}"|change the {0} "{1}" to "{2}"|turn the {0} "{1}" into "{2}"|'
         'put "{2}" in place of the {0} "{1}"|write "{2}" for the {0} "{1}"]',
-        _replace,
-        ("first", "last", "every"),
-        draw_string(low, high),
-        draw_string(high, high + 1),
-    )
+        _replace, ("first", "last", "every"), draws.string(low, high), draws.string(high, high + 1))  # fmt: skip
 
 
 def planted(rng: Random, level: int, steps: list[Values]) -> str:
@@ -68,25 +44,12 @@ def _rewriting(level: int, *steps: Step) -> Kind:
 
 
 def _sort(noun: str) -> Step:
-    return step_of(
-        f"<sort> {noun} by {{0}}, {{1}}",
-        lambda items, order, way: sorted(items, key=order, reverse=way == "descending"),
-        ORDERS[noun],
-        ("ascending", "descending"),
-    )
+    arrange = lambda items, order, way: sorted(items, key=order, reverse=way == "descending")  # noqa: E731
+    return step_of(f"<sort> {noun} by {{0}}, {{1}}", arrange, ORDERS[noun], ("ascending", "descending"))
 
 
 def _filter(noun: str) -> Step:
-    return step_of(
-        f"<keep> {noun} that {{0}}",
-        lambda items, test: [item for item in items if test(item)],
-        TESTS[noun],
-    )
-
-
-def _only(items: list[str], ordinal: str) -> list[str]:
-    place = ORDINALS.index(ordinal)
-    return items[place : place + 1]
+    return step_of(f"<keep> {noun} that {{0}}", lambda items, test: [item for item in items if test(item)], TESTS[noun])
 
 
 def _without(items: list[str], ordinal: str) -> list[str]:
@@ -98,13 +61,11 @@ TAKE = (
     step_of("<keep> the first {0}", lambda items, n: items[:n], (2, 3, 4)),
     step_of("<keep> the last {0}", lambda items, n: items[-n:], (2, 3, 4)),
     step_of("<drop> the {0}", _without, ORDINALS[:4]),
-    step_of("<keep> only the {0}", _only, ORDINALS[:3]),
+    step_of("<keep> only the {0}", lambda items, which: items[ORDINALS.index(which) :][:1], ORDINALS[:3]),
 )
-LETTER_SORT = step_of(
-    "<sort> the letters by the order {0}",
-    lambda letters, order: sorted(letters, key=order.split().index),
-    Draw(lambda rng, level: " ".join(rng.sample(LETTERS[:8], 4)), ("[a-h](?: [a-h]){3}",)),
-)
+_FOUR = Draw(lambda rng, level: " ".join(rng.sample(LETTERS[:8], 4)), ("[a-h](?: [a-h]){3}",))
+LETTER_SORT = step_of("<sort> the letters by the order {0}",
+                      lambda letters, order: sorted(letters, key=order.split().index), _FOUR)  # fmt: skip
 
 
 def _listed(noun: str) -> Input:
@@ -112,18 +73,15 @@ def _listed(noun: str) -> Input:
 
     def draw(rng: Random, level: int, steps: list[Values]) -> str:
         tests = [value for values in steps for value in values if isinstance(value, Rule) and value.name in TEST_NAMES]
-        return draw_items(rng, noun, 2 * level + rng.choice((2, 3)), tests)
+        return draws.items(rng, noun, 2 * level + rng.choice((2, 3)), tests)
 
     return draw
 
 
 def _sortings(noun: str) -> list[Kind]:
     draw = _listed(noun)
-    return [
-        Kind((1,), ((_sort(noun),),), draw),
-        Kind((2,), ((_sort(noun),), TAKE), draw),
-        Kind((3,), ((_filter(noun),), (_sort(noun),), TAKE[:2]), draw),
-    ]
+    return [Kind((1,), ((_sort(noun),),), draw), Kind((2,), ((_sort(noun),), TAKE), draw),
+            Kind((3,), ((_filter(noun),), (_sort(noun),), TAKE[:2]), draw)]  # fmt: skip
 
 
 # Counting
@@ -136,11 +94,9 @@ def _counting(text: str, tests: Draw, of: Callable[..., tuple[Test, ...]] | None
     """Counts the items that meet a test, or each of several that are made of those drawn; then it lists them first."""
     each = of or (lambda test: (test,))
     return step_of(
-        text,
-        lambda items, *drawn: [str(sum(map(test, items))) for test in each(*drawn)],
-        tests,
+        text, lambda items, *drawn: [str(sum(map(test, items))) for test in each(*drawn)], tests,
         work=lambda items, *drawn: [" ".join(filter(test, items)) or "none" for test in each(*drawn)] if of else (),
-    )
+    )  # fmt: skip
 
 
 def _both(one: Test, other: Test) -> Test:
@@ -148,7 +104,7 @@ def _both(one: Test, other: Test) -> Test:
 
 
 def _countings(noun: str) -> list[Kind]:
-    two_tests, three_tests, draw = draw_tests(noun, 2), draw_tests(noun, 3), _listed(noun)
+    two_tests, three_tests, draw = draws.tests(noun, 2), draws.tests(noun, 3), _listed(noun)
     count = f"[how many {noun}|count {noun} that|tell how many {noun}|say how many {noun}] {{0}}"
     then = count + ", [then|next] how many {1}"
     one = _counting(count, TESTS[noun])
@@ -161,9 +117,8 @@ def _countings(noun: str) -> list[Kind]:
 
 LETTER_COUNT = step_of(
     "[how many letters are|count letters that are|tell how many letters are|find how many letters are] {0} or {1}",
-    lambda letters, *which: [str(sum(letter in which for letter in letters))],
-    draw_distinct(LETTERS, 2),
-)
+    lambda letters, *which: [str(sum(letter in which for letter in letters))], draws.distinct(LETTERS, 2),
+)  # fmt: skip
 
 
 def _letters(rng: Random, level: int, steps: list[Values]) -> str:
@@ -188,7 +143,7 @@ _PLACE = Draw(lambda rng, level: rng.randint(1, 5 if level == 1 else 4), (by_tex
 EDITS = (
     step_of("<drop> word {0}", lambda w, k: _put(w, k), _PLACE),
     step_of("<double> word {0}", lambda w, k: _put(w, k, w[k - 1], w[k - 1]), _PLACE),
-    step_of("[swap|exchange|switch] [words|the words] {0} and {1}", _swap, draw_distinct(range(1, 5), 2)),
+    step_of("[swap|exchange|switch] [words|the words] {0} and {1}", _swap, draws.distinct(range(1, 5), 2)),
     step_of("<move> word {0} to the front", lambda w, k: [w[k - 1], *_put(w, k)], _PLACE),
     step_of("<move> word {0} to the end", lambda w, k: [*_put(w, k), w[k - 1]], _PLACE),
     step_of("<put> word {0} in brackets", lambda w, k: _put(w, k, f"({w[k - 1]})"), _PLACE),
@@ -201,7 +156,7 @@ EDITS = (
 
 
 def _line(rng: Random, level: int, steps: list[Values]) -> str:
-    return draw_items(rng, "words", level + 4 + rng.randrange(2))
+    return draws.items(rng, "words", level + 4 + rng.randrange(2))
 
 
 # Formatting
@@ -212,24 +167,12 @@ def _paired(words: list[str], inner: str, outer: str) -> list[str]:
 
 
 JOIN = step_of("<join> words with {0}", lambda words, mark: [mark.join(words)], MARKS)
-WRAP = step_of(
-    "[wrap|set|put|write] words between {0} and {1}",
-    lambda words, before, after: [f"{before}{word}{after}" for word in words],
-    draw_distinct(MARKS, 2),
-)
-NUMBERED = step_of(
-    "[mark|start|label|begin] words with numbers and {0}",
-    lambda words, mark: [f"{n}{mark}{word}" for n, word in enumerate(words, 1)],
-    MARKS,
-)
-PAIRS = step_of(
-    "<join> pairs with {0}, these with {1}",
-    _paired,
-    draw_distinct(MARKS, 2),
-)
-FRAME = step_of(
-    "<put> {0} at the start and {1} at the end", lambda words, a, b: [a, *words, b], draw_distinct(MARKS, 2)
-)
+WRAP = step_of("[wrap|set|put|write] words between {0} and {1}",
+               lambda words, a, b: [f"{a}{word}{b}" for word in words], draws.distinct(MARKS, 2))  # fmt: skip
+NUMBERED = step_of("[mark|start|label|begin] words with numbers and {0}",
+                   lambda words, mark: [f"{n}{mark}{word}" for n, word in enumerate(words, 1)], MARKS)  # fmt: skip
+PAIRS = step_of("<join> pairs with {0}, these with {1}", _paired, draws.distinct(MARKS, 2))
+FRAME = step_of("<put> {0} at the start and {1} at the end", lambda w, a, b: [a, *w, b], draws.distinct(MARKS, 2))
 REORDER = (
     step_of("<sort> words by alphabet", sorted),
     step_of("[reverse|turn around] the [words|order]", lambda words: words[::-1]),
@@ -239,41 +182,30 @@ REORDER = (
 
 
 def _even_line(rng: Random, level: int, steps: list[Values]) -> str:
-    return draw_items(rng, "words", rng.choice((4, 6)))
+    return draws.items(rng, "words", rng.choice((4, 6)))
 
 
 def _formatting(level: int, *pools: Pool) -> Kind:
     return Kind((level,), pools, _even_line)
 
 
+# fmt: off
 FAMILIES = (
     StepFamily(
-        "rewriting",
-        "editing",
-        _rewriting(1, rewrite(1, 1)),
-        _rewriting(2, rewrite(2, 2)),
-        _rewriting(3, rewrite(2, 2), rewrite(1, 1)),
-    ),
+        "rewriting", "editing",
+        _rewriting(1, rewrite(1, 1)), _rewriting(2, rewrite(2, 2)), _rewriting(3, rewrite(2, 2), rewrite(1, 1))),
     StepFamily(
-        "sorting",
-        "reasoning",
+        "sorting", "reasoning",
         Kind((1,), ((LETTER_SORT,),), lambda rng, level, steps: " ".join(rng.choices(steps[0][0].split(), k=6))),
-        *_sortings("numbers"),
-        *_sortings("words"),
-    ),
+        *_sortings("numbers"), *_sortings("words")),
     StepFamily(
-        "counting",
-        "mathematics",
-        Kind((1,), ((LETTER_COUNT,),), _letters),
-        *_countings("numbers"),
-        *_countings("words"),
-    ),
+        "counting", "mathematics",
+        Kind((1,), ((LETTER_COUNT,),), _letters), *_countings("numbers"), *_countings("words")),
     StepFamily("editing", "editing", *(Kind((n,), (EDITS,) * n, _line) for n in (1, 2, 3))),
     StepFamily(
-        "formatting",
-        "formatting",
+        "formatting", "formatting",
         _formatting(1, (JOIN, WRAP, NUMBERED, PAIRS, FRAME)),
         _formatting(2, (WRAP, NUMBERED), (JOIN, PAIRS)),
-        _formatting(3, REORDER[:3], (WRAP, NUMBERED), (JOIN, PAIRS)),
-    ),
+        _formatting(3, REORDER[:3], (WRAP, NUMBERED), (JOIN, PAIRS))),
 )
+# fmt: on

@@ -98,9 +98,8 @@ def _production(line: str, rule: str, where: str) -> Production:
         replacement = replacement.removeprefix(".").strip()
         if len(pattern.split()) <= 1 and len(replacement.split()) <= 1:
             return Production(pattern, replacement, stop)
-    raise BadRequest(
-        f'{where}: "{line.strip()}" is not a rule: write x -> y, or x ->. y to stop, no blanks within a side'
-    )
+    raise BadRequest(f'{where}: "{line.strip()}" is not a rule: write x -> y, or x ->. y to stop, no blanks within a '
+                     'side')  # fmt: skip
 
 
 def _steps(algorithm: MarkovAlgorithm, text: str) -> Iterator[Step]:
@@ -111,23 +110,16 @@ def _steps(algorithm: MarkovAlgorithm, text: str) -> Iterator[Step]:
         position = text.index(rule.pattern)
         after = text[:position] + rule.replacement + text[position + len(rule.pattern) :]
         if len(after) > MAX_LENGTH:
-            raise StepLimit(
-                f"{algorithm.name} has grown its string beyond {MAX_LENGTH:,} symbols: give it a shorter "
-                "input, or a smaller max_steps if it never stops"
-            )
+            raise StepLimit(f"{algorithm.name} has grown its string beyond {MAX_LENGTH:,} symbols: give it a shorter "
+                            "input, or a smaller max_steps if it never stops")  # fmt: skip
         yield Step(number, rule, text, position, after)
         if rule.stop:
             return
         text = after
 
 
-def run(
-    algorithm: MarkovAlgorithm,
-    text: str,
-    max_steps: int = 10_000,
-    *,
-    on_limit: Literal["raise", "return"] = "raise",
-) -> Run:
+def run(algorithm: MarkovAlgorithm, text: str, max_steps: int = 10_000, *,
+        on_limit: Literal["raise", "return"] = "raise") -> Run:  # fmt: skip
     """Run the algorithm on any string of symbols.
 
     A run that is not over after max_steps raises StepLimit, or with on_limit="return" is returned as it then
@@ -152,10 +144,8 @@ def run(
 
 def over_limit(algorithm: MarkovAlgorithm, max_steps: int) -> StepLimit:
     """The refusal of a run that is not over after max_steps."""
-    return StepLimit(
-        f"{algorithm.name} is not over after {max_steps:,} steps: raise max_steps if it needs more, "
-        "or look at the trace for a loop"
-    )
+    return StepLimit(f"{algorithm.name} is not over after {max_steps:,} steps: raise max_steps if it needs more, "
+                     "or look at the trace for a loop")  # fmt: skip
 
 
 def format_trace(run: Run) -> Iterator[str]:

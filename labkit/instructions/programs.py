@@ -70,10 +70,8 @@ class ProgramTask:
         places = n // p
         most = places if self.asks_order else places * R
         if (self.fewest if self.halts else self.steps) > most:
-            raise BadRequest(
-                f"{self.steps} steps of {R} rules with pattern_length {p} have no room in input_length {n}: "
-                f"use {most} steps at most"
-            )
+            raise BadRequest(f"{self.steps} steps of {R} rules with pattern_length {p} have no room in input_length "
+                             f"{n}: use {most} steps at most")  # fmt: skip
         if self.halts and self.fewest > self.steps:
             raise BadRequest(f"fewest is {self.fewest}: use steps = {self.steps} at most")
         if self.asks_order and places < 2:
@@ -152,10 +150,9 @@ def draw_programs(task: ProgramTask, n: int, *, seed: int, split: Split = "train
         if len(open_) == n:
             break
         if wanted >= most:
-            raise BadRequest(
-                f"n is {n}, but the {split} split holds {len(open_)} programs of {R} rules of pattern_length {p} over "
-                f"{len(task.alphabet)} symbols: use {len(open_)} at most, or longer patterns"
-            )
+            raise BadRequest(f"n is {n}, but the {split} split holds {len(open_)} programs of {R} rules of "
+                             f"pattern_length {p} over {len(task.alphabet)} symbols: use {len(open_)} at most, or "
+                             "longer patterns")  # fmt: skip
         wanted *= 2
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ORDER, int(split == "test"))))
     order = np.argsort(rng.random((chains, R)), axis=1)[open_, :, None]

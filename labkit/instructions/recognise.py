@@ -17,10 +17,11 @@ from string import Formatter
 from typing import Any, NamedTuple
 
 from labkit.instructions import functions
+from labkit.instructions.draws import Domain, Values
 from labkit.instructions.families import EVERY
-from labkit.instructions.family import Instruction
+from labkit.instructions.family import Instruction, split_of
 from labkit.instructions.functions import NOTHING, SAYS, SHAPES, SOURCES, STARTS, Bound, Entry, Part, Program
-from labkit.instructions.steps import Domain, Step, StepFamily, Values
+from labkit.instructions.steps import Step, StepFamily
 
 _JOIN = re.compile(r"[,;] (?:then|next) ")  # between the steps of one instruction
 
@@ -58,6 +59,15 @@ def recognise(text: str, input: str | None = None) -> Recognised | None:
 # Steps
 
 
+def held_out(question: str) -> str | None:
+    """Why a question must not be trained on, where exams ask for held-out instructions; None where it may be."""
+    instruction, _, text = question.partition("\n")
+    found = recognise(instruction, text.strip() or None)
+    if found is None:
+        return "not recognised"
+    return "instruction of the exam" if split_of(found.instruction.key) == "test" else None
+
+
 class _Wording(NamedTuple):
     """One wording of a step: its pattern, the numbers of the values in it, and where the step stands."""
 
@@ -75,9 +85,7 @@ def _by_steps(parts: Sequence[str]) -> Iterator[Recognised]:
         found.append({})
         for wording in _wordings().get(part.partition(" ")[0], ()):
             if (values := _values(wording, part)) is not None:
-                found[-1].update(
-                    {(family, kind): (i, values) for family, kind, pool, i in wording.places if pool == place}
-                )
+                found[-1].update({(name, kind): (i, values) for name, kind, pool, i in wording.places if pool == place})
     for name, number in found[0]:
         family = EVERY[name]
         assert isinstance(family, StepFamily)
@@ -110,9 +118,8 @@ def _wordings() -> dict[str, list[_Wording]]:
     found = dict[str, list[_Wording]]()
     for step, where in places.values():
         for text in step.wordings:
-            found.setdefault(text.partition(" ")[0], []).append(
-                _Wording(text, *_pattern(text, step.domains), step, where)
-            )
+            wording = _Wording(text, *_pattern(text, step.domains), step, where)
+            found.setdefault(text.partition(" ")[0], []).append(wording)
     return found
 
 

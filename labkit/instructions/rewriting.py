@@ -100,9 +100,8 @@ class RewritingTask:
         for times in self.mixture:
             _check_positive("occurrences", times)
             if times * p > n:
-                raise BadRequest(
-                    f"occurrences {times} of pattern_length {p} do not fit into input_length {n}: use {n // p} at most"
-                )
+                raise BadRequest(f"occurrences {times} of pattern_length {p} do not fit into input_length {n}: use "
+                                 f"{n // p} at most")  # fmt: skip
         if not isinstance(self.noop_share, Real) or not 0 <= self.noop_share <= 1:
             raise BadRequest(f"noop_share is {self.noop_share!r}: it must be a number from 0 to 1")
         if not 2 <= len(self.alphabet) <= 64:
@@ -168,10 +167,8 @@ def draw_rules(task: RewritingTask, n: int, *, seed: int, split: Split = "train"
     _check_positive("n", n)
     symbols, length, capacity = len(task.alphabet), task.pattern_length, task.capacity(split, seed)
     if n > capacity:
-        raise BadRequest(
-            f"n is {n}, but the {split} split holds {capacity} rules of pattern_length {length} over "
-            f"{symbols} symbols: use {capacity} at most, or longer patterns"
-        )
+        raise BadRequest(f"n is {n}, but the {split} split holds {capacity} rules of pattern_length {length} over "
+                         f"{symbols} symbols: use {capacity} at most, or longer patterns")  # fmt: skip
     columns = first_distinct(_rule_stream(task, seed, split), n, capacity, symbols)
     x, y = (np.ascontiguousarray(side.T) for side in np.split(columns, 2))
     return Rules(x, y, task.alphabet)
@@ -213,9 +210,8 @@ def draw_inputs(task: RewritingTask, rules: Rules, index: Ints, *, seed: int | n
     return Inputs(index, _as_codes(z), _as_codes(answer), wanted == 0)
 
 
-def draw_example_plain(
-    task: RewritingTask, rule: Rule, rng: random.Random, noop: bool = False, occurrences: int = 1
-) -> tuple[str, str]:
+def draw_example_plain(task: RewritingTask, rule: Rule, rng: random.Random, noop: bool = False,
+                       occurrences: int = 1) -> tuple[str, str]:  # fmt: skip
     """One input and its answer in plain Python, from the distribution that `draw_inputs` draws from."""
     times = 0 if noop else occurrences
     size = task.input_length - times * (task.pattern_length - 1)
@@ -233,13 +229,8 @@ def examples(task: RewritingTask, rules: Rules, inputs: Inputs) -> Iterator[Exam
     """The inputs as examples in words, in order."""
     for i, z, answer in zip(inputs.index, inputs.z, inputs.answer, strict=True):
         rule = rules.rule(int(i))
-        yield Example(
-            instruction=f'Replace the first "{rule.pattern}" with "{rule.replacement}".',
-            input=decode(z, task.alphabet),
-            output=decode(answer, task.alphabet),
-            source="rewriting",
-            instruction_id=str(rule),
-        )
+        text = f'Replace the first "{rule.pattern}" with "{rule.replacement}".'
+        yield Example(text, decode(z, task.alphabet), decode(answer, task.alphabet), "rewriting", str(rule))
 
 
 def encode(text: str, alphabet: str) -> Codes:
@@ -421,7 +412,5 @@ def _check_positive(name: str, value: object) -> None:
 
 
 def _no_room(task: RewritingTask, rule: Rule, times: int) -> BadRequest:
-    return BadRequest(
-        f'in {_MAX_ROUNDS} draws of {task.input_length} letters the left side of "{rule}" never occurred '
-        f"exactly {times} times: use a longer pattern, a larger alphabet or a shorter input"
-    )
+    return BadRequest(f'in {_MAX_ROUNDS} draws of {task.input_length} letters the left side of "{rule}" never occurred '
+                      f"exactly {times} times: use a longer pattern, a larger alphabet or a shorter input")  # fmt: skip

@@ -8,7 +8,10 @@ Left open: what a column of another name holds: it is counted as not used.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
 
 from labkit.errors import BadRequest
 from labkit.instructions.files import Broken, shown
@@ -34,39 +37,16 @@ class Fields(NamedTuple):
     rewrite: Sequence[tuple[str, str]] = ()
 
 
-SHAPES = (
-    Fields("instruction", "output", "input"),
-    Fields("instruction", "response", "context"),
-    Fields("instruction", "response", "input"),
-    Fields("question", "answer"),
-    Fields("problem", "solution"),
-    Fields("prompt", "completion"),
-    Fields("messages", "messages"),
-    Fields("conversations", "conversations"),
-)
+_DATA = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+SHAPES = tuple(Fields(*columns) for columns in _DATA["shapes"])
 INPUTS = ("input", "context")  # of a detected shape: whichever holds something, in each record
-ROLES = {
-    "user": ("user", "human", "prompter", "instruction"),
-    "assistant": ("assistant", "gpt", "model", "bot", "chatbot", "chatgpt", "ai", "response"),
-    "system": ("system", "developer"),
-    "tool": ("tool", "tools", "function", "observation", "ipython", "function_call", "tool_call", "tool_response"),
-}
+ROLES = {role: tuple(names.split()) for role, names in _DATA["roles"].items()}
 _ROLE = {name: role for role, names in ROLES.items() for name in names}
 _TEXTS, _WHO = ("content", "value", "text"), ("role", "from")
 # Names, of which the last word counts: `system_prompt` is a prompt, `prompt_id` an id.
 _LONG = 30  # characters; a shorter text stands in another by chance
-_MEDIA = ("image", "picture", "photo", "audio", "video")  # also where it is only a path
-MEANING = frozenset(
-    (
-        *("system", "prompt", "instruction", "input", "question", "query", "problem", "persona", "character", "hint"),
-        *("output", "response", "answer", "completion", "solution", "rationale", "explanation", "reasoning", "thought"),
-        *("thinking", "cot", "context", "history", "message", "conversation", "dialog", "dialogue", "turn", "chat"),
-        *("choice", "option", "candidate", "distractor", "alternative", "premise", "hypothesis", "constraint"),
-        *("requirement", "definition", "example", "demonstration", "shot", "tool", "function", "call", "attachment"),
-        *("document", "doc", "passage", "article", "paragraph", "background", "evidence", "fact", "knowledge"),
-        *("reference", "story", "table", "schema", "code", "text", "content", "body", *_MEDIA),
-    )
-)
+_MEDIA = tuple(_DATA["media"].split())  # also where it is only a path
+MEANING = frozenset(_DATA["meaning"].split()) | {*_MEDIA}
 
 
 def columns_of(fields: Fields) -> list[str]:
@@ -156,10 +136,8 @@ class Shape:
 
     def _wrong_turn(self, record: Mapping[str, Any]) -> str | None:
         """Why columns that pick turns by their places would teach a turn of another role."""
-        for name, spec, role in (
-            ("instruction", self.fields.instruction, "user"),
-            ("output", self.fields.output, "assistant"),
-        ):
+        for name, spec, role in (("instruction", self.fields.instruction, "user"),
+                                 ("output", self.fields.output, "assistant")):  # fmt: skip
             if spec in record or ("{" in spec and role == "user"):  # a template may put several turns into the question
                 continue
             for column in _named(spec):
@@ -208,11 +186,8 @@ def _walk(record: Any, path: str) -> Iterator[Any]:
 
 
 def _empty(value: Any) -> bool:
-    return (
-        value is None
-        or (isinstance(value, str) and not value.strip())
-        or (isinstance(value, list | dict) and not value)
-    )
+    bare = value.strip() if isinstance(value, str) else value
+    return bare is None or (isinstance(bare, str | list | dict) and not bare)
 
 
 def means(name: str, value: Any) -> bool:

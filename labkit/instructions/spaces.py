@@ -25,18 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.errors import BadRequest, unknown
-from labkit.instructions.rewriting import (
-    SPLITS,
-    TEST_SHARE,
-    Codes,
-    Ints,
-    RewritingTask,
-    Rules,
-    Split,
-    first_distinct,
-    in_split,
-    uniform_letters,
-)
+from labkit.instructions import rewriting
+from labkit.instructions.rewriting import SPLITS, TEST_SHARE, Codes, Ints, RewritingTask, Rules, Split
 
 Kind = Literal["repeated", "periodic", "mirror"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -137,9 +127,8 @@ def capacity(task: RewritingTask, space: Space, split: Split | None, seed: int) 
     return pool * (pool - 1)
 
 
-def shares(
-    task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split | None = "train"
-) -> dict[Space, int]:
+def shares(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int,
+           split: Split | None = "train") -> dict[Space, int]:  # fmt: skip
     """How many of n rules each space of a mixture gives.
 
     One rule a space in turn; a space that has run out (few strings: k near p) is passed over, and the others give its
@@ -153,11 +142,9 @@ def shares(
     most = np.array([capacity(task, space, split, seed) for space in spaces])
     if n > most.sum():
         kinds, ks = (", ".join(dict.fromkeys(str(space[i]) for space in spaces)) for i in (0, 1))
-        raise BadRequest(
-            f"n_instructions = {n} is more than the {most.sum()} rules of the spaces {kinds} with k = {ks} at "
-            f"pattern_length = {task.pattern_length} over {len(task.alphabet)} symbols (seed {seed}): use "
-            f"{most.sum()} at most, or a smaller k"
-        )
+        raise BadRequest(f"n_instructions = {n} is more than the {most.sum()} rules of the spaces {kinds} with k = "
+                         f"{ks} at pattern_length = {task.pattern_length} over {len(task.alphabet)} symbols (seed "
+                         f"{seed}): use {most.sum()} at most, or a smaller k")  # fmt: skip
     full = np.sort(most)  # the spaces that run out, the smallest first
     given = np.concatenate([[0], np.cumsum(full)[:-1]])  # what they give together, before each
     level = max((n - given) // np.arange(len(full), 0, -1))  # the turns that all others take
@@ -168,9 +155,8 @@ def shares(
     return dict(zip(spaces, counts.tolist(), strict=True))
 
 
-def draw_space_rules(
-    task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int, split: Split | None = "train"
-) -> Drawn:
+def draw_space_rules(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int,
+                     split: Split | None = "train") -> Drawn:  # fmt: skip
     """n rules of a mixture of spaces, as evenly over the spaces as `shares` says; raises as it does.
 
     x and y of a rule are different and uniform over the strings of its space and split, told by a hash of the letters
@@ -182,7 +168,7 @@ def draw_space_rules(
     for space, count in given.items():
         stream = _rule_stream(task, space, seed, split)
         most = capacity(task, space, split, seed)
-        columns = first_distinct(stream, count, most, len(task.alphabet)) if count else next(stream)[:, :0]
+        columns = rewriting.first_distinct(stream, count, most, len(task.alphabet)) if count else next(stream)[:, :0]
         sides = np.concatenate(np.split(columns, 2), axis=1).T
         if not belongs(space, np.ascontiguousarray(sides)).all():
             raise AssertionError(f"a rule drawn from the space {space} does not belong to it")
@@ -198,7 +184,7 @@ def _rule_stream(task: RewritingTask, space: Space, seed: int, split: Split | No
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
     free, symbols = task.pattern_length // space.k, len(task.alphabet)
     while True:
-        letters = uniform_letters(rng, symbols, free * _BLOCK).reshape(free, _BLOCK)
+        letters = rewriting.uniform_letters(rng, symbols, free * _BLOCK).reshape(free, _BLOCK)
         strings = _pool(task, space, letters, split, seed)
         half = strings.shape[1] // 2
         x, y = strings[:, :half], strings[:, half : 2 * half]
@@ -216,7 +202,7 @@ def _pool(task: RewritingTask, space: Space, letters: Codes, split: Split | None
                 if k > space.k or kind != space.kind:
                     other |= belongs(Space(kind, k), np.ascontiguousarray(strings.T))
     strings = strings[:, ~other]
-    return strings[:, in_split(strings, len(task.alphabet), split, seed)] if split else strings
+    return strings[:, rewriting.in_split(strings, len(task.alphabet), split, seed)] if split else strings
 
 
 def _places(space: Space, p: int) -> Ints:

@@ -17,16 +17,15 @@ import re
 from functools import lru_cache
 from random import Random
 
+from labkit.instructions.draws import Draw, Values
 from labkit.instructions.encrypted import encrypt_plain
+from labkit.instructions.lexicon import CONSONANTS, LETTERS
 from labkit.instructions.list_families import planted, rewrite
 from labkit.instructions.markov import MarkovAlgorithm, parse, run
-from labkit.instructions.steps import CONSONANTS, LETTERS, Draw, Kind, Step, StepFamily, Values, step_of
+from labkit.instructions.steps import Kind, Step, StepFamily, step_of
 
-CAESAR = step_of(
-    "[encrypt with shift {0}|shift letters by {0}|move letters on by {0}|use caesar shift {0}]",
-    lambda text, shift: encrypt_plain(text, shift, LETTERS),
-    range(1, 10),
-)
+CAESAR = step_of("[encrypt with shift {0}|shift letters by {0}|move letters on by {0}|use caesar shift {0}]",
+                 lambda text, shift: encrypt_plain(text, shift, LETTERS), range(1, 10))  # fmt: skip
 
 
 def _encrypted(level: int, *steps: Step) -> Kind:
@@ -96,22 +95,17 @@ def _to_halt(rng: Random, level: int, steps: list[Values]) -> str:
 
 
 def _programs(level: int, n: int) -> Kind:
-    step = step_of(
-        "[apply|run|use|follow] the rules {0}, first rule first, until none applies",
-        lambda text, rules: run(_program(rules), text).output,
-        _rules(n),
-        work=lambda text, rules: _strings(text, rules)[:-1],
-    )
+    step = step_of("[apply|run|use|follow] the rules {0}, first rule first, until none applies",
+                   lambda text, rules: run(_program(rules), text).output, _rules(n),
+                   work=lambda text, rules: _strings(text, rules)[:-1])  # fmt: skip
     return Kind((level,), ((step,),), _to_halt, str, str)
 
 
+# fmt: off
 FAMILIES = (
     StepFamily(
-        "encrypted",
-        "reasoning",
-        _encrypted(1, rewrite(1, 1)),
-        _encrypted(2, rewrite(2, 2)),
-        _encrypted(3, rewrite(1, 1), rewrite(1, 1)),
-    ),
+        "encrypted", "reasoning",
+        _encrypted(1, rewrite(1, 1)), _encrypted(2, rewrite(2, 2)), _encrypted(3, rewrite(1, 1), rewrite(1, 1))),
     StepFamily("programs", "reasoning", _programs(1, 2), _programs(2, 2), _programs(3, 3)),
 )
+# fmt: on

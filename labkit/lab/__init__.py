@@ -1,57 +1,19 @@
 """Running and remembering: the store, the sweep over points, papermill execution, provenance. Knows no study."""
 
+from labkit.design.durable import write_text  # noqa: I001
 from labkit.lab.execute import (
-    RUN_FILES,
-    RunFailed,
-    check_injected,
-    check_notebook,
-    check_out,
-    check_surroundings,
-    execute,
-    run_folder,
-)
+    RUN_FILES, RunFailed, check_injected, check_notebook, check_out, check_surroundings, execute, run_folder,
+)  # fmt: skip
 from labkit.lab.progress import Progress
 from labkit.lab.provenance import provenance
-from labkit.lab.store import Measure, MeasureMany, Point, Record, Row, Store, ensure_writable, write_json, write_text
+from labkit.lab.store import Measure, MeasureMany, Point, Record, Row, Store, ensure_writable, write_json
 from labkit.lab.sweep import (
-    Outcome,
-    SweepFailed,
-    checked_executor,
-    cores,
-    default_fleet,
-    default_jobs,
-    fleets,
-    run_points,
-    sweep,
-)
+    Outcome, SweepFailed, checked_executor, cores, default_fleet, default_jobs, fleets, run_points, sweep,
+)  # fmt: skip
 
 __all__ = [
-    "RUN_FILES",
-    "Measure",
-    "MeasureMany",
-    "Outcome",
-    "Point",
-    "Progress",
-    "Record",
-    "Row",
-    "RunFailed",
-    "Store",
-    "SweepFailed",
-    "check_injected",
-    "check_notebook",
-    "check_out",
-    "check_surroundings",
-    "checked_executor",
-    "cores",
-    "default_fleet",
-    "default_jobs",
-    "ensure_writable",
-    "execute",
-    "fleets",
-    "provenance",
-    "run_folder",
-    "run_points",
-    "sweep",
-    "write_json",
-    "write_text",
-]
+    "RUN_FILES", "Measure", "MeasureMany", "Outcome", "Point", "Progress", "Record", "Row", "RunFailed", "Store",
+    "SweepFailed", "check_injected", "check_notebook", "check_out", "check_surroundings", "checked_executor", "cores",
+    "default_fleet", "default_jobs", "ensure_writable", "execute", "fleets", "provenance", "run_folder", "run_points",
+    "sweep", "write_json", "write_text",
+]  # fmt: skip

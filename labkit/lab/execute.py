@@ -24,8 +24,9 @@ from typing import Any
 
 import psutil
 
+from labkit.design.durable import sync
 from labkit.errors import BadRequest, first_line, unknown
-from labkit.lab.store import HERE, Store, ensure_writable, sync
+from labkit.lab.store import HERE, Store, ensure_writable
 from labkit.lab.sweep import checked_executor, default_fleet, default_jobs
 
 RUN_FILES = ("notebook.ipynb", "report.html", "params.yaml", "result.json", "provenance.json")
@@ -165,16 +166,8 @@ def assigned(source: str) -> dict[str, Any]:
     return values
 
 
-def execute(
-    notebook: Path,
-    folder: Path,
-    params: Mapping[str, Any],
-    *,
-    store: Store,
-    jobs: int | None = None,
-    fleet: int | None = None,
-    executor: str | None = None,
-) -> Path:
+def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: Store, jobs: int | None = None,
+            fleet: int | None = None, executor: str | None = None) -> Path:  # fmt: skip
     """Execute a notebook with the given parameters; its printed lines appear on standard output as they come.
 
     The kernel is this very Python, whatever kernels Jupyter finds on this machine.
@@ -189,14 +182,9 @@ def execute(
     source = check_notebook(notebook)
     _check_parameters(source, params)
     folder.mkdir(parents=True, exist_ok=True)
-    surroundings = {
-        "LABKIT_RUNS": str(store.root.resolve()),
-        "LABKIT_RUN_DIR": str(folder.resolve()),
-        "LABKIT_BATCH": "1",
-        "LABKIT_JOBS": jobs,
-        "LABKIT_FLEET": fleet,
-        "LABKIT_EXECUTOR": executor,
-    }
+    surroundings = {"LABKIT_RUNS": str(store.root.resolve()), "LABKIT_RUN_DIR": str(folder.resolve()),
+                    "LABKIT_BATCH": "1", "LABKIT_JOBS": jobs, "LABKIT_FLEET": fleet,
+                    "LABKIT_EXECUTOR": executor}  # fmt: skip
     scratch = folder.resolve() / f"{SCRATCH}{os.getpid()}.ipynb"
     try:
         with _environment({name: str(value) for name, value in surroundings.items() if value is not None}):
@@ -221,15 +209,11 @@ def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any]) 
         papermill.execute_notebook(
             source,
             str(scratch).replace("{", "{{").replace("}", "}}"),  # papermill formats it with the parameters
-            parameters=dict(params),
-            kernel_name="python3",
-            kernel_manager_class=_own_kernel(),
-            progress_bar=False,
+            parameters=dict(params), kernel_name="python3", kernel_manager_class=_own_kernel(), progress_bar=False,
+            language="python",  # of a notebook that was written by hand, and does not say so
             extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks are not the study's
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            cwd=str(notebook.parent),
-        )
+            stdout_file=sys.stdout, stderr_file=sys.stderr, cwd=str(notebook.parent),
+        )  # fmt: skip
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":  # Ctrl-C reached the kernel before it reached us
             raise KeyboardInterrupt from None

@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,8 @@ import torch
 
 from labkit import __version__
 
-PACKAGES = (
-    "torch", "numpy", "scipy", "transformers", "pydantic", "pandas", "altair", "papermill", "jupyterlab", "duckdb",
-    "ipywidgets", "vl-convert-python", "peft", "bitsandbytes", "datasets", "accelerate",
-)  # fmt: skip
+PACKAGES = ("torch", "numpy", "scipy", "transformers", "pydantic", "pandas", "altair", "papermill", "jupyterlab",
+            "duckdb", "ipywidgets", "vl-convert-python", "peft", "bitsandbytes", "datasets", "accelerate")  # fmt: skip
 
 
 def provenance() -> dict[str, Any]:
@@ -41,10 +40,8 @@ def installed(packages: tuple[str, ...]) -> dict[str, str]:
     """The versions of those packages that are installed."""
     found = {}
     for name in packages:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 

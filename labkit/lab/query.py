@@ -111,9 +111,7 @@ def _type(values: Iterable[Any], depth: int = 0) -> Any:
         return "DOUBLE"
     if kinds == {list} and depth < DEEPEST:
         return [_type(chain.from_iterable(known), depth + 1)]
-    if kinds == {dict} and depth < DEEPEST:
-        return _record_type(known, depth)
-    return "VARCHAR"
+    return _record_type(known, depth) if kinds == {dict} and depth < DEEPEST else "VARCHAR"
 
 
 def _record_type(records: Sequence[Row], depth: int) -> Any:
@@ -143,10 +141,9 @@ def _answer(db: "duckdb.DuckDBPyConnection", select: str) -> "pd.DataFrame":
     def run() -> "pd.DataFrame":
         db.execute(f"create temp table answer as {select}")  # within the memory limit, unlike what leaves DuckDB
         kinds = db.execute("describe answer").fetchall()
-        shown = [
-            f"{_quoted(column)}::varchar as {_quoted(column)}" if SHOWN_AS_TEXT.search(kind) else _quoted(column)
-            for column, kind, *_ in kinds
-        ]
+        as_text = "{0}::varchar as {0}".format
+        names = [(_quoted(column), kind) for column, kind, *_ in kinds]
+        shown = [as_text(name) if SHOWN_AS_TEXT.search(kind) else name for name, kind in names]
         rows = db.execute(f"select {', '.join(shown)} from answer").fetchall()
         table = pd.DataFrame(rows, columns=[column for column, *_ in kinds], dtype=object)
         for column in [column for column, kind, *_ in kinds if kind == "JSON"]:

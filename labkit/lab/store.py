@@ -33,6 +33,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
+from labkit.design.durable import sync, write_text
 from labkit.errors import BadRequest, expanded
 
 Row = dict[str, Any]
@@ -63,22 +64,45 @@ class Point(BaseModel):
         """Points of equal shape may be measured together; None: never."""
         return None
 
+    def needs(self) -> "Sequence[Point]":
+        """Points that are measured first, in the same store."""
+        return ()
+
 
 class Record:
-    """Where one measurement leaves its traces: a folder for artefacts and `log.jsonl`, one JSON object a line.
+    """Where one measurement leaves its traces: a folder for artefacts and `log.jsonl`, one JSON object per line.
 
     `lasting` is a folder for what is to survive a kill, such as checkpoints: the next attempt at the same point finds
-    it as it was left. When the point is finished it is removed.
+    it as it was left. When the point is finished it is removed. What the point needs (`Point.needs`) lies finished in
+    the same store: `row_of` and `folder_of` say what was measured of it, and where its files are.
     """
 
-    def __init__(self, folder: Path, lasting: Path | None = None) -> None:
-        self.folder, self.lasting = folder, lasting or folder / "lasting"
+    def __init__(self, folder: Path, lasting: Path | None = None, store: "Store | None" = None) -> None:
+        self.folder, self.lasting, self.store = folder, lasting or folder / "lasting", store
         self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
 
     def log(self, **fields: Any) -> None:
         """Append a line to the log; it can be read while the measurement runs."""
         self._log.write(json.dumps(fields) + "\n")
         self._log.flush()
+
+    def note(self, text: str) -> None:
+        """Append a line for people to `notes.txt`."""
+        with (self.folder / "notes.txt").open("a", encoding="utf-8") as notes:
+            notes.write(text + "\n")
+
+    def row_of(self, point: Point) -> Row:
+        """The row of a point that this one needs."""
+        row = self.store.result(point) if self.store else None
+        if row is None:
+            raise LookupError(f"{point.study} {point.address} is not finished: the point that needs it must say so")
+        return row
+
+    def folder_of(self, point: Point) -> Path:
+        """The folder of a point that this one needs."""
+        self.row_of(point)
+        assert self.store is not None
+        return self.store.folder(point)
 
     def __enter__(self) -> Self:
         return self
@@ -218,10 +242,8 @@ class Store:
             with ExitStack() as stack:
                 for point in points:
                     scratches[point.address] = self._scratch(point)
-                records = [
-                    stack.enter_context(Record(scratch, folder / f".work-{address}"))
-                    for address, scratch in scratches.items()
-                ]
+                records = [stack.enter_context(Record(scratch, folder / f".work-{address}", self))
+                           for address, scratch in scratches.items()]  # fmt: skip
                 measured = measure(points, records)
             for point, found in zip(points, measured, strict=True):
                 row = {"address": point.address, **point.model_dump(mode="json"), **found}
@@ -320,9 +342,8 @@ def _read_finished(folder: Path) -> Row | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
-        raise BadRequest(
-            f"damaged result in the store: {path} is not what its folder's name promises; move {folder} away"
-        )
+        raise BadRequest(f"damaged result in the store: {path} is not what its folder's name promises; move {folder} "
+                         "away")  # fmt: skip
     seal = row.pop("seal", None)
     if seal is not None and (not isinstance(seal, dict) or seal.get("row") != _digest(row)):
         raise BadRequest(f"damaged result in the store: {path} was changed after it was measured; move {folder} away")
@@ -364,46 +385,18 @@ def _check_files(folder: Path) -> None:
     else:
         damaged = [name for name, size in seal["files"].items() if _size(folder / name) != size]
     if damaged:
-        raise BadRequest(
-            f"damaged point in the store: {folder / damaged[0]} is empty, cut or missing; "
-            f"move {folder} away, and the point is measured again"
-        )
+        raise BadRequest(f"damaged point in the store: {folder / damaged[0]} is empty, cut or missing; move {folder} "
+                         "away, and the point is measured again")  # fmt: skip
 
 
 def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk, so that no power cut undoes it."""
-    if os.name == "nt" and path.is_dir():  # folders cannot be opened there, and need not
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object as `write_text` does, a line a key; NaN is refused, since other readers refuse it too."""
     lines = (f" {json.dumps(key)}: {json.dumps(item, allow_nan=False)}" for key, item in value.items())
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, bring it to the disk and rename it: a reader never sees half of it."""
-    scratch = path.with_name(f".tmp-{uuid4().hex[:8]}")  # short: a name that is as long as a name may be fits, too
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
 
 
 def ensure_writable(folder: Path) -> None:

@@ -118,17 +118,9 @@ def checked_executor(name: str | None) -> str:
     return name
 
 
-def sweep(
-    points: Sequence[Point],
-    measure: Measure,
-    *,
-    measure_many: MeasureMany | None = None,
-    store: Store | None = None,
-    jobs: int | None = None,
-    fleet: int | None = None,
-    executor: str | None = None,
-    progress: Progress | None = None,
-) -> list[Row]:
+def sweep(points: Sequence[Point], measure: Measure, *, measure_many: MeasureMany | None = None,
+          store: Store | None = None, jobs: int | None = None, fleet: int | None = None, executor: str | None = None,
+          progress: Progress | None = None) -> list[Row]:  # fmt: skip
     """Measure every point, or read it from the store; the rows come in the order of `points`.
 
     Args:
@@ -145,32 +137,16 @@ def sweep(
         BadRequest: when the store cannot be used; nothing was started.
         SweepFailed: at the end, when any point failed; the others are in the store.
     """
-    outcomes = run_points(
-        points,
-        measure,
-        measure_many=measure_many,
-        store=store,
-        jobs=jobs,
-        fleet=fleet,
-        executor=executor,
-        progress=progress,
-    )
+    outcomes = run_points(points, measure, measure_many=measure_many, store=store, jobs=jobs, fleet=fleet,
+                          executor=executor, progress=progress)  # fmt: skip
     if any(outcome.row is None for outcome in outcomes):
         raise SweepFailed(outcomes)
     return [outcome.row for outcome in outcomes if outcome.row is not None]
 
 
-def run_points(
-    points: Sequence[Point],
-    measure: Measure,
-    *,
-    measure_many: MeasureMany | None = None,
-    store: Store | None = None,
-    jobs: int | None = None,
-    fleet: int | None = None,
-    executor: str | None = None,
-    progress: Progress | None = None,
-) -> list[Outcome]:
+def run_points(points: Sequence[Point], measure: Measure, *, measure_many: MeasureMany | None = None,
+               store: Store | None = None, jobs: int | None = None, fleet: int | None = None,
+               executor: str | None = None, progress: Progress | None = None) -> list[Outcome]:  # fmt: skip
     """`sweep`, with the failures told apart instead of raised."""
     store = store or Store.default()
     jobs = default_jobs() if jobs is None else jobs
@@ -188,6 +164,10 @@ def run_points(
         if row is not None:
             outcomes[address] = Outcome(point, row)
     missing = [point for address, point in unique.items() if address not in outcomes]
+    for failed in _needed(missing, measure, store, jobs, executor):
+        unmet = [point for point in missing if failed.point.address in {need.address for need in point.needs()}]
+        outcomes |= {point.address: _unmet(point, failed) for point in unmet}
+    missing = [point for point in missing if point.address not in outcomes]
     progress = progress or Progress.default()
     progress.start(total=len(unique), already=len(outcomes))
     try:
@@ -205,6 +185,19 @@ def run_points(
         for study in sorted({point.study for point in missing}):
             store.tidy(study)  # of workers that were stopped half-way
     return [outcomes[point.address] for point in points]
+
+
+def _needed(missing: Sequence[Point], measure: Measure, store: Store, jobs: int, executor: str) -> list[Outcome]:
+    """Measure what the points need, and say what failed of it."""
+    needs = {need.address: need for point in missing for need in point.needs() if store.result(need) is None}
+    if not needs:
+        return []
+    outcomes = run_points(list(needs.values()), measure, store=store, jobs=jobs, executor=executor)
+    return [outcome for outcome in outcomes if outcome.row is None]
+
+
+def _unmet(point: Point, failed: Outcome) -> Outcome:
+    return Outcome(point, None, f"what it needs failed: {failed.point.study} {failed.point.address}: {failed.error}")
 
 
 def _full(complaint: str) -> int | None:

@@ -15,12 +15,13 @@ Left open: templates that print today's date encode differently tomorrow.
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import yaml
 
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
@@ -34,33 +35,10 @@ _MARKS = ("\U000f0000", "\U000f0001")  # transformers': before and after a contr
 _CHUNK = 1_000  # examples tokenised at a time: bounds the memory that Python lists take
 
 
-def _template(question: str) -> str:
-    """A chat template (Jinja) of one question and one answer. Line breaks at its joints stand in expressions: Jinja
-    swallows one after a block. `instruction` and `input` are there when labkit asks, else all is `content`."""
-    return (
-        "{% for message in messages %}{% if message.role == 'user' %}{{ "
-        + question
-        + " }}{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
-    )
-
-
-_QUESTION = (
-    r"'### Instruction:\n' + (message.instruction or message.content)"
-    r" + ('\n\n### Input:\n' + message.input if message.input else '') + '\n\n### Response:\n'"
-)
-# By name: Alpaca's (Taori et al., 2023), the same without its preamble, Magicoder's (arXiv 2312.02120), and hardly any.
-TEMPLATES = {
-    "alpaca": _template(
-        "'Below is an instruction that describes a task' + (', paired with an input that provides further context' if "
-        "message.input else '') + '. Write a response that appropriately completes the request.\\n\\n' + " + _QUESTION
-    ),
-    "plain": _template(_QUESTION),
-    "magicoder": _template(
-        "'You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable "
-        r"responses to user instructions.\n\n@@ Instruction\n' + message.content + '\n\n@@ Response\n'"
-    ),
-    "bare": _template(r"message.content + '\n'"),
-}
+_QUESTIONS: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+TEMPLATES = {name: f"{{% for message in messages %}}{{% if message.role == 'user' %}}{{{{ {question} }}}}"
+             "{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
+             for name, question in _QUESTIONS.items()}  # fmt: skip
 
 
 class Encoded(NamedTuple):
@@ -96,9 +74,8 @@ def set_template(tokenizer: Any, name: str | None = None) -> None:
             templates and none of the name `default`.
     """
     if tokenizer.eos_token_id is None:
-        raise BadRequest(
-            f"the tokenizer of '{tokenizer.name_or_path}' has no end-of-sequence token to end answers with"
-        )
+        raise BadRequest(f"the tokenizer of '{tokenizer.name_or_path}' has no end-of-sequence token to end answers "
+                         "with")  # fmt: skip
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if name is None and tokenizer.chat_template:
@@ -122,9 +99,8 @@ def prompt_tokens(tokenizer: Any, examples: Sequence[Example]) -> list[list[int]
     return _tokenised(tokenizer, texts)
 
 
-def turns(
-    tokenizer: Any, questions: Sequence[Example], answers: Sequence[str]
-) -> Iterator[tuple[list[int], list[int]]]:
+def turns(tokenizer: Any, questions: Sequence[Example],
+          answers: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:  # fmt: skip
     """The tokens of each prompt, and those of the answer with its end mark, as the template writes the two together.
 
     Where a token would join the two, the prompt's tokens are those of the prompt alone, as in generation.
@@ -195,12 +171,8 @@ def answer_frame(tokenizer: Any) -> Frame:
     return Frame(lead, ending, ending[: mark.end()], [], tokenizer.convert_tokens_to_ids(mark.group()))
 
 
-def encode(
-    tokenizer: Any,
-    examples: Sequence[Example],
-    max_length: int | None = None,
-    overlong: Literal["refuse", "drop"] = "refuse",
-) -> Encoded:
+def encode(tokenizer: Any, examples: Sequence[Example], max_length: int | None = None,
+           overlong: Literal["refuse", "drop"] = "refuse") -> Encoded:  # fmt: skip
     """Examples as tokens, prompt then answer then end mark.
 
     Raises:
@@ -216,31 +188,20 @@ def encode(
     fits = sizes <= (max_length or sizes.max(initial=0))
     misfits = int((~fits).sum())
     if misfits and overlong == "refuse":
-        raise BadRequest(
-            f"{misfits} of {len(examples)} examples are longer than max_length {max_length} (the longest has "
-            f"{sizes.max()} tokens): raise max_length, or set overlong to 'drop'"
-        )
+        raise BadRequest(f"{misfits} of {len(examples)} examples are longer than max_length {max_length} (the longest "
+                         f"has {sizes.max()} tokens): raise max_length, or set overlong to 'drop'")  # fmt: skip
     if not fits.any():
         raise BadRequest(f"no example is left to train on: {len(examples)} given, {misfits} too long")
     kept = np.flatnonzero(fits)
-    return Encoded(
-        np.concatenate([tokens[i + 1] for i in kept]), sizes[kept], np.array(prompts, np.int64)[kept], kept, misfits
-    )
-
-
-def show(tokenizer: Any, tokens: Sequence[int], learned: Sequence[bool]) -> str:
-    """A sequence decoded, with what is learned between ⟦ and ⟧."""
-    text = ""
-    for mask, run in groupby(zip(tokens, learned, strict=True), key=lambda pair: bool(pair[1])):
-        part = tokenizer.decode([int(token) for token, _ in run])
-        text += f"⟦{part}⟧" if mask else part
-    return text
+    chosen = np.concatenate([tokens[i + 1] for i in kept])
+    return Encoded(chosen, sizes[kept], np.array(prompts, np.int64)[kept], kept, misfits)
 
 
 def show_row(tokenizer: Any, encoded: Encoded, number: int = 0) -> str:
-    """`show` of one encoded example."""
-    tokens = encoded.row(number)
-    return show(tokenizer, tokens.tolist(), (np.arange(len(tokens)) >= encoded.prompts[number]).tolist())
+    """One encoded example decoded, with what is learned between ⟦ and ⟧."""
+    tokens, learned = encoded.row(number).tolist(), int(encoded.prompts[number])
+    prompt, rest = (tokenizer.decode(part) if part else "" for part in (tokens[:learned], tokens[learned:]))
+    return f"{prompt}⟦{rest}⟧" if tokens[learned:] else prompt
 
 
 def dataset(encoded: Encoded, packed_length: int | None = None) -> "Dataset":
@@ -261,9 +222,8 @@ def dataset(encoded: Encoded, packed_length: int | None = None) -> "Dataset":
     lists = {name: pa.LargeListArray.from_arrays(offsets, pa.array(values)) for name, values in columns.items()}
     if packed_length is None:
         ones = pa.array(np.arange(len(encoded.lengths) + 1), pa.int64())
-        return Dataset(
-            pa.table(lists | {"seq_lengths": pa.LargeListArray.from_arrays(ones, pa.array(encoded.lengths))})
-        )
+        sizes = pa.LargeListArray.from_arrays(ones, pa.array(encoded.lengths))
+        return Dataset(pa.table(lists | {"seq_lengths": sizes}))
     disable_progress_bars()
     return pack_dataset(Dataset(pa.table(lists)), packed_length, "bfd", {"batch_size": 10_000})
 
@@ -327,21 +287,18 @@ def check_tokens(tokenizer: Any, highest: int, embeddings: int) -> None:
     """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     if (beyond := max(highest, pad)) >= embeddings:
-        raise BadRequest(
-            f"the tokenizer of '{tokenizer.name_or_path}' has the token {beyond} "
-            f"('{tokenizer.convert_ids_to_tokens(beyond)}', of {len(tokenizer)} tokens) and the model {embeddings} "
-            "embeddings: resize the model's embeddings (resize_token_embeddings), or take the model's own tokenizer"
-        )
+        raise BadRequest(f"the tokenizer of '{tokenizer.name_or_path}' has the token {beyond} "
+                         f"('{tokenizer.convert_ids_to_tokens(beyond)}', of {len(tokenizer)} tokens) and the model "
+                         f"{embeddings} embeddings: resize the model's embeddings (resize_token_embeddings), or take "
+                         "the model's own tokenizer")  # fmt: skip
 
 
 def _control(tokenizer: Any) -> re.Pattern[str]:
     """Control tokens: the special ones, and added ones that the template writes (blanks are ordinary text)."""
     template = str(tokenizer.get_chat_template())
-    added = [
-        token.content
-        for token in tokenizer.added_tokens_decoder.values()
-        if token.special or (token.content in template and not token.content.isspace())
-    ]
+    added = [token.content
+             for token in tokenizer.added_tokens_decoder.values() if token.special
+             or (token.content in template and not token.content.isspace())]  # fmt: skip
     longest_first = sorted(added, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
@@ -383,17 +340,11 @@ def _tokenised(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     plain = [text for text, is_marked in zip(texts, marked, strict=True) if not is_marked]
     found = iter(tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else [])
     try:
-        return [
-            tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"]
-            if mark
-            else next(found)
-            for text, mark in zip(texts, marked, strict=True)
-        ]
+        return [tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"] if mark
+                else next(found) for text, mark in zip(texts, marked, strict=True)]  # fmt: skip
     except ValueError as refusal:
-        raise BadRequest(
-            f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
-            f"{first_line(refusal)}"
-        ) from None
+        raise BadRequest(f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
+                         f"{first_line(refusal)}") from None  # fmt: skip
 
 
 def _inside(tokenizer: Any, text: str, break_ids: list[int]) -> list[int]:
@@ -422,9 +373,8 @@ def _check_whole(tokenizer: Any, what: str, texts: Sequence[str], parts: Sequenc
 
 
 def _useless(tokenizer: Any, why: str) -> BadRequest:
-    return BadRequest(
-        f"the chat template of '{tokenizer.name_or_path}' {why}; choose one of the templates {', '.join(TEMPLATES)}"
-    )
+    return BadRequest(f"the chat template of '{tokenizer.name_or_path}' {why}; choose one of the templates "
+                      f"{', '.join(TEMPLATES)}")  # fmt: skip
 
 
 def _message(example: Example) -> dict[str, str]:

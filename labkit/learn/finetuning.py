@@ -2,7 +2,10 @@
 
 import math
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
+
+import yaml
 
 from labkit.errors import BadRequest, unknown
 from labkit.learn import chat
@@ -70,11 +73,8 @@ class Finetuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("quantisation", QUANTISATIONS),
-            ("schedule", SCHEDULES),
-            ("overlong", ("refuse", "drop")),
-        ):
+        for name, allowed in (("quantisation", QUANTISATIONS), ("schedule", SCHEDULES),
+                              ("overlong", ("refuse", "drop"))):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)
         if (self.epochs is None) == (self.steps is None):
@@ -95,21 +95,7 @@ class Finetuning:
 
 
 # Hyper-parameters by name. What a paper does not state stays at the default above.
-PRESETS: dict[str, dict[str, Any]] = {
-    # QLoRA, arXiv 2305.14314, Table 9, 7B on Alpaca-sized sets
-    "default": {"epochs": 1},
-    # Code mixing, arXiv 2410.04717, Tables 1 and 2
-    "code_mixing": {"learning_rate": 1e-5, "batch_size": 4, "epochs": 3, "quantisation": "int8", "max_length": 768},
-    # Encrypted rewriting, arXiv 2402.10891, Fig. 5
-    "encrypted_rewriting": {
-        "rank": 512,
-        "alpha": 1024,
-        "learning_rate": 1e-5,
-        "batch_size": 64,
-        "quantisation": "int8",
-        "steps": 2000,
-    },
-}
+PRESETS: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
 
 
 def settings(model: str, preset: str = "default", /, **changes: Any) -> Finetuning:

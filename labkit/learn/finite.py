@@ -36,10 +36,8 @@ def check_training(loss: float, weights: Iterable[Tensor], step: int, learning_r
     if what is None and not all_finite(weights):
         what = "its weights are not finite"
     if what:
-        raise NotFinite(
-            f"training diverged, nothing of it is kept: {what} after step {step}; lower learning_rate = "
-            f"{learning_rate:g}, or look for damaged data"
-        )
+        raise NotFinite(f"training diverged, nothing of it is kept: {what} after step {step}; lower learning_rate = "
+                        f"{learning_rate:g}, or look for damaged data")  # fmt: skip
 
 
 def check_weights(model: nn.Module, name: str) -> None:

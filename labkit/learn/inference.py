@@ -63,9 +63,8 @@ def log_likelihood(model: nn.Module, data: Encoded, *, device: str = "cpu", batc
     return Likelihood(total, tokens)
 
 
-def _forced(
-    model: nn.Module, data: Encoded, device: str, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def _forced(model: nn.Module, data: Encoded, device: str,
+            batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """Batch by batch, the n real answer positions: their rows and places (on the CPU), logits [n, V] and targets.
 
     Rows with answers of about one length go together, so that little filling is computed.

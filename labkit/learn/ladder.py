@@ -53,19 +53,9 @@ def stable(cooldown: float, warm_up: int = WARM_UP_STEPS) -> Schedule:
     return schedule
 
 
-def train_ladder(
-    model: nn.Module,
-    recipe: str,
-    rungs: Sequence[Encoded],
-    *,
-    batch_size: int,
-    seed: int,
-    passes: float = 1.0,
-    cooldown: float = 0.2,
-    learning_rate: float | None = None,
-    device: str = "cpu",
-    on_rung: OnRung | None = None,
-) -> list[Trained]:
+def train_ladder(model: nn.Module, recipe: str, rungs: Sequence[Encoded], *, batch_size: int, seed: int,
+                 passes: float = 1.0, cooldown: float = 0.2, learning_rate: float | None = None, device: str = "cpu",
+                 on_rung: OnRung | None = None) -> list[Trained]:  # fmt: skip
     """Train one model on growing volumes of data; in place, it ends as the model of the last rung.
 
     Args:
@@ -121,9 +111,8 @@ def _seed(seed: int, number: int, kind: int) -> int:
     return int(np.random.SeedSequence((seed, number, kind)).generate_state(1)[0]) if number else seed
 
 
-def _checked(
-    recipe: str, rungs: Sequence[Encoded], batch_size: int, passes: float, cooldown: float
-) -> tuple[ModuleType, list[int]]:
+def _checked(recipe: str, rungs: Sequence[Encoded], batch_size: int, passes: float,
+             cooldown: float) -> tuple[ModuleType, list[int]]:  # fmt: skip
     """The recipe's module, and how many examples each rung's set has."""
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from labkit.learn.encoding import ANSWER, PAD, SEPARATOR
 from labkit.learn.fast import Muon
 from labkit.learn.fast import schedule as schedule  # the recipe's own, too
-from labkit.learn.paper import HubPast
-from labkit.learn.transformer import Shape, pick
+from labkit.learn.paper import HubModel
+from labkit.learn.transformer import Shape
 
 VERSION = 1  # raised when the same settings come to train another model
 LEARNING_RATE = 0.01  # of Muon; Adam's is in fixed ratio to it
@@ -34,8 +34,8 @@ TEMPLATE = (
 )
 
 
-class Llama(nn.Module):
-    """transformers' Llama with the interface of `labkit.learn.transformer.Transformer`."""
+class Llama(HubModel):
+    """transformers' Llama."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -51,36 +51,19 @@ class Llama(nn.Module):
             nn.init.zeros_(layer.self_attn.o_proj.weight)
             nn.init.zeros_(layer.mlp.down_proj.weight)
 
-    def forward(self, tokens: Tensor, answer: int, where: Tensor | None = None) -> Tensor:
-        (alone,) = tokens
-        stream = self.llama.model(input_ids=alone, use_cache=False).last_hidden_state
-        return self.llama.lm_head(pick(stream[None, :, -answer:], where))
-
-    def past(self, *_: object) -> HubPast:
-        """Nothing read yet; see `labkit.learn.transformer.Transformer.past`."""
-        return HubPast()
-
-    def read(self, tokens: Tensor, past: HubPast) -> Tensor:
-        """Read on, from tokens [B, T] to logits [B, V] of the next."""
-        return past.read(self.llama.model, self.llama.lm_head, tokens)
+    def parts(self) -> tuple[nn.Module, nn.Module]:
+        return self.llama.model, self.llama.lm_head
 
 
 def llama_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transformers' config, imported late
     """Llama's configuration at the given sizes; the perceptron has one width at least, `context` plays no part."""
     from transformers import LlamaConfig
 
-    return LlamaConfig(
-        vocab_size=shape.vocabulary,
-        max_position_embeddings=shape.length,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        hidden_size=shape.width,
-        intermediate_size=max(1, shape.expansion) * shape.width,
-        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
+    return LlamaConfig(vocab_size=shape.vocabulary, max_position_embeddings=shape.length,
+                       num_hidden_layers=shape.layers, num_attention_heads=shape.heads, hidden_size=shape.width,
+                       intermediate_size=max(1, shape.expansion) * shape.width,
+                       rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA}, tie_word_embeddings=False,
+                       bos_token_id=None, eos_token_id=None)  # fmt: skip
 
 
 def build(shape: Shape) -> Llama:
@@ -103,15 +86,9 @@ def export(model: Llama, vocabulary: str, folder: Path) -> None:
     tokens = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate([*vocabulary, UNKNOWN])}, UNKNOWN))
     tokens.pre_tokenizer = pre_tokenizers.Split(Regex("(?m:.)"), "isolated")
     tokens.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokens,
-        unk_token=UNKNOWN,
-        pad_token=UNKNOWN,
-        eos_token=PAD,
-        model_max_length=model.shape.length,
-        chat_template=TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, unk_token=UNKNOWN, pad_token=UNKNOWN, eos_token=PAD,
+                                        model_max_length=model.shape.length, chat_template=TEMPLATE,
+                                        clean_up_tokenization_spaces=False)  # fmt: skip
     model.llama.config.eos_token_id = model.llama.generation_config.eos_token_id = tokenizer.eos_token_id
     model.llama.config.pad_token_id = model.llama.generation_config.pad_token_id = tokenizer.pad_token_id
     model.llama.save_pretrained(folder)

@@ -64,9 +64,8 @@ def estimate_memory(config: Any, settings: Finetuning) -> Memory:
     if settings.gradient_checkpointing:
         saved = saved // text.num_hidden_layers + text.num_hidden_layers * tokens * text.hidden_size * size
     mask = tokens * settings.max_length * (1 + size)
-    tile = min(tokens, _TILE[0]) * (
-        _TILE[1] * size + (0 if torch.cuda.is_available() else 16 * min(text.vocab_size, _TILE[1]))
-    )
+    logits = 0 if torch.cuda.is_available() else 16 * min(text.vocab_size, _TILE[1])
+    tile = min(tokens, _TILE[0]) * (_TILE[1] * size + logits)
     largest = max(m.weight.numel() for m in linear) * size if settings.quantisation != "none" else 0
     working = mask + tile + tokens * text.hidden_size * (4 + size) + largest
     return Memory(round(inner * rate) + outer * size, 8 * trained, 8 * trained, saved + working)
@@ -90,10 +89,8 @@ def check_memory(config: Any, settings: Finetuning) -> Memory:
             break
     else:
         hint = "nothing smaller fits either: choose a smaller model"
-    raise BadRequest(
-        f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
-        f"free; {hint}"
-    )
+    raise BadRequest(f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and "
+                     f"{free / 2**30:.1f} GiB are free; {hint}")  # fmt: skip
 
 
 class Training(NamedTuple):
@@ -124,11 +121,8 @@ class _Sizes(NamedTuple):
     muon: bool
 
 
-_SMALL = {
-    "fast": _Sizes(1, 2, 6, 2, 1, True),
-    "llama": _Sizes(2, 3, 10, 0, 4, True),
-    "paper": _Sizes(1, 2, 8, 0, 5, False),
-}
+_SMALL = {"fast": _Sizes(1, 2, 6, 2, 1, True), "llama": _Sizes(2, 3, 10, 0, 4, True),
+          "paper": _Sizes(1, 2, 8, 0, 5, False)}  # fmt: skip
 
 
 def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -> Training:
@@ -142,19 +136,13 @@ def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -
     matrices = shape.layers * (4 + sizes.matrices * expansion) * width**2
     tables = sizes.tables + (shape.context if recipe == "fast" else 0)
     others = (tables * shape.vocabulary + shape.length) * width
-    tokens, number = batch_size * shape.length, precision_size()
+    tokens, number = batch_size * shape.length, 2 if precision_name(best_device()) == "bfloat16" else 4
     kept = sizes.attention + (sizes.perceptron + sizes.hidden * expansion) * (expansion > 0)
     backward = max(3, expansion)
-    activations = (
-        tokens * width * (shape.layers * kept + backward) * number + 12 * batch_size * answer * shape.vocabulary
-    )
+    inner, head = tokens * width * (shape.layers * kept + backward), 12 * batch_size * answer * shape.vocabulary
+    activations = inner * number + head
     optimiser = (4 if sizes.muon else 8) * matrices + 8 * others + max(0, 24 * matrices * sizes.muon - activations)
     return Training(4 * (matrices + others), 4 * (matrices + others), optimiser, activations)
-
-
-def precision_size() -> int:
-    """Bytes of an activation of a small model."""
-    return 2 if precision_name(best_device()) == "bfloat16" else 4
 
 
 def check_training_memory(name: str, recipe: str, shape: Shape, batch_size: int, answer: int) -> None:
@@ -166,12 +154,9 @@ def check_training_memory(name: str, recipe: str, shape: Shape, batch_size: int,
     needed, there = estimate_training(recipe, shape, batch_size, answer), machine_memory()
     if sum(needed) > there:
         parts = ", ".join(f"{use} {size / 2**30:.1f}" for use, size in needed._asdict().items())
-        raise BadRequest(
-            f"{name} takes about {sum(needed) / 2**30:.1f} GiB of memory to train ({parts}), and this machine has "
-            f"{there / 2**30:.1f}: lower width, layers or expansion"
-            + f", or batch_size = {batch_size}"
-            * (needed.activations > needed.weights)
-        )
+        batch = f", or batch_size = {batch_size}" * (needed.activations > needed.weights)
+        raise BadRequest(f"{name} takes about {sum(needed) / 2**30:.1f} GiB of memory to train ({parts}), and this "
+                         f"machine has {there / 2**30:.1f}: lower width, layers or expansion{batch}")  # fmt: skip
 
 
 def machine_memory() -> int:
@@ -209,20 +194,15 @@ def free_memory() -> int:
 def lora_config(settings: Finetuning) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules="all-linear" if settings.targets == "all-linear" else _names(settings.targets),
-    )
+    targets: Any = "all-linear" if settings.targets == "all-linear" else _names(settings.targets)
+    return LoraConfig(task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+                      target_modules=targets)  # fmt: skip
 
 
 def training_device() -> torch.device:
     """This process's own GPU, or the CPU."""
-    return (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
-    )
+    own = int(os.environ.get("LOCAL_RANK", 0))
+    return torch.device("cuda", own) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def training_dtype() -> torch.dtype:
@@ -263,10 +243,9 @@ def _check_targets(model: Any, settings: Finetuning) -> None:
     wrong = [name for name in names if not matches(name, linear) or matches(name, others)]
     if wrong or not linear or not (names or settings.targets == "all-linear"):
         has = ", ".join(sorted({path.rpartition(".")[2] for path in linear})) or "none"
-        raise BadRequest(
-            f"targets = '{settings.targets}': {', '.join(wrong) or 'it'} names no linear layers inside the blocks of "
-            f"'{settings.model}', which LoRA adapts (there are: {has}; all-linear takes them all)"
-        )
+        raise BadRequest(f"targets = '{settings.targets}': {', '.join(wrong) or 'it'} names no linear layers inside "
+                         f"the blocks of '{settings.model}', which LoRA adapts (there are: {has}; all-linear takes "
+                         "them all)")  # fmt: skip
 
 
 def _is_linear(module: nn.Module, head: nn.Module | None) -> bool:

@@ -37,8 +37,29 @@ class HubPast:
         self.cache.batch_select_indices(which)
 
 
-class GPT2(nn.Module):
-    """transformers' GPT-2 with the interface of `labkit.learn.transformer.Transformer`."""
+class HubModel(nn.Module):
+    """One of transformers' models, of its `body` and `head`, as a `labkit.learn.transformer.Transformer`."""
+
+    def parts(self) -> tuple[nn.Module, nn.Module]:
+        """What gives the hidden states, and the map from these to logits."""
+        raise NotImplementedError
+
+    def forward(self, tokens: Tensor, answer: int, where: Tensor | None = None) -> Tensor:
+        (alone,), (body, head) = tokens, self.parts()
+        stream = body(input_ids=alone, use_cache=False).last_hidden_state
+        return head(pick(stream[None, :, -answer:], where))
+
+    def past(self, *_: object) -> HubPast:
+        """Nothing read yet; see `labkit.learn.transformer.Transformer.past`."""
+        return HubPast()
+
+    def read(self, tokens: Tensor, past: HubPast) -> Tensor:
+        """Read on, from tokens [B, T] to logits [B, V] of the next."""
+        return past.read(*self.parts(), tokens)
+
+
+class GPT2(HubModel):
+    """transformers' GPT-2."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -47,37 +68,17 @@ class GPT2(nn.Module):
         self.shape = shape
         self.gpt2 = GPT2LMHeadModel(gpt2_configuration(shape))
 
-    def forward(self, tokens: Tensor, answer: int, where: Tensor | None = None) -> Tensor:
-        (alone,) = tokens
-        stream = self.gpt2.transformer(input_ids=alone, use_cache=False).last_hidden_state
-        return self.gpt2.lm_head(pick(stream[None, :, -answer:], where))
-
-    def past(self, *_: object) -> HubPast:
-        """Nothing read yet; see `labkit.learn.transformer.Transformer.past`."""
-        return HubPast()
-
-    def read(self, tokens: Tensor, past: HubPast) -> Tensor:
-        """Read on, from tokens [B, T] to logits [B, V] of the next."""
-        return past.read(self.gpt2.transformer, self.gpt2.lm_head, tokens)
+    def parts(self) -> tuple[nn.Module, nn.Module]:
+        return self.gpt2.transformer, self.gpt2.lm_head
 
 
 def gpt2_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transformers' config, imported late
     """GPT-2's configuration at the given sizes, with a perceptron of one width at least; `context` plays no part."""
     from transformers import GPT2Config
 
-    return GPT2Config(
-        vocab_size=shape.vocabulary,
-        n_positions=shape.length,
-        n_layer=shape.layers,
-        n_head=shape.heads,
-        n_embd=shape.width,
-        n_inner=max(1, shape.expansion) * shape.width,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
+    return GPT2Config(vocab_size=shape.vocabulary, n_positions=shape.length, n_layer=shape.layers, n_head=shape.heads,
+                      n_embd=shape.width, n_inner=max(1, shape.expansion) * shape.width, resid_pdrop=0.0,
+                      embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None)  # fmt: skip
 
 
 def build(shape: Shape) -> GPT2:

@@ -29,41 +29,17 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from labkit.design.durable import write_text
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
 from labkit.learn import chat
 from labkit.learn.finetuning import PRESETS, QUANTISATIONS, Finetuning, settings
 from labkit.learn.finite import NotFinite, all_finite, check_files, check_training, check_weights
-from labkit.learn.memory import (
-    Memory,
-    check_memory,
-    describe,
-    estimate_memory,
-    free_memory,
-    lora_config,
-    training_device,
-    training_dtype,
-)
+from labkit.learn.memory import check_memory, describe, estimate_memory, lora_config, training_device, training_dtype
 
 _TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # same name there
-__all__ = [
-    "PRESETS",
-    "Finetuned",
-    "Finetuning",
-    "Memory",
-    "answer",
-    "check_memory",
-    "describe",
-    "estimate_memory",
-    "finetune",
-    "free_memory",
-    "load",
-    "load_config",
-    "load_tokenizer",
-    "merge",
-    "settings",
-    "teacher_forced",
-]
+__all__ = ["PRESETS", "Finetuned", "Finetuning", "answer", "check_memory", "describe", "estimate_memory", "finetune",
+           "load", "load_config", "load_tokenizer", "merge", "settings", "teacher_forced"]  # fmt: skip
 ADAPTER_FILE = "adapter_model.safetensors"  # as PEFT names it
 _LAST = 10  # the final loss is the mean over so many last steps
 
@@ -106,15 +82,9 @@ def _without_future_warnings() -> Iterator[None]:
 
 
 @_without_future_warnings()
-def finetune(
-    examples: Sequence[Example],
-    settings: Finetuning,
-    folder: Path,
-    *,
-    start: Path | None = None,
-    on_log: Callable[[dict[str, Any]], None] | None = None,
-    say: Callable[[str], None] = print,
-) -> Finetuned:
+def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *, start: Path | None = None,
+             on_log: Callable[[dict[str, Any]], None] | None = None,
+             say: Callable[[str], None] = print) -> Finetuned:  # fmt: skip
     """Fine-tune, or finish what a killed run began in `folder`, or return what is finished there.
 
     Args:
@@ -138,18 +108,14 @@ def finetune(
         return Finetuned(**{name: found[name] for name in Finetuned.__annotations__} | {"adapter": folder / "adapter"})
     _import("trl", "peft", "datasets", "accelerate")
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
-        raise BadRequest(
-            f"{torch.cuda.device_count()} GPUs are visible: start with `accelerate launch -m labkit finetune ...` to "
-            "use all, or name one in CUDA_VISIBLE_DEVICES"
-        )
+        raise BadRequest(f"{torch.cuda.device_count()} GPUs are visible: start with `accelerate launch -m labkit "
+                         "finetune ...` to use all, or name one in CUDA_VISIBLE_DEVICES")  # fmt: skip
     config = load_config(settings.model, settings.revision)
     tokenizer = load_tokenizer(settings.model, settings.revision)
     chat.set_template(tokenizer, settings.template)
     if settings.max_length > getattr(config, "max_position_embeddings", settings.max_length):
-        raise BadRequest(
-            f"max_length {settings.max_length} is more than the {config.max_position_embeddings} positions of "
-            f"'{settings.model}'"
-        )
+        raise BadRequest(f"max_length {settings.max_length} is more than the {config.max_position_embeddings} "
+                         f"positions of '{settings.model}'")  # fmt: skip
     encoded = chat.encode(tokenizer, examples, settings.max_length, settings.overlong)
     chat.check_tokens(tokenizer, int(encoded.tokens.max()), config.get_text_config().vocab_size)
     memory = check_memory(config, settings)
@@ -175,35 +141,24 @@ def finetune(
         check_training(sum(losses), _trained(trainer.model), trainer.state.global_step, settings.learning_rate)
     except NotFinite:
         if main:
-            _forget(folder)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # it would only diverge again
+            (folder / "settings.json").unlink(missing_ok=True)
         raise
     result = Finetuned(
-        adapter=folder / "adapter",
-        loss=float(np.mean(losses[-_LAST:])),
-        steps=trainer.state.global_step,
-        examples=len(encoded.lengths),
-        dropped=encoded.dropped,
-        tokens=round(len(encoded.tokens) * trainer.state.epoch),
-        seconds=seconds,
-        seconds_steps=trainer.state.global_step - before,
-        trainable=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        estimated=memory.total,
+        adapter=folder / "adapter", loss=float(np.mean(losses[-_LAST:])), steps=trainer.state.global_step,
+        examples=len(encoded.lengths), dropped=encoded.dropped, tokens=round(len(encoded.tokens) * trainer.state.epoch),
+        seconds=seconds, seconds_steps=trainer.state.global_step - before,
+        trainable=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad), estimated=memory.total,
         peak=torch.cuda.max_memory_allocated(training_device()) if torch.cuda.is_available() else None,
-    )
+    )  # fmt: skip
     if main:
         _keep(folder, trainer, tokenizer, result)
     trainer.accelerator.wait_for_everyone()
     return result
 
 
-def load(
-    model: str | Path,
-    adapter: str | Path | None = None,
-    *,
-    revision: str | None = None,
-    quantisation: str | None = None,
-    template: str | None = None,
-) -> tuple[Any, Any]:
+def load(model: str | Path, adapter: str | Path | None = None, *, revision: str | None = None,
+         quantisation: str | None = None, template: str | None = None) -> tuple[Any, Any]:  # fmt: skip
     """A model to ask, and its tokenizer: a folder of `finetune`, or a base model with or without a PEFT adapter.
 
     Args:
@@ -216,16 +171,13 @@ def load(
     if quantisation not in (None, *QUANTISATIONS):
         raise unknown("quantisation", str(quantisation), QUANTISATIONS)
     run = Path(model) / "settings.json"
+    double = True
     if run.exists():
         if not (Path(model) / "finetuned.json").exists():
             raise BadRequest(f"the run in {model} is not finished: start it again, and it goes on where it stopped")
-        about = json.loads(run.read_text("utf-8"))["settings"]
-        adapter = Path(model) / "adapter"
-        model, revision = about["model"], about["revision"]
-        double = about["double_quantisation"]
+        about, adapter = json.loads(run.read_text("utf-8"))["settings"], Path(model) / "adapter"
+        model, revision, double = about["model"], about["revision"], about["double_quantisation"]
         quantisation = quantisation or about["quantisation"]
-    else:
-        double = True
     name = str(model)
     load_config(name, revision)
     tokens = adapter if adapter and (Path(adapter) / "tokenizer_config.json").exists() else None
@@ -245,12 +197,7 @@ def load(
 
 
 def answer(
-    model: Any,
-    tokenizer: Any,
-    questions: Sequence[Example | str],
-    *,
-    max_new_tokens: int = 256,
-    batch_size: int = 16,
+    model: Any, tokenizer: Any, questions: Sequence[Example | str], *, max_new_tokens: int = 256, batch_size: int = 16
 ) -> list[str]:
     """Answers by greedy decoding, in the order of the questions.
 
@@ -268,15 +215,9 @@ def answer(
     templated = iter(chat.prompt_tokens(tokenizer, asked) if asked else [])
     prompts = [next(templated) if isinstance(q, Example) else tokenizer(q)["input_ids"] for q in questions]
     # Greedy and nothing else: a model's own repetition penalty would make it differ from `teacher_forced`.
-    plan = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        eos_token_id=stops,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
+    plan = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, repetition_penalty=1.0,
+                            no_repeat_ngram_size=0, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id,
+                            bos_token_id=tokenizer.bos_token_id)  # fmt: skip
     _check_tokens(model, tokenizer, prompts)
     watch = _Watch()
     answers = [""] * len(prompts)
@@ -284,12 +225,8 @@ def answer(
     for batch in chat.in_batches(by_length, batch_size):
         ids, mask = _left_padded([prompts[i] for i in batch], tokenizer.pad_token_id, model.device)
         with torch.inference_mode():
-            out = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=plan,
-                logits_processor=LogitsProcessorList([watch]),
-            )[:, ids.shape[1] :]
+            out = model.generate(input_ids=ids, attention_mask=mask, generation_config=plan,
+                                 logits_processor=LogitsProcessorList([watch]))[:, ids.shape[1] :]  # fmt: skip
         watch.check(tokenizer)
         for i, row in zip(batch, out.tolist(), strict=True):
             end = next((place for place, token in enumerate(row) if token in stops), len(row))
@@ -355,9 +292,8 @@ def load_config(model: str, revision: str | None = None) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
     if (Path(model) / "adapter_config.json").exists() or (Path(model) / "finetuned.json").exists():
-        raise BadRequest(
-            f"{model} holds a LoRA adapter, not a whole model: `qlora.merge` adds a finished run to its base"
-        )
+        raise BadRequest(f"{model} holds a LoRA adapter, not a whole model: `qlora.merge` adds a finished run to its "
+                         "base")  # fmt: skip
     with _refusals(model):
         config = AutoConfig.from_pretrained(model, revision=revision)
     wanted = CAUSAL.get(config.model_type)
@@ -378,8 +314,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint of finite weights: the trainer writes `trainer_state.json` last."""
     whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-    newest_first = sorted(whole, key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    return next((path for path in newest_first if _finite_adapter(path)), None)
+    return max(filter(_finite_adapter, whole), key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def _trainer(
@@ -398,37 +333,21 @@ def _trainer(
 
     on_gpu = torch.cuda.is_available()
     arguments = SFTConfig(
-        output_dir=str(folder / "checkpoints"),
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        num_train_epochs=settings.epochs or 1,
-        max_steps=settings.steps or -1,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_ratio,
+        output_dir=str(folder / "checkpoints"), per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation, num_train_epochs=settings.epochs or 1,
+        max_steps=settings.steps or -1, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup_ratio,
         **{name: getattr(settings, name) for name in _TRAINERS},
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
-        bf16=on_gpu and training_dtype() == torch.bfloat16,
-        fp16=on_gpu and training_dtype() == torch.float16,
-        use_cpu=not on_gpu,
-        logging_steps=1,
+        bf16=on_gpu and training_dtype() == torch.bfloat16, fp16=on_gpu and training_dtype() == torch.float16,
+        use_cpu=not on_gpu, logging_steps=1,
         logging_nan_inf_filter=False,  # the filter logs other losses in the place of NaN
-        save_steps=settings.save_every,
-        save_total_limit=2,
-        max_length=None,
+        save_steps=settings.save_every, save_total_limit=2, max_length=None, report_to="none", disable_tqdm=True,
         dataset_kwargs={"skip_prepare_dataset": True},
-        report_to="none",
-        disable_tqdm=True,
-    )
+    )  # fmt: skip
     model = _base(settings.model, settings.revision, settings.quantisation, settings.double_quantisation)
-    trainer = SFTTrainer(
-        model=model,
-        args=arguments,
-        data_collator=chat.Collator(tokenizer.pad_token_id),
-        train_dataset=data,
-        processing_class=tokenizer,
-        callbacks=[Log()],
-        peft_config=lora_config(settings),
-    )
+    trainer = SFTTrainer(model=model, args=arguments, data_collator=chat.Collator(tokenizer.pad_token_id),
+                         train_dataset=data, processing_class=tokenizer, callbacks=[Log()],
+                         peft_config=lora_config(settings))  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     for parameter in trainer.model.parameters():  # undoes TRL's rounding to bfloat16; the optimiser is built later
         if parameter.requires_grad:
@@ -464,13 +383,10 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
         if quantisation == "nf4":
             check_files(Path(str(cached_file(model, "config.json", revision=revision))).parent, model)
         found = AutoModelForCausalLM.from_pretrained(
-            model,
-            revision=revision,
-            dtype=training_dtype(),
+            model, revision=revision, dtype=training_dtype(), device_map={"": training_device()},
             quantization_config=BitsAndBytesConfig(**how) if quantisation != "none" else None,
-            device_map={"": training_device()},
             attn_implementation="sdpa",  # flash attention reads restarting positions in batches of one row only
-        )
+        )  # fmt: skip
     check_weights(found, model)
     # On some CPUs 4-bit layers would repack themselves for inference, for good, and round their constants to bfloat16.
     for module in found.modules():
@@ -515,12 +431,6 @@ def _finite_adapter(folder: Path) -> bool:
         return False
 
 
-def _forget(folder: Path) -> None:
-    """Leave nothing of a run that diverged: it would only diverge again."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    (folder / "settings.json").unlink(missing_ok=True)
-
-
 def _left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Token rows as int64 [B, L] with their attention mask, filled up on the left."""
     longest = max(map(len, rows))
@@ -537,9 +447,8 @@ def _go_on(model: Any, adapter: Path) -> None:
     try:
         missing = set_peft_model_state_dict(model, load_file(adapter / ADAPTER_FILE))
     except (OSError, ValueError, RuntimeError) as damage:
-        raise BadRequest(
-            f"no adapter of this base and shape can be read from {adapter}: {first_line(damage)}"
-        ) from None
+        raise BadRequest(f"no adapter of this base and shape can be read from {adapter}: "
+                         f"{first_line(damage)}") from None  # fmt: skip
     check_weights(model, str(adapter))
     if missing.unexpected_keys or any("lora_" in key for key in missing.missing_keys):
         raise BadRequest(f"the adapter in {adapter} is not of this base and shape")
@@ -588,9 +497,7 @@ def _keep(folder: Path, trainer: Any, tokenizer: Any, result: Finetuned) -> None
 
 
 def _write_json(path: Path, value: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
-    partial.rename(path)
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def _is_json(path: Path) -> bool:
@@ -619,8 +526,7 @@ def _refusals(model: str) -> Iterator[None]:
     except (OSError, ValueError, SafetensorError) as error:
         if Path(model).is_dir():
             raise BadRequest(f"the folder {model} holds no whole model: {first_line(error)}") from None
-        raise BadRequest(
-            f"'{model}' is no folder here and could not be had from the Hugging Face hub ({first_line(error)}): give "
-            f"the path of a folder that save_pretrained wrote, or run `hf download {model}` where there is hub access "
-            "and copy its cache (HF_HOME)"
-        ) from None
+        raise BadRequest(f"'{model}' is no folder here and could not be had from the Hugging Face hub "
+                         f"({first_line(error)}): give the path of a folder that save_pretrained wrote, or run `hf "
+                         f"download {model}` where there is hub access "
+                         "and copy its cache (HF_HOME)") from None  # fmt: skip

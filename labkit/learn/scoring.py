@@ -35,14 +35,8 @@ class Scores(NamedTuple):
 
 
 @torch.inference_mode()
-def score(
-    model: Any,
-    tokenizer: Any,
-    questions: Sequence[Example],
-    answers: Sequence[Sequence[str]],
-    *,
-    batch_tokens: int = 8192,
-) -> Scores:
+def score(model: Any, tokenizer: Any, questions: Sequence[Example], answers: Sequence[Sequence[str]], *,
+          batch_tokens: int = 8192) -> Scores:  # fmt: skip
     """The log-likelihood of each answer to each question (whose own `output` is not looked at).
 
     Args:
@@ -118,13 +112,8 @@ def _scored(model: Any, prompts: list[list[int]], rows: list[Answers], pad: int)
     ids = torch.tensor([[*text[:-1], *[pad] * (width - len(text))] for text in texts], device=device)
     real = torch.tensor([[1] * (len(text) - 1) + [0] * (width - len(text)) for text in texts], device=device)
     places = torch.arange(width - 1, device=device)
-    logits = model(
-        input_ids=ids,
-        attention_mask=torch.cat([mask[of], real], 1),
-        position_ids=sizes[of, None] + places,
-        past_key_values=read.past_key_values,
-        use_cache=True,
-    ).logits
+    logits = model(input_ids=ids, attention_mask=torch.cat([mask[of], real], 1), position_ids=sizes[of, None] + places,
+                   past_key_values=read.past_key_values, use_cache=True).logits  # fmt: skip
     for i, text in enumerate(texts):
         target = torch.tensor(text[1:], device=device)
         later = F.cross_entropy(logits[i, : len(target)].float(), target, reduction="none")

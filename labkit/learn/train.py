@@ -64,20 +64,9 @@ OnStep = Callable[[int, float, float], bool | None]
 OnMember = Callable[[int, nn.Module, int, float, float], bool | None]
 
 
-def train(
-    model: nn.Module,
-    recipe: str,
-    data: Encoded,
-    *,
-    steps: int,
-    batch_size: int,
-    seed: int,
-    learning_rate: float | None = None,
-    schedule: Schedule | None = None,
-    device: str = "cpu",
-    every: int = 0,
-    on_step: OnStep | None = None,
-) -> Trained:
+def train(model: nn.Module, recipe: str, data: Encoded, *, steps: int, batch_size: int, seed: int,
+          learning_rate: float | None = None, schedule: Schedule | None = None, device: str = "cpu", every: int = 0,
+          on_step: OnStep | None = None) -> Trained:  # fmt: skip
     """Train one model in place on the answers of `data`: a fleet of one, see `train_fleet`.
 
     `on_step(step, loss, seconds)` is called after every `every` steps and the last; True from it ends the training.
@@ -85,29 +74,14 @@ def train(
     look = None if on_step is None else (lambda _, __, *state: on_step(*state))
     member = Member(data, seed, steps, learning_rate)
     (trained,) = train_fleet(
-        [model],
-        recipe,
-        [member],
-        batch_size=batch_size,
-        schedule=schedule,
-        device=device,
-        every=every,
-        on_step=look,
+        [model], recipe, [member], batch_size=batch_size, schedule=schedule, device=device, every=every, on_step=look
     )
     return trained
 
 
-def train_fleet(
-    models: Sequence[nn.Module],
-    recipe: str,
-    members: Sequence[Member],
-    *,
-    batch_size: int,
-    schedule: Schedule | None = None,
-    device: str = "cpu",
-    every: int = 0,
-    on_step: OnMember | None = None,
-) -> list[Trained]:
+def train_fleet(models: Sequence[nn.Module], recipe: str, members: Sequence[Member], *, batch_size: int,
+                schedule: Schedule | None = None, device: str = "cpu", every: int = 0,
+                on_step: OnMember | None = None) -> list[Trained]:  # fmt: skip
     """Train each model in place on its member's data: together where the recipe can, else one after another.
 
     Args:
@@ -139,17 +113,8 @@ def train_fleet(
     return trained
 
 
-def _train(
-    models: Sequence[nn.Module],
-    members: Sequence[Member],
-    *,
-    recipe: ModuleType,
-    batch_size: int,
-    schedule: Schedule,
-    device: str,
-    every: int,
-    on_step: OnMember | None,
-) -> list[Trained]:
+def _train(models: Sequence[nn.Module], members: Sequence[Member], *, recipe: ModuleType, batch_size: int,
+           schedule: Schedule, device: str, every: int, on_step: OnMember | None) -> list[Trained]:  # fmt: skip
     fleet: Any = models[0] if len(models) == 1 else type(models[0]).stack(models)  # type: ignore[attr-defined]
     optimiser = recipe.Optimiser(fleet, [rate(recipe, m.learning_rate) for m in members])
     ends = [0, *accumulate(len(m.data.tokens) for m in members)]

@@ -4,18 +4,17 @@ The room computes no results: it draws what it is given. After one call of `enab
 notebook wears labkit's theme and shows offline.
 """
 
-from labkit.show.charts import UNSEEN_AND_SEEN, Series, example_strip, growth_chart, learning_curves, rank_chart
+from labkit.show.charts import example_strip, learning_curves, rank_chart
+from labkit.show.curves import curve_chart
 from labkit.show.distributions import distribution_chart, histogram_chart
 from labkit.show.forest import forest_chart
 from labkit.show.heat_map import heat_map
-from labkit.show.panels import panel_chart
 from labkit.show.published import published
 from labkit.show.report import tidy, write_report
 from labkit.show.theme import enable, png, svg
 from labkit.show.widgets import ask_widget, explore
 
 __all__ = [
-    "UNSEEN_AND_SEEN", "Series", "ask_widget", "distribution_chart", "enable", "example_strip", "explore",
-    "forest_chart", "growth_chart", "heat_map", "histogram_chart", "learning_curves", "panel_chart", "png", "published",
-    "rank_chart", "svg", "tidy", "write_report",
+    "ask_widget", "curve_chart", "distribution_chart", "enable", "example_strip", "explore", "forest_chart", "heat_map",
+    "histogram_chart", "learning_curves", "png", "published", "rank_chart", "svg", "tidy", "write_report",
 ]  # fmt: skip

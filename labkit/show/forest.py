@@ -6,57 +6,26 @@ none; nothing is tested or computed here. Paired differences to a reference arm 
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from labkit.errors import BadRequest, unknown
-from labkit.show.parts import (
-    FRAME,
-    LINE,
-    Key,
-    Rows,
-    drawn_rows,
-    heading,
-    in_pixels,
-    inside,
-    legend,
-    length,
-    only_known,
-    page_of,
-    row_names,
-    wrapped,
-)  # fmt: skip
-from labkit.show.theme import INK, PALETTE, QUIET, shown
+from labkit.show import parts
+from labkit.show.theme import GRID, INK, PALETTE, PAPER, QUIET, shown
 
-PAGE = 1130  # pixels of names, panels and numbers
-LETTERS = 34  # a line of a name
-SIDE = 18  # pixels between the outermost value and the frame
+LETTERS = 30  # in a line of a name
 REFERENCE = "the reference"
+NAME = "split(split(datum.label, '\\t')[1], '\\n')"  # of a row, which is its group and its name
 
 
 def forest_chart(
-    rows: Rows,
-    *,
-    name: str,
-    mean: str = "mean",
-    interval: str = "ci95",
-    group: str | None = None,
-    models: Rows | None = None,
-    value: str = "value",
-    reference: float | None = None,
-    reference_label: str = "",
-    difference: str | None = None,
-    difference_interval: str | None = None,
-    versus: str | None = None,
-    x_label: str = "",
-    difference_label: str = "",
-    x_domain: tuple[float, float] | None = None,
-    difference_domain: tuple[float, float] | None = None,
-    title: str = "",
-    subtitle: str = "",
-) -> alt.VConcatChart:
+    rows: parts.Rows, *, name: str, mean: str = "mean", interval: str = "ci95", group: str | None = None,
+    models: parts.Rows | None = None, value: str = "value", reference: float | None = None, reference_label: str = "",
+    difference: str | None = None, difference_interval: str | None = None, versus: str | None = None,
+    x_label: str = "", difference_label: str = "", title: str = "", subtitle: str = "",
+) -> alt.TopLevelMixin:  # fmt: skip
     """Arms below each other: mean, interval and models, and beside them the paired differences to one of them.
 
     Args:
@@ -64,155 +33,99 @@ def forest_chart(
             and `difference_interval`.
         group: the key of a group; each run of rows of one group gets its heading. Names are unique within a group.
         models: a row a single model (a seed): `name`, `group`, and `value`; hollow marks.
-        reference: where a dashed line stands in the first panel, with `reference_label` above it.
+        reference: where a dashed line stands in the first panel; the subtitle says what `reference_label` is.
         difference: the key of the paired difference, which opens the second panel; a row may have none.
         versus: the arm that the differences are to; its own row says so.
-        x_domain, difference_domain: the ends of the two axes; None: all that is drawn.
 
     Raises:
-        BadRequest: for no rows, a missing key, an arm given twice, a model of no arm, a mean outside its domain, or an
-            interval that is none.
+        BadRequest: for no rows, a missing key, an arm given twice, a model of no arm, or an interval that is none.
     """
-    arms = drawn_rows(rows, {"name": name, "group": group}, {"y": mean}, interval)
-    arms["key"] = list(zip(arms["group"], arms["name"], strict=True))
+    names = {"name": name, "group": group}
+    arms = _keyed(parts.drawn_rows(rows, names, {"y": mean}, interval))
     if len(twice := arms.loc[arms.duplicated("key"), "name"]):
         raise BadRequest(f"the arm '{twice.iloc[0]}' is given twice")
     if versus is not None:
-        only_known([versus], f"{name} in versus", list(arms["name"]))
-    single = pd.DataFrame({"key": [], "y": [], "at": []})
+        parts.only_known([versus], f"{name} in versus", list(arms["name"]))
+    single = arms.head(0)
     if models is not None and len(models):
-        single = drawn_rows(models, {"name": name, "group": group}, {"y": value})
-        single["key"] = list(zip(single["group"], single["name"], strict=True))
-        single = single.dropna(subset="y")
-        if strange := next((key for key in single["key"] if key not in set(arms["key"])), None):
-            raise unknown(f"{name} of a model", " / ".join(filter(None, strange)), list(arms["name"]))
+        single = _keyed(parts.drawn_rows(models, names, {"y": value})).dropna(subset="y")
+        for row in single[~single["key"].isin(arms["key"])].itertuples():
+            strange = " / ".join(filter(None, (str(row.group), str(row.name))))
+            raise unknown(f"{name} of a model", strange, list(arms["name"]))
 
-    slots = _slots(arms)
-    n_slots = len(arms) + len(slots.heads)
-    letters = LETTERS if n_slots < 15 else LETTERS + 10
-    tallest = LINE * max(len(wrapped(one, letters)) for one in arms["name"])
-    slot = max(min(44.0, max(25.0, 640 / n_slots)), tallest + 9.0)
-    height = slot * n_slots
-    arms["place"] = [slot * (i + 0.5) for i in slots.rows]
-    lift = 0.13 * slot if len(single) else 0.0
-    arms["at"] = arms["place"] - lift
-    single["at"] = single["key"].map(dict(zip(arms["key"], arms["place"] + 0.25 * slot, strict=True)))
-    names_wide = min(max(length(one) for one in arms["name"]), letters * 8.0) + 16
-    arms["text"] = [
-        shown(y, [lo, hi]).replace("-", "−") for y, lo, hi in arms[["y", "lo", "hi"]].itertuples(index=False)
-    ]
-
-    arms, single = arms.drop(columns="key"), single.drop(columns="key")
-    panels = [_Panel(arms, single, x_label, x_domain, "circle", reference, reference_label)]
+    arms["text"] = [_number(*line) for line in arms[["y", "lo", "hi"]].itertuples(index=False)]
+    panels = [(arms, single, x_label, reference, PALETTE[0], "circle")]
     if difference is not None:
-        apart = drawn_rows(rows, {"name": name}, {"y": difference}, difference_interval)
-        apart = apart.assign(place=arms["place"], at=arms["place"])
+        apart = _keyed(parts.drawn_rows(rows, names, {"y": difference}, difference_interval))
         apart["text"] = [
-            REFERENCE if name == versus and y != y else _signed(y, lo, hi)
-            for name, y, lo, hi in apart[["name", "y", "lo", "hi"]].itertuples(index=False)
+            REFERENCE if one == versus and y != y else ("+" if y > 0 else "") + _number(y, lo, hi)
+            for one, y, lo, hi in apart[["name", "y", "lo", "hi"]].itertuples(index=False)
         ]
         label = difference_label or f"Difference to {versus or 'the reference'} (paired)"
-        panels.append(_Panel(apart, single.iloc[:0], label, difference_domain, "diamond", 0.0, "no difference"))
-    texts = [max(length(text) for text in panel.rows["text"]) + 20 for panel in panels]
-    room = PAGE - names_wide - sum(texts) - 14 * (len(panels) - 1)
-    shares = [1.0] if len(panels) == 1 else [0.55, 0.45]
-    names = row_names(list(arms["name"]), list(arms["place"]), letters)
-    names += row_names([label for _, label in slots.heads], [slot * (i + 0.62) for i, _ in slots.heads], 60, bold=True)
-    rules = [slot * i for i, _ in slots.heads if i]
-    charts = [
-        _drawn(panel, max(180.0, min(share * room, 800)), height, rules, [] if i else names)
-        for i, (panel, share) in enumerate(zip(panels, shares, strict=True))
+        panels.append((apart, single.iloc[:0], label, 0.0, PALETTE[4], "diamond"))
+
+    order = _order(arms)
+    lines = max(one.count("\n") + 1 for one in arms["key"])
+    slot = max(16.0 * lines + 4, 20.0, min(40.0, 330 / len(order)))
+    room = parts.WIDTH - 140 if difference is None else parts.WIDTH / 2 - 70
+    charts = [_panel(*panel, order, slot, room, first=not i) for i, panel in enumerate(panels)]
+    clauses = [
+        "Filled: means" + " with 95 % intervals" * bool(arms["lo"].notna().any()),
+        "hollow: single models" * bool(len(single)),
+        "diamonds: paired differences" * (difference is not None),
+        f"dashed: {reference_label}" * bool(reference_label),
     ]
-    keys = [Key("mean", PALETTE[0], "circle")]
-    if arms["lo"].notna().any():
-        keys[0] = Key("mean with its 95 % interval", PALETTE[0], "circle", [1, 0])
-    if len(single):
-        keys.append(Key("one model", PALETTE[0], "circle", hollow=True))
-    if difference is not None:
-        keys.append(Key("paired difference", PALETTE[4], "diamond", [1, 0]))
-    page = alt.hconcat(*charts, spacing=14)
-    words = heading(title, subtitle, PAGE, frame="bounds")
-    return alt.vconcat(legend(keys, PAGE - names_wide), page, spacing=16).properties(title=words)
+    words = parts.heading(title, [subtitle, "; ".join(filter(None, clauses)) + "."], parts.WIDTH)
+    page = charts[0] if len(charts) == 1 else alt.hconcat(*charts, spacing=16)
+    return parts.drawn(page, words, 1 if len(charts) == 1 else None)
 
 
-class _Slots(NamedTuple):
-    """Where rows and headings stand, counted from the top."""
+def _keyed(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the row of the page that a name has: its group, then its name."""
+    names = zip(frame["group"], frame["name"], strict=True)
+    return frame.assign(key=[f"{group}\t{parts.wrapped(name, LETTERS)}" for group, name in names])
 
-    rows: list[int]
-    heads: list[tuple[int, str]]
 
-
-def _slots(arms: pd.DataFrame) -> _Slots:
-    rows: list[int] = []
-    heads: list[tuple[int, str]] = []
+def _order(arms: pd.DataFrame) -> list[str]:
+    """The rows of the page from the top: a heading before each run of rows of one group."""
+    order: list[str] = []
     before = ""
-    for group in arms["group"]:
-        if group != before:
-            heads.append((len(rows) + len(heads), group))
+    for group, key in zip(arms["group"], arms["key"], strict=True):
+        order += [f"#{group}\t{parts.wrapped(group, LETTERS)}"] * (group != before) + [key]
         before = group
-        rows.append(len(rows) + len(heads))
-    return _Slots(rows, heads)
+    return order
 
 
-class _Panel(NamedTuple):
-    """One quantity of all arms: rows with `y`, `lo`, `hi`, `at` and `place` (pixels) and `text`."""
-
-    rows: pd.DataFrame
-    models: pd.DataFrame
-    label: str
-    domain: Sequence[float] | None
-    shape: str
-    line: float | None
-    line_label: str
-
-
-def _drawn(panel: _Panel, width: float, height: float, rules: Sequence[float], names: list[Any]) -> alt.LayerChart:
-    everything = [*panel.rows["y"], *panel.rows["lo"], *panel.rows["hi"], *panel.models["y"]]
-    lines = [panel.line] if panel.line is not None else []
-    page = page_of(panel.domain or [*everything, *lines], width, SIDE)
-    for rows in (panel.rows, panel.models, pd.DataFrame({"y": lines})):
-        inside(rows, "y", panel.domain or (page.lo, page.hi), "x")
-    colour = PALETTE[0] if panel.shape == "circle" else PALETTE[4]
-    scale = alt.Scale(domain=[page.lo, page.hi], nice=False, zero=False)
-    words = textwrap.wrap(panel.label, int((width + 100) / 7.7))
-    axis = alt.Axis(title=words or None, tickCount=min(8, max(5, int(width / 60))))
-
-    def place(x: str = "y", y: str = "at") -> list[Any]:
-        return [alt.X(f"{x}:Q", scale=scale, axis=axis), in_pixels(alt.Y(f"{y}:Q"))]
-
-    rows, known = alt.Chart(panel.rows), panel.rows.dropna(subset="y")
+def _panel(
+    rows: pd.DataFrame, models: pd.DataFrame, label: str, line: float | None,
+    colour: str, shape: Any, order: Sequence[str], slot: float, width: float, *, first: bool,
+) -> alt.LayerChart:  # fmt: skip
+    """One quantity of all arms, with its numbers at the right."""
+    ends = parts.ends_of([*rows["y"], *rows["lo"], *rows["hi"], *models["y"], *([] if line is None else [line])])
+    words = textwrap.wrap(label, int(width / parts.LETTER))
+    weight = alt.condition("datum.label[0] == '#'", alt.value("bold"), alt.value("normal"))
+    axis_y = alt.Axis(title=None, labels=first, labelExpr=NAME, labelFontWeight=weight, domain=False, ticks=False,
+                      grid=True, labelPadding=10)  # fmt: skip
+    across = {"scale": alt.Scale(domain=list(parts.widened(ends, 0.04)), nice=False, zero=False)}
+    across["axis"] = alt.Axis(title=words or None, tickCount=6, grid=False)
+    down = alt.Y("key:N", axis=axis_y).scale(domain=list(order), type="point", padding=0.5)
+    x, told = alt.X("y:Q", **across), [alt.Tooltip(f"{end}:Q", format=".3~f") for end in ("y", "lo", "hi")]
+    base, number = alt.Chart(rows), {"align": "left", "dx": 10, "color": INK}
     layers: list[alt.Chart] = [
-        rows.mark_rule(color="#ededed").encode(x=alt.value(0), x2=alt.value(width), y=place()[1]),
-        alt.Chart(pd.DataFrame({"at": list(rules)}))
-        .mark_rule(color=FRAME, strokeWidth=1.5)
-        .encode(x=alt.value(0), x2=alt.value(width), y=place()[1]),
-    ]
-    if panel.line is not None:
-        right = page.pixels(panel.line) > width - length(panel.line_label, 14) / 2
-        align = "right" if right else "left" if page.pixels(panel.line) < length(panel.line_label, 14) / 2 else "center"
-        base = alt.Chart(pd.DataFrame([{"y": panel.line, "text": panel.line_label}]))
-        layers += [
-            base.mark_rule(color=QUIET, strokeDash=[6, 5], strokeWidth=2).encode(place()[0]),
-            base.mark_text(color=QUIET, fontSize=14, align=align).encode(place()[0], y=alt.value(-10), text="text:N"),
-        ]
-    bars = alt.Chart(panel.rows.dropna(subset=["y", "lo"]))
-    told = ["name:N", *(alt.Tooltip(f"{column}:Q", format=".3~f") for column in ("y", "lo", "hi"))]
-    ink = alt.Chart(panel.models).mark_point(stroke=colour, fill="white", strokeWidth=1.5, opacity=1)
-    layers += [
-        bars.mark_rule(color=colour, strokeWidth=3, clip=True).encode(*place("lo"), alt.X2("hi")),
-        alt.Chart(known).mark_point(shape=panel.shape, filled=True, color=colour, opacity=1).encode(
-            *place(), size=alt.value(120), tooltip=told
-        ),
-        ink.encode(*place(), size=alt.value(34), tooltip=[alt.Tooltip("y:Q", format=".3~f")]),
-        rows.mark_text(align="left", fontSize=15, color=INK).encode(
-            x=alt.value(width + 12), y=place(y="place")[1], text="text:N"
-        ),
-        *names,
+        base.mark_text(**number).encode(x=alt.value("width"), y=down, text="text:N"),
+        alt.Chart(rows.dropna(subset=["y", "lo"])).mark_rule(color=colour, strokeWidth=3, clip=True)
+        .encode(alt.X("lo:Q", **across), alt.X2("hi"), down),
+        alt.Chart(rows.dropna(subset="y")).mark_point(shape=shape, filled=True, color=colour, opacity=1, size=105)
+        .encode(x, down, tooltip=["name:N", *told]),
+        alt.Chart(models).mark_point(stroke=colour, fill=PAPER, strokeWidth=1.5, opacity=1, size=32,
+                                     yOffset=0.24 * slot).encode(x, down, tooltip=told[:1]),
     ]  # fmt: skip
+    if line is not None:
+        rule = alt.Chart(pd.DataFrame({"y": [line]})).mark_rule(color=QUIET, strokeDash=[6, 5], strokeWidth=1.5)
+        layers.insert(0, rule.encode(x))
     layers = [layer for layer in layers if not layer.data.empty]
-    return alt.layer(*layers).properties(width=width, height=height, view=alt.ViewBackground(stroke=FRAME))
+    return alt.layer(*layers).properties(width=width, height=slot * len(order), view=alt.ViewBackground(stroke=GRID))
 
 
-def _signed(value: float, lo: float, hi: float) -> str:
-    text = shown(value, [lo, hi]).replace("-", "−")
-    return f"+{text}" if value > 0 else text
+def _number(value: float, lo: float, hi: float) -> str:
+    return shown(value, [lo, hi]).replace("-", "−")

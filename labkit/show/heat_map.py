@@ -5,7 +5,6 @@ greyscale, with the number in every cell besides. A diverging map is white at 0,
 greyscale the sign of every number, and a triangle in the corner of cells below 0, say which. Nothing is computed here.
 """
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,37 +12,23 @@ import altair as alt
 import pandas as pd
 
 from labkit.errors import BadRequest, unknown
-from labkit.show.parts import length
-from labkit.show.theme import INK, QUIET
+from labkit.show.parts import LETTER, LINES, drawn, heading, wrapped
+from labkit.show.theme import QUIET
 
 SCALE = ("#ffffff", "#c6dbef", "#6aa5d3", "#2468ab", "#08264f")  # white to dark: equal steps of lightness
 DIVERGING = ("#5a2a00", "#b8651b", "#f1c48f", "#ffffff", "#c6dbef", "#3f82bd", "#08264f")  # brown, white, blue
-CELL_WIDTH, CELL_HEIGHT = 96, 58  # pixels
-MAP_WIDTH, MAP_HEIGHT = 880, 540  # pixels that many cells share
-LETTER = 8.7  # pixels of a letter of a column's name
+FRAME = "#c23b22"  # stands out from pale and dark cells, and from any page
+CELL_WIDTH, CELL_HEIGHT = 88, 44  # pixels
+MAP_WIDTH, MAP_HEIGHT = 720, 380  # pixels that many cells share
 SWITCH = 0.65  # share of the domain above which white letters stand out better than dark ones
 
 
 def heat_map(
-    cells: Sequence[Mapping[str, Any]],
-    *,
-    x: str,
-    y: str,
-    value: str = "mean",
-    lo: str = "lo",
-    hi: str = "hi",
-    x_order: Sequence[str] | None = None,
-    y_order: Sequence[str] | None = None,
-    outlined: str | None = None,
-    x_label: str = "",
-    y_label: str = "",
-    label: str = "Accuracy",
-    domain: tuple[float, float] | None = None,
-    diverging: bool = False,
-    digits: int = 2,
-    title: str = "",
-    subtitle: str = "",
-) -> alt.LayerChart:
+    cells: Sequence[Mapping[str, Any]], *, x: str, y: str, value: str = "mean", lo: str = "lo", hi: str = "hi",
+    x_order: Sequence[str] | None = None, y_order: Sequence[str] | None = None, outlined: str | None = None,
+    x_label: str = "", y_label: str = "", label: str = "Accuracy", domain: tuple[float, float] | None = None,
+    diverging: bool = False, digits: int = 2, title: str = "", subtitle: str = "",
+) -> alt.LayerChart:  # fmt: skip
     """A cell a pair of row and column: coloured by its value, with the value in bold and its interval below.
 
     Args:
@@ -84,60 +69,54 @@ def heat_map(
 
     wide, tall = min(CELL_WIDTH, MAP_WIDTH / len(orders[x])), min(CELL_HEIGHT, MAP_HEIGHT / len(orders[y]))
     has = frame[[lo, hi]].notna().all(axis=1)
-    drawn = pd.DataFrame(
-        {
-            "column": [_wrapped(name, wide) for name in frame[x]],
-            "row": frame[y].astype(str),
-            "value": frame[value],
-            "text": [_number(number, digits, diverging) for number in frame[value]],
-            "interval": [
-                f"{_number(a, digits)} {'to' if diverging else '–'} {_number(b, digits)}" if both else ""
-                for a, b, both in zip(frame[lo], frame[hi], has, strict=True)
-            ],
-            "outlined": frame[outlined].astype(bool) if outlined else False,
-        }
-    )
-    columns = [_wrapped(name, wide) for name in orders[x]]
-    more = 18 * max(name.count("\n") for name in columns)  # pixels of the lines below a name's first
-    names = {"labelExpr": "split(datum.label, '\\n')", "labelPadding": 6 + more, "labelAngle": 0, "labelLimit": 0}
-    if wide < CELL_WIDTH:
-        longest = max(length(word) for name in columns for word in name.split())
-        names["labelFontSize"] = min(15, 15 * wide / longest)
-    x_axis = alt.Axis(title=x_label or None, orient="top", domain=False, ticks=False, **names)
-    y_axis = alt.Axis(title=y_label or None, labelLimit=0, domain=False, ticks=False)
+    letters = max(6, int(wide / LETTER))
+    columns, names = ([wrapped(name, n) for name in orders[key]] for key, n in ((x, letters), (y, 34)))
+    table = pd.DataFrame({
+        "column": [wrapped(name, letters) for name in frame[x]],
+        "row": [wrapped(name, 34) for name in frame[y]],
+        "value": frame[value],
+        "text": [_number(number, digits, diverging) for number in frame[value]],
+        "interval": [
+            f"{_number(a, digits)} {'to' if diverging else '–'} {_number(b, digits)}" if both else ""
+            for a, b, both in zip(frame[lo], frame[hi], has, strict=True)
+        ],
+        "outlined": frame[outlined].astype(bool) if outlined else False,
+    })  # fmt: skip
+    longest = max(len(line) for name in columns for line in name.split("\n"))
+    fit = min(13, 13 * letters / longest)  # a single long word is written smaller
+    # Vega sets a label of several lines from its bottom line on: room for the others.
+    room = 5 + 15 * max(name.count("\n") for name in columns)
+    x_axis = alt.Axis(title=x_label or None, orient="top", domain=False, ticks=False, labelExpr=LINES, labelAngle=0,
+                      labelPadding=room, labelFontSize=fit)  # fmt: skip
+    y_axis = alt.Axis(title=y_label or None, domain=False, ticks=False, labelExpr=LINES)
     across = alt.X("column:N", axis=x_axis).scale(domain=columns, paddingInner=0.03)
-    down = alt.Y("row:N", axis=y_axis).scale(domain=[str(name) for name in orders[y]], paddingInner=0.05)
+    down = alt.Y("row:N", axis=y_axis).scale(domain=names, paddingInner=0.05)
     hues = list(DIVERGING if diverging else SCALE)
     colour = alt.Color("value:Q", title=label).scale(domain=[low, high], range=hues, interpolate="lab")
-    legend = alt.Legend(orient="right", gradientLength=160, gradientThickness=16, tickCount=5)
+    key = alt.Legend(gradientLength=200, gradientThickness=12, tickCount=5, titleOrient="left")
     switch = 0.62 * high if diverging else low + SWITCH * (high - low)
     dark = f"{'abs(datum.value)' if diverging else 'datum.value'} > {switch}"
-    ink = alt.when(dark).then(alt.value("white")).otherwise(alt.value(INK))
+    ink = alt.when(dark).then(alt.value("white")).otherwise(alt.value("black"))  # on its cell, whatever the page
 
-    base = alt.Chart(drawn).encode(across, down)
+    base = alt.Chart(table).encode(across, down)
     inner = {"width": {"band": 0.95}, "height": {"band": 0.92}} if diverging else {}  # neighbours stay two frames
-    frames = base.transform_filter("datum.outlined").mark_rect(fill=None, stroke=INK, strokeWidth=3, **inner)
-    up = -0.14 * tall if has.any() else 0
+    frames = base.transform_filter("datum.outlined").mark_rect(fill=None, stroke=FRAME, strokeWidth=3, **inner)
+    up = -0.15 * tall if has.any() else 0
     below_zero = base.transform_filter("datum.text[0] == '−'").mark_point(
-        shape="triangle-down", filled=True, size=60, opacity=1, xOffset=11 - wide / 2, yOffset=10 - tall / 2
+        shape="triangle-down", filled=True, size=45, opacity=1, xOffset=9 - wide / 2, yOffset=8 - tall / 2
     )
-    sizes = [min(most, (wide - 6) / (share * max(drawn[of].str.len().max(), 1)))
-             for of, most, share in (("text", 21, 0.6), ("interval", 13, 0.5))]  # fmt: skip
+    sizes = [min(most, 0.4 * tall, (wide - 6) / (share * max(table[column].str.len().max(), 1)))
+             for column, most, share in (("text", 18, 0.6), ("interval", 12, 0.53))]  # fmt: skip
     layers = [
-        base.mark_rect(stroke=QUIET, strokeWidth=0.5).encode(colour.legend(legend), tooltip=list(drawn)),
+        base.mark_rect(stroke=QUIET, strokeWidth=0.5).encode(colour.legend(key), tooltip=list(table)),
         *([frames] if outlined else []),
         *([below_zero.encode(color=ink)] if diverging else []),
         base.mark_text(fontSize=sizes[0], fontWeight="bold", dy=up).encode(text="text:N", color=ink),
         base.mark_text(fontSize=sizes[1], dy=0.24 * tall).encode(text="interval:N", color=ink),
     ]
-    below = {"subtitle": textwrap.wrap(subtitle, 130)} if subtitle else {}
-    heading = alt.TitleParams(textwrap.wrap(title, 90) or "", **below)
-    size = {"width": wide * len(columns), "height": tall * len(orders[y])}
-    return alt.layer(*layers).properties(title=heading, **size)
-
-
-def _wrapped(name: Any, wide: float) -> str:
-    return "\n".join(textwrap.wrap(str(name), int(wide / LETTER), break_long_words=False))
+    size = {"width": wide * len(columns), "height": tall * len(names)}
+    beside = LETTER * max(len(line) for name in names for line in name.split("\n"))
+    return drawn(alt.layer(*layers).properties(**size), heading(title, subtitle, max(420, size["width"] + beside)))
 
 
 def _number(value: float, digits: int, signed: bool = False) -> str:

@@ -1,57 +1,27 @@
-"""What the charts share: checked rows, intervals, a heading wrapped to its page, names beside rows, a drawn legend.
+"""What the charts share: checked rows, whole intervals, axes on the page, wrapped headings and legends.
 
 Guaranteed: what cannot be drawn is refused in one sentence, and an interval is either whole or not drawn. Left open:
-the width of a text is estimated (a page has no ruler before it is drawn), generously. Positions are pixels.
+the width of a text is estimated (a page has no ruler before it is drawn), generously.
 """
 
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from labkit.errors import BadRequest, unknown
-from labkit.show.theme import INK, QUIET
+from labkit.show.theme import DASHES, GREYS, PALETTE, SHAPES
 
 Record = Mapping[str, Any]
 Rows = pd.DataFrame | Sequence[Record]
 
 USUAL = "ci95"  # the key of an interval that rows may lack altogether
-LETTER = 0.54  # width of an average letter in sizes of its font
-NARROW, WIDE = set("fijlrt.,:;|'()[]! -–·/"), set("mwMW%@")
-LINE = 18  # pixels from one line of a name to the next
-FRAME = "#c9c9c9"  # of a panel, and between groups of rows
-
-
-class Page(NamedTuple):
-    """An axis on the page: its ends, whether it is logarithmic, and its length in pixels."""
-
-    lo: float
-    hi: float
-    log: bool
-    width: float
-
-    def pixels(self, value: float) -> float:
-        """Distance from the left edge."""
-        lo, hi, at = (math.log10(v) if self.log else v for v in (self.lo, self.hi, value))
-        return self.width * (at - lo) / (hi - lo)
-
-    def moved(self, value: float, pixels: float) -> float:
-        """The value so many pixels to the right."""
-        share = pixels / self.width
-        return value * (self.hi / self.lo) ** share if self.log else value + (self.hi - self.lo) * share
-
-
-def page_of(values: Iterable[float], width: float, margin: float, log: bool = False) -> Page:
-    """The page that shows all values with so many pixels to spare at either end."""
-    known = [float(value) for value in values if value == value]
-    lo, hi = (min(known), max(known)) if known else (1.0, 1.0)
-    if lo == hi:
-        lo, hi = (lo / 2, hi * 2) if log else (lo - 1, hi + 1)
-    inner = Page(lo, hi, log, width - 2 * margin)
-    return Page(inner.moved(lo, -margin), inner.moved(hi, margin), log, width)
+WIDTH, HEIGHT = 640, 300  # pixels of what is drawn inside the axes, where nothing says how much room there is
+PAGE = 500  # pixels that a heading has on a narrow page
+TITLE, LETTER = 8.8, 6.5  # pixels of an average letter of a title and of other words
 
 
 def check(frame: pd.DataFrame, columns: Sequence[str], positive: Sequence[str] = ()) -> None:
@@ -66,12 +36,13 @@ def check(frame: pd.DataFrame, columns: Sequence[str], positive: Sequence[str] =
             raise BadRequest(f"a log axis cannot show column '{column}': it holds zero or less")
 
 
-def drawn_rows(rows: Rows, names: Mapping[str, str | None], numbers: Mapping[str, str], interval: str | None = None, *,
-               log: bool = False) -> pd.DataFrame:  # fmt: skip
+def drawn_rows(
+    rows: Rows, names: Mapping[str, str | None], numbers: Mapping[str, str], interval: str | None = None
+) -> pd.DataFrame:
     """The rows under our own keys: names as text ('' where the key is None), numbers, and `lo` and `hi` (or NaN).
 
     `names` and `numbers` map our keys to those of `rows`. Raises `BadRequest` for no rows, a key that no row has, a
-    name that is missing, what is not a number, an interval of other than two ends in order, or x <= 0 on a log axis.
+    name that is missing, what is not a number, or an interval of other than two ends in order.
     """
     given = pd.DataFrame(rows)
     needed = [*names.values(), *numbers.values(), interval if interval != USUAL else None]
@@ -89,12 +60,7 @@ def drawn_rows(rows: Rows, names: Mapping[str, str | None], numbers: Mapping[str
         if any(math.isinf(number) for number in ours[our]):
             raise BadRequest(f"column '{key}' holds an infinite number, which no page has room for")
     pairs = [_pair(one, interval) for one in (given[interval] if interval in given else [None] * len(given))]
-    frame = pd.DataFrame(ours | {"lo": [lo for lo, _ in pairs], "hi": [hi for _, hi in pairs]})
-    if "x" in numbers:
-        if frame["x"].isna().any():
-            raise BadRequest(f"a row has no '{numbers['x']}': every row needs one")
-        check(frame.rename(columns={"x": numbers["x"]}), [], [numbers["x"]] if log else [])
-    return frame
+    return pd.DataFrame(ours | {"lo": [lo for lo, _ in pairs], "hi": [hi for _, hi in pairs]})
 
 
 def _pair(value: Any, key: str | None) -> tuple[float, float]:
@@ -109,12 +75,12 @@ def _pair(value: Any, key: str | None) -> tuple[float, float]:
     return (lo, hi) if lo == lo and hi == hi else (math.nan, math.nan)
 
 
-def inside(frame: pd.DataFrame, column: str, domain: Sequence[float], axis: str) -> None:
+def inside(values: Iterable[float], domain: Sequence[float], axis: str) -> None:
     """Refuse a domain that is no range, and a value that it would hide."""
     low, high = domain
     if not low < high:
         raise BadRequest(f"the {axis} axis from {low:g} to {high:g} has no room: its lowest value comes first")
-    for number in frame[column]:
+    for number in values:
         if number < low or number > high:
             raise BadRequest(f"{number:g} lies outside the {axis} axis, which covers {low:g} to {high:g}")
 
@@ -126,91 +92,72 @@ def only_known(names: Iterable[str], kind: str, allowed: Sequence[str]) -> None:
             raise unknown(kind, name, allowed)
 
 
-def ordered(names: Iterable[str], order: Sequence[Any] | None, kind: str) -> list[str]:
-    """The names in the order given, else as they first come up; refuses a name that the order lacks."""
-    found = list(dict.fromkeys(names))
-    if order is None:
-        return found
-    only_known(found, kind, [str(name) for name in order])
-    return [str(name) for name in order]
+def heading(title: str, subtitle: str | Sequence[str] = "", width: float = PAGE) -> alt.TitleParams:
+    """A title of at most two lines; the rest of a longer one leads the subtitle, so that nothing is cut."""
+    lines = textwrap.wrap(title, int(width / TITLE))
+    parts = [" ".join(lines[2:]), *([subtitle] if isinstance(subtitle, str) else subtitle)]
+    below = [line for part in parts for line in textwrap.wrap(part, int(width / LETTER))]
+    more = {"subtitle": below} if below else {}
+    return alt.TitleParams(lines[:2] or "", **more)
 
 
-def heading(title: str, subtitle: str | Sequence[str] = "", width: float = 780, **options: Any) -> alt.TitleParams:
-    """A title and a subtitle (or several, a line each at least) wrapped to so many pixels."""
-    parts = [subtitle] if isinstance(subtitle, str) else subtitle
-    lines = [line for part in parts for line in textwrap.wrap(part, int(width / 7.2))]
-    below = {"subtitle": lines} if lines else {}
-    return alt.TitleParams(textwrap.wrap(title, int(width / 11)) or "", **below, **options)
+def drawn(chart: Any, title: alt.TitleParams, columns: int | None = None) -> Any:
+    """The chart under its title, which is also what a screen reader says of it.
+
+    `columns` is the number of its panels side by side where their width may follow the page's (None: it may not).
+    """
+    words = title.text if isinstance(title.text, list) else [title.text]
+    fluid = {} if columns is None else {"usermeta": {"columns": columns}}
+    return chart.properties(title=title, description=" ".join(words) or "chart", **fluid)
 
 
-def length(text: str, size: float = 15) -> float:
-    """The estimated width of a text in pixels, some to spare."""
-    return size * sum(0.31 if c in NARROW else 0.86 if c in WIDE else 0.7 if c.isupper() else 0.56 for c in text)
+def wrapped(name: str, letters: int) -> str:
+    """A name on several lines, broken between words only; `LINES` makes an axis show them."""
+    return "\n".join(textwrap.wrap(str(name), letters, break_on_hyphens=False, break_long_words=False))
 
 
-def wrapped(name: str, letters: int) -> list[str]:
-    """Lines of a name, broken between words only."""
-    return textwrap.wrap(name, letters, break_on_hyphens=False)
+LINES = "split(datum.label, '\\n')"
 
 
-def in_pixels(channel: Any) -> Any:
-    """A position that is a number of pixels, without an axis."""
-    return channel.scale(None).axis(None)
+def looks(names: Sequence[str]) -> dict[str, alt.Scale]:
+    """Scales of colour, dash and shape that tell series apart; after six the palette goes on in greys."""
+    ranges: dict[str, list[Any]] = {"color": [], "strokeDash": [], "shape": []}
+    for i in range(len(names)):
+        ranges["color"].append(PALETTE[i] if i < len(PALETTE) else GREYS[i % len(GREYS)])
+        ranges["strokeDash"].append(DASHES[(i + i // len(DASHES)) % len(DASHES)])
+        ranges["shape"].append(SHAPES[i % len(SHAPES)])
+    # Scales of one domain share a legend, whose marks dashes would blur: theirs has one name more.
+    more = {"strokeDash": ["–"]}
+    return {
+        channel: alt.Scale(domain=[*names, *more.get(channel, [])], range=values + values[:1] * (channel in more))
+        for channel, values in ranges.items()
+    }
 
 
-def row_names(names: Sequence[str], heights: Sequence[float], letters: int, bold: bool = False) -> list[alt.Chart]:
-    """Names to the left of their rows, wrapped at so many letters; nothing where all are empty."""
-    lines = []
-    for name, height in zip(names, heights, strict=True):
-        parts = wrapped(name, letters)
-        lines += [{"text": part, "y": height + LINE * (i - (len(parts) - 1) / 2)} for i, part in enumerate(parts)]
-    if not lines:
-        return []
-    text = alt.Chart(pd.DataFrame(lines)).mark_text(
-        align="right", fontSize=15, color=INK, fontWeight="bold" if bold else "normal"
-    )
-    return [text.encode(x=alt.value(-12), y=in_pixels(alt.Y("y:Q")), text="text:N")]
+def legend(names: Sequence[str], title: str = "", width: float = WIDTH) -> alt.Legend | None:
+    """Above the chart, in as many columns as its longest name leaves room for; none for one that has no name."""
+    if not any(names):
+        return None
+    columns = max(1, min(len(names), int(width / (LETTER * max(map(len, names)) + 44))))
+    return alt.Legend(title=title or None, columns=columns, symbolOpacity=1)
 
 
-class Key(NamedTuple):
-    """An entry of a legend: what it says, and the marks that stand for it."""
-
-    label: str
-    colour: str = QUIET
-    shape: str | None = None  # of a mark; hollow if `hollow`
-    dash: Sequence[int] | None = None  # of a line
-    band: bool = False
-    hollow: bool = False
-    upright: bool = False  # the line stands: an interval bar, a tick
+def ends_of(values: Iterable[float], log: bool = False) -> tuple[float, float]:
+    """The lowest and highest of all values; of a single one, something to either side of it."""
+    known = [float(value) for value in values if value == value]
+    lo, hi = (min(known), max(known)) if known else (1.0, 1.0)
+    if lo == hi:
+        return (lo / 2, hi * 2) if log else (lo - 1, hi + 1)
+    return lo, hi
 
 
-def legend(keys: Sequence[Key], width: float) -> alt.LayerChart:
-    """The keys side by side in rows of at most so many pixels: their line, band and mark as drawn, then their label."""
-    layers: list[alt.Chart] = []
-    left, top, end = 0.0, 12.0, 0.0
-    for key in keys:
-        swatch = 44 if key.band or (key.dash is not None and not key.upright) else 18
-        wide = swatch + 8 + length(key.label)
-        if left and left + wide > width:
-            left, top = 0.0, top + 24
-        middle = left + swatch / 2
-        place = {"left": left, "right": left + swatch, "x": middle, "y": top, "low": top - 10, "high": top + 10}
-        base = alt.Chart(pd.DataFrame([place | {"at": left + swatch + 8, "text": key.label}]))
-        x, y = in_pixels(alt.X("x:Q")), in_pixels(alt.Y("y:Q"))
-        ends = [in_pixels(alt.X("left:Q")), alt.X2("right")]
-        tall = [in_pixels(alt.Y("low:Q")), alt.Y2("high")]
-        if key.band:
-            layers.append(base.mark_rect(color=key.colour, opacity=0.25).encode(*ends, *tall))
-        if key.dash is not None:
-            rule = base.mark_rule(color=key.colour, strokeWidth=2.5, strokeDash=list(key.dash))
-            layers.append(rule.encode(x, *tall) if key.upright else rule.encode(*ends, y))
-        if key.shape is not None:
-            fill = "white" if key.hollow else key.colour
-            mark = base.mark_point(shape=key.shape, stroke=key.colour, fill=fill, opacity=1)
-            layers.append(mark.encode(x, y, size=alt.value(44 if key.hollow else 50 if key.upright else 110)))
-        layers.append(base.mark_text(align="left", fontSize=15, color=INK).encode(
-            x=in_pixels(alt.X("at:Q")), y=y, text="text:N"
-        ))  # fmt: skip
-        end = max(end, left + wide)
-        left += wide + 26
-    return alt.layer(*layers).properties(width=end, height=top + 8)
+def widened(ends: tuple[float, float], share: float, log: bool = False) -> tuple[float, float]:
+    """Ends that leave a share of the axis free at either side."""
+    lo, hi = ends
+    return (moved(lo, -share, ends, log), moved(hi, share, ends, log))
+
+
+def moved(value: float, share: float, ends: tuple[float, float], log: bool = False) -> float:
+    """A value moved along an axis by a share of its length."""
+    lo, hi = ends
+    return float(value * (hi / lo) ** share if log else value + (hi - lo) * share)

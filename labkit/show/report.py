@@ -4,6 +4,7 @@ Guaranteed: the page loads nothing; Vega is inside it, once, and every chart is 
 which stays wherever scripts do not run. Everything given is escaped. The file appears whole or not at all.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -14,7 +15,7 @@ import altair as alt
 import jinja2
 
 from labkit.lab import write_text
-from labkit.show.theme import data_uri, javascript, shown, themed
+from labkit.show.theme import COLOURS, data_uri, javascript, shown, themed, with_variables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,25 +23,19 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    path: str | Path,
-    *,
-    title: str,
-    question: str,
-    finding: str,
+    path: str | Path, *, title: str, question: str, finding: str,
     charts: Iterable[tuple[str, alt.TopLevelMixin]] = (),
-    tables: Iterable[tuple[str, "pd.DataFrame | Sequence[Mapping[str, Any]]"]] = (),
-    notes: Iterable[str] = (),
-    params: Mapping[str, Any] | None = None,
-    provenance: Mapping[str, Any] | None = None,
-    paper: str = "",
-) -> Path:
+    tables: Iterable[tuple[str, "pd.DataFrame | Sequence[Mapping[str, Any]]"]] = (), notes: Iterable[str] = (),
+    params: Mapping[str, Any] | None = None, provenance: Mapping[str, Any] | None = None, paper: str = "",
+) -> Path:  # fmt: skip
     """Write the report of a run and return its path; folders on the way are made.
 
     `charts` and `tables` come with their captions. In a table an interval joins its column, as in
     '0.96 [0.94, 0.98]': pairs in a column `...ci95` join the column before it, `x_lo` and `x_hi` join `x`.
     arXiv numbers in `paper` become links.
     """
-    drawn = [(caption, themed(chart), data_uri(chart)) for caption, chart in charts]
+    drawn = [(caption, json.loads(with_variables(json.dumps(themed(chart)))), data_uri(chart, COLOURS))
+             for caption, chart in charts]  # fmt: skip
     environment = jinja2.Environment(loader=jinja2.PackageLoader("labkit.show", ""), autoescape=True)
     text = environment.get_template("report.html.j2").render(
         title=title,
@@ -51,6 +46,7 @@ def write_report(
         notes=list(notes),
         settings={"Parameters": params or {}, "Provenance": provenance or {}},
         paper=re.split(r"\b(\d{4}\.\d{5})\b", paper),  # every second part is an arXiv number
+        colours=COLOURS,
         vega=javascript() if drawn else "",
         shown=shown,
         numeric=re.compile(r"[-–+.,\d\s\[\]e%]+").fullmatch,

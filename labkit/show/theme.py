@@ -15,6 +15,7 @@ Hence the pair that `enable()` emits: the PNG as the reliable picture, Vega 5 be
 """
 
 import base64
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -23,11 +24,26 @@ import altair as alt
 import vl_convert as vlc
 
 INK: Final = "#1b1b1b"  # text, and the estimates of our fits
-QUIET: Final = "#5f5f5f"  # what was published, and what is said aside
+QUIET: Final = "#6a6a6a"  # what was published, and what is said aside
+PAPER: Final = "#fffffe"  # the page, and the inside of hollow marks
+GRID: Final = "#e2e2e2"
 # After Okabe and Ito, dark and light in turn: neighbours stay apart in greyscale, and shape or dash says the same.
-PALETTE: Final = ("#00477f", "#e08a00", "#6a3d7c", "#56b4e9", "#8c2d04", "#7fc8a9")
-SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+# Every colour stands out from white and from black paper.
+PALETTE: Final = ("#0068ad", "#e08a00", "#80459a", "#3aabdf", "#b0400f", "#48b382")
+GREYS: Final = ("#555555", "#9a9a9a")  # what follows the palette
+SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right")
 DASHES: Final = ([1, 0], [7, 4], [2, 3], [10, 3, 2, 3], [4, 4], [12, 4])
+_THEMED: Final = {  # the variable of a page (a report's, JupyterLab's) that says what a colour is there
+    INK: "var(--ink, var(--jp-content-font-color0, #1b1b1b))",
+    QUIET: "var(--quiet, var(--jp-content-font-color2, #6a6a6a))",
+    PAPER: "var(--paper, var(--jp-layout-color0, #fff))",
+    GRID: "var(--line, var(--jp-border-color2, #e2e2e2))",
+}
+COLOURS: Final = """:root { color-scheme: light dark;
+  --ink: #1b1b1b; --quiet: #5f5f5f; --line: #d8d8d8; --paper: #fff; --blue: #00477f; }
+@media (prefers-color-scheme: dark) { :root {
+  --ink: #ededed; --quiet: #b0b0b0; --line: #474a50; --paper: #16181b; --blue: #7fc0ff; } }"""  # of a page of ours
+ROOM: Final = "clamp(windowSize()[0] - 500, 340, 960)"  # pixels for panels beside all that JupyterLab shows
 _VEGA_LITE: Final = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # what Altair writes
 _VEGA_LITE_5: Final = "5.21"  # the newest that compiles to JupyterLab's Vega 5
 
@@ -36,23 +52,28 @@ _VEGA_LITE_5: Final = "5.21"  # the newest that compiles to JupyterLab's Vega 5
 def _theme() -> alt.theme.ThemeConfig:
     """Large type, a thin grid, no frame: legible from the last row of a classroom."""
     config: dict[str, Any] = {
-        "axis": {"domainColor": QUIET, "gridColor": "#e3e3e3", "labelPadding": 6, "titlePadding": 12},
-        "background": "white",
-        "errorbar": {"rule": {"strokeWidth": 2.5}, "ticks": {"opacity": 1, "size": 13, "thickness": 2.5}},
+        "axis": {"domainColor": QUIET, "gridColor": GRID, "tickColor": QUIET, "labelPadding": 5, "titlePadding": 9,
+                 "labelLimit": 0},
+        "background": PAPER,
+        "facet": {"spacing": 14},
         "font": "Helvetica, Arial, 'Liberation Sans', sans-serif",
-        "legend": {"labelLimit": 0, "symbolSize": 130, "symbolStrokeWidth": 2},
-        "line": {"strokeWidth": 3},
-        "padding": 12,
+        "header": {"labelFontSize": 14, "labelFontWeight": "bold", "labelLimit": 0, "labelPadding": 5,
+                   "titleFontSize": 14, "titleFontWeight": "normal", "titleColor": INK, "labelColor": INK},
+        "legend": {"labelLimit": 0, "titleLimit": 0, "symbolSize": 100, "symbolStrokeWidth": 2, "orient": "top",
+                   "columnPadding": 16, "offset": 8},
+        "line": {"strokeWidth": 2.6},
+        "padding": 8,
         "range": {"category": list(PALETTE), "symbol": list(SHAPES)},
         "style": {
-            "group-subtitle": {"fill": QUIET, "fontSize": 15},
-            "group-title": {"fill": INK, "fontSize": 22},
-            "guide-label": {"fill": INK, "fontSize": 15},
-            "guide-title": {"fill": INK, "fontSize": 16, "fontWeight": "normal"},
+            "group-subtitle": {"fill": QUIET, "fontSize": 13},
+            "group-title": {"fill": INK, "fontSize": 18},
+            "guide-label": {"fill": INK, "fontSize": 13},
+            "guide-title": {"fill": INK, "fontSize": 14, "fontWeight": "normal"},
         },
-        "title": {"anchor": "start", "frame": "group", "offset": 14, "subtitlePadding": 7},
+        "text": {"fontSize": 13},
+        "title": {"anchor": "start", "frame": "bounds", "offset": 10, "subtitlePadding": 5},
         "view": {"stroke": None},
-    }
+    }  # fmt: skip
     return {"config": config}
 
 
@@ -75,9 +96,20 @@ def svg(chart: alt.TopLevelMixin) -> str:
     return vlc.vegalite_to_svg(themed(chart), vl_version=_VEGA_LITE)
 
 
-def data_uri(chart: alt.TopLevelMixin) -> str:
-    """The chart as the `src` of an HTML image."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg(chart).encode()).decode()
+def data_uri(chart: alt.TopLevelMixin, variables: str = "") -> str:
+    """The chart as the `src` of an HTML image; `variables` is CSS that says what its colours are in the dark."""
+    text = svg(chart)
+    if variables:
+        at = text.index(">") + 1
+        text = f"{text[:at]}<style>{variables}</style>{with_variables(text[at:])}"
+    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+
+
+def with_variables(text: str) -> str:
+    """A specification or an SVG, as text, whose colours of text and paper are those of the page that it is shown on."""
+    for colour, variable in _THEMED.items():
+        text = text.replace(f'"{colour}"', f'"{variable}"')
+    return text
 
 
 def png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 2) -> bytes:
@@ -127,9 +159,24 @@ def shown(value: Any, interval: Sequence[float] | None = None) -> str:
 
 
 def _mimebundle(spec: dict[str, Any], **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Altair renderer: a PNG that every viewer shows, and Vega 5, which JupyterLab prefers."""
-    picture, vega = png(spec), "application/vnd.vega.v5+json"
+    """Altair renderer: a PNG that every viewer shows, and Vega 5, which JupyterLab prefers and draws in its colours."""
+    picture, mime = png(spec), "application/vnd.vega.v5+json"
     width, height = (int.from_bytes(picture[at : at + 4], "big") // 2 for at in (16, 20))
-    bundle = {"image/png": picture, vega: vlc.vegalite_to_vega(spec, vl_version=_VEGA_LITE_5)}
-    bundle["text/plain"] = "[chart]"
-    return bundle, {"image/png": {"width": width, "height": height}, vega: {"embed_options": {"actions": False}}}
+    vega = json.loads(with_variables(json.dumps(_fluid(vlc.vegalite_to_vega(spec, vl_version=_VEGA_LITE_5)))))
+    bundle = {"image/png": picture, mime: vega, "text/plain": spec.get("description", "[chart]")}
+    options = {"actions": False, "renderer": "svg"}  # a canvas knows no CSS variables
+    return bundle, {"image/png": {"width": width, "height": height}, mime: {"embed_options": options}}
+
+
+def _fluid(vega: dict[str, Any]) -> dict[str, Any]:
+    """The specification with panels as wide as the window leaves room for.
+
+    A cell's own width is of no use: JupyterLab makes an output as wide as what it holds, which then grows for ever.
+    """
+    columns = vega.get("usermeta", {}).get("columns")
+    if columns == 1 and "width" in vega:
+        vega["width"] = {"signal": ROOM}
+    for signal in vega.get("signals", []):
+        if columns and signal["name"] == "child_width":
+            signal |= {"value": None, "update": f"({ROOM} - {14 * (columns - 1)}) / {columns}"}
+    return vega

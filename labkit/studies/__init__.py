@@ -1,191 +1,101 @@
-"""The studies: one module each. `find` and `every` look them up, `run` measures one, `finish` leaves its files.
+"""The studies: one module each. `every` and `find` look them up, `begin` opens a run of one.
 
-`run_later` measures the second stage of a study that has one: points that the rows of the first decide.
+A module of this package that defines `STUDY` is a study; nothing else has to be registered. So is any Python file that
+defines one (`find("path/to/study.py")`), and what an installed package offers under the entry point `labkit.studies`:
 
-A module of this package that defines `STUDY` is a study; nothing else has to be registered.
+    [project.entry-points."labkit.studies"]
+    swaps = "my_package.swaps:STUDY"
 """
 
 import importlib
-import os
 import pkgutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
+from labkit.errors import BadRequest, first_line, unknown
+from labkit.lab import check_injected
+from labkit.studies import run as _run
+from labkit.studies.params import StudyParams, parse_settings, parse_value
+from labkit.studies.run import Run
+from labkit.studies.study import Results, Study
 
-from labkit.errors import unknown
-from labkit.lab import (
-    Point,
-    Progress,
-    Row,
-    Store,
-    check_injected,
-    provenance,
-    run_folder,
-    sweep,
-    write_json,
-    write_text,
-)
-from labkit.studies.contract import Study, StudyParams, parse_settings, parse_value
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-CAPTION = (
-    "Filled marks are means with their 95 % intervals, hollow marks single trained models; grey and dashed is what was "
-    "published, at the paper's own sizes."
-)
-LONG = ("_right", "_asked", "_nats", "_nats_tokens")  # columns with a number for every instruction: in the points alone
+GROUP = "labkit.studies"
 
 __all__ = [
-    "Study",
-    "StudyParams",
-    "every",
-    "find",
-    "finish",
-    "frame",
-    "logs",
-    "parse_settings",
-    "parse_value",
-    "run",
-    "run_later",
-]
+    "Results", "Run", "Study", "StudyParams", "begin", "every", "find", "parse_settings", "parse_value",
+]  # fmt: skip
 
 
+@cache
 def every() -> dict[str, Study]:
-    """All studies by name."""
-    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    return {module.STUDY.name: module.STUDY for module in modules if hasattr(module, "STUDY")}
+    """All studies by name: this package's, and those that installed packages offer.
+
+    A package offers one by an entry point of the group `labkit.studies`, named as the study, that is a `Study`.
+    """
+    own = [study for name in _modules() if (study := _defined_in(name))]
+    offered = [entry.load() for entry in entry_points(group=GROUP)]
+    return {study.name: study for study in [*own, *offered]}
 
 
 def find(name: str) -> Study:
-    """The study of that name.
+    """The study of that name, or the one that a Python file defines as `STUDY`; imports no other study.
 
     Raises:
         BadRequest: when there is none; suggests the nearest. In a notebook also for a parameter that papermill set
             and that the study does not have.
     """
-    studies = every()
-    if name not in studies:
-        raise unknown("study", name, studies)
-    check_injected(studies[name].names())  # in a notebook: this is where each of ours begins
-    return studies[name]
+    study = _from_file(Path(name).resolve()) if name.endswith(".py") else _of_the_lab(name)
+    check_injected(study.names())  # in a notebook: this is where each of ours begins
+    return study
 
 
-def run(study: Study, params: Any, *, jobs: int | None = None, store: Store | None = None) -> "pd.DataFrame":
-    """Measure what the store does not hold yet; one row a point.
-
-    Raises:
-        BadRequest: when something that the study needs is not there; nothing was started.
-        SweepFailed: when a point failed; all others are in the store.
-    """
-    return _measured(study, params, study.points(params), jobs, store)
+def _modules() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(__path__)]
 
 
-def run_later(
-    study: Study, params: Any, rows: "pd.DataFrame", *, jobs: int | None = None, store: Store | None = None
-) -> "pd.DataFrame":
-    """Measure the study's second stage, which the rows of the first decide, and add its rows to them.
-
-    Raises:
-        BadRequest, SweepFailed: as `run`.
-    """
-    import pandas as pd
-
-    points = study.later(params, rows) if study.later else []
-    if not points:
-        return rows
-    return pd.concat([rows, _measured(study, params, points, jobs, store)], ignore_index=True)
+def _defined_in(module: str) -> Any:
+    return getattr(importlib.import_module(f"{__name__}.{module}"), "STUDY", None)
 
 
-def _measured(
-    study: Study, params: Any, points: Sequence[Point], jobs: int | None, store: Store | None
-) -> "pd.DataFrame":
-    store = store or Store.default()
-    with study.serving(params, points, store):
-        rows = sweep(
-            points,
-            study.measure,
-            measure_many=study.measure_many,
-            store=store,
-            jobs=jobs,
-            progress=Progress.default(study.describe),
-        )
-    return frame(rows)
+def _of_the_lab(name: str) -> Study:
+    if name in _modules() and (study := _defined_in(name)) and study.name == name:
+        return study
+    for entry in entry_points(group=GROUP, name=name):
+        return entry.load()
+    if name not in every():
+        raise unknown("study", name, every())
+    return every()[name]
 
 
-def frame(rows: Sequence[Row]) -> "pd.DataFrame":
-    """Rows of the store as a data frame, one row a point."""
-    import pandas as pd
-
-    return pd.DataFrame(rows)
-
-
-def logs(rows: "pd.DataFrame", store: Store | None = None) -> "pd.DataFrame":
-    """What the measurements of some points logged, one row a line, each with its point's settings and `address`."""
-    import pandas as pd
-
-    store = store or Store.default()
-    scalars = rows[[name for name in rows.columns if not rows[name].map(lambda value: isinstance(value, list)).any()]]
-    lines = [
-        {**settings, **line}
-        for settings in scalars.to_dict("records")
-        for line in store.log(str(settings["study"]), str(settings["address"]))
-    ]
-    return pd.DataFrame(lines)
+def _from_file(path: Path) -> Study:
+    """The study of a module anywhere on disk. Its folder joins `sys.path`, where worker processes look for it, too."""
+    if not path.is_file():
+        raise BadRequest(f"{path} is not a file: name a study from `labkit studies`, or a Python file with a STUDY")
+    if path.parent.as_posix() not in sys.path:
+        sys.path.insert(0, path.parent.as_posix())
+    importlib.invalidate_caches()  # it may have been written a moment ago
+    try:
+        module = importlib.import_module(path.stem)
+    except Exception as error:
+        raise BadRequest(f"{path} cannot be imported: {type(error).__name__}: {first_line(error)}") from error
+    if Path(module.__file__ or "").resolve() != path:
+        raise BadRequest(f"{path}: a module named '{path.stem}' is there already; give the file another name")
+    if not isinstance(study := getattr(module, "STUDY", None), Study):
+        raise BadRequest(f"{path} defines no STUDY, which a study's module must")
+    return study
 
 
-def finish(study: Study, params: Any, rows: "pd.DataFrame", summary: Mapping[str, Any], seconds: float) -> Path:
-    """Leave the run's files: `result.json`, `report.html`, `params.yaml`, `provenance.json`; return their folder.
+def begin(name: str, namespace: Mapping[str, Any]) -> Run:
+    """A run of a study with the parameters that a notebook's first cell sets: `begin(NAME, globals())`."""
+    return _run.begin(find(name), namespace)
 
-    The folder is `$LABKIT_RUN_DIR` under `labkit run`, else a new one in the store. `result.json` comes last: a folder
-    that holds it is a whole run.
-    """
-    from labkit import show
 
-    chosen = params.model_dump(mode="json")
-    folder = Path(os.environ.get("LABKIT_RUN_DIR") or run_folder(Store.default(), study.name, chosen))
-    folder.mkdir(parents=True, exist_ok=True)
-    published = show.published(study.name)
-    made = {**provenance(), "seconds": round(seconds, 1)}
-    result = {
-        "study": study.name,
-        "scale": params.scale,
-        "params": chosen,
-        "points": [
-            {k: v for k, v in row.items() if not str(k).endswith(LONG) and v == v}  # NaN: not of this row
-            for row in rows.to_dict("records")
-        ],
-        "summary": summary,
-        "finding": study.finding(dict(summary)),
-        "published": published,
-        "compared": study.compare(dict(summary), published),
-    }
-    write_text(folder / "params.yaml", yaml.safe_dump(chosen, sort_keys=False))
-    write_json(folder / "provenance.json", made)
-    show.write_report(
-        folder / "report.html",
-        title=study.name.replace("_", " ").capitalize(),
-        question=study.question,
-        finding=result["finding"],
-        charts=[
-            (CAPTION, study.chart(rows, dict(summary), published)),
-            *(
-                (caption, drawn)
-                for caption, draw in study.figures.items()
-                if (drawn := draw(rows, dict(summary), published)) is not None
-            ),
-        ],
-        tables=[
-            ("What was measured", study.summary_table(dict(summary))),
-            *((caption, table(dict(summary))) for caption, table in study.tables.items()),
-            ("Beside what was published", result["compared"]),
-        ],
-        notes=study.notes(params),
-        params=chosen,
-        provenance=made,
-        paper=study.paper,
-    )
-    write_json(folder / "result.json", result)
-    return folder
+def __getattr__(name: str) -> Any:
+    """Modules for notebooks, imported when they are first asked for (`studies.toys`)."""
+    if name in ("toys", "rewriting"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

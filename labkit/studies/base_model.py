@@ -16,25 +16,30 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from labkit import learn
+from labkit import grade, learn
 from labkit.errors import BadRequest, unknown
 from labkit.instructions import Inputs, RewritingTask, Rules, draw_inputs, draw_rules
-from labkit.lab import Point, Record, Store, write_text
+from labkit.instructions.rewriting import Split
+from labkit.lab import Record, Row, Store, write_text
 from labkit.learn import llama
+from labkit.learn.learner import SmallLearner
 from labkit.learn.memory import check_training_memory
-from labkit.studies.contract import sentence
+from labkit.studies.cell import Cell, measure
+from labkit.studies.lesson import Exam, Lesson
+from labkit.studies.params import sentence
 from labkit.studies.rewriting import spread
-from labkit.studies.symbolic import Exam, interval
+from labkit.studies.rows import GRADED, key_of
+from labkit.studies.views import interval
 
 RULES_SEED = 0
-LOOKS, QUICK = 8, 300  # points on the learning curve, and the graded examples of each
+POOL = 200_000  # rules that fine-tuning picks from; fewer where there are fewer
 
 
-class Base(Point):
-    """What a base model depends on."""
+class Base(Cell):
+    """What a base model depends on, and how it is made."""
 
     study: Literal["base_model"] = "base_model"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     recipe_version: int = llama.VERSION
     precision: str = Field(default_factory=lambda: learn.precision_name(learn.best_device()))
     alphabet: str = "abcdefghijklmnopqrstuvwxyz"
@@ -58,17 +63,69 @@ class Base(Point):
         if self.width % (2 * self.heads):
             raise BadRequest(f"width = {self.width} must be an even number of each of heads = {self.heads}")
         learn.rewriting_layout(self.task)
-        for name, wanted, there in (
-            ("rules", self.rules, self.task.capacity("train", RULES_SEED)),
-            ("test_rules", self.test_rules, self.task.capacity("test", RULES_SEED)),
-        ):
-            if wanted > there:
+        capacity = self.task.capacity
+        there_are = {"rules": capacity("train", RULES_SEED), "test_rules": capacity("test", RULES_SEED)}
+        for name, there in there_are.items():
+            if (wanted := getattr(self, name)) > there:
                 raise BadRequest(f"{name} = {wanted}, but there are {there} such rules")
         return self
 
     @property
     def task(self) -> RewritingTask:
         return RewritingTask(self.pattern_length, self.input_length, 1, self.noop_share, self.alphabet)
+
+    def lesson(self) -> Lesson:
+        """Plain rewriting, every example new, and an exam on unseen rules."""
+        rules = draw_rules(self.task, self.rules, seed=RULES_SEED)
+        unseen = draw_rules(self.task, self.test_rules, seed=RULES_SEED, split="test")
+        data = _exam(self.task, rules, self.steps * self.batch_size, self.seed, 0).data
+        return Lesson(data, {"unseen": _exam(self.task, unseen, self.n_test, self.seed, 1)})
+
+    def layout(self) -> learn.Layout:
+        return learn.rewriting_layout(self.task)
+
+    def model_shape(self) -> learn.Shape:
+        """An end mark follows each answer, and one symbol is spare."""
+        symbols, length = len(self.layout().vocabulary) + 2, self.layout().length + 1
+        return learn.Shape(symbols, length, self.layers, self.width, self.heads, self.expansion)
+
+    def learner(self, record: Record) -> SmallLearner:
+        shape, layout = self.model_shape(), self.layout()
+        return _Exported("llama", shape, layout, seed=self.seed, batch=self.batch_size, rate=self.learning_rate)
+
+    def measured(self, record: Record) -> Row:
+        row = super().measured(record)
+        write_text(record.folder / "README.md", _card(self, row))
+        return row
+
+
+class _Exported(SmallLearner):
+    """A Llama that is kept as a Hugging Face folder."""
+
+    def save(self, folder: Path) -> None:
+        assert isinstance(self.model, llama.Llama)
+        assert isinstance(self.layout, learn.Layout)
+        llama.export(self.model.cpu(), self.layout.vocabulary + llama.PAD, folder)
+        self.model.to(self.device)
+
+
+def pool(task: RewritingTask, split: Split) -> int:
+    """How many rules of a split there are to pick from."""
+    return min(POOL, task.capacity(split, RULES_SEED))
+
+
+def check_pool(task: RewritingTask, split: Split, **wanted: int) -> None:
+    """BadRequest for more rules than there are to pick from; `wanted` names who asks."""
+    for name, n in wanted.items():
+        if n > pool(task, split):
+            raise BadRequest(f"{name} = {n} is more than the {pool(task, split)} rules to choose from")
+
+
+def picked(task: RewritingTask, n: int, split: Split, seed: int) -> Rules:
+    """A seed's own n rules of the pool; test rules share no side with what a base model was pre-trained on."""
+    drawn = draw_rules(task, pool(task, split), seed=RULES_SEED, split=split)
+    which = np.random.default_rng(seed).choice(len(drawn), n, replace=False)
+    return Rules(drawn.x[which], drawn.y[which], drawn.alphabet)
 
 
 def base_of(given: dict[str, Any]) -> Base:
@@ -85,16 +142,8 @@ def base_of(given: dict[str, Any]) -> Base:
         base = Base(**given)
     except ValidationError as error:
         raise BadRequest(sentence(error)) from None
-    layout = learn.rewriting_layout(base.task)
-    shape = _shape(base, len(layout.vocabulary) + 2, layout.length + 1)
-    check_training_memory("the base model", "llama", shape, base.batch_size, layout.answer + 1)
+    check_training_memory("the base model", "llama", base.model_shape(), base.batch_size, base.layout().answer + 1)
     return base
-
-
-def pretrained(base: Base, store: Store) -> Path:
-    """The folder of the base model in a store; pre-trained now if nobody has."""
-    store.measure(base, pretrain)
-    return store.folder(base)
 
 
 def pretrain_into(base: Base, out: Path, store: Store) -> str:
@@ -113,56 +162,14 @@ def pretrain_into(base: Base, out: Path, store: Store) -> str:
         if there != base:
             raise BadRequest(f"{out} holds something other than this base model: name an empty folder")
     else:
-        folder, partial = pretrained(base, store), out.with_name(f".tmp-{out.name}")
+        store.measure(base, measure)
+        folder, partial = store.folder(base), out.with_name(f".tmp-{out.name}")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(folder, partial)
         if out.exists():
             out.rmdir()
         partial.rename(out)
     return (out / "README.md").read_text("utf-8")
-
-
-def pretrain(base: Base, record: Record) -> dict[str, Any]:
-    """Train the base model, leave it in the record's folder, and grade it on unseen rules."""
-    device, task = learn.best_device(), base.task
-    rules = draw_rules(task, base.rules, seed=RULES_SEED)
-    unseen = draw_rules(task, base.test_rules, seed=RULES_SEED, split="test")
-    data = _exam(task, rules, base.steps * base.batch_size, base.seed, 0).data
-    exam = _exam(task, unseen, base.n_test, base.seed, 1)
-    shape = _shape(base, len(data.vocabulary) + 1, data.tokens.shape[1])
-    model = learn.build("llama", shape, base.seed).to(device)
-
-    def look(step: int, loss: float, seconds: float) -> None:
-        accuracy = float(exam.matches(model, device, QUICK).float().mean())
-        record.log(step=step, loss=round(loss, 4), seconds=round(seconds, 2), accuracy_unseen=accuracy)
-
-    done = learn.train(
-        model,
-        "llama",
-        data,
-        steps=base.steps,
-        batch_size=base.batch_size,
-        seed=base.seed,
-        learning_rate=base.learning_rate,
-        device=device,
-        every=max(1, base.steps // LOOKS),
-        on_step=look,
-    )
-    row = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens": done.tokens,
-        "train_seconds": round(done.seconds, 2),
-        "device": device,
-        **exam.graded("unseen", exam.matches(model, device)),
-    }
-    assert isinstance(model, llama.Llama)
-    llama.export(model.cpu(), "".join(data.vocabulary), record.folder)
-    write_text(record.folder / "README.md", _card(base, row))
-    return row
-
-
-def _shape(base: Base, vocabulary: int, length: int) -> learn.Shape:
-    return learn.Shape(vocabulary, length, base.layers, base.width, base.heads, base.expansion)
 
 
 def _exam(task: RewritingTask, rules: Rules, n: int, seed: int, stream: int) -> Exam:
@@ -183,9 +190,11 @@ def encode_ended(task: RewritingTask, rules: Rules, inputs: Inputs) -> learn.Enc
 def _card(base: Base, row: dict[str, Any]) -> str:
     """The model card."""
 
-    def told(exam: str) -> str:
-        name = f"accuracy_{exam}"
-        return interval(row[name], (row[f"{name}_lo"], row[f"{name}_hi"])) if name in row else "not asked"
+    graded = {key_of(line): grade.cluster_bootstrap(line["right"], line["asked"]) for line in row[GRADED]}
+
+    def accuracy_of(exam: str) -> str:
+        found = graded.get(exam)
+        return interval(found.mean, found.lo, found.hi) if found else "not asked"
 
     settings = "\n".join(f"- {name}: {value}" for name, value in base.model_dump(mode="json").items())
     return f"""---
@@ -199,7 +208,7 @@ rewriting: `x|y|z=` is answered by z with its leftmost x replaced by y (z itself
 `{llama.PAD}` at the end. It knows nothing else. Load it with `AutoModelForCausalLM` and `AutoTokenizer`.
 
 Accuracy on {base.test_rules} rules never seen, whole answers, 95 % intervals over rules:
-{told("unseen")}; where x occurs {told("unseen_op")}, no-ops {told("unseen_noop")}.
+{accuracy_of("unseen")}; where x occurs {accuracy_of("unseen:op")}, no-ops {accuracy_of("unseen:noop")}.
 
 {settings}
 

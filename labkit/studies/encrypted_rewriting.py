@@ -16,119 +16,46 @@ or of pre-training.
 Source: Zhang, Wang, Charton, arXiv 2402.10891, Figure 5.
 """
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Sequence
+from itertools import product
+from operator import methodcaller
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, model_validator
 
 from labkit import learn
 from labkit.design import allocate, allocate_long_tail
-from labkit.errors import BadRequest
-from labkit.instructions import Example, RewritingTask, Rules, draw_rules
+from labkit.instructions import RewritingTask, Rules
 from labkit.instructions.encrypted import EncryptedTask, draw_encrypted, encrypted_examples
-from labkit.instructions.rewriting import Split
-from labkit.lab import Point, Record, Store
-from labkit.learn import qlora
-from labkit.studies import symbolic
-from labkit.studies.base_model import RULES_SEED, Base, base_of, pretrained
-from labkit.studies.contract import Study
+from labkit.lab import Point, Record, Row
+from labkit.learn import finetuning
+from labkit.learn.learner import TunedLearner
+from labkit.studies import cell as study_cell
+from labkit.studies import harness
+from labkit.studies.base_model import Base, base_of, check_pool, picked
+from labkit.studies.lesson import Exam, Lesson
+from labkit.studies.params import SeedParams, about, check_asked, check_counts
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, spread
-from labkit.studies.symbolic import interval
-from labkit.studies.tuned import tune
+from labkit.studies.study import Results, Study
+from labkit.studies.views import Curve, ranged
 
-if TYPE_CHECKING:
-    import altair as alt
-    import pandas as pd
-
-NAME = "encrypted_rewriting"
 LEARNED = 0.9  # seen accuracy from which a run counts as having learned; the base model itself is right on about .95
-SOLVED, NOT_SOLVED, HARM = 0.9, 0.1, 0.05  # accuracies, and a loss of accuracy, that the published statements turn on
-POOL = 200_000  # rules that the seeds pick from; fewer where there are fewer
-EXAMS = ("unseen", "unseen_op", "unseen_noop", "seen")
-
+OWN_BASE = "lab"
 Sampling = Literal["whole", "even half", "uneven half"]
 
 # The lab's own base is small: LoRA's usual regularisation, made for models of another size, is off. At twice the
 # learning rate and above, some seeds forget rewriting and have not found it again when training ends.
-OWN: dict[str, Any] = {
-    "dropout": 0.0,
-    "schedule": "linear",
-    "warmup_ratio": 0.05,
-    "max_grad_norm": 1.0,
-    "gradient_checkpointing": False,
-}
-SMALL: dict[str, Any] = {
-    "n_instructions": [10, 100, 300, 1000],
-    "halved": [100, 300],
-    "exponent": 0.1,
-    "seeds": [0, 1],
-    "model": None,
-    "quantisation": "nf4",
-    "rank": 32,
-    "alpha": 64,
-    "learning_rate": 1e-3,
-    "steps": 500,
-    "batch_size": 32,
-    "budget": 16_000,
-    "noop_share": 0.4,
-    "alphabet": "abcdefghijklmnopqrstuvwxyz",
-    "pattern_length": 3,
-    "input_length": 8,
-    "shift": 3,
-    "test_rules": 500,
-    "n_test": 1000,
-    "base_layers": 4,
-    "base_width": 64,
-    "base_heads": 4,
-    "base_rules": 20_000,
-    "base_steps": 1200,
-}
-PAPER: dict[str, Any] = {
-    **SMALL,
-    **qlora.PRESETS["encrypted_rewriting"],
-    "n_instructions": [10, 30, 100, 300, 1000, 3000, 10_000, 40_000],
-    "halved": [1000, 10_000],
-    "model": "meta-llama/Llama-2-7b-hf",
-    "seeds": [0],
-    "budget": 40_000,
-    "pattern_length": 20,
-    "input_length": 50,
-    "test_rules": 5000,
-    "n_test": 5000,
-}
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        **SMALL,
-        "n_instructions": [4, 40],
-        "halved": [40],
-        "seeds": [0],
-        "rank": 8,
-        "alpha": 16,
-        "steps": 8,
-        "budget": 320,
-        "test_rules": 20,
-        "n_test": 40,
-        "base_layers": 2,
-        "base_width": 16,
-        "base_heads": 2,
-        "base_rules": 100,
-        "base_steps": 20,
-    },
-    "laptop": SMALL,
-    "qlora": {**PAPER, "quantisation": "nf4", "rank": 64, "alpha": 16, "learning_rate": 2e-4, "batch_size": 16},
-    "paper": PAPER,
-}
+OWN: dict[str, Any] = {"dropout": 0.0, "schedule": "linear", "warmup_ratio": 0.05, "max_grad_norm": 1.0}
+OWN |= {"gradient_checkpointing": False}
 
 
 class Dials(BaseModel):
-    """What parameters and cells share; what begins with `base_` plays no part, and is None in a cell, for a `model`."""
+    """What parameters and cells share."""
 
     exponent: float = Field(gt=0, le=1000, description="of the power law of the uneven half; the smaller the less even")
-    model: str | None = Field(
-        default=None, description="a Hugging Face id or path; None: the lab's own base model, pre-trained here"
-    )
+    model: str = Field(description="a Hugging Face id or path; lab: the lab's own base model, pre-trained here")
     quantisation: Literal["nf4", "int8", "none"] = Field(description="of the frozen base model")
     rank: int = Field(ge=1, le=65536, description="LoRA's r")
     alpha: float = Field(gt=0, le=1e6, description="LoRA's alpha")
@@ -143,71 +70,100 @@ class Dials(BaseModel):
     shift: int = Field(ge=1, description="the key: places that every letter of the result moves on")
     test_rules: int = Field(ge=2, le=10000000, description="unseen rules to grade on")
     n_test: int = Field(ge=2, le=10000000, description="graded examples, for each exam")
-    base_layers: int | None = Field(description="blocks of the own base model")
-    base_width: int | None = Field(description="its width")
-    base_heads: int | None = Field(description="its attention heads")
-    base_rules: int | None = Field(description="rules of its pre-training")
-    base_steps: int | None = Field(description="steps of its pre-training")
 
 
-class Params(Dials, symbolic.SeedParams):
-    """What a person may set; see `SCALES` for the values each scale gives."""
+class Params(Dials, SeedParams):
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
+    groups: ClassVar = {
+        "task": ("alphabet", "pattern_length", "input_length", "shift", "noop_share", "budget", "test_rules", "n_test"),
+        "tuning": ("quantisation", "rank", "alpha", "learning_rate", "steps", "batch_size"),
+        "base": ("base_layers", "base_width", "base_heads", "base_rules", "base_steps"),
+    }
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I")
+    base_layers: int = Field(description="blocks of the lab's own base model")
+    base_width: int = Field(description="its width")
+    base_heads: int = Field(description="its attention heads")
+    base_rules: int = Field(description="rules of its pre-training")
+    base_steps: int = Field(description="steps of its pre-training")
     halved: list[int] = Field(description="numbers of rules at which the training set is also halved, in two ways")
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
-        if self.model is None:
+        if self.model == OWN_BASE:
             base_for(self)
         task = task_of(self).rewriting
-        for name, wanted, split in (
-            ("n_instructions", max(self.n_instructions + self.halved), "train"),
-            ("test_rules", self.test_rules, "test"),
-        ):
-            if wanted > (there := min(POOL, task.capacity(split, RULES_SEED))):  # type: ignore[arg-type]
-                raise BadRequest(f"{name} = {wanted} is more than the {there} rules to choose from")
-        if self.n_test < self.test_rules:
-            raise BadRequest(
-                f"n_test = {self.n_test} is fewer than one example a rule of test_rules = {self.test_rules}"
-            )
+        check_pool(task, "train", n_instructions=max(self.n_instructions + self.halved))
+        check_pool(task, "test", test_rules=self.test_rules)
+        check_asked(self.n_test, test_rules=self.test_rules)
+        check_counts("n_instructions", self.n_instructions + self.halved, self.budget)
         for n, sampling in _sets(self):
-            if n < 1:
-                raise BadRequest(f"n_instructions = {n}: at least 1 is needed")
             _counts(self.budget, n, sampling, self.exponent)
         return self
 
 
-class Cell(Dials, Point):
-    """One fine-tuned model: everything its result depends on."""
+class Cell(Dials, study_cell.Cell):
+    """One fine-tuned model: everything its result depends on.
+
+    Attributes:
+        bases: The lab's own base model that is fine-tuned; none where `model` names another.
+        tuning: What the study sets of `learn.finetuning.Finetuning` beside its dials.
+        words: Whether rule and key are told in words.
+    """
 
     study: Literal["encrypted_rewriting"] = "encrypted_rewriting"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     precision: str
     seed: int
     n_instructions: int
     sampling: Sampling
+    bases: tuple[Base, ...]
+    tuning: dict[str, Any]
+    words: bool
+
+    def needs(self) -> Sequence[Point]:
+        return self.bases
+
+    def learner(self, record: Record) -> TunedLearner:
+        (model, *_) = [*(str(record.folder_of(base).resolve()) for base in self.bases), self.model]
+        names = ("quantisation", "rank", "alpha", "learning_rate", "batch_size", "steps", "seed")
+        given = {name: getattr(self, name) for name in names} | self.tuning
+        return TunedLearner(finetuning.settings(model, "encrypted_rewriting", **given), say=record.note)
+
+    def lesson(self) -> Lesson:
+        """Encrypted rewriting of the cell's own rules, and exams on them and on unseen ones."""
+        task = task_of(self)
+        rules = picked(task.rewriting, self.n_instructions, "train", self.seed)
+        unseen = picked(task.rewriting, self.test_rules, "test", self.seed)
+        counts = _counts(self.budget, self.n_instructions, self.sampling, self.exponent)
+        asked = np.arange(self.n_instructions)
+
+        def draw(rules: Rules, index: NDArray[np.int64], stream: int) -> Exam:
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(stream,)))
+            inputs = draw_encrypted(task, rules, index, seed=rng)
+            examples = list(encrypted_examples(task, rules, inputs, words=self.words))
+            return Exam(examples, index, len(rules), {"op": ~inputs.noop, "noop": inputs.noop})
+
+        exams = {"seen": draw(rules, spread(asked, self.n_test), SEEN)}
+        exams["unseen"] = draw(unseen, spread(np.arange(self.test_rules), self.n_test), UNSEEN)
+        return Lesson(draw(rules, np.repeat(asked, counts), TRAINING).data, exams, {"examples": int(counts.sum())})
+
+    def measured(self, record: Record) -> Row:
+        bases = {"base_accuracy": record.row_of(self.bases[0])["accuracy_unseen"]} if self.bases else {}
+        return harness.train_and_grade(self, record, LEARNED) | bases
 
 
-class Exam(NamedTuple):
-    """Examples with the rule each belongs to, [N] of `n_rules`, and which of them are no-ops, bool [N]."""
-
-    examples: list[Example]
-    rule: NDArray[np.int64]
-    n_rules: int
-    noop: NDArray[np.bool_]
-
-
-def task_of(of: Params | Cell) -> EncryptedTask:
+def task_of(settings: "Dials") -> EncryptedTask:
     """The task of parameters or of a cell; BadRequest for settings that contradict each other."""
-    return EncryptedTask(RewritingTask(of.pattern_length, of.input_length, 1, of.noop_share, of.alphabet), of.shift)
+    rewriting = RewritingTask(settings.pattern_length, settings.input_length, 1, settings.noop_share, settings.alphabet)
+    return EncryptedTask(rewriting, settings.shift)
 
 
-def base_for(of: Params | Cell) -> Base:
-    """The lab's own base model for parameters or a cell; BadRequest as `base_of`."""
-    shared = {name: getattr(of, name) for name in ("alphabet", "pattern_length", "input_length", "noop_share")}
-    own = {name: getattr(of, f"base_{name}") for name in ("layers", "width", "heads", "rules", "steps")}
-    return base_of({**shared, **own, "test_rules": of.test_rules, "n_test": of.n_test})
+def base_for(params: "Params") -> Base:
+    """The lab's own base model for these parameters; BadRequest as `base_of`."""
+    shared = {name: getattr(params, name) for name in ("alphabet", "pattern_length", "input_length", "noop_share")}
+    own = {name: getattr(params, f"base_{name}") for name in ("layers", "width", "heads", "rules", "steps")}
+    return base_of({**shared, **own, "test_rules": params.test_rules, "n_test": params.n_test})
 
 
 def _sets(params: Params) -> list[tuple[int, Sampling]]:
@@ -224,213 +180,42 @@ def _counts(budget: int, n: int, sampling: Sampling, exponent: float) -> NDArray
     return allocate(budget if sampling == "whole" else budget // 2, n)
 
 
-def points(params: Params) -> list[Cell]:
+def points(params: Params) -> Sequence[Cell]:
     """A cell for each training set and seed; seeds outermost, most rules first."""
     shared = {name: value for name, value in params if name in Cell.model_fields}
-    if params.model is not None:
-        shared |= {name: None for name in shared if name.startswith("base_")}
-    shared["precision"] = learn.precision_name(learn.best_device())
-    return [
-        Cell(**{**shared, "seed": seed, "n_instructions": n, "sampling": sampling})
-        for seed in params.seeds
-        for n, sampling in reversed(_sets(params))
-    ]
+    shared |= {"precision": learn.precision_name(learn.best_device()), "bases": (), "tuning": {}, "words": True}
+    if params.model == OWN_BASE:
+        length = 2 * (params.pattern_length + params.input_length) + 4
+        tuning = {**OWN, "max_length": length, "save_every": params.steps}
+        shared |= {"bases": (base_for(params),), "tuning": tuning, "words": False}
+    sets = product(params.seeds, reversed(_sets(params)))
+    return [Cell(**{**shared, "seed": seed, "n_instructions": n, "sampling": part}) for seed, (n, part) in sets]
 
 
-def exams(cell: Cell) -> tuple[Exam, Exam, Exam]:
-    """The cell's training set, and its exams on seen and on unseen rules."""
-    task = task_of(cell)
-    rules = _picked(task.rewriting, cell.n_instructions, "train", cell.seed)
-    unseen = _picked(task.rewriting, cell.test_rules, "test", cell.seed)
-    counts = _counts(cell.budget, cell.n_instructions, cell.sampling, cell.exponent)
-    asked = np.arange(cell.n_instructions)
-
-    def draw(rules: Rules, index: NDArray[np.int64], stream: int) -> Exam:
-        rng = np.random.default_rng(np.random.SeedSequence(cell.seed, spawn_key=(stream,)))
-        inputs = draw_encrypted(task, rules, index, seed=rng)
-        words = encrypted_examples(task, rules, inputs, words=cell.model is not None)
-        return Exam(list(words), index, len(rules), inputs.noop)
-
-    return (
-        draw(rules, np.repeat(asked, counts), TRAINING),
-        draw(rules, spread(asked, cell.n_test), SEEN),
-        draw(unseen, spread(np.arange(cell.test_rules), cell.n_test), UNSEEN),
-    )
+EXAMS = {"unseen:op": "unseen rules that apply", "unseen:noop": "unseen rules, no-ops"}
+in_order = methodcaller("sort_values", "sampling", kind="stable")  # even half, uneven half, whole
+RULES: Any = {"x": "n_instructions", "x_label": "Number of training rules"}
+RULES |= {"beside": {"examples": "training sequences"}}
+VIEWS = {
+    "rules": Curve(
+        title="Accuracy on unseen rules, by the number of training rules", exams=EXAMS | {"seen": "training rules"},
+        where=lambda rows: rows["sampling"] == "whole", **RULES,
+    ),
+    "halves": Curve(
+        title="Half of the training sequences, taken evenly and unevenly", exams=EXAMS, by="sampling",
+        by_name="training set", **RULES,
+    ),
+}  # fmt: skip
 
 
-def _picked(task: RewritingTask, n: int, split: Split, seed: int) -> Rules:
-    """A seed's own n rules of the pool."""
-    pool = draw_rules(task, min(POOL, task.capacity(split, RULES_SEED)), seed=RULES_SEED, split=split)
-    which = np.random.default_rng(seed).choice(len(pool), n, replace=False)
-    return Rules(pool.x[which], pool.y[which], pool.alphabet)
-
-
-def finetuning(cell: Cell, model: str) -> qlora.Finetuning:
-    """How a cell's model is fine-tuned; what the study does not set is as in the preset."""
-    names = ("quantisation", "rank", "alpha", "learning_rate", "batch_size", "steps", "seed")
-    given = {name: getattr(cell, name) for name in names}
-    if cell.model is None:
-        given |= {**OWN, "max_length": 2 * (cell.pattern_length + cell.input_length) + 4, "save_every": cell.steps}
-    return qlora.settings(model, "encrypted_rewriting", **given)
-
-
-def measure(cell: Cell, record: Record) -> dict[str, Any]:
-    """Fine-tune one model and grade it on seen and unseen rules by exact match; its adapter stays beside the result.
-
-    The own base model is taken from, or pre-trained into, the store that the record belongs to.
-    """
-    store = Store(record.folder.parents[2])
-    about: dict[str, Any] = {}
-    model = cell.model
-    if model is None:
-        model = str(pretrained(base_for(cell), store).resolve())
-        about = {"base_accuracy": (store.result(base_for(cell)) or {})["accuracy_unseen"]}
-    training, *asked = exams(cell)
-    tuned = tune(training.examples, finetuning(cell, model), record)
-    row = about | tuned.about | {"epochs": cell.steps * cell.batch_size / len(training.examples)}
-    for name, exam in zip(("seen", "unseen"), asked, strict=True):
-        right = torch.tensor(
-            qlora.teacher_forced(tuned.model, tuned.tokenizer, exam.examples, batch_size=cell.batch_size)
-        )
-        kinds = {"op": ~exam.noop, "noop": exam.noop}
-        row |= symbolic.graded(name, right, exam.rule, exam.n_rules, kinds)
-    return row | {"learned": row["accuracy_seen"] >= LEARNED}
-
-
-def summarise(frame: "pd.DataFrame") -> dict[str, Any]:
-    """Accuracies by number of rules and sampling."""
-    rows = []
-    dials: Any
-    for dials, group in frame.groupby(["n_instructions", "sampling"]):
-        n, sampling = dials
-        found = symbolic.estimates(group, EXAMS)
-        rows.append({"n_instructions": n, "sampling": sampling, "examples": int(group["examples"].iloc[0]), **found})
-    base = frame["base_accuracy"].dropna().tolist() if "base_accuracy" in frame else [None]
-    return {"cells": rows, "base_accuracy": base[0]}
-
-
-def chart(frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]) -> "alt.TopLevelMixin":
-    """Whole sets: unseen accuracy against the number of rules, where the rule applies and where it does not."""
-    from labkit import show
-
-    curve = [
-        {
-            "n_instructions": row["n_instructions"],
-            **{f"{exam} mean": row[exam] for exam in EXAMS},
-            **{f"{exam} ci95": row[f"{exam}_ci95"] for exam in EXAMS},
-        }
-        for row in summary["cells"]
-        if row["sampling"] == "whole"
-    ]
-    labels = {"unseen_op": "unseen rules that apply", "unseen_noop": "unseen rules, no-ops", "seen": "training rules"}
-    return show.growth_chart(
-        frame[frame["sampling"] == "whole"],
-        curve,
-        series=[
-            show.Series(label, f"accuracy_{exam}", f"{exam} mean", f"{exam} ci95") for exam, label in labels.items()
-        ],
-        title=finding(summary),
-    )
-
-
-def halves_chart(
-    frame: "pd.DataFrame", summary: dict[str, Any], published: list[dict[str, Any]]
-) -> "alt.TopLevelMixin":
-    """Whole sets and halves: accuracy on unseen rules that apply."""
-    from labkit import show
-
-    drawn = symbolic.families(frame.sort_values("sampling"), "n_instructions", "sampling", "unseen_op")
-    return show.growth_chart(
-        drawn.frame,
-        drawn.curve,
-        series=drawn.series,
-        y_label="Accuracy on unseen rules that apply (share of test examples)",
-        title="Half of the training sequences, taken evenly and unevenly",
-    )
-
-
-def finding(summary: dict[str, Any]) -> str:
+def finding(results: Results) -> str:
     """What the study shows, in one sentence with its intervals."""
-    whole = [row for row in summary["cells"] if row["sampling"] == "whole"]
-    told = "; ".join(
-        f"{row['n_instructions']:,} rules: {interval(row['unseen_op'], row['unseen_op_ci95'])} where the rule applies, "
-        f"{interval(row['unseen_noop'], row['unseen_noop_ci95'])} of no-ops"
-        for row in (whole if len(whole) < 2 else (whole[0], whole[-1]))
+    pairs = list(zip(*(results["rules"].lines(f"unseen:{kind}") for kind in ("op", "noop")), strict=True))
+    parts = "; ".join(
+        f"{op['n_instructions']:,} rules: {ranged(op)} where the rule applies, {ranged(noop)} of no-ops"
+        for op, noop in pairs[:: max(1, len(pairs) - 1)]  # the fewest rules and the most
     )
-    lazy = sum(row["not_learned"] for row in summary["cells"])
-    warning = f" ({lazy} models have not learned their own training rules)" if lazy else ""
-    return f"Accuracy on unseen rules after fine-tuning on {told}{warning}"
-
-
-def compare(summary: dict[str, Any], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The published statements beside ours, by accuracy where the rule applies.
-
-    `more`: at the most rules it is higher than at the fewest, the intervals apart. `few`: at the fewest rules no-ops
-    are solved (.9) and the others are not (.1). Halves: harm is a loss of more than .05 against the whole set. A
-    verdict needs the whole interval on one side, and two seeds.
-    """
-    cells = {(row["n_instructions"], row["sampling"]): row for row in summary["cells"]}
-    whole = [row for (_, sampling), row in cells.items() if sampling == "whole"]
-    few, most = whole[0], whole[-1]
-    rows = []
-    for record in published:
-        about = record["about"]
-        if about in ("more", "few"):
-            used = [few] if about == "few" else [few, most][: len(whole)]
-            (low, high), (lowest, highest) = few["unseen_op_ci95"], most["unseen_op_ci95"]
-            if about == "more":
-                yes, no, tested = lowest > high, highest < low, len(whole) > 1
-            else:
-                (noop_low, noop_high), tested = few["unseen_noop_ci95"], True
-                yes, no = high < NOT_SOLVED and noop_low >= SOLVED, low >= NOT_SOLVED or noop_high < SOLVED
-        else:
-            used = [row for (_, sampling), row in cells.items() if sampling == about]
-            limits = [cells[row["n_instructions"], "whole"]["unseen_op"] - HARM for row in used]
-            harmed = [row["unseen_op_ci95"][1] < limit for row, limit in zip(used, limits, strict=True)]
-            spared = [row["unseen_op_ci95"][0] >= limit for row, limit in zip(used, limits, strict=True)]
-            yes, no = (all(spared), any(harmed)) if about == "even half" else (any(harmed), all(spared))
-            tested = bool(used)
-        alone = any(row["seeds"] < 2 for row in used)
-        told = "; ".join(
-            f"{row['n_instructions']:,} rules, {row['sampling']}: {interval(row['unseen_op'], row['unseen_op_ci95'])}, "
-            f"no-ops {row['unseen_noop']:.3f}"
-            for row in used
-        )
-        agrees = "not tested here" if not tested else "not decided" if alone else "yes" if yes else "no" if no else ""
-        rows.append(
-            {
-                "published": record["statement"],
-                "ours": told or "not tried",
-                "agrees": agrees or "not decided",
-                "source": f"{record['source']}, {record['figure']}",
-            }
-        )
-    return rows
-
-
-def summary_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a number of rules and sampling."""
-    return [
-        {
-            "rules": row["n_instructions"],
-            "training set": f"{row['sampling']}, {row['examples']:,}",
-            "unseen, rule applies [95 %]": interval(row["unseen_op"], row["unseen_op_ci95"]),
-            "unseen, no-ops [95 %]": interval(row["unseen_noop"], row["unseen_noop_ci95"]),
-            "seen accuracy [95 %]": interval(row["seen"], row["seen_ci95"]),
-            "seeds": row["seeds"],
-            "not learned": row["not_learned"],
-            "interval over": row["interval_over"],
-        }
-        for row in summary["cells"]
-    ]
-
-
-def describe(row: dict[str, Any]) -> str:
-    """A row in a few words."""
-    return (
-        f"I={row['n_instructions']} {row['sampling']} seed={row['seed']}: unseen op {row['accuracy_unseen_op']:.3f}, "
-        f"no-op {row['accuracy_unseen_noop']:.3f}, seen {row['accuracy_seen']:.3f}, {row['train_seconds']:.0f} s"
-    )
+    return f"Accuracy on unseen rules after fine-tuning on {parts}"
 
 
 def notes(params: Params) -> list[str]:
@@ -438,30 +223,12 @@ def notes(params: Params) -> list[str]:
     drawn = params.steps * params.batch_size
     short = [f"{params.steps} steps of {params.batch_size} draw {drawn} sequences, fewer than budget = {params.budget}"]
     own = "the lab's own base model, pre-trained on plain rewriting and kept in the store"
-    model = own if params.model is None else f"'{params.model}', told rule and key in words"
+    model = own if params.model == OWN_BASE else f"'{params.model}', told rule and key in words"
     return [f"fine-tuned is {model}"] + short * (drawn < params.budget)
 
 
 STUDY = Study(
-    name=NAME,
-    question="How many rules must fine-tuning hold, before a pre-trained model follows unseen ones in a new task?",
-    paper="Zhang, Wang and Charton 2024: arXiv 2402.10891 (Fig. 5)",
-    minutes={
-        "smoke": "under 2 minutes",
-        "laptop": "10 to 13 minutes on two cores, pre-training included",
-        "qlora": "a day of a GPU (estimated, not run)",
-        "paper": "days of a GPU (estimated, not run)",
-    },
-    scales=SCALES,
-    Params=Params,
-    points=points,
-    measure=measure,
-    summarise=summarise,
-    chart=chart,
-    finding=finding,
-    compare=compare,
-    summary_table=summary_table,
-    describe=describe,
-    notes=notes,
-    figures={"Half of the training sequences, taken evenly and unevenly.": halves_chart},
-)
+    **about("encrypted_rewriting"), Params=Params, points=points,
+    dials={"n_instructions": "rules", "sampling": "sampling"}, views=VIEWS, finding=finding, notes=notes,
+    columns=in_order, measure_many=None,
+)  # fmt: skip

@@ -6,10 +6,12 @@ made from a fixed draw of the families that a study reads and written into the c
 changes with it. Exams ask for training instructions (`seen`) or for those that no training set of any seed holds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from itertools import chain
+from random import Random
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,16 +21,19 @@ from pydantic import Field
 from labkit import learn
 from labkit.errors import BadRequest
 from labkit.grade import sandbox
-from labkit.instructions import functions
+from labkit.instructions import Example, functions
 from labkit.instructions.families import EVERY
 from labkit.instructions.families import FAMILIES as GENERAL
-from labkit.instructions.family import LEVELS, Task, draw
+from labkit.instructions.family import LEVELS, Split, Task, draw
 from labkit.instructions.functions import FUNCTIONS
-from labkit.studies.symbolic import MODEL, Exam, ModelCell, ModelParams
+from labkit.instructions.imperfect import Teacher, draw_imperfect
+from labkit.studies.lesson import Exam, Judge
+from labkit.studies.params import MODEL, ModelParams
 
 FAMILIES = (*GENERAL, FUNCTIONS.name)  # what a study reads unless it says otherwise
 LIMITS = sandbox.Limits(cpu_seconds=2, wall_seconds=5)  # of a small function
 QUESTION, ANSWER = 40, 48  # the most pieces of each; longer tasks are passed over
+TRIES = 40  # times the number wanted that are drawn before a family counts as exhausted
 SAMPLE, AT_LEAST = 150, 8  # tasks of each family and level that the vocabulary is made from; a piece's fewest texts
 
 SMALL: dict[str, Any] = {**MODEL, "levels": [1, 2, 3], "steps": 0}
@@ -42,25 +47,6 @@ class LanguageParams(ModelParams):
     levels: list[Literal[1, 2, 3]] = Field(min_length=1, description="difficulties 1 to 3, in equal parts")
 
 
-class LanguageCell(ModelCell):
-    """One model of several families; see `ModelCell`."""
-
-    vocabulary: str
-    budget: int
-    passes: float
-    levels: tuple[int, ...]
-    question: int
-    answer: int
-
-    def reads(self) -> tuple[str, ...]:
-        """The families whose texts make the vocabulary."""
-        return FAMILIES
-
-    def layout(self) -> learn.TextLayout:
-        """Word pieces of the families; every question begins with its instruction."""
-        return learn.TextLayout(vocabulary(self.reads()), self.question, self.answer)
-
-
 @lru_cache(maxsize=4)
 def vocabulary(families: tuple[str, ...] = FAMILIES) -> tuple[str, ...]:
     """The pieces that the families' texts share."""
@@ -72,6 +58,22 @@ def reading(families: tuple[str, ...] = FAMILIES, question: int = QUESTION, answ
     """How a cell's model reads: the most pieces of questions and answers, and a name of the vocabulary."""
     digest = sha256("\0".join(vocabulary(families)).encode()).hexdigest()[:12]
     return {"question": question, "answer": answer, "vocabulary": digest}
+
+
+class Reading(NamedTuple):
+    """How a model reads: whose texts make the vocabulary, and the most pieces of questions and answers."""
+
+    reads: tuple[str, ...]
+    question: int
+    answer: int
+
+    def layout(self) -> learn.TextLayout:
+        return _layout(self)
+
+
+@lru_cache(maxsize=8)
+def _layout(reading: Reading) -> learn.TextLayout:
+    return learn.TextLayout(vocabulary(reading.reads), reading.question, reading.answer)
 
 
 def question_of(task: Task) -> str:
@@ -119,22 +121,82 @@ def fill(
         count *= 2
 
 
+@lru_cache(maxsize=128)
+def tasks(name: str, n: int, split: Split, levels: tuple[int, ...], seed: int, reading: Reading,
+          teacher: Teacher | None = None) -> list[Task]:  # fmt: skip
+    """`n` tasks of an ability that fit into a sequence; the first k of n are those of k.
+
+    Without a teacher they ask different questions; a teacher's belong to the training split.
+
+    Raises:
+        BadRequest: when there are fewer; says how many.
+    """
+    layout, count = reading.layout(), n + n // 8 + 8
+    while True:
+        if teacher:
+            drawn = draw_imperfect(EVERY[name], count, teacher, levels=levels, seed=seed)
+        else:
+            drawn = draw(EVERY[name], count, split=split, levels=levels, seed=seed)
+        fitting: dict[Any, Task] = {}
+        for place, one in enumerate(drawn):
+            question = question_of(one)
+            if layout.fits(question, one.example.output):
+                fitting.setdefault(place if teacher else question, one)
+        if len(fitting) >= n:
+            return list(fitting.values())[:n]
+        if count > TRIES * n:
+            raise BadRequest(
+                f"'{name}': what the teacher asks for does not fit into {reading.question} pieces" if teacher else
+                f"'{name}' has only {len(fitting):,} different {split} examples of levels {list(levels)} that fit into "
+                f"{reading.question} and {reading.answer} pieces; {n:,} are asked"
+            )  # fmt: skip
+        count *= 2
+
+
 def encode(tasks: Sequence[Task], layout: learn.TextLayout) -> learn.Encoded:
     """The tasks as sequences of tokens."""
     return layout.encode([question_of(task) for task in tasks], [task.example.output for task in tasks])
 
 
-def exam(
-    tasks: Sequence[Task],
-    layout: learn.TextLayout,
-    judge: Callable[[list[str]], Mapping[str, NDArray[np.bool_]]] | None = None,
-) -> Exam:
+def examples(tasks: Sequence[Task]) -> list[Example]:
+    """The tasks as examples to learn from or to be asked."""
+    return [task.example for task in tasks]
+
+
+def exam(tasks: Sequence[Task], judge: Judge | None = None) -> Exam:
     """Tasks to be graded: exactly, or by a judge; their instructions are the clusters, their levels the kinds."""
     keys = {key: number for number, key in enumerate(dict.fromkeys(task.instruction.key for task in tasks))}
     levels = np.array([task.level for task in tasks])
     kinds = {f"level{level}": levels == level for level in sorted(set(levels.tolist()))}
     instruction = np.array([keys[task.instruction.key] for task in tasks])
-    return Exam(encode(tasks, layout), instruction, len(keys), kinds if len(kinds) > 1 else {}, judge)
+    return Exam(examples(tasks), instruction, len(keys), kinds if len(kinds) > 1 else {}, judge)
+
+
+def published(
+    numbers: Mapping[str, int], layout: learn.TextLayout, *, levels: Sequence[int], wrong: float, seed: int
+) -> list[tuple[Example, Task]]:
+    """A public set in training order: so many tasks of each family, each with the answer that is published for it.
+
+    A share `wrong` of the answers is wrong. Tasks whose worked answers do not fit into a sequence are passed over.
+
+    Raises:
+        BadRequest: when a family has not so many.
+    """
+    rng, found = Random(f"public {seed}"), list[tuple[Example, Task]]()
+    for name, n in numbers.items():
+        family = EVERY[name]
+        drawn = draw(family, 3 * n, levels=levels, seed=seed)
+        tasks = [t for t in drawn if layout.fits(question_of(t), family.worked(t.instruction, t.example.input))][:n]
+        if len(tasks) < n:
+            raise BadRequest(f"'{name}' has only {len(tasks)} tasks of levels {levels} that fit; {n} are asked")
+        for task in tasks:
+            example = task.example
+            if rng.random() < wrong:
+                (mistake,) = family.distractors(task.instruction, example.input, rng, 1)
+                example = replace(example, output=mistake)
+            found.append((example, task))
+    rng.shuffle(found)
+    return found
 
 
 def held_out(
@@ -155,7 +217,7 @@ def held_out(
     return fitting
 
 
-def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
+def runs(tasks: Sequence[Task], unsafe: bool) -> Judge:
     """A judge of small functions: each answer is run against unit tests; the reference's own text passes unrun."""
 
     def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
@@ -171,19 +233,21 @@ def runs(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[s
     return judge
 
 
-def accepted(tasks: Sequence[Task], unsafe: bool) -> Callable[[list[str]], Mapping[str, NDArray[np.bool_]]]:
+def taken(tasks: Sequence[Task], answers: Sequence[str]) -> NDArray[np.bool_]:
+    """The families' oracles' verdicts on final answers, bool [N]; code by its text."""
+    pairs = zip(tasks, answers, strict=True)
+    right = [EVERY[one.example.source].accepts(one.instruction, one.example.input, answer) for one, answer in pairs]
+    return np.array(right, np.bool_)
+
+
+def accepted(tasks: Sequence[Task], unsafe: bool) -> Judge:
     """A judge of tasks of several families: their oracles' verdict on the final answer; small functions are run."""
     code = np.array([task.example.source == FUNCTIONS.name for task in tasks])
     run = runs([tasks[i] for i in np.flatnonzero(code).tolist()], unsafe)
 
     def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
-        right = np.array(
-            [
-                not is_code and EVERY[task.example.source].accepts(task.instruction, task.example.input, answer)
-                for task, answer, is_code in zip(tasks, answers, code.tolist(), strict=True)
-            ],
-            np.bool_,
-        )
+        right, others = np.zeros(len(tasks), np.bool_), np.flatnonzero(~code).tolist()
+        right[~code] = taken([tasks[i] for i in others], [answers[i] for i in others])
         if code.any():
             right[code] = run([answers[i] for i in np.flatnonzero(code).tolist()])[""]
         return {"": right}

@@ -1,6 +1,6 @@
 """What the string-rewriting studies share: their dials, a cell's task, and its lesson of seen and unseen rules."""
 
-from typing import Any, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,36 +8,21 @@ from pydantic import Field
 
 from labkit import learn
 from labkit.errors import BadRequest
-from labkit.instructions import RewritingTask, Rules, draw_inputs, draw_rules
-from labkit.studies.symbolic import MODEL, PAPER_MODEL, Exam, Lesson, ModelCell, ModelParams
+from labkit.instructions import RewritingTask, Rule, Rules, decode, draw_inputs, draw_rules
+from labkit.studies.cell import ModelCell
+from labkit.studies.lesson import Exam, Lesson
+from labkit.studies.params import MODEL_GROUP, ModelParams, check_asked
 
 TRAINING, SEEN, UNSEEN = 10, 11, 12  # streams of a seed
-
-# What the scales of these studies share: at laptop scale two cores train a model in about 20 s each; at paper scale
-# sizes, budget, epochs, learning rate and schedule are the papers' (arXiv 2402.10891, sec. 3), the batch size is ours.
-SMALL: dict[str, Any] = {
-    **MODEL,
-    "alphabet": "abcdefghijklmnopqrstuvwxyz",
-    "pattern_length": 3,
-    "input_length": 8,
-    "budget": 48_000,
-    "test_rules": 1000,
-    "n_test": 2000,
-}
-PAPER: dict[str, Any] = {
-    **SMALL,
-    **PAPER_MODEL,
-    "pattern_length": 20,
-    "input_length": 50,
-    "budget": 1_000_000,
-    "steps": 50 * 1_000_000 // 512,
-    "test_rules": 100_000,
-    "n_test": 100_000,
-}
 
 
 class RewritingParams(ModelParams):
     """What a person may set of any rewriting study."""
+
+    groups: ClassVar = {
+        "task": ("alphabet", "pattern_length", "input_length", "budget", "test_rules", "n_test"),
+        "model": MODEL_GROUP,
+    }
 
     budget: int = Field(ge=1, le=100000000, description="training examples of a model, spread over its rules")
     alphabet: str = Field(description="the symbols of patterns and inputs")
@@ -74,16 +59,16 @@ class Settings(Protocol):
 
 
 def task_of(
-    of: Settings, occurrences: int | tuple[int, ...] | None = None, noop_share: float | None = None
+    settings: Settings, occurrences: int | tuple[int, ...] | None = None, noop_share: float | None = None
 ) -> RewritingTask:
     """The task of a cell or of parameters, or the same with other occurrences or no-ops.
 
     Raises:
         BadRequest: for settings that contradict each other.
     """
-    times = occurrences if occurrences is not None else getattr(of, "occurrences", 1)
-    share = noop_share if noop_share is not None else getattr(of, "noop_share", 0.0)
-    return RewritingTask(of.pattern_length, of.input_length, times, share, of.alphabet)
+    times = occurrences if occurrences is not None else getattr(settings, "occurrences", 1)
+    share = noop_share if noop_share is not None else getattr(settings, "noop_share", 0.0)
+    return RewritingTask(settings.pattern_length, settings.input_length, times, share, settings.alphabet)
 
 
 def simplest(occurrences: int | tuple[int, ...]) -> int | tuple[int, ...]:
@@ -98,10 +83,7 @@ def check_rules(params: RewritingParams, task: RewritingTask, most: int) -> None
         BadRequest: if not; says how many there are.
     """
     learn.rewriting_layout(task)
-    if params.n_test < params.test_rules:
-        raise BadRequest(
-            f"n_test = {params.n_test} is fewer than one example for each of test_rules = {params.test_rules}"
-        )
+    check_asked(params.n_test, test_rules=params.test_rules)
     for seed in params.seeds:
         for name, wanted, there in (
             ("n_instructions", most, task.capacity("train", seed)),
@@ -125,8 +107,8 @@ def lesson(cell: RewritingCell, counts: NDArray[np.int64], seen: NDArray[np.int6
     rules = draw_rules(task, len(counts), seed=cell.seed)
     unseen = draw_rules(task, cell.test_rules, seed=cell.seed, split="test")
     if seen is None:
-        some = np.linspace(0, len(rules) - 1, min(len(rules), cell.test_rules)).round().astype(np.int64)
-        seen = spread(some, cell.n_test)
+        sample = np.linspace(0, len(rules) - 1, min(len(rules), cell.test_rules)).round().astype(np.int64)
+        seen = spread(sample, cell.n_test)
     training = draw_exam(task, rules, np.repeat(np.arange(len(rules)), counts), cell.seed, TRAINING)
     return Lesson(
         training.data,
@@ -149,3 +131,14 @@ def draw_exam(task: RewritingTask, rules: Rules, index: NDArray[np.int64], seed:
 def spread(rules: NDArray[np.int64], n_examples: int) -> NDArray[np.int64]:
     """So many examples over those rules, each as often as any other or once more."""
     return np.resize(rules, n_examples)
+
+
+def example(params: RewritingParams) -> tuple[learn.Encoded, tuple[Rule, str]]:
+    """For a notebook: one training example as the model meets it, and an unseen rule with an input of its own."""
+    task, seed = task_of(params), 0
+    rules = draw_rules(task, 1, seed=seed)
+    unseen = draw_rules(task, 1, seed=seed, split="test")
+    one = np.zeros(1, np.int64)
+    asked = draw_inputs(task, unseen, one, seed=1)
+    shown = learn.encode_rewriting(task, rules, draw_inputs(task, rules, one, seed=0))
+    return shown, (unseen.rule(0), decode(asked.z[0], task.alphabet))

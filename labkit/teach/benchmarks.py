@@ -22,15 +22,21 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from labkit.errors import BadRequest
 from labkit.grade.intervals import Estimate
+from labkit.instructions import Example
 from labkit.teach.judge import TIE, Comparison, Contest, Judge, Scores, clustered
 from labkit.teach.prompts import Pair
 
 PROMPTS = ("labkit-single-v1", "labkit-single-v1-multi-turn")  # which texts a judgment answers, by turn
+WINNERS = (None, "model_1", "model_2", "tie", "error")
 NO_SCORE = -1
 
 Turns = tuple[str, ...]
+Texts = Mapping[int, Sequence[str]]  # by question
 
 
 class Question(NamedTuple):
@@ -71,9 +77,8 @@ class Game(NamedTuple):
     def score(self) -> float | None:
         """Of model_1: 1 or 0 where one model won twice, None for an error, else 1/2; `show_result` counts the same."""
         first, second = self.winners
-        if first is None or second is None:
-            return None
-        return TIE if first != second or first == "tie" else float(first == "model_1")
+        mixed = first != second or first == "tie"
+        return None if None in self.winners else TIE if mixed else float(first == "model_1")
 
 
 class Judged(NamedTuple):
@@ -102,6 +107,9 @@ class Output(NamedTuple):
     output: str
     generator: str
     dataset: str = ""
+
+
+Outputs = Sequence[Output]
 
 
 class Annotation(NamedTuple):
@@ -154,25 +162,68 @@ def read_answers(path: str | Path) -> dict[int, Turns]:
     return {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in rows}
 
 
-def write_answers(path: str | Path, model: str, answers: Mapping[int, Sequence[str]], tstamp: float = 0.0) -> None:
+def answered(questions: Sequence[Question], answer: Callable[[list[Example]], list[str]]) -> dict[int, Turns]:
+    """A model's turns by question; each turn is asked as one text, after the conversation so far."""
+    answers: dict[int, Turns] = {question.id: () for question in questions}
+    for turn in range(max(len(question.turns) for question in questions)):
+        some = [question for question in questions if len(question.turns) > turn]
+        for question, text in zip(some, answer([_asked(q, answers[q.id]) for q in some]), strict=True):
+            answers[question.id] += (text,)
+    return answers
+
+
+class Sat(NamedTuple):
+    """What became of a model on MT-Bench, one entry per scored turn: points, question by place, and its category.
+
+    `questions` is how many there are, `unscored` how many turns have no rating.
+    """
+
+    points: NDArray[np.int64]
+    question: NDArray[np.int64]
+    category: NDArray[np.str_]
+    questions: int
+    unscored: int
+
+
+def sit(
+    judge: Judge, questions_file: str, references_file: str | None, answer: Callable[[list[Example]], list[str]],
+    name: str, judge_name: str, folder: Path,
+) -> Sat:  # fmt: skip
+    """A model sits MT-Bench; answers, judgments and first outputs are left in a folder, in the benchmarks' forms."""
+    questions = read_questions(questions_file)
+    references = read_answers(references_file) if references_file else {}
+    answers = answered(questions, answer)
+    judged = score_mt_bench(judge, questions, name, answers, references, judge_name)
+    write_answers(folder / "mt_bench_answers.jsonl", name, answers)
+    write_judgments(folder / "mt_bench_judgments.jsonl", judged.judgments)
+    firsts = [Output(one.turns[0], answers[one.id][0], name, "mt_bench") for one in questions]
+    write_outputs(folder / "alpaca_eval_outputs.json", firsts)
+    place = {one.id: number for number, one in enumerate(questions)}
+    scored = [(round(one.score), place[one.question_id]) for one in judged.judgments if one.score is not None]
+    points, question = np.array(scored, np.int64).reshape(-1, 2).T
+    category = np.array([one.category for one in questions])[question]
+    return Sat(points, question, category, len(questions), len(judged.judgments) - len(scored))
+
+
+def _asked(question: Question, before: Sequence[str]) -> Example:
+    said = [part for pair in zip(question.turns, before, strict=False) for part in pair]
+    return Example("\n\n".join([*said, question.turns[len(before)]]), "", "", "mt_bench", str(question.id))
+
+
+def write_answers(path: str | Path, model: str, answers: Texts, tstamp: float = 0.0) -> None:
     """A model's answers in FastChat's format; `answer_id` is a digest of the answer."""
     rows = []
     for question, turns in answers.items():
         digest = blake2b(json.dumps([model, question, list(turns)]).encode(), digest_size=11).hexdigest()
-        choices = [{"index": 0, "turns": list(turns)}]
-        head = {"question_id": question, "answer_id": digest, "model_id": model}
-        rows.append(head | {"choices": choices, "tstamp": tstamp})
+        row = {"question_id": question, "answer_id": digest, "model_id": model}
+        rows.append(row | {"choices": [{"index": 0, "turns": list(turns)}], "tstamp": tstamp})
     _write(Path(path), map(_line, rows))
 
 
 def score_mt_bench(
-    judge: Judge,
-    questions: Sequence[Question],
-    model: str,
-    answers: Mapping[int, Sequence[str]],
-    references: Mapping[int, Sequence[str]] | None = None,
-    judge_name: str = "judge",
-) -> Judged:
+    judge: Judge, questions: Sequence[Question], model: str, answers: Texts,
+    references: Texts | None = None, judge_name: str = "judge",
+) -> Judged:  # fmt: skip
     """Every turn of a model's answers, scored from 1 to 10.
 
     Args:
@@ -191,56 +242,45 @@ def score_mt_bench(
     if not asked:
         raise BadRequest(f"'{model}' answers none of the {len(questions)} questions")
     for question in asked:
-        if len(answers[question.id]) != len(question.turns):
-            given = len(answers[question.id])
+        if (given := len(answers[question.id])) != len(question.turns):
             raise BadRequest(f"question {question.id} has {len(question.turns)} turns, and '{model}' answers {given}")
-    beside = {question.id: _reference(question, references or {}) for question in asked}
-    longest = max(len(question.turns) for question in asked)
+    # The turns after one without a reference have none.
+    beside = {q.id: tuple(takewhile(bool, (references or {}).get(q.id, q.reference))) for q in asked}
     judgments, counts = [], {}
-    for turn in range(1, longest + 1):
+    for turn in range(1, max(len(question.turns) for question in asked) + 1):
         some = [question for question in asked if len(question.turns) >= turn]
         scores = _score_turn(judge, some, answers, beside, turn)
         counts[f"turn {turn}"] = scores.counts
-        judgments += [
-            Judgment(question.id, model, turn, value, text or "", judge_name)
-            for question, value, text in zip(some, scores.values, scores.texts, strict=True)
-        ]
+        rows = zip(some, scores.values, scores.texts, strict=True)
+        judgments += [Judgment(q.id, model, turn, value, text or "", judge_name) for q, value, text in rows]
     place = {question.id: i for i, question in enumerate(asked)}
     judgments.sort(key=lambda j: (place[j.question_id], j.turn))
     category = {question.id: question.category for question in asked}
-    return Judged(
-        judgments,
-        mean_scores(judgments, [category[j.question_id] for j in judgments]),
-        mean_scores(judgments, [j.turn for j in judgments]),
-        mean_scores(judgments, ["all"] * len(judgments)).get("all"),
-        counts | {"unanswered": len(questions) - len(asked)},
-    )
+    keys = ([category[j.question_id] for j in judgments], [j.turn for j in judgments], ["all"] * len(judgments))
+    categories, turns, overall = (mean_scores(judgments, by) for by in keys)
+    unanswered = {"unanswered": len(questions) - len(asked)}
+    return Judged(judgments, categories, turns, overall.get("all"), {**counts, **unanswered})
 
 
 def mean_scores(judgments: Sequence[Judgment], by: Sequence[Any]) -> dict[Any, Estimate]:
     """The mean score, from 1 to 10, of each value of `by` [judgments]; intervals clustered by question."""
     if len(judgments) != len(by):
         raise BadRequest(f"{len(judgments)} judgments and {len(by)} keys: as many of each")
-    found: dict[Any, list[Judgment]] = {}
+    marks: dict[Any, list[tuple[float, int]]] = {}
     for judgment, key in zip(judgments, by, strict=True):
         if judgment.score is not None:
-            found.setdefault(key, []).append(judgment)
-    return {key: _mean(rows) for key, rows in found.items()}
+            marks.setdefault(key, []).append(((judgment.score - 1) / 9, judgment.question_id))
+    shares = {key: clustered(*zip(*rows, strict=True)) for key, rows in marks.items()}
+    points = {key: [1 + 9 * value for value in share[:3]] for key, share in shares.items()}
+    return {key: shares[key]._replace(mean=mean, lo=lo, hi=hi) for key, (mean, lo, hi) in points.items()}
 
 
 def write_judgments(path: str | Path, judgments: Sequence[Judgment], tstamp: float = 0.0) -> None:
     """Judgments of single answers in FastChat's format (`<judge>_single.jsonl`)."""
     rows = [
-        {
-            "question_id": j.question_id,
-            "model": j.model,
-            "judge": [j.judge, PROMPTS[min(j.turn, 2) - 1]],
-            "user_prompt": "",
-            "judgment": j.text,
-            "score": NO_SCORE if j.score is None else j.score,
-            "turn": j.turn,
-            "tstamp": tstamp,
-        }
+        {"question_id": j.question_id, "model": j.model, "judge": [j.judge, PROMPTS[min(j.turn, 2) - 1]]}
+        | {"user_prompt": "", "judgment": j.text, "score": NO_SCORE if j.score is None else j.score}
+        | {"turn": j.turn, "tstamp": tstamp}
         for j in judgments
     ]
     _write(Path(path), map(_line, rows))
@@ -254,17 +294,9 @@ def read_judgments(path: str | Path) -> list[Judgment]:
     """
     needed = {"question_id": ID, "model": TEXT, "judge": JUDGE, "judgment": TEXT, "score": SCORE, "turn": TURN}
     rows = _lines(Path(path), needed)
-    return [
-        Judgment(
-            row["question_id"],
-            row["model"],
-            row["turn"],
-            None if _number(row["score"]) in (None, NO_SCORE) else _number(row["score"]),
-            row["judgment"],
-            _judge(row),
-        )
-        for row in rows
-    ]
+    scores = [None if (score := _number(row["score"])) == NO_SCORE else score for row in rows]
+    rated = zip(rows, scores, strict=True)
+    return [Judgment(r["question_id"], r["model"], r["turn"], score, r["judgment"], _judge(r)) for r, score in rated]
 
 
 def read_games(path: str | Path) -> list[Game]:
@@ -278,8 +310,8 @@ def read_games(path: str | Path) -> list[Game]:
     games = []
     for row in rows:
         first, second = (None if row[name] == "error" else row[name] for name in ("g1_winner", "g2_winner"))
-        turn = row.get("turn", 1)
-        games.append(Game(row["question_id"], row["model_1"], row["model_2"], turn, (first, second), _judge(row)))
+        models = row["model_1"], row["model_2"], row.get("turn", 1)
+        games.append(Game(row["question_id"], *models, (first, second), _judge(row)))
     return games
 
 
@@ -293,15 +325,13 @@ def read_outputs(path: str | Path) -> list[Output]:
     return [Output(r["instruction"], r["output"], r["generator"], r.get("dataset") or "") for r in rows]
 
 
-def write_outputs(path: str | Path, outputs: Sequence[Output]) -> None:
+def write_outputs(path: str | Path, outputs: Outputs) -> None:
     """Outputs of a model for `alpaca_eval --model_outputs`."""
     rows = [{key: value for key, value in output._asdict().items() if value or key != "dataset"} for output in outputs]
     _write(Path(path), [json.dumps(rows, ensure_ascii=False, indent=1) + "\n"])
 
 
-def compare_outputs(
-    judge: Judge, outputs: Sequence[Output], references: Sequence[Output], annotator: str = "judge"
-) -> Preferences:
+def compare_outputs(judge: Judge, outputs: Outputs, references: Outputs, annotator: str = "judge") -> Preferences:
     """A model's outputs against a reference's, in both orders; matched by instruction, copies in their order.
 
     Raises:
@@ -316,18 +346,12 @@ def compare_outputs(
     comparison = judge.compare([Contest(ours.instruction, ours.output, theirs.output) for ours, theirs in pairs])
     annotations = [
         Annotation(
-            instruction=ours.instruction,
-            output_1=theirs.output,
-            generator_1=theirs.generator,
-            output_2=ours.output,
-            generator_2=ours.generator,
-            annotator=annotator,
-            preference=None if score is None else 1 + score,
-            raw_completion="\n\n".join(text or "" for text in texts),
-            dataset=ours.dataset,
+            instruction=ours.instruction, output_1=theirs.output, generator_1=theirs.generator, output_2=ours.output,
+            generator_2=ours.generator, annotator=annotator, preference=None if score is None else 1 + score,
+            raw_completion="\n\n".join(text or "" for text in texts), dataset=ours.dataset,
         )
         for (ours, theirs), score, texts in zip(pairs, comparison.scores, comparison.texts, strict=True)
-    ]
+    ]  # fmt: skip
     counts = Counter(outputs=len(outputs), references=len(references), compared=len(pairs))
     counts |= {"outputs_alone": len(outputs) - len(pairs), "references_alone": len(references) - len(pairs)}
     return Preferences(annotations, comparison, dict(counts))
@@ -347,49 +371,22 @@ def read_annotations(path: str | Path) -> list[Annotation]:
     """
     texts = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "annotator")
     needed = dict.fromkeys(texts, TEXT) | {"preference": PREFERENCE}
+    rows = _list(Path(path), needed, {"dataset": TEXT_OR_NULL})
+    scores = [1 + TIE if (score := _number(row["preference"])) == 0 else score for row in rows]
+    raw = [str(row.get("raw_completion", row.get("preference_raw_completion")) or "") for row in rows]
     return [
-        Annotation(
-            row["instruction"],
-            row["output_1"],
-            row["generator_1"],
-            row["output_2"],
-            row["generator_2"],
-            row["annotator"],
-            1 + TIE if _number(row["preference"]) == 0 else _number(row["preference"]),
-            str(row.get("raw_completion", row.get("preference_raw_completion")) or ""),
-            row.get("dataset") or "",
-        )
-        for row in _list(Path(path), needed, {"dataset": TEXT_OR_NULL})
+        Annotation(**{name: row[name] for name in texts}, preference=score, raw_completion=text, dataset=dataset or "")
+        for row, score, text, dataset in zip(rows, scores, raw, (row.get("dataset") for row in rows), strict=True)
     ]
 
 
-def _score_turn(
-    judge: Judge,
-    questions: Sequence[Question],
-    answers: Mapping[int, Sequence[str]],
-    beside: Mapping[int, Turns],
-    turn: int,
-) -> Scores:
+def _score_turn(judge: Judge, questions: Sequence[Question], answers: Texts, beside: Texts, turn: int) -> Scores:
     if turn == 1:
         pairs = [Pair(question.turns[0], answers[question.id][0]) for question in questions]
         return judge.score(pairs, [next(iter(beside[question.id]), None) for question in questions])
-    return judge.score_turns(
-        [question.turns[:turn] for question in questions],
-        [answers[question.id][:turn] for question in questions],
-        [beside[question.id][:turn] for question in questions],
-    )
-
-
-def _reference(question: Question, references: Mapping[int, Sequence[str]]) -> Turns:
-    """Of the first turns; the turns after one without a reference have none."""
-    return tuple(takewhile(bool, references.get(question.id, question.reference)))
-
-
-def _mean(judgments: Sequence[Judgment]) -> Estimate:
-    marks = [(j.score - 1) / 9 for j in judgments if j.score is not None]
-    share = clustered(marks, [j.question_id for j in judgments])
-    mean, lo, hi = (1 + 9 * value for value in share[:3])
-    return share._replace(mean=mean, lo=lo, hi=hi)
+    answers_to = [answers[question.id][:turn] for question in questions]
+    beside_them = [beside[question.id][:turn] for question in questions]
+    return judge.score_turns([question.turns[:turn] for question in questions], answers_to, beside_them)
 
 
 def _judge(row: Mapping[str, Any]) -> str:
@@ -403,13 +400,15 @@ def _number(value: object) -> float | None:
     return None if math.isnan(number) else number
 
 
-def _numeric(value: object, allowed: Callable[[float], bool]) -> bool:
+def _numeric(value: object, low: float, high: float, mark: float) -> bool:
+    """Is it a number in a range, a mark for none, or missing?"""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | None):
+        return False
     try:
-        number = None if isinstance(value, bool) else _number(value)
+        number = _number(value)
     except (ValueError, OverflowError):
         return False
-    plain = value is None or (isinstance(value, int | float | str) and not isinstance(value, bool))
-    return plain and (number is None or allowed(number))
+    return number in (None, mark) or (number is not None and low <= number <= high)
 
 
 def _texts(value: object) -> bool:
@@ -420,10 +419,6 @@ def _answered(choices: list[Any]) -> bool:
     return bool(choices) and isinstance(choices[0], dict) and _texts(choices[0].get("turns"))
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 class Kind(NamedTuple):
     """What a field may hold: in words, and as a test."""
 
@@ -431,51 +426,38 @@ class Kind(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-ID = Kind("a whole number or a text", lambda value: _whole(value) or isinstance(value, str))
-TURN = Kind("a whole number from 1 up", lambda value: _whole(value) and value >= 1)
+ID = Kind("a whole number or a text", lambda value: type(value) in (int, str))
+TURN = Kind("a whole number from 1 up", lambda value: type(value) is int and value >= 1)
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 TEXT_OR_NULL = Kind("a text or null", lambda value: value is None or isinstance(value, str))
 TURNS = Kind("a list of texts, one a turn", _texts)
 REFERENCE = Kind("a list of texts, or null", lambda value: value is None or value == [] or _texts(value))
-CHOICES = Kind(
-    "a list of choices with their turns",
-    lambda value: isinstance(value, list) and _answered(value),
-)
+CHOICES = Kind("a list of choices with their turns", lambda value: isinstance(value, list) and _answered(value))
 JUDGE = Kind("the judge's name, or a list that begins with it", lambda value: isinstance(value, str) or _texts(value))
-WINNER = Kind(
-    "'model_1', 'model_2', 'tie', 'error' or null", lambda value: value in (None, "model_1", "model_2", "tie", "error")
-)
-SCORE = Kind(
-    f"a number from 1 to 10, or {NO_SCORE} or null for none",
-    lambda value: _numeric(value, lambda number: number == NO_SCORE or 1 <= number <= 10),
-)
-PREFERENCE = Kind(
-    "a number from 1 to 2, 0 for a tie, or null for none",
-    lambda value: _numeric(value, lambda number: number == 0 or 1 <= number <= 2),
-)
+WINNER = Kind("'model_1', 'model_2', 'tie', 'error' or null", lambda value: value in WINNERS)
+SCORE = Kind(f"a number from 1 to 10, or {NO_SCORE} or null for none", lambda value: _numeric(value, 1, 10, NO_SCORE))
+PREFERENCE = Kind("a number from 1 to 2, 0 for a tie, or null for none", lambda value: _numeric(value, 1, 2, 0))
 Kinds = Mapping[str, Kind]
 
 
 def _lines(path: Path, needed: Kinds, optional: Kinds | None = None) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(_text(path).split("\n"), 1):  # a text may hold what `splitlines` takes for an end
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError):
-                raise BadRequest(f"{path}: line {number} is no JSON") from None
+    lines = enumerate(_text(path).split("\n"), 1)  # a text may hold what `splitlines` takes for an end
+    rows = [_parsed(line, f"{path}: line {number}") for number, line in lines if line.strip()]
     return _checked(path, rows, needed, optional)
 
 
 def _list(path: Path, needed: Kinds, optional: Kinds | None = None) -> list[dict[str, Any]]:
-    text = _text(path)
-    try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRequest(f"{path} is no JSON") from None
+    rows = _parsed(_text(path), str(path))
     if not isinstance(rows, list):
         raise BadRequest(f"{path} is no JSON list of records")
     return _checked(path, rows, needed, optional)
+
+
+def _parsed(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRequest(f"{place} is no JSON") from None
 
 
 def _checked(path: Path, rows: list[Any], needed: Kinds, optional: Kinds | None) -> list[dict[str, Any]]:

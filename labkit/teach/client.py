@@ -27,39 +27,30 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from queue import SimpleQueue
+from typing import Annotated, Any, NamedTuple, Self
 
 from labkit.errors import BadRequest
-from labkit.teach.ledger import Bound, Budget, BudgetSpent, Claim, Ledger, Prices, Reply, Spent
+from labkit.teach.completions import Oracle
+from labkit.teach.ledger import Bound, Budget, Claim, Ledger, Prices, Reply, Spent
+from labkit.teach.ledger import BudgetSpent as BudgetSpent
 from labkit.teach.pace import REFUSALS, Health, Pace
 from labkit.teach.prompts import Message
 from labkit.teach.transport import Transport, Trouble
-
-__all__ = [
-    "BudgetSpent",
-    "Client",
-    "EndpointGone",
-    "Failure",
-    "Message",
-    "Reply",
-    "Request",
-    "Settings",
-    "Spent",
-    "TeacherFailed",
-]
 
 # What a chat template may add in tokens: around a message, and of its own accord (dates, a default system prompt).
 TOKENS_A_MESSAGE, TOKENS_A_REQUEST = 16, 128
 BELIEVED = 8  # times its bound: servers add prompts of their own, and reasoning may be charged beyond max_tokens
 CHECKS = 3  # attempts to list the models
+LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
 KEPT = "the run ends here, and what was answered is kept"
 LONGEST_BACKOFF = 20.0  # seconds
 LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait
 
+Endpoint = Transport | Oracle
+Progress = Callable[[int, int], None]
 Wait = Callable[[threading.Event, float], object]
 
 
@@ -91,49 +82,50 @@ class Failure(NamedTuple):
     refused: bool = False
 
 
+class Must(NamedTuple):
+    """What a setting has to be: in words, and as a test."""
+
+    words: str
+    holds: Callable[[Any], object]
+
+
+PRICE = Must("money for a million tokens, 0 or more", lambda value: 0 <= value < 1e9)
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a teacher is asked. Raises BadRequest for a value that makes no sense."""
 
-    model: str
-    timeout: float = 60.0  # seconds for a whole call, from its connection to the last byte of its answer
-    retries: int = 6
-    backoff: float = 0.5  # seconds before the first retry, at most; doubled for each further one
-    concurrency: int = 8  # requests at once
-    requests_a_minute: float | None = None
-    max_tokens: int = 1024  # a reply
-    temperature: float | None = 0.0  # None: the server's own
-    seed: int | None = 0  # None: the server's own
-    token_budget: int | None = None  # of the ledger's file, for its lifetime
-    cost_budget: float | None = None  # likewise, in the currency of the prices
-    price_in: float = 0.0  # a million input tokens
-    price_out: float = 0.0  # a million output tokens
-    patience: float = 10.0  # seconds without any answer after which a failing endpoint counts as gone
-    limit_name: str = "max_tokens"  # OpenAI's reasoning models want "max_completion_tokens"
+    model: Annotated[str, Must("a name", str.strip)]
+    # Seconds for a whole call, from its connection to the last byte of its answer.
+    timeout: Annotated[float, Must("seconds above 0", lambda value: 0 < value < 1e6)] = 60.0
+    retries: Annotated[int, Must("a count, 0 or more", lambda value: value >= 0)] = 6
+    # Seconds before the first retry, at most; doubled for each further one.
+    backoff: Annotated[float, Must("seconds, 0 or more", lambda value: 0 <= value < 1e6)] = 0.5
+    concurrency: Annotated[int, Must("1 to 1024 requests at once", lambda value: 1 <= value <= 1024)] = 8
+    requests_a_minute: Annotated[float | None, Must("a number above 0", lambda value: value is None or value > 0)] = (
+        None
+    )
+    max_tokens: Annotated[int, Must("a count, 1 or more", lambda value: value >= 1)] = 1024  # a reply
+    # Temperature and seed, None: the server's own.
+    temperature: Annotated[float | None, Must("a number, 0 or more", lambda v: v is None or 0 <= v <= 100)] = 0.0
+    seed: int | None = 0
+    # Budgets of the ledger's file, for its lifetime; money in the currency of the prices.
+    token_budget: Annotated[int | None, Must("a count, 0 or more", lambda v: v is None or v >= 0)] = None
+    cost_budget: Annotated[float | None, Must("money, 0 or more", lambda v: v is None or 0 <= v < 1e9)] = None
+    price_in: Annotated[float, PRICE] = 0.0  # a million input tokens
+    price_out: Annotated[float, PRICE] = 0.0  # a million output tokens
+    # Seconds without any answer after which a failing endpoint counts as gone.
+    patience: Annotated[float, Must("seconds, 0 or more", lambda value: 0 <= value < 1e6)] = 10.0
+    # OpenAI's reasoning models want "max_completion_tokens".
+    limit_name: Annotated[str, Must(" or ".join(LIMIT_NAMES), LIMIT_NAMES.__contains__)] = "max_tokens"
 
     def __post_init__(self) -> None:
-        needs = {
-            "model": (self.model.strip() != "", "a name"),
-            "timeout": (0 < self.timeout < 1e6, "seconds above 0"),
-            "retries": (self.retries >= 0, "a count, 0 or more"),
-            "backoff": (0 <= self.backoff < 1e6, "seconds, 0 or more"),
-            "concurrency": (1 <= self.concurrency <= 1024, "1 to 1024 requests at once"),
-            "requests_a_minute": (self.requests_a_minute is None or self.requests_a_minute > 0, "a number above 0"),
-            "max_tokens": (self.max_tokens >= 1, "a count, 1 or more"),
-            "temperature": (self.temperature is None or 0 <= self.temperature <= 100, "a number, 0 or more"),
-            "token_budget": (self.token_budget is None or self.token_budget >= 0, "a count, 0 or more"),
-            "cost_budget": (self.cost_budget is None or 0 <= self.cost_budget < 1e9, "money, 0 or more"),
-            "price_in": (0 <= self.price_in < 1e9, "money for a million tokens, 0 or more"),
-            "price_out": (0 <= self.price_out < 1e9, "money for a million tokens, 0 or more"),
-            "patience": (0 <= self.patience < 1e6, "seconds, 0 or more"),
-            "limit_name": (
-                self.limit_name in ("max_tokens", "max_completion_tokens"),
-                "max_tokens or max_completion_tokens",
-            ),
-        }
-        for name, (right, wanted) in needs.items():
-            if not right:
-                raise BadRequest(f"the teacher's {name} is {getattr(self, name)!r}: it must be {wanted}")
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            for must in getattr(setting.type, "__metadata__", ()):
+                if not must.holds(value):
+                    raise BadRequest(f"the teacher's {setting.name} is {value!r}: it must be {must.words}")
         if self.cost_budget is not None and not self.price_in and not self.price_out:
             raise BadRequest("a cost_budget needs price_in or price_out: without prices it would never be spent")
 
@@ -141,27 +133,21 @@ class Settings:
 class Client:
     """Asks one model at the endpoint that the environment names; replies and budget live in the file `cache`.
 
-    `identity` is what the endpoint is called in the cache, where its address says nothing, such as a local server's
-    whose port changes; by default its address without credentials. `clock`, `wait` and `random` are there for tests.
+    `at` takes the endpoint's place, such as the oracle of this process (`completions.Oracle`). `clock`, `wait` and
+    `random` are there for tests.
 
     Raises:
         BadRequest: when the environment names no endpoint, or the file is damaged or cannot be written.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        cache: str | os.PathLike[str],
-        *,
-        identity: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wait: Wait = threading.Event.wait,
+        self, settings: Settings, cache: str | os.PathLike[str], *, at: Endpoint | None = None,
+        clock: Callable[[], float] = time.monotonic, wait: Wait = threading.Event.wait,
         random: Callable[[], float] = random.random,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.settings = settings
         self._shown = f"Client({settings.model!r})"  # tracebacks may show a client that is not made yet
-        self._transport = Transport(settings.model, settings.timeout, settings.concurrency)
-        self._identity = identity or self._transport.identity
+        self._transport: Endpoint = at or Transport(settings.model, settings.timeout, settings.concurrency)
         budget = Budget(settings.token_budget, settings.cost_budget)
         try:
             self._ledger = Ledger(cache, Prices(settings.price_in, settings.price_out), budget)
@@ -179,9 +165,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -194,30 +178,20 @@ class Client:
         Raises:
             BadRequest: no endpoint answers, it refuses the key, or it does not have the model.
         """
-        trouble: Trouble | None = None
-        for attempt in range(CHECKS):
-            if trouble:
-                self._wait(threading.Event(), self._delay(attempt - 1, trouble))
-            models = self._transport.models()
-            if not isinstance(models, Trouble):
-                if missing := self._transport.missing(models):
-                    raise BadRequest(missing)
-                return models
-            trouble = models
-            if trouble.what != "again" or (trouble.after or 0) > self.settings.timeout:
-                break
-        assert trouble is not None  # CHECKS is 1 or more
-        raise BadRequest(trouble.sentence)
+        attempt = 0
+        while isinstance(models := self._transport.models(), Trouble):
+            attempt += 1
+            if attempt == CHECKS or models.what != "again" or (models.after or 0) > self.settings.timeout:
+                raise BadRequest(models.sentence)
+            self._wait(threading.Event(), self._delay(attempt - 1, models))
+        if missing := self._transport.missing(models):
+            raise BadRequest(missing)
+        return models
 
     def ask(
-        self,
-        messages: Sequence[Message] | str,
-        *,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        stop: Sequence[str] = (),
-        sample: int = 0,
-    ) -> Reply:
+        self, messages: Sequence[Message] | str, *, max_tokens: int | None = None, temperature: float | None = None,
+        stop: Sequence[str] = (), sample: int = 0,
+    ) -> Reply:  # fmt: skip
         """The reply to a conversation, or to one question.
 
         Raises:
@@ -232,9 +206,7 @@ class Client:
             return outcome
         raise BadRequest(outcome.sentence) if outcome.refused else TeacherFailed(outcome.sentence)
 
-    def ask_many(
-        self, requests: Sequence[Request], *, progress: Callable[[int, int], None] | None = None
-    ) -> list[Reply | Failure]:
+    def ask_many(self, requests: Sequence[Request], *, progress: Progress | None = None) -> list[Reply | Failure]:
         """The replies to requests, in their order; equal requests are asked once. `progress(done, of)` is called here.
 
         Ends early where the rest could not be answered either; what was answered by then is in the ledger. An interrupt
@@ -255,16 +227,26 @@ class Client:
             done += times[key]
             if progress:
                 progress(done, len(keys))
-        replies = []
-        for key in keys:
-            replies.append(outcomes[key])
-            outcomes[key] = _repeated(outcomes[key])
-        return replies
+        # An equal request has the same outcome, and cost nothing.
+        again = {key: o._replace(cached=True) if isinstance(o, Reply) else o for key, o in outcomes.items()}
+        return [outcomes.pop(key, again[key]) for key in keys]
 
     def key(self, request: Request) -> str:
-        """The hash of all that decides a reply: endpoint, model, messages, sampling, seed and sample."""
-        _check(request)
-        canonical = json.dumps([self._identity, self._body(request), request.sample], sort_keys=True)
+        """The hash of all that decides a reply: endpoint, model, messages, sampling, seed and sample.
+
+        Raises:
+            BadRequest: for what no endpoint would answer, before anything is sent.
+        """
+        limit, sample = request.max_tokens, request.sample
+        if not request.messages:
+            raise BadRequest("a request has no messages: it needs at least one")
+        if (limit or 1) < 1 or sample < 0:
+            raise BadRequest(f"a request has max_tokens {limit} and sample {sample}: 1 and 0 are the least")
+        try:
+            "".join(message["content"] for message in request.messages).encode()
+        except UnicodeEncodeError:
+            raise BadRequest("a message holds half of a surrogate pair, which cannot be sent as UTF-8") from None
+        canonical = json.dumps([self._transport.identity, self._body(request), request.sample], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def spent(self) -> Spent:
@@ -274,33 +256,25 @@ class Client:
     def _body(self, request: Request) -> dict[str, Any]:
         settings = self.settings
         temperature = settings.temperature if request.temperature is None else request.temperature
-        body: dict[str, Any] = {
-            "model": settings.model,
-            "messages": [{"role": message["role"], "content": message["content"]} for message in request.messages],
-            settings.limit_name: settings.max_tokens if request.max_tokens is None else request.max_tokens,
-        }
-        if temperature is not None:
-            body["temperature"] = temperature
-        if settings.seed is not None:
-            body["seed"] = settings.seed + request.sample
-        if request.stop:
-            body["stop"] = list(request.stop)
-        return body
+        limit = settings.max_tokens if request.max_tokens is None else request.max_tokens
+        turns = [{"role": message["role"], "content": message["content"]} for message in request.messages]
+        body: dict[str, Any] = {"model": settings.model, "messages": turns, settings.limit_name: limit}
+        seed = None if settings.seed is None else settings.seed + request.sample
+        optional = {"temperature": temperature, "seed": seed, "stop": list(request.stop) or None}
+        return body | {name: value for name, value in optional.items() if value is not None}
 
     def _answers(self, todo: dict[str, Request]) -> Iterator[tuple[str, Reply | Failure]]:
         """The outcomes as they arrive; at the first error all threads stop, and it is raised when they have."""
-        feed: SimpleQueue[tuple[str, Request]] = SimpleQueue()
-        for item in todo.items():
-            feed.put(item)
+        feed = iter(list(todo.items()))  # whose next item is taken by one thread alone
         arrived: SimpleQueue[tuple[str, Reply | Failure] | Exception] = SimpleQueue()
         over = threading.Event()
 
         def work() -> None:
             try:
                 while not over.is_set():
-                    key, request = feed.get_nowait()
+                    key, request = next(feed)
                     arrived.put((key, self._answer(request, key, over)))
-            except (Empty, _Over):
+            except (StopIteration, _Over):
                 return
             except Exception as error:
                 arrived.put(error)
@@ -326,7 +300,10 @@ class Client:
 
     def _answer(self, request: Request, key: str, over: threading.Event) -> Reply | Failure:
         body = self._body(request)
-        bound = _bound(body, body[self.settings.limit_name])
+        # A byte-level tokenizer makes at most one token of a byte.
+        size = sum(len(message[part].encode()) for message in body["messages"] for part in ("role", "content"))
+        size += TOKENS_A_MESSAGE * len(body["messages"]) + TOKENS_A_REQUEST
+        bound = Bound(size, body[self.settings.limit_name])
         attempts = self.settings.retries + 1
         trouble: Trouble | None = None
         for attempt in range(attempts):
@@ -400,32 +377,6 @@ class _Over(Exception):
     """The run has ended while this thread was waiting."""
 
 
-def _check(request: Request) -> None:
-    """Refuse what no endpoint would answer, before anything is sent."""
-    if not request.messages:
-        raise BadRequest("a request has no messages: it needs at least one")
-    if (request.max_tokens or 1) < 1 or request.sample < 0:
-        raise BadRequest(
-            f"a request has max_tokens {request.max_tokens} and sample {request.sample}: 1 and 0 are the least"
-        )
-    try:
-        "".join(message["content"] for message in request.messages).encode()
-    except UnicodeEncodeError:
-        raise BadRequest("a message holds half of a surrogate pair, which cannot be sent as UTF-8") from None
-
-
-def _bound(body: Mapping[str, Any], max_tokens: int) -> Bound:
-    """A byte-level tokenizer makes at most one token of a byte."""
-    size = sum(len(message["role"].encode()) + len(message["content"].encode()) for message in body["messages"])
-    return Bound(size + TOKENS_A_MESSAGE * len(body["messages"]) + TOKENS_A_REQUEST, max_tokens)
-
-
 def _believable(usage: Bound, bound: Bound) -> Bound:
     """What a server says it used, or the bound where it says far more than any tokenizer makes of the request."""
-    most = Bound(BELIEVED * bound.prompt, BELIEVED * bound.completion)
-    return usage if usage.prompt <= most.prompt and usage.completion <= most.completion else bound
-
-
-def _repeated(outcome: Reply | Failure) -> Reply | Failure:
-    """The same outcome for an equal request, which cost nothing."""
-    return outcome._replace(cached=True) if isinstance(outcome, Reply) else outcome
+    return usage if all(used <= BELIEVED * most for used, most in zip(usage, bound, strict=True)) else bound

@@ -98,32 +98,17 @@ def classify_all(asker: Asker, questions: Sequence[str], kinds: Mapping[str, str
     replies = ask(asker, [prompts.classify(question, kinds) for question in questions])
     found = [None if isinstance(reply, Failure) else prompts.read_kind(reply.text, list(kinds)) for reply in replies]
     failed = sum(isinstance(reply, Failure) for reply in replies)
-    classified = sum(kind is not None for kind in found)
-    counts = {
-        "asked": len(found),
-        "classified": classified,
-        "unreadable": len(found) - classified - failed,
-        "failed": failed,
-    }
+    n, known = len(found), len(found) - found.count(None)
+    counts = {"asked": n, "classified": known, "unreadable": n - known - failed, "failed": failed}
     return Classified(found, counts)
 
 
 def expand_all(
-    asker: Asker,
-    seeds: Sequence[Example],
-    kinds: Sequence[str | None],
-    n: int | Mapping[str, int],
-    *,
-    difficulty: Sequence[float | str] | None = None,
-    shown: int = 4,
-    each: int = 4,
-    tries: int = 3,
-    known: Sequence[Example] = (),
-    forbidden: Forbidden | None = None,
-    guard: Decontaminator | None = None,
-    types: Mapping[str, str] | None = None,
-    seed: int = 0,
-) -> Expanded:
+    asker: Asker, seeds: Sequence[Example], kinds: Sequence[str | None], n: int | Mapping[str, int], *,
+    difficulty: Sequence[float | str] | None = None, shown: int = 4, each: int = 4, tries: int = 3,
+    known: Sequence[Example] = (), forbidden: Forbidden | None = None, guard: Decontaminator | None = None,
+    types: Mapping[str, str] | None = None, seed: int = 0,
+) -> Expanded:  # fmt: skip
     """New pairs like the seeds, written by a teacher who sees some of one kind and difficulty (TAPIR, expansion).
 
     Seeds of one kind and difficulty make a group, which gets its share of `n`. Each request shows some of a group, by
@@ -165,9 +150,9 @@ def expand_all(
             for number, start in enumerate(range(0, left, each)):
                 some = tuple(int(i) for i in np.roll(order, -number * shown)[:shown])
                 asked.append((place, some))
-                examples, size = [_parts(seeds[i]) for i in some], min(each, left - start)
+                examples = [(seeds[i].instruction, seeds[i].input, seeds[i].output) for i in some]
                 how = None if types is None else types.get(group.kind, "")
-                chats.append(prompts.expand(examples, group.kind, size, how))
+                chats.append(prompts.expand(examples, group.kind, min(each, left - start), how))
         counts["requests"] += len(chats)
         for (place, some), reply in zip(asked, ask(asker, chats, sample), strict=True):
             if isinstance(reply, Failure):
@@ -176,7 +161,8 @@ def expand_all(
             pairs, unreadable = prompts.read_pairs(reply.text)
             counts["unreadable"] += unreadable
             for pair in pairs:
-                example = Example(*pair, source=SOURCE, instruction_id=_id(pair[0]))
+                digest = blake2b(normal(pair[0]).encode(), digest_size=8).hexdigest()
+                example = Example(*pair, source=SOURCE, instruction_id=digest)
                 fate = "surplus" if len(kept[place]) == groups[place].wanted else _fate(example, met, guard)
                 if fate == "kept" and forbidden and (reason := forbidden(question_of(example))) is not None:
                     fate = "forbidden"
@@ -184,8 +170,7 @@ def expand_all(
                 if fate == "kept":
                     met.add(normal(example.instruction, example.input))
                     kept[place].append((example, some))
-                counts["written"] += 1
-                counts[fate] += 1
+                counts.update(("written", fate))
     counts["missing"] = counts["wanted"] - counts["kept"]
     names = ("wanted", "requests", "failed", "written", "unreadable", "duplicates", "forbidden", "contaminated")
     rows = [(example, groups[place].kind, some) for place, found in kept.items() for example, some in found]
@@ -207,13 +192,11 @@ def refine_all(asker: Asker, examples: Sequence[Example], kinds: Sequence[str | 
     refined, changed = [], []
     counts = Counter(asked=len(examples), untyped=list(kinds).count(None))
     for example, reply in zip(examples, ask(asker, chats), strict=True):
-        text = "" if isinstance(reply, Failure) else prompts.without_reasoning(reply.text).strip()
-        if isinstance(reply, Failure):
-            fate = "failed"
-        elif reply.truncated:
-            fate = "truncated"
-        else:
+        text, fate = "", "failed"
+        if not isinstance(reply, Failure):
+            text = prompts.without_reasoning(reply.text).strip()
             fate = "empty" if not text else "same" if text == example.output.strip() else "refined"
+            fate = "truncated" if reply.truncated else fate
         counts[fate] += 1
         changed.append(fate == "refined")
         refined.append(replace(example, output=text) if fate == "refined" else example)
@@ -239,27 +222,15 @@ def _groups(
     present = sorted({kind for kind, _ in found})
     if not present:
         raise BadRequest(f"none of the {n_seeds} seeds has a kind: there is nothing to write new pairs after")
-    if isinstance(n, int):
-        wanted = dict(zip(found, apportion([len(places[key]) for key in found], n), strict=True))
-    else:
-        wanted = {}
-        for kind, number in n.items():
-            if kind not in present:
-                raise unknown("kind of the seeds", kind, present)
-            keys = [key for key in found if key[0] == kind]
-            wanted |= dict(zip(keys, apportion([len(places[key]) for key in keys], number), strict=True))
+    wanted: dict[tuple[str, str], int] = {}
+    for kind, number in [(None, n)] if isinstance(n, int) else n.items():
+        if kind is not None and kind not in present:
+            raise unknown("kind of the seeds", kind, present)
+        keys = [key for key in found if kind in (None, key[0])]
+        wanted |= dict(zip(keys, apportion([len(places[key]) for key in keys], number), strict=True))
     return [_Group(key[0], places[key], wanted[key]) for key in found if wanted.get(key)]
 
 
 def _fate(example: Example, met: set[str], guard: Decontaminator | None) -> str:
-    if normal(example.instruction, example.input) in met:
-        return "duplicates"
-    return "contaminated" if guard and guard.overlaps(example) else "kept"
-
-
-def _parts(example: Example) -> tuple[str, str, str]:
-    return example.instruction, example.input, example.output
-
-
-def _id(instruction: str) -> str:
-    return blake2b(normal(instruction).encode(), digest_size=8).hexdigest()
+    copied = normal(example.instruction, example.input) in met
+    return "duplicates" if copied else "contaminated" if guard and guard.overlaps(example) else "kept"

@@ -11,9 +11,8 @@ Fitting Difficulty of TAPIR (Yue et al. 2024, arXiv 2405.13448); agreement as Co
 the ROC curve, the chance that a right answer outscores a wrong one (Hanley & McNeil 1982).
 """
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +26,7 @@ TIE = 0.5
 _UNIT = 900  # parts of a point: halves of a win and hundredths of a rating from 1 to 10 are whole numbers of them
 _DRAWS = 2000
 
+Chats = Sequence[list[prompts.Message]]
 _T = TypeVar("_T")
 
 
@@ -131,6 +131,13 @@ class Agreement(NamedTuple):
     threshold: float
     counts: dict[str, int]
 
+    def as_dict(self) -> dict[str, Any]:
+        """For a row of results: the shares with their intervals, and how often each rating was right."""
+        shares = {"accuracy": self.accuracy, "kappa": self.kappa, "auc": self.auc}
+        agreement = {name: one and [one.mean, one.lo, one.hi] for name, one in shares.items()}
+        calibration = [[level.score, level.answers, *level.share_right[:3]] for level in self.table]
+        return {"agreement": agreement, "calibration": calibration}
+
 
 class Judge:
     """Asks for ratings and verdicts, and reads them.
@@ -150,11 +157,9 @@ class Judge:
         return self._scores([prompts.score(*pair, one) for pair, one in zip(pairs, beside, strict=True)])
 
     def score_turns(
-        self,
-        questions: Sequence[Sequence[str]],
-        responses: Sequence[Sequence[str]],
+        self, questions: Sequence[Sequence[str]], responses: Sequence[Sequence[str]],
         references: Sequence[Sequence[str]] | None = None,
-    ) -> Scores:
+    ) -> Scores:  # fmt: skip
         """Rate the last answers of conversations; a row holds the turns of one."""
         beside = [()] * len(questions) if references is None else references
         _as_many(conversations=questions, responses=responses, references=beside)
@@ -163,30 +168,22 @@ class Judge:
 
     def compare(self, contests: Sequence[Contest]) -> Comparison:
         """Hold every contest twice, with either answer first."""
-        chats = [
-            prompts.compare(c.question, *pair, c.reference)
-            for c in contests
-            for pair in ((c.one, c.other), (c.other, c.one))
-        ]
-        replies, again = self._replies(chats, prompts.read_winner)
+        orders = [order for c in contests for order in (c, c._replace(one=c.other, other=c.one))]
+        replies, again = self._replies([prompts.compare(*order) for order in orders], prompts.read_winner)
         read: list[prompts.Winner | None] = [_read(reply, prompts.read_winner) for reply in replies]
-        failed = [isinstance(reply, Failure) for reply in replies]
-        verdicts = list(zip(read[::2], read[1::2], strict=True))
-        outcomes = [
-            "failed" if any(failed[2 * i : 2 * i + 2]) else _outcome(*verdict) for i, verdict in enumerate(verdicts)
-        ]
+        verdicts = _in_pairs(read)
+        failed = map(any, _in_pairs([isinstance(reply, Failure) for reply in replies]))
+        outcomes = ["failed" if lost else _outcome(*pair) for lost, pair in zip(failed, verdicts, strict=True)]
         points = {"won": 1.0, "lost": 0.0, "tied": TIE, "mixed": TIE}
-        found = Counter(outcomes)
         kinds = (*points, "unreadable", "failed")
-        counts = {"asked": len(contests), **{kind: found[kind] for kind in kinds}, "asked_again": again}
+        counts = {"asked": len(contests), **{kind: outcomes.count(kind) for kind in kinds}, "asked_again": again}
         scores = [points.get(outcome) for outcome in outcomes]
-        texts = _texts(replies)
-        twice = list(zip(texts[::2], texts[1::2], strict=True))
         why = _missing(replies, read, "no single verdict in the form [[A]], [[B]] or [[C]]")
         missing = {place // 2: why[place] for place in sorted(why, reverse=True)}
-        return Comparison(list(contests), scores, verdicts, twice, counts, dict(sorted(missing.items())))
+        texts = _in_pairs(_texts(replies))
+        return Comparison(list(contests), scores, verdicts, texts, counts, dict(sorted(missing.items())))
 
-    def _scores(self, chats: Sequence[list[prompts.Message]]) -> Scores:
+    def _scores(self, chats: Chats) -> Scores:
         replies, again = self._replies(chats, prompts.read_score)
         values = [_read(reply, prompts.read_score) for reply in replies]
         scored = len(values) - values.count(None)
@@ -195,9 +192,7 @@ class Judge:
         missing = _missing(replies, values, "no single rating from 1 to 10 in the form [[7]]")
         return Scores(values, _texts(replies), counts | {"failed": failed, "asked_again": again}, missing)
 
-    def _replies(
-        self, chats: Sequence[list[prompts.Message]], read: Callable[[str], object]
-    ) -> tuple[list[Reply | Failure], int]:
+    def _replies(self, chats: Chats, read: Callable[[str], object]) -> tuple[list[Reply | Failure], int]:
         """A reply or failure each, and how many were asked again: those not readable."""
         replies = ask(self.asker, chats)
         mute = [i for i, r in enumerate(replies) if isinstance(r, Reply) and _read(r, read) is None]
@@ -207,19 +202,16 @@ class Judge:
         return replies, len(again)
 
 
-def ask(asker: Asker, chats: Sequence[list[prompts.Message]], sample: int = 0) -> list[Reply | Failure]:
+def ask(asker: Asker, chats: Chats, sample: int = 0) -> list[Reply | Failure]:
     """The replies to chats of `labkit.teach.prompts`, in order; nothing is sent when there are none."""
     requests = [Request(chat, sample=sample) for chat in chats]
     return asker.ask_many(requests) if requests else []
 
 
 def difficulties(
-    judge: Judge,
-    questions: Sequence[str],
-    student: Sequence[str],
-    public: Sequence[str],
+    judge: Judge, questions: Sequence[str], student: Sequence[str], public: Sequence[str],
     references: Sequence[str | None] | None = None,
-) -> Difficulties:
+) -> Difficulties:  # fmt: skip
     """How far the student's answers fall short of the public ones (TAPIR, Model Fitting Difficulty).
 
         MFD(x_i) = f_J(x_i, ~y_i) - f_J(x_i, y_i)
@@ -230,20 +222,12 @@ def difficulties(
         BadRequest: when the three lists differ in length.
     """
     _as_many(**{"questions": questions, "student's": student, "public answers": public})
-    ours, theirs = (
-        judge.score([prompts.Pair(*pair) for pair in zip(questions, answers, strict=True)], references)
-        for answers in (student, public)
-    )
-    mfd = [
-        None if mine is None or given is None else mine - given
-        for mine, given in zip(ours.values, theirs.values, strict=True)
-    ]
-    counts = {
-        "pairs": len(mfd),
-        "scored": sum(value is not None for value in mfd),
-        "student_unscored": ours.values.count(None),
-        "public_unscored": theirs.values.count(None),
-    }
+    pairs = ([prompts.Pair(*pair) for pair in zip(questions, side, strict=True)] for side in (student, public))
+    ours, theirs = (judge.score(side, references) for side in pairs)
+    scores = zip(ours.values, theirs.values, strict=True)
+    mfd = [None if mine is None or given is None else mine - given for mine, given in scores]
+    counts = {"pairs": len(mfd), "scored": len(mfd) - mfd.count(None)}
+    counts |= {"student_unscored": ours.values.count(None), "public_unscored": theirs.values.count(None)}
     return Difficulties(mfd, ours, theirs, counts)
 
 
@@ -273,12 +257,9 @@ def position_bias(comparison: Comparison, groups: Sequence[Hashable] | None = No
 
 
 def agreement(
-    scores: Sequence[float | None],
-    right: Sequence[bool],
-    groups: Sequence[Hashable] | None = None,
-    threshold: float = 10.0,
-    seed: int = 0,
-) -> Agreement:
+    scores: Sequence[float | None], right: Sequence[bool], groups: Sequence[Hashable] | None = None,
+    threshold: float = 10.0, seed: int = 0,
+) -> Agreement:  # fmt: skip
     """How far ratings agree with exact grading, where there is an oracle.
 
     Args:
@@ -304,11 +285,8 @@ def agreement(
         raise BadRequest(f"none of {len(scores)} answers has a rating: no agreement to measure")
     rated, truth, names = (list(column) for column in zip(*rows, strict=True))
     levels = sorted(set(rated))
-    table = [
-        Level(level, len(of), clustered([float(r) for _, r, _ in of], [key for _, _, key in of]))
-        for level in levels
-        for of in [[row for row in rows if row[0] == level]]
-    ]
+    rights = {level: [(float(r), key) for score, r, key in rows if score == level] for level in levels}
+    table = [Level(level, len(own), clustered(*zip(*own, strict=True))) for level, own in rights.items()]
     order = {key: place for place, key in enumerate(dict.fromkeys(names))}
     cells = np.zeros((len(order), len(levels), 2))
     np.add.at(cells, ([order[key] for key in names], [levels.index(s) for s in rated], [int(r) for r in truth]), 1)
@@ -324,12 +302,9 @@ def agreement(
 
     return Agreement(
         clustered([float((s >= threshold) == r) for s, r, _ in rows], names),
-        _resampled(cells, kappa, seed, lowest=-1.0),
-        _resampled(cells, _auc, seed, lowest=0.0),
-        table,
-        threshold,
+        _resampled(cells, kappa, seed, lowest=-1.0), _resampled(cells, _auc, seed, lowest=0.0), table, threshold,
         {"answers": len(scores), "scored": len(rows), "unscored": len(scores) - len(rows), "right": sum(truth)},
-    )
+    )  # fmt: skip
 
 
 def clustered(values: Sequence[float], groups: Sequence[Hashable]) -> Estimate:
@@ -352,6 +327,11 @@ def clustered(values: Sequence[float], groups: Sequence[Hashable]) -> Estimate:
 def _read(reply: Reply | Failure, read: Callable[[str], _T | None]) -> _T | None:
     """What a reply says; nothing where it was cut off, before it came to its verdict."""
     return None if isinstance(reply, Failure) or reply.truncated else read(reply.text)
+
+
+def _in_pairs(values: Sequence[_T]) -> list[tuple[_T, _T]]:
+    """Of each contest its two orders."""
+    return list(zip(values[::2], values[1::2], strict=True))
 
 
 def _texts(replies: Sequence[Reply | Failure]) -> list[str | None]:
@@ -385,10 +365,8 @@ def _groups(comparison: Comparison, groups: Sequence[Hashable] | None) -> Sequen
 
 def _outcome(first: prompts.Winner | None, second: prompts.Winner | None) -> str:
     """Of `one`, shown first and then second."""
-    if first is None or second is None:
-        return "unreadable"
     named = {("A", "B"): "won", ("B", "A"): "lost", ("tie", "tie"): "tied"}
-    return named.get((first, second), "mixed")
+    return "unreadable" if first is None or second is None else named.get((first, second), "mixed")
 
 
 def _auc(counts: Floats) -> Floats:
@@ -415,4 +393,5 @@ def _resampled(cells: Floats, statistic: Callable[[Floats], Floats], seed: int, 
     lo, hi = percentiles(found)
     width = 1 - lowest
     floor = at_least(((lo - lowest) / width, (hi - lowest) / width), (value - lowest) / width, len(cells))
-    return Estimate(value, lowest + width * floor[0], lowest + width * floor[1], len(cells), 1, QUESTIONS)
+    lo, hi = (lowest + width * end for end in floor)
+    return Estimate(value, lo, hi, len(cells), 1, QUESTIONS)

@@ -14,6 +14,7 @@ booked even where it is more. Not for network file systems (WAL), nor across a f
 only its hash.
 """
 
+import json
 import os
 import socket
 import sqlite3
@@ -34,7 +35,6 @@ NANO = 10**9  # money is counted in whole billionths, so that sums are exact
 _APPLICATION, _VERSION = 0x6C61626B, 1  # "labk", in the file's header
 _LOCKED = 60.0  # seconds to wait for another process's write
 _UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
-_CHUNK = 500  # keys a query
 _CUT_OFF = {"length", "max_tokens", "max_output_tokens", "model_length", "content_filter"}  # as servers have it
 _SCHEMA = """
 CREATE TABLE reply (key TEXT PRIMARY KEY, text TEXT, prompt_tokens INT, completion_tokens INT, model TEXT,
@@ -131,9 +131,7 @@ class Ledger:
         with self._named():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock"):  # two processes that make one file would find each other's halves
-                self._db = sqlite3.connect(
-                    self.path, timeout=_LOCKED, isolation_level=None, check_same_thread=False, cached_statements=64
-                )
+                self._db = sqlite3.connect(self.path, _LOCKED, isolation_level=None, check_same_thread=False)
                 self._prepare()
         with self._writing():
             self._bury(inf)
@@ -155,14 +153,9 @@ class Ledger:
 
     def find(self, keys: Sequence[str]) -> dict[str, Reply]:
         """The replies that are known, by key."""
-        known: dict[str, Reply] = {}
-        for start in range(0, len(keys), _CHUNK):
-            chunk = keys[start : start + _CHUNK]
-            marks = ",".join("?" * len(chunk))
-            with self._named(), self._lock:
-                rows = self._db.execute(f"SELECT key, {_FIELDS} FROM reply WHERE key IN ({marks})", chunk).fetchall()
-            known |= {key: _reply(row) for key, *row in rows}
-        return known
+        wanted = f"SELECT key, {_FIELDS} FROM reply WHERE key IN (SELECT value FROM json_each(?))"
+        with self._named(), self._lock:
+            return {key: _reply(row) for key, *row in self._db.execute(wanted, [json.dumps([*keys])])}
 
     def claim(self, key: str, bound: Bound, lease: float) -> Reply | Claim | None:
         """A reply that is known by now; else the right to ask, for `lease` seconds; None: try again in a moment, since
@@ -180,12 +173,9 @@ class Ledger:
                 self._bury(lease)
                 if self._must_wait(claim):
                     return None
-            host, pid, started = self._owner
-            values = (key, sum(bound), claim.cost, host, pid, started, time.time() + lease)
-            found = self._db.execute(
-                "INSERT INTO held (key, tokens, cost, host, pid, started, until) VALUES (?, ?, ?, ?, ?, ?, ?)", values
-            )
-            claim = claim._replace(id=found.lastrowid or 0)
+            values = (None, key, sum(bound), claim.cost, *self._owner, time.time() + lease)
+            added = self._db.execute("INSERT INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            claim = claim._replace(id=added.lastrowid or 0)
             self._open[claim.id], self._until[claim.id] = claim, time.monotonic() + lease
         return claim
 
@@ -216,29 +206,20 @@ class Ledger:
 
     def _must_wait(self, claim: Claim) -> bool:
         """Whether a claim has to wait for one in flight."""
-        asked, held, held_cost = self._db.execute(
-            "SELECT COUNT(*) FILTER (WHERE key = ?), IFNULL(SUM(tokens), 0), IFNULL(SUM(cost), 0) FROM held",
-            (claim.key,),
-        ).fetchone()
+        held = "SELECT COUNT(*) FILTER (WHERE key = ?), IFNULL(SUM(tokens), 0), IFNULL(SUM(cost), 0) FROM held"
+        asked, held_tokens, held_cost = self._db.execute(held, (claim.key,)).fetchone()
         if asked:
             return True
         tokens, money = self._budget
-        if tokens is None and money is None:
-            return False
         _, *used, cost = self._db.execute("SELECT * FROM total").fetchone()
-        must_wait = False
-        if tokens is not None:
-            free = tokens - sum(used) - sum(claim.bound)
-            if free < 0:
-                raise BudgetSpent(self._spent(f"{tokens:,} tokens", f"{sum(used):,}", f"{sum(claim.bound):,}", "token"))
-            must_wait = free < held
-        if money is not None:
-            left = int(money * NANO) - cost - claim.cost
-            if left < 0:
-                used_money, next_money = f"{cost / NANO:.6g}", f"{claim.cost / NANO:.6g}"
-                raise BudgetSpent(self._spent(f"{money:g} of money", used_money, next_money, "cost"))
-            must_wait = must_wait or left < held_cost
-        return must_wait
+        free = inf if tokens is None else tokens - sum(used) - sum(claim.bound)
+        if free < 0:
+            raise BudgetSpent(self._spent(f"{tokens:,} tokens", f"{sum(used):,}", f"{sum(claim.bound):,}", "token"))
+        left = inf if money is None else int(money * NANO) - cost - claim.cost
+        if left < 0:
+            used_money, next_money = f"{cost / NANO:.6g}", f"{claim.cost / NANO:.6g}"
+            raise BudgetSpent(self._spent(f"{money:g} of money", used_money, next_money, "cost"))
+        return free < held_tokens or left < held_cost
 
     def _spent(self, budget: str, used: str, following: str, kind: str) -> str:
         return (
@@ -250,9 +231,7 @@ class Ledger:
         """Book the claims of processes that are gone, and those held for longer than their lease, or than ours."""
         here, now, seen = self._owner[0], time.monotonic(), self._until
         self._until = {}
-        for claim, tokens, cost, host, pid, started, until in self._db.execute(
-            "SELECT id, tokens, cost, host, pid, started, until FROM held"
-        ).fetchall():
+        for claim, _, tokens, cost, host, pid, started, until in self._db.execute("SELECT * FROM held").fetchall():
             end = min(seen.get(claim, inf), now + lease)
             # Of another machine's process all we know is what it wrote.
             gone = end < now or not _alive(pid, started) if host == here else until < time.time()
@@ -269,25 +248,21 @@ class Ledger:
             self._add(0, 0, 0, -sum(claim.bound), -claim.cost)
 
     def _add(self, *amounts: int) -> None:
-        self._db.execute(
-            "UPDATE total SET replies = replies + ?, prompt_tokens = prompt_tokens + ?, "
-            "completion_tokens = completion_tokens + ?, lost_tokens = lost_tokens + ?, cost = cost + ?",
-            amounts,
-        )
+        names = ("replies", "prompt_tokens", "completion_tokens", "lost_tokens", "cost")
+        self._db.execute(f"UPDATE total SET {', '.join(f'{name} = {name} + ?' for name in names)}", amounts)
 
     def _prepare(self) -> None:
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        if tables and (application, version) != (_APPLICATION, _VERSION):
+        asked = ("PRAGMA application_id", "PRAGMA user_version", "SELECT COUNT(*) FROM sqlite_master")
+        *header, tables = (self._db.execute(question).fetchone()[0] for question in asked)
+        if tables and header != [_APPLICATION, _VERSION]:
             raise BadRequest(f"{self.path} is a database, but not one of a teacher's replies: name another file")
         if tables and self._db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("its pages contradict each other")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")  # safe from a killed process; a power cut may cost the last few
         if not tables:
-            header = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
-            self._db.executescript(f"BEGIN; {header} {_SCHEMA} COMMIT;")
+            marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
+            self._db.executescript(f"BEGIN; {marks} {_SCHEMA} COMMIT;")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -323,10 +298,8 @@ class Ledger:
 
 
 def _reply(row: Sequence[object]) -> Reply:
-    text, prompt_tokens, completion_tokens, model, finish_reason, counted = row
-    return Reply(
-        str(text), _int(prompt_tokens), _int(completion_tokens), str(model), str(finish_reason), True, counted == 1
-    )
+    text, prompt, completion, model, finish, counted = row
+    return Reply(str(text), _int(prompt), _int(completion), str(model), str(finish), True, counted == 1)
 
 
 def _int(value: object) -> int:
@@ -341,7 +314,5 @@ def _started(process: psutil.Process) -> float:
 def _alive(pid: int, started: float) -> bool:
     try:
         return abs(_started(psutil.Process(pid)) - started) < 5  # seconds: the boot time is adjusted now and then
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+    except psutil.Error as error:
+        return isinstance(error, psutil.AccessDenied)

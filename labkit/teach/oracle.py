@@ -47,18 +47,14 @@ CANNOT_JUDGE = "I cannot judge this: I know neither the instruction nor a refere
 CANNOT_EXPAND = "I do not know how to write more of these."
 _TRIES = 400  # draws in a row without a new instruction, before a level counts as exhausted
 _ALSO = {  # what else a list of kinds may call a kind of task
-    "mathematics": ("math", "maths", "arithmetic", "numbers"),
-    "reasoning": ("logical reasoning", "logic", "deduction"),
-    "code": ("coding", "programming", "code generation"),
-    "editing": ("rewriting", "text editing"),
+    "mathematics": ("math", "maths", "arithmetic", "numbers"), "reasoning": ("logical reasoning", "logic", "deduction"),
+    "code": ("coding", "programming", "code generation"), "editing": ("rewriting", "text editing"),
     "extraction": ("reading comprehension", "information extraction", "closed qa", "question answering", "reading"),
-    "classification": ("labelling", "labeling"),
-    "formatting": ("format", "form"),
+    "classification": ("labelling", "labeling"), "formatting": ("format", "form"), "writing": ("creative writing",),
     "knowledge": ("open qa", "facts", "world knowledge", "humanities"),
     "dialogue": ("conversation", "chat", "dialogue understanding"),
     "role-play": ("roleplay", "role play", "role-play chat"),
-    "writing": ("creative writing",),
-}
+}  # fmt: skip
 _CATCH_ALL = ("other", "others", "general", "miscellaneous")
 
 
@@ -231,26 +227,22 @@ Parts = dict[str, str]
 
 def _answer(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
     known = solve(text)
-    if known is None:
-        return NOT_KNOWN
-    return _mistaken(known, luck.rng("mistake")).answer if luck.share("wrong") < flaws.wrong else known.answer
+    return _given_out(known, luck, flaws).answer if known else NOT_KNOWN
 
 
 def _refine(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
     known = solve(parts.get("instruction", ""))
-    if known is None:
-        return parts.get("response", NOT_KNOWN)
-    if luck.share("wrong") < flaws.wrong:
-        known = _mistaken(known, luck.rng("mistake"))
-    return known.worked
+    return _given_out(known, luck, flaws).worked if known else parts.get("response", NOT_KNOWN)
+
+
+def _given_out(known: Solved, luck: "_Luck", flaws: Flaws) -> Solved:
+    return _mistaken(known, luck.rng("mistake")) if luck.share("wrong") < flaws.wrong else known
 
 
 def _expand(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
-    seeds = [
-        known
-        for instruction, given, _ in prompts.pairs_of(parts.get("examples", "")).pairs
-        if (known := solve(f"{instruction}\n{given}" if given else instruction))
-    ]
+    shown = prompts.pairs_of(parts.get("examples", "")).pairs
+    known = (solve(f"{instruction}\n{given}" if given else instruction) for instruction, given, _ in shown)
+    seeds = [seed for seed in known if seed]
     request = text.rpartition("[The end of examples]")[2]
     asked, stepwise = re.search(r"\bWrite (\d{1,6}) new ones\b", request), prompts.asks_for_steps(request)
     if not seeds or not asked:
@@ -317,13 +309,9 @@ def _compare(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
 
 
 _ANSWERS: dict[prompts.Kind, Callable[[str, Parts, "_Luck", Flaws], str]] = {
-    "answer": _answer,
-    "refine": _refine,
-    "expand": _expand,
-    "classify": _classify,
-    "score": _score,
+    "answer": _answer, "refine": _refine, "expand": _expand, "classify": _classify, "score": _score,
     "compare": _compare,
-}
+}  # fmt: skip
 
 
 class _Luck(NamedTuple):

@@ -15,12 +15,8 @@ class Pace:
     """Turns at a steady rate, across threads: never more than `a_minute` in a minute, plus one."""
 
     def __init__(self, a_minute: float | None, clock: Callable[[], float]) -> None:
-        self._every, self._clock, self._next, self._lock = (
-            60 / a_minute if a_minute else 0.0,
-            clock,
-            -inf,
-            threading.Lock(),
-        )
+        self._every = 60 / a_minute if a_minute else 0.0
+        self._clock, self._next, self._lock = clock, -inf, threading.Lock()
 
     def turn(self) -> float:
         """Seconds to wait until this caller's turn."""

@@ -56,11 +56,10 @@ SYSTEM: dict[Kind, str] = {
     "score": "You are a strict and impartial judge of answers.",
     "compare": "You are a strict and impartial judge of two answers to one instruction.",
 }
+_STEPS = "write each intermediate result on a line of its own, and the final answer alone on the last line."
 REFINEMENTS = {  # what a good response of a kind of task looks like; any other kind gets DEFAULT
-    "mathematics": "Work it out step by step: write each intermediate result on a line of its own, and the final "
-    "answer alone on the last line.",
-    "reasoning": "Reason step by step: write each intermediate result on a line of its own, and the final answer alone "
-    "on the last line.",
+    "mathematics": f"Work it out step by step: {_STEPS}",
+    "reasoning": f"Reason step by step: {_STEPS}",
     "editing": "Apply one change after the other: write the text after each change on a line of its own, so that the "
     "finished text is alone on the last line.",
     "code": "Write complete, correct code that is easy to read, and nothing but code.",
@@ -68,6 +67,8 @@ REFINEMENTS = {  # what a good response of a kind of task looks like; any other 
     "writing": "Write vividly and to the point, in the form that is asked for.",
 }
 DEFAULT = "Make it correct, complete and to the point, in exactly the form that is asked for."
+_RATE = "end with the rating in this form: [[5]]"
+_VERDICT = "[[A]] if answer A is better, [[B]] if answer B is, [[C]] for a tie."
 _RATING = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
 _WINNER = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 # What a judge repeats is not what it finds: block quotations, fences, ticks, and every kind of quotation mark.
@@ -89,11 +90,8 @@ def answer(question: str) -> list[Message]:
 def refine(question: str, response: str, task_type: str) -> list[Message]:
     """Ask for a better response, in the way that suits the kind of task (TAPIR, response refinement)."""
     how = REFINEMENTS.get(task_type, DEFAULT)
-    return _chat(
-        "refine",
-        f"{section('instruction', question)}\n{section('response', response)}\n"
-        f"Rewrite the response. {how} Write the new response alone.",
-    )
+    task = f"Rewrite the response. {how} Write the new response alone."
+    return _chat("refine", section("instruction", question), section("response", response), task)
 
 
 def expand(seeds: Sequence[tuple[str, str, str]], kind: str, n: int, task_type: str | None = None) -> list[Message]:
@@ -103,63 +101,40 @@ def expand(seeds: Sequence[tuple[str, str, str]], kind: str, n: int, task_type: 
     """
     shown = "\n".join(_line(seed) for seed in seeds)
     how = f" Of the outputs: {REFINEMENTS.get(task_type, DEFAULT)}" if task_type is not None else ""
-    return _chat(
-        "expand",
-        f"{section('examples', shown)}\n"
-        f"These are examples of the kind '{kind}'. Write {n} new ones of the same kind that are about as "
-        "difficult and no copies, each as one JSON object on a line of its own, with the keys instruction, input and "
-        f"output.{how} Write nothing else.",
-    )
+    like = f"These are examples of the kind '{kind}'. Write {n} new ones of the same kind that are about as difficult"
+    form = "each as one JSON object on a line of its own, with the keys instruction, input and output"
+    return _chat("expand", section("examples", shown), f"{like} and no copies, {form}.{how} Write nothing else.")
 
 
 def classify(question: str, kinds: Mapping[str, str]) -> list[Message]:
     """Ask which kind of task a question is; `kinds` maps each name to a description."""
     listed = "\n".join(f"- {name}: {text}" if text else f"- {name}" for name, text in kinds.items())
-    return _chat(
-        "classify",
-        f"{section('kinds', listed)}\n{section('instruction', question)}\n"
-        "Which kind is the instruction? Write the name of the kind alone.",
-    )
+    task = "Which kind is the instruction? Write the name of the kind alone."
+    return _chat("classify", section("kinds", listed), section("instruction", question), task)
 
 
 def score(question: str, response: str, reference: str | None = None) -> list[Message]:
     """Ask for a score of one response from 1 to 10, after a reason."""
-    return _chat(
-        "score",
-        f"{section('instruction', question)}\n{_reference(reference)}{section('answer', response)}\n"
-        "How good is the answer? Begin with a short reason, then rate it on a scale of 1 to 10, where 10 is a correct "
-        "answer in exactly the form that is asked for, and end with the rating in this form: [[5]]",
-    )
+    scale = "a scale of 1 to 10, where 10 is a correct answer in exactly the form that is asked for"
+    task = f"How good is the answer? Begin with a short reason, then rate it on {scale}, and {_RATE}"
+    return _chat("score", *_turn("", question, response, reference), task)
 
 
 def score_turns(questions: Sequence[str], responses: Sequence[str], reference: Sequence[str] = ()) -> list[Message]:
     """Ask for a score of the last response of a conversation (MT-Bench's second turn)."""
-    turns = [
-        part
-        for number, (question, response) in enumerate(zip(questions, responses, strict=True), 1)
-        for part in (
-            section(f"instruction {number}", question),
-            *([section(f"reference answer {number}", reference[number - 1])] if len(reference) >= number else []),
-            section(f"answer {number}", response),
-        )
-    ]
-    return _chat(
-        "score",
-        "\n".join(turns)
-        + "\nHow good is the last answer, as an answer to the last instruction after what came before? Begin with a "
-        "short reason, then rate it on a scale of 1 to 10, and end with the rating in this form: [[5]]",
-    )
+    turns: list[str] = []
+    for place, (question, response) in enumerate(zip(questions, responses, strict=True)):
+        turns += _turn(f" {place + 1}", question, response, next(iter(reference[place : place + 1]), None))
+    asked = "How good is the last answer, as an answer to the last instruction after what came before?"
+    return _chat("score", *turns, f"{asked} Begin with a short reason, then rate it on a scale of 1 to 10, and {_RATE}")
 
 
 def compare(question: str, a: str, b: str, reference: str | None = None) -> list[Message]:
     """Ask which of two responses is better."""
-    return _chat(
-        "compare",
-        f"{section('instruction', question)}\n{_reference(reference)}{section('answer A', a)}\n"
-        f"{section('answer B', b)}\n"
-        "Which answer is better? Neither length nor order counts. Begin with a short reason, and end with your verdict "
-        "in this form: [[A]] if answer A is better, [[B]] if answer B is, [[C]] for a tie.",
-    )
+    *before, first = _turn("", question, a, reference, answer="answer A")
+    asked = "Which answer is better? Neither length nor order counts."
+    task = f"{asked} Begin with a short reason, and end with your verdict in this form: {_VERDICT}"
+    return _chat("compare", *before, first, section("answer B", b), task)
 
 
 def read_score(text: str) -> float | None:
@@ -181,10 +156,8 @@ def read_kind(text: str, kinds: Sequence[str]) -> str | None:
     text = without_reasoning(text)
     said = text.strip().strip("\"'`.*").casefold()
     exact = [kind for kind in kinds if kind.casefold() == said]
-    if exact:
-        return exact[0]
     named = [kind for kind in kinds if re.search(rf"(?<![\w-]){re.escape(kind)}(?![\w-])", text, re.IGNORECASE)]
-    return named[0] if len(named) == 1 else None
+    return exact[0] if exact else named[0] if len(named) == 1 else None
 
 
 def read_pairs(text: str) -> Written:
@@ -271,9 +244,11 @@ def _line(pair: tuple[str, str, str]) -> str:
     return json.dumps(dict(zip(("instruction", "input", "output"), pair, strict=True)), ensure_ascii=False)
 
 
-def _reference(reference: str | None) -> str:
-    return "" if reference is None else section("reference answer", reference) + "\n"
+def _turn(number: str, question: str, response: str, reference: str | None, answer: str = "answer") -> list[str]:
+    """A question, what it should have got where that is known, and what it got."""
+    known = [] if reference is None else [section(f"reference answer{number}", reference)]
+    return [section(f"instruction{number}", question), *known, section(f"{answer}{number}", response)]
 
 
-def _chat(kind: Kind, text: str) -> list[Message]:
-    return [{"role": "system", "content": SYSTEM[kind]}, {"role": "user", "content": text}]
+def _chat(kind: Kind, *parts: str) -> list[Message]:
+    return [{"role": "system", "content": SYSTEM[kind]}, {"role": "user", "content": "\n".join(parts)}]

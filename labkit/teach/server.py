@@ -3,15 +3,14 @@
     POST /v1/chat/completions     in one piece, or as server-sent events (`stream`)
     GET  /v1/models, /v1/models/{id}
 
-`serve` runs it for a person, `running` for a study or a test: in a process of its own that ends with its parent, even
-one that is killed. Models are `oracle` and, without further ado, imperfect ones by name (`oracle:noise=1.5`, see
-`labkit.teach.oracle.flaws_of`). Equal requests get equal texts; `seed` draws others, and choice number i of `n` has
-seed + i.
+`serve` runs it for a person, `running` in a thread for as long as a block lasts. Models are `oracle` and, without
+further ado, imperfect ones by name (`oracle:noise=1.5`, see `labkit.teach.oracle.flaws_of`). Equal requests get equal
+texts; `seed` draws others, and choice number i of `n` has seed + i.
 
 Guaranteed: errors come in the protocol's form, with its status codes, and never hold a traceback; a key is never
-printed. Tokens are counted by a rule of this module: up to six letters or digits in a row, or one mark, with the white
-space before it; `max_tokens` cuts there. Fields that the protocol has and an oracle has no use for are checked where
-they could be wrong in type and otherwise passed over (temperature, top_p, penalties); fields that would change the form
+printed. Tokens are counted by a rule of `completions`: up to six letters or digits in a row, or one mark, with the
+white space before it; `max_tokens` cuts there. Fields that the protocol has and an oracle has no use for are checked
+where they could be wrong in type and otherwise passed over (temperature, penalties); fields that would change the form
 of the reply (tools, logprobs, JSON schemas, audio) are refused, and so is what the protocol does not have.
 
 A request that is not whole after `WHOLE` seconds is hung up on, and there are never more connections than the process
@@ -22,28 +21,25 @@ unless told otherwise; a client that reads its reply slowly is waited for.
 """
 
 import asyncio
-import http.client
 import json
 import os
-import re
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from hmac import compare_digest
 from math import inf
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 from uuid import uuid4
 
 from labkit.errors import BadRequest
-from labkit.teach.oracle import MODEL, Flaws, flaws_of, reply
+from labkit.teach.completions import Choice, Refused, as_asked, flaws, read, told
+from labkit.teach.oracle import MODEL, flaws_of, reply
 
 try:
     import h11
@@ -55,63 +51,16 @@ try:
     from starlette.routing import Route
     from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError:
-    raise BadRequest(
-        "the teacher's server needs the packages starlette and uvicorn: pip install 'labkit[teacher]'"
-    ) from None
+    needs = "the teacher's server needs the packages starlette and uvicorn: pip install 'labkit[teacher]'"
+    raise BadRequest(needs) from None
 
 KEY = "LABKIT_TEACHER_KEY"
 URL = "LABKIT_TEACHER_URL"
 LARGEST = 2**20  # bytes of a request
-CHOICES = 128  # the most of one request, as OpenAI has it
 WHOLE = 20.0  # seconds for a request's last byte, from its connection or its first byte
 SPARE_FILES = 48  # of those a process may open, kept from connections
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _WAITING = 1024  # connections that the system holds until they are accepted
-_SECONDS = 60  # until a server counts as not started
-_TOKEN = re.compile(r"\s*(?:\w{1,6}|[^\w\s])|\s+")
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_PASSED_OVER = {
-    *("temperature", "top_p", "frequency_penalty", "presence_penalty", "logit_bias", "user", "store", "metadata"),
-    *("service_tier", "reasoning_effort", "verbosity", "safety_identifier", "parallel_tool_calls", "tool_choice"),
-    *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "prediction", "moderation"),
-}
-_REFUSED = {
-    *("tools", "functions", "function_call", "logprobs", "top_logprobs", "audio", "web_search_options"),
-    *("response_format", "modalities"),
-}
-_READ = {*("model", "messages", "n", "stream", "stream_options", "seed", "stop", "max_tokens", "max_completion_tokens")}
-_RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
-# Values of refused fields that ask for nothing.
-_HARMLESS: tuple[Any, ...] = (None, False, [], {"type": "text"}, ["text"])
-
-
-class Refused(Exception):
-    """A request that gets an error: its status, a sentence, and the protocol's names for what is wrong."""
-
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
-
-
-class Asked(NamedTuple):
-    """A request, read and checked."""
-
-    model: str
-    flaws: Flaws
-    messages: list[dict[str, str]]
-    seed: int
-    n: int
-    limit: int | None
-    stop: list[str]
-    stream: bool
-    usage: bool
-
-
-class Choice(NamedTuple):
-    """One reply: its tokens as text, and why it ends."""
-
-    tokens: list[str]
-    finish: str
 
 
 def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlette:
@@ -130,28 +79,20 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
 
     async def chat(request: Request) -> Response:
         _check_key(request, key)
-        asked = _read(await _body(request), models)
-        choices = [_choice(asked, number) for number in range(asked.n)]
-        head = {
-            "id": f"chatcmpl-{uuid4().hex}",
-            "created": int(time.time()),
-            "model": asked.model,
-            "system_fingerprint": "labkit",
-        }
-        told = sum(len(_TOKEN.findall(message["content"])) for message in asked.messages)
-        said = sum(len(choice.tokens) for choice in choices)
-        usage = {"prompt_tokens": told, "completion_tokens": said, "total_tokens": told + said}
+        asked = read(await _body(request), models)
+        texts = [reply(asked.messages, seed=asked.seed + number, flaws=asked.flaws) for number in range(asked.n)]
+        choices = [as_asked(asked, text) for text in texts]
+        head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": asked.model}
+        head |= {"system_fingerprint": "labkit"}
+        heard, said = told(asked), sum(len(choice.tokens) for choice in choices)
+        usage = {"prompt_tokens": heard, "completion_tokens": said, "total_tokens": heard + said}
         if asked.stream:
             events = _events({**head, "object": "chat.completion.chunk"}, choices, usage if asked.usage else None)
             return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        said_as = [{"role": "assistant", "content": "".join(choice.tokens), "refusal": None} for choice in choices]
         listed = [
-            {
-                "index": number,
-                "message": {"role": "assistant", "content": "".join(choice.tokens), "refusal": None},
-                "logprobs": None,
-                "finish_reason": choice.finish,
-            }
-            for number, choice in enumerate(choices)
+            {"index": number, "message": message, "logprobs": None, "finish_reason": choice.finish}
+            for number, (message, choice) in enumerate(zip(said_as, choices, strict=True))
         ]
         return _json({**head, "object": "chat.completion", "choices": listed, "usage": usage})
 
@@ -162,17 +103,18 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
     async def show_model(request: Request) -> Response:
         _check_key(request, key)
         model = request.path_params["model"]
-        _flaws(model, models)
+        flaws(model, models)
         return _json(_model(model, began))
 
-    return Starlette(
-        routes=[
-            Route("/v1/chat/completions", chat, methods=["POST"]),
-            Route("/v1/models", list_models, methods=["GET"]),
-            Route("/v1/models/{model:path}", show_model, methods=["GET"]),
-        ],
-        exception_handlers={Refused: _refusal, HTTPException: _no_route, ClientDisconnect: _gone, Exception: _failure},
-    )
+    routes = [Route("/v1/models", list_models), Route("/v1/models/{model:path}", show_model)]
+    routes += [Route("/v1/chat/completions", chat, methods=["POST"])]
+    handlers: dict[Any, Any] = {
+        Refused: _refusal,
+        HTTPException: _no_route,
+        ClientDisconnect: _gone,
+        Exception: _failure,
+    }
+    return Starlette(routes=routes, exception_handlers=handlers)
 
 
 def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,)) -> None:
@@ -194,13 +136,9 @@ def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,
         before = {one: signal.signal(one, server.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             url = _url(listener)
-            print(
-                f"the oracle answers at {url} (models: {', '.join(models)}; Ctrl-C stops it)\n"
-                f"export {URL}={url}\n"
-                + (f"export {KEY}=...  # the key that this server was started with" if key else f"export {KEY}=any")
-                + ("" if key else "  # any text will do"),
-                flush=True,
-            )
+            given = "...  # the key that this server was started with" if key else "any  # any text will do"
+            print(f"the oracle answers at {url} (models: {', '.join(models)}; Ctrl-C stops it)")
+            print(f"export {URL}={url}\nexport {KEY}={given}", flush=True)
             server.run(sockets=[listener])
         finally:
             for one, handler in before.items():
@@ -208,87 +146,36 @@ def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,
 
 
 @contextmanager
-def running(*, models: Sequence[str] = (MODEL,), key: str | None = None, thread: bool = False) -> Iterator[str]:
+def running(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Iterator[str]:
     """A server on a free port of this machine, as long as the block lasts; yields its base URL, which ends in `/v1`.
 
     Args:
         models: The ids that are listed.
         key: What a bearer has to present; None: any text will do, whatever the environment holds.
-        thread: In a thread of this process instead of a process of its own.
 
-    The process ends with the block, and within a second when its parent ends in any other way.
+    It runs in a thread of this process, and so ends with the block or with the process.
 
     Raises:
         BadRequest: for a model that there is not.
         RuntimeError: when the server does not start.
     """
-    application = app(models=models, key=key)
+    server = _server(app(models=models, key=key))
     with _listener("127.0.0.1", 0) as listener:
-        url, address = _url(listener), listener.getsockname()
-        stop = _in_thread(application, listener) if thread else _in_process(listener, {"models": models, "key": key})
+        url = _url(listener)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.dup()]}, daemon=True)
+        thread.start()
     try:
-        _await_answer(address, key)
+        while thread.is_alive() and not server.started:
+            time.sleep(0.005)
+        if not server.started:
+            raise RuntimeError("the teacher's server did not start; its own messages are above")
         yield url
     finally:
-        stop()
-
-
-# Starting and stopping
-
-
-def _in_thread(application: Starlette, listener: socket.socket) -> Callable[[], None]:
-    server = _server(application)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.dup()]}, daemon=True)
-    thread.start()
-
-    def stop() -> None:
         server.should_exit = True
         thread.join()
 
-    return stop
 
-
-def _in_process(listener: socket.socket, settings: dict[str, Any]) -> Callable[[], None]:
-    """Start a process that serves a socket; what it is told goes by its standard input, where nobody else reads it."""
-    root = str(Path(__file__).parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    child = subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        pass_fds=[listener.fileno()],
-        start_new_session=True,  # Ctrl-C is the parent's to handle
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
-    told = json.dumps({**settings, "fd": listener.fileno(), "parent": os.getpid()})
-    assert child.stdin is not None
-    with suppress(BrokenPipeError), child.stdin as pipe:  # a process that is gone already is noticed by its silence
-        pipe.write(told.encode())
-
-    def stop() -> None:
-        child.terminate()  # in a fork that leaves the block this does nothing: it is not the fork's child
-        try:
-            child.wait(5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-    return stop
-
-
-def _child() -> None:
-    """The process that `running` starts."""
-    told = json.load(sys.stdin)
-
-    def watch() -> NoReturn:
-        while os.getppid() == told["parent"]:
-            time.sleep(0.2)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-    server = _server(app(models=told["models"], key=told["key"]))
-    signal.signal(signal.SIGTERM, server.handle_exit)  # uvicorn raises it again once it has stopped
-    server.run(sockets=[socket.socket(fileno=told["fd"])])
+# Starting and stopping
 
 
 class _Connection(H11Protocol):
@@ -336,9 +223,10 @@ class _Connection(H11Protocol):
 
 class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().set_exception_handler(
-            lambda loop, context: _complain(f"{context.get('message')}: {context.get('exception')}")
-        )
+        def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            _complain(f"{context.get('message')}: {context.get('exception')}")
+
+        asyncio.get_running_loop().set_exception_handler(complain)
         await super().startup(sockets=sockets)
         for listener in sockets or ():
             listener.listen(_WAITING)
@@ -356,19 +244,12 @@ def _most_connections() -> int:
 
 
 def _server(application: Starlette) -> uvicorn.Server:
+    # Eight are accepted in one go: so many files may be open beyond the limit until those too many are closed. A
+    # connection is kept for long, since a study trains between its questions.
     config = uvicorn.Config(
-        application,
-        http=_Connection,
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        backlog=8,  # accepted in one go: so many files may be open beyond the limit until those too many are closed
-        timeout_keep_alive=300,  # a study trains between its questions
-        timeout_graceful_shutdown=2,
-    )
+        application, http=_Connection, lifespan="off", ws="none", log_config=None, log_level="warning",
+        access_log=False, server_header=False, backlog=8, timeout_keep_alive=300, timeout_graceful_shutdown=2,
+    )  # fmt: skip
     return _Server(config)
 
 
@@ -386,18 +267,6 @@ def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-
-
-def _await_answer(address: tuple[str, int], key: str | None) -> None:
-    """Ask once: the socket listens already, and holds the question until the server takes it."""
-    try:
-        with closing(http.client.HTTPConnection(*address, timeout=_SECONDS)) as connection:
-            connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key or 'any'}"})
-            if connection.getresponse().status == 200:
-                return
-    except (OSError, http.client.HTTPException):
-        pass
-    raise RuntimeError("the teacher's server did not start; its own messages are above")
 
 
 # Reading requests
@@ -424,101 +293,7 @@ async def _body(request: Request) -> Any:
         raise Refused(400, "the body is not JSON") from None
 
 
-def _read(body: Any, models: Sequence[str]) -> Asked:
-    """A request's fields, checked; null stands for a field that is not there."""
-    if not isinstance(body, dict):
-        raise Refused(400, "the body is not a JSON object")
-    given = {name: value for name, value in body.items() if value is not None}
-    for name, value in given.items():
-        if name in _REFUSED and value not in _HARMLESS:
-            raise Refused(400, f"this model does not offer '{name}'", name, "unsupported_parameter")
-        if name not in _READ | _REFUSED | _PASSED_OVER:
-            raise Refused(400, f"unrecognized request argument: {name!r:.100}", name[:100], "unknown_parameter")
-    for name, (low, high) in _RANGES.items():
-        value = given.get(name, 0)
-        if type(value) not in (int, float) or not low <= value <= high:
-            raise Refused(400, f"'{name}' is a number from {low} to {high}", name, "invalid_value")
-    model = given.get("model")
-    if not isinstance(model, str):
-        raise Refused(400, "you must provide a model: 'model' is a text", "model", "missing_required_parameter")
-    flaws = _flaws(model, models)
-    limits = [_whole(given, name, 1, None) for name in ("max_tokens", "max_completion_tokens")]
-    if None not in limits:
-        raise Refused(400, "'max_tokens' and 'max_completion_tokens' exclude each other", "max_tokens")
-    stream = given.get("stream", False)
-    if not isinstance(stream, bool):
-        raise Refused(400, "'stream' is true or false", "stream", "invalid_type")
-    options = given.get("stream_options", {})
-    if not isinstance(options, dict) or (options and not stream):
-        raise Refused(400, "'stream_options' is an object, and only allowed with 'stream'", "stream_options")
-    return Asked(
-        model,
-        flaws,
-        _messages(given.get("messages")),
-        _whole(given, "seed", None, None) or 0,
-        _whole(given, "n", 1, CHOICES) or 1,
-        limits[0] or limits[1],
-        _stop(given.get("stop", [])),
-        stream,
-        options.get("include_usage") is True,
-    )
-
-
-def _flaws(model: str, models: Sequence[str]) -> Flaws:
-    try:
-        return flaws_of(model)
-    except BadRequest as refusal:
-        message = f"{refusal} (listed: {', '.join(models)})"
-        raise Refused(404, message[:1000], "model", "model_not_found") from None
-
-
-def _whole(given: Mapping[str, Any], name: str, low: int | None, high: int | None) -> int | None:
-    value = given.get(name)
-    if value is None:
-        return None
-    if type(value) is not int or (low is not None and value < low) or (high is not None and value > high):
-        span = "" if low is None else f" from {low} on" if high is None else f" from {low} to {high}"
-        raise Refused(400, f"'{name}' is a whole number{span}", name, "invalid_value")
-    return value
-
-
-def _messages(given: Any) -> list[dict[str, str]]:
-    if not isinstance(given, list) or not given:
-        raise Refused(400, "'messages' is a list of one message or more", "messages", "missing_required_parameter")
-    read = []
-    for number, message in enumerate(given):
-        where = f"messages[{number}]"
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in _ROLES:
-            raise Refused(400, f"'{where}' has a role, one of {', '.join(_ROLES)}", where, "invalid_value")
-        content = message.get("content")
-        if isinstance(content, list):
-            parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-            content = "".join(map(str, parts)) if len(parts) == len(content) else None
-        if not isinstance(content, str) and not (content is None and role == "assistant"):
-            raise Refused(400, f"'{where}.content' is text, or a list of parts of type text", where, "invalid_type")
-        read.append({"role": "system" if role == "developer" else role, "content": content or ""})
-    return read
-
-
-def _stop(given: Any) -> list[str]:
-    stops = [given] if isinstance(given, str) else given
-    if not isinstance(stops, list) or len(stops) > 4 or not all(isinstance(one, str) and one for one in stops):
-        raise Refused(400, "'stop' is a text, or a list of up to four", "stop", "invalid_value")
-    return stops
-
-
 # Writing replies
-
-
-def _choice(asked: Asked, number: int) -> Choice:
-    text = reply(asked.messages, seed=asked.seed + number, flaws=asked.flaws)
-    for stop in asked.stop:
-        text = text.partition(stop)[0]
-    tokens = _TOKEN.findall(text)
-    if asked.limit is not None and len(tokens) > asked.limit:
-        return Choice(tokens[: asked.limit], "length")
-    return Choice(tokens, "stop")
 
 
 async def _events(head: dict[str, Any], choices: list[Choice], usage: dict[str, int] | None) -> AsyncIterator[str]:
@@ -553,18 +328,15 @@ def _error(status: int, message: str, param: str | None = None, code: str | None
     return _json({"error": {"message": message, "type": kind, "param": param, "code": code}}, status)
 
 
-async def _refusal(request: Request, refused: Exception) -> Response:
-    assert isinstance(refused, Refused)
+async def _refusal(request: Request, refused: Refused) -> Response:
     return _error(refused.status, refused.message, refused.param, refused.code)
 
 
-async def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _no_route(request: Request, error: HTTPException) -> Response:
     asked = f"{request.method} {request.url.path}"[:200]
-    if error.status_code == 405:
-        response = _error(405, f"{asked}: not this method", code="method_not_supported")
-    else:
-        response = _error(error.status_code, f"there is no {asked}", code="unknown_url")
+    unknown = (f"there is no {asked}", None, "unknown_url")
+    not_so = (f"{asked}: not this method", None, "method_not_supported")
+    response = _error(error.status_code, *(not_so if error.status_code == 405 else unknown))
     response.headers.update(error.headers or {})
     return response
 
@@ -575,7 +347,3 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _failure(request: Request, error: Exception) -> Response:
     return _error(500, "the server had an error; its own output says which", code="internal_error")
-
-
-if __name__ == "__main__":
-    _child()

@@ -29,6 +29,7 @@ from labkit.teach.wire import Answer, Broken, Wire
 URLS, KEYS = ("LABKIT_TEACHER_URL", "OPENAI_BASE_URL"), ("LABKIT_TEACHER_KEY", "OPENAI_API_KEY")
 PROXY, HEADERS = "LABKIT_TEACHER_PROXY", "LABKIT_TEACHER_HEADERS"
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")  # of other programs; lower case counts as well
+EXAMPLE = "http://localhost:8000/v1"
 QUOTED = 200  # characters of a server's own words
 LISTED = 20  # models that a refusal names
 CHECK_TIMEOUT = 10.0  # seconds
@@ -88,9 +89,8 @@ class Transport:
     def attempt(self, body: Mapping[str, Any], tokens: int) -> Reply | Trouble:
         """Send one chat request, for a reply of up to `tokens`; where its `counted` is False it has no token counts."""
         most = min(ROOM + BYTES_A_TOKEN * tokens, LARGEST)
-        outcome = self._wire.exchange(
-            "POST", f"{self.identity}/chat/completions", json.dumps(body).encode(), self._timeout, most
-        )
+        url, content = f"{self.identity}/chat/completions", json.dumps(body).encode()
+        outcome = self._wire.exchange("POST", url, content, self._timeout, most)
         if isinstance(outcome, Broken):
             return self._broken(outcome, self._timeout)
         if 200 <= outcome.status < 300:
@@ -116,11 +116,8 @@ class Transport:
             return names
         if names:
             return self._refused(names.status or 200, names, outcome.headers)
-        return Trouble(
-            f"what answers at {self.host} is no OpenAI-compatible endpoint, since its /models is no list of models; "
-            f"the address in {self._url_name} usually ends in /v1",
-            "endpoint",
-        )
+        why = f"what answers at {self.host} is no OpenAI-compatible endpoint, since its /models is no list of models"
+        return Trouble(f"{why}; the address in {self._url_name} usually ends in /v1", "endpoint")
 
     def _without_list(self, answer: Answer) -> list[str] | Trouble:
         """A list that is kept from us says nothing about chats, unless it is the key that is unknown."""
@@ -185,27 +182,26 @@ class Transport:
 
     def _refused(self, status: int, fault: replies.Fault, headers: Mapping[str, str]) -> Trouble:
         """An error, by its status; 200 is one that says nothing but its words."""
-        told = self._told(fault.words)
-        trouble = self._status(status, told, headers, fault)
-        return trouble._replace(used=fault.usage)
+        return self._status(status, self._told(fault.words), headers, fault)._replace(used=fault.usage)
 
     def _status(self, status: int, told: str, headers: Mapping[str, str], fault: replies.Fault) -> Trouble:
         if 300 <= status < 400:
             return self._redirected(status, headers)
-        if status == 401 or (status == 403 and not self._has_key):
-            wanted = "set it to one that it knows" if self._has_key else "it is not set"
-            return Trouble(f"{self.host} refuses the key in {self._key_name} ({status}): {wanted}", "endpoint")
-        if status == 403:
-            return Trouble(f"{self.host} forbids the request with the key in {self._key_name} (403){told}", "endpoint")
-        if status == 407:
-            named = f"the proxy in {PROXY}" if self._proxied else f"a proxy before {self.host}"
-            return Trouble(f"{named} wants other credentials (407){told}", "endpoint")
-        if fault.code == "insufficient_quota":
-            sentence = f"the account of the key in {self._key_name} is used up, says {self.host} ({status}){told}"
-            return Trouble(sentence, "endpoint")
-        if status == 404:
-            where = f"the address in {self._url_name} usually ends in /v1"
-            return Trouble(f"{self.host} has no /chat/completions for '{self._model}' (404){told}; {where}", "endpoint")
+        host, key, proxy = self.host, self._key_name, f"the proxy in {PROXY}"
+        unknown_key = f"{host} refuses the key in {key} ({status}): set it to one that it knows"
+        forbidden = f"{host} forbids the request with the key in {key} (403){told}"
+        no_key = f"{host} refuses the key in {key} ({status}): it is not set"
+        where = f"the address in {self._url_name} usually ends in /v1"
+        of_all: dict[int | str, str] = {  # what is said of every request, by status or code: the first that fits
+            401: unknown_key if self._has_key else no_key,
+            403: forbidden if self._has_key else no_key,
+            407: f"{proxy if self._proxied else f'a proxy before {host}'} wants other credentials (407){told}",
+            "insufficient_quota": f"the account of the key in {key} is used up, says {host} ({status}){told}",
+            404: f"{host} has no /chat/completions for '{self._model}' (404){told}; {where}",
+        }
+        for name, sentence in of_all.items():
+            if name in (status, fault.code):
+                return Trouble(sentence, "endpoint")
         if status in (408, 409, 429) or status >= 500 or (status == 200 and fault.may_pass):
             sentence = f"{self.host} answered {status if status > 200 else 'with an error'}{told}"
             return Trouble(sentence, "again", down=status >= 500, after=retry_after(headers, time.time()))
@@ -262,9 +258,7 @@ def _place() -> _Place | str:
     """The endpoint that the environment names, or what is wrong with it. Raises nothing: its locals are secret."""
     url_name = next((name for name in URLS if _set(name)), None)
     if url_name is None:
-        return (
-            f"no teacher is named: set {URLS[0]}, such as http://localhost:8000/v1, and {KEYS[0]} where it wants a key"
-        )
+        return f"no teacher is named: set {URLS[0]}, such as {EXAMPLE}, and {KEYS[0]} where it wants a key"
     # A key of OpenAI is no business of an endpoint that was named for labkit alone.
     allowed = KEYS if url_name == URLS[1] else KEYS[:1]
     key_name = next((name for name in allowed if _set(name)), KEYS[0])
@@ -275,11 +269,9 @@ def _place() -> _Place | str:
         parts = urlsplit(_set(url_name))
         address, port = parts.hostname, parts.port
     except ValueError:
-        return f"{url_name} is no address: it must look like http://localhost:8000/v1"
+        return f"{url_name} is no address: it must look like {EXAMPLE}"
     if not address or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        return (
-            f"{url_name} is no address of an endpoint: it must look like http://localhost:8000/v1, with no ? and no #"
-        )
+        return f"{url_name} is no address of an endpoint: it must look like {EXAMPLE}, with no ? and no #"
     host = f"{parts.scheme}://" + (f"[{address}]" if ":" in address else address) + (f":{port}" if port else "")
     headers, secrets = _own_headers(), [key]
     if isinstance(headers, str):

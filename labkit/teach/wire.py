@@ -44,6 +44,9 @@ class Broken(NamedTuple):
     tls: bool = False
 
 
+Outcome = Answer | Broken
+
+
 class Wire:
     """Connections to one endpoint, kept open between requests.
 
@@ -55,21 +58,18 @@ class Wire:
         import httpx
 
         own = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "labkit", **headers}
+        # No timeout: the deadline of an exchange bounds every part of it.
         self._http = httpx.AsyncClient(
-            headers=own,
-            timeout=None,  # the deadline of an exchange bounds every part of it
-            trust_env=False,
-            follow_redirects=False,
-            proxy=proxy,
+            headers=own, timeout=None, trust_env=False, follow_redirects=False, proxy=proxy,
             verify=_trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             limits=httpx.Limits(max_keepalive_connections=connections),
-        )
+        )  # fmt: skip
         self._loop = asyncio.new_event_loop()
         self._lock, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def exchange(self, method: str, url: str, content: bytes | None, seconds: float, most: int) -> Answer | Broken:
+    def exchange(self, method: str, url: str, content: bytes | None, seconds: float, most: int) -> Outcome:
         """Send a request and read its answer, in `seconds` and up to `most` bytes. An interrupt ends it."""
         with self._lock:
             if self._closed:
@@ -87,12 +87,11 @@ class Wire:
         """End what is in flight."""
         with self._lock:
             was_closed, self._closed = self._closed, True
-        if was_closed:
-            return
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        if not was_closed:
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     async def _end(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -101,9 +100,7 @@ class Wire:
         await asyncio.gather(*others, return_exceptions=True)
         await self._http.aclose()
 
-    async def _exchange(
-        self, method: str, url: str, content: bytes | None, seconds: float, most: int
-    ) -> Answer | Broken:
+    async def _exchange(self, method: str, url: str, content: bytes | None, seconds: float, most: int) -> Outcome:
         sent, body, answer = False, bytearray(), None
 
         async def trace(name: str, info: Mapping[str, Any]) -> None:
@@ -114,10 +111,8 @@ class Wire:
         try:
             async with asyncio.timeout(seconds):
                 kind = {"content-type": "application/json"} if content is not None else {}
-                extensions: dict[str, Any] = {"trace": trace}
-                async with self._http.stream(
-                    method, url, content=content, headers=kind, extensions=extensions
-                ) as answer:
+                more: dict[str, Any] = {"content": content, "headers": kind, "extensions": {"trace": trace}}
+                async with self._http.stream(method, url, **more) as answer:
                     async for part in answer.aiter_raw():
                         body += part
                         if len(body) > most:

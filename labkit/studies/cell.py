@@ -1,0 +1,99 @@
+"""Cells: points of a design that say everything their result depends on, and know their learner and their lesson."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from labkit import learn
+from labkit.lab import Point, Record, Row
+from labkit.learn.learner import Learner, SmallLearner
+from labkit.learn.memory import check_training_memory
+from labkit.studies import harness
+from labkit.studies.lesson import Lesson
+from labkit.studies.params import ModelParams
+
+
+class Cell(Point):
+    """One model of a study: a study adds its dials, so that a cell holds everything its result depends on."""
+
+    seed: int
+    steps: int
+
+    @abstractmethod
+    def learner(self, record: Record) -> Learner:
+        """A fresh learner; what it rests on (`needs`) is found by the record."""
+
+    @abstractmethod
+    def lesson(self) -> Lesson:
+        """What the learner learns from, and the exams it sits."""
+
+    def measured(self, record: Record) -> Row:
+        """The learner learns its lesson and is graded."""
+        return harness.train_and_grade(self, record)
+
+
+class ModelCell(Cell):
+    """A cell whose learner is a small transformer trained from scratch."""
+
+    recipe: str
+    recipe_version: int
+    precision: str
+    layers: int
+    width: int
+    heads: int
+    expansion: int
+    batch_size: int
+    learning_rate: float
+    n_test: int
+
+    @abstractmethod
+    def layout(self) -> learn.Layout | learn.TextLayout:
+        """How a question and its answer become tokens."""
+
+    def learner(self, record: Record) -> SmallLearner:
+        shape, layout = self.model_shape(), self.layout()
+        return SmallLearner(self.recipe, shape, layout, seed=self.seed, batch=self.batch_size, rate=self.learning_rate)
+
+    def model_shape(self) -> learn.Shape:
+        """The sizes of the cell's model."""
+        layout = self.layout()
+        return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
+
+    @property
+    def shape(self) -> tuple[Any, ...] | None:
+        """Cells of equal shape can be trained as one fleet, where the recipe can."""
+        if not learn.RECIPES[self.recipe].FLEET:
+            return None
+        return self.recipe, self.recipe_version, self.precision, self.batch_size, self.model_shape(), self.layout()
+
+
+C = TypeVar("C", bound=ModelCell)
+
+
+def cells(cell_class: type[C], params: ModelParams, dials: Iterable[Mapping[str, Any]]) -> list[C]:
+    """A cell for each setting of the dials; its other fields are the parameters of the same names.
+
+    The recipe's version and the machine's precision are written into the cell, so that its address changes with them.
+
+    Raises:
+        BadRequest: for a model that this machine's memory cannot train.
+    """
+    shared = {name: value for name, value in params if name in cell_class.model_fields}
+    shared |= {
+        "recipe_version": learn.RECIPES[params.recipe].VERSION,
+        "precision": learn.precision_name(learn.best_device()),
+    }
+    made = [cell_class(**{**shared, **dial}) for dial in dials]
+    for sizes in {(c.recipe, c.model_shape(), c.batch_size, c.layout().answer) for c in made}:
+        check_training_memory("a model of these settings", *sizes)
+    return made
+
+
+def measure(cell: Any, record: Record) -> Row:
+    """How a sweep measures any cell: the cell knows."""
+    return cell.measured(record)
+
+
+def measure_many(cells: Sequence[Any], records: Sequence[Record]) -> list[Row]:
+    """The same for cells of one shape, together."""
+    return harness.train_and_grade_together(cells, records)

@@ -1,0 +1,167 @@
+"""Diversity sweep: how many different instructions must training hold before unseen ones are followed?
+
+The budget of examples is fixed and spread evenly over I rewriting rules x -> y; a small transformer is trained from
+scratch for each I and seed, and graded twice: on fresh inputs of rules that it was trained on (*seen*), and on rules
+whose x and y never occurred in training (*unseen*). Seen high and unseen low: it has learned, and does not generalise.
+Seen low: it has not learned yet. Beside the main design, in whose inputs x always occurs, models learn from inputs of
+which a share are *no-ops*: x does not occur, and the answer is the input. They are graded on both kinds apart.
+
+Source: Zhang, Wang, Charton, arXiv 2402.10891, 2405.19787 and 2410.04717 (Figures 2a and 2b). What differs at `laptop`
+scale: shorter patterns and inputs, fewer examples, and this lab's own learner (`labkit.learn.fast`).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from labkit import grade
+from labkit.design import allocate
+from labkit.errors import BadRequest
+from labkit.studies.cell import cells
+from labkit.studies.lesson import Lesson
+from labkit.studies.params import about, check_counts, drawn_note
+from labkit.studies.rewriting import (
+    RewritingCell,
+    RewritingParams,
+    check_rules,
+    lesson,
+    simplest,
+    task_of,
+)
+from labkit.studies.study import Results, Study
+from labkit.studies.views import Curve, Fit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Params(RewritingParams):
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
+
+    n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I, one model each")
+    occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
+    noop_share: float = Field(default=0.0, ge=0, le=1, description="share of examples in which x does not occur")
+    noop_shares: list[float] = Field(description="shares of no-ops that are tried beside; [] for none")
+    noop_counts: list[int] = Field(description="the numbers of training rules that they are tried at")
+    noop_seeds: int = Field(default=1, ge=1, description="how many of the seeds they are tried with")
+
+    @model_validator(mode="after")
+    def _together(self) -> "Params":
+        counts = self.n_instructions + (self.noop_counts if self.noop_shares else [])
+        for share in [self.noop_share, *self.noop_shares]:
+            if not 0 <= share <= 1:
+                raise BadRequest(f"noop_shares = {self.noop_shares}: a share lies between 0 and 1")
+            check_rules(self, task_of(self, noop_share=share), max(counts))
+        check_counts("n_instructions", counts, self.budget)
+        return self
+
+
+class Cell(RewritingCell):
+    """One model: everything its result depends on."""
+
+    study: Literal["diversity_sweep"] = "diversity_sweep"
+    version: Literal[3] = 3
+
+    def lesson(self) -> Lesson:
+        """The budget spread evenly over the rules."""
+        return lesson(self, allocate(self.budget, self.n_instructions))
+
+
+def points(params: Params) -> Sequence[Cell]:
+    """A cell for each number of instructions and seed, then for each share of no-ops, count and seed.
+
+    Seeds are outermost and many instructions come first, so that a first whole curve comes early.
+    """
+    common = {"occurrences": simplest(params.occurrences)}
+    main = [
+        {"n_instructions": n, "seed": seed, "noop_share": params.noop_share, **common}
+        for seed in params.seeds
+        for n in sorted(params.n_instructions, reverse=True)
+    ]
+    noops = [
+        {"n_instructions": n, "seed": seed, "noop_share": share, **common}
+        for seed in params.seeds[: params.noop_seeds]
+        for share in params.noop_shares
+        for n in sorted(params.noop_counts, reverse=True)
+    ]
+    return cells(Cell, params, main + [dials for dials in noops if dials not in main])
+
+
+def transition(counts: Sequence[float], answers: list[list[grade.Counts]]) -> Fit:
+    """Where generalisation sets in: a logistic in log10 of the number of instructions (`grade.fit_transition`)."""
+    fit = grade.fit_transition([int(n) for n in counts], answers)
+    if not fit.located:
+        return Fit(f"no transition is located: {fit.note}", fit.as_dict())
+    low, high = fit.as_dict()["ci95"]
+    where = f"half of the plateau is reached at about {fit.midpoint:,.0f} training rules"
+    return Fit(f"{where} (95 % interval {low:,.0f} to {high:,.0f})", fit.as_dict())
+
+
+def main_design(rows: "pd.DataFrame") -> "pd.Series[bool]":
+    """The rows of the first share of no-ops: `points` puts the main design first."""
+    return rows["noop_share"] == rows["noop_share"].iloc[0]
+
+
+def no_ops(rows: "pd.DataFrame") -> "pd.Series[bool]":
+    """The rows at the numbers of rules at which no-ops were tried."""
+    return rows["n_instructions"].isin(rows.loc[rows["noop_share"] > 0, "n_instructions"].unique())
+
+
+def kinds_apart(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """An exam of which all inputs hold x, or none does, is of one kind: it is listed under that kind, too."""
+    import pandas as pd
+
+    single = rows[(rows["key"] == "unseen") & rows["noop_share"].isin([0, 1])]
+    kind = single["noop_share"].map({0: "op", 1: "noop"})
+    return pd.concat([rows, single.assign(kind=kind, key="unseen:" + kind)], ignore_index=True)
+
+
+RULES: dict[str, Any] = {"x": "n_instructions", "x_label": "Number of training rules"}
+VIEWS = {
+    "growth": Curve(
+        title="Accuracy on training rules and on unseen rules",
+        caption="Filled marks are means with their 95 % intervals, hollow marks single models.",
+        exams={"unseen": "unseen rules", "seen": "training rules"},
+        where=main_design,
+        fit=transition,
+        **RULES,
+    ),
+    "no-ops": Curve(
+        title="Unseen rules, by the share of inputs in which x does not occur",
+        exams={"unseen:op": "x occurs in the input", "unseen:noop": "x does not occur: a no-op"},
+        by="noop_share",
+        by_name="no-ops in training",
+        by_label=lambda share: f"{share:.0%}",
+        where=no_ops,
+        **RULES,
+    ),
+}
+
+
+def finding(results: Results) -> str:
+    """What the sweep shows, in one sentence with its interval."""
+    return f"On unseen rules, {results.fit('growth').sentence}"
+
+
+def notes(params: Params) -> list[str]:
+    """What was decided for the person."""
+    uneven = [n for n in params.n_instructions if params.budget % n]
+    return drawn_note(params, params.budget) + [
+        f"budget = {params.budget} is not a multiple of {n} instructions: {params.budget % n} of them get "
+        f"{params.budget // n + 1} examples and the others {params.budget // n}, so that the budget is met exactly"
+        for n in uneven
+    ]
+
+
+STUDY = Study(
+    **about("diversity_sweep"),
+    Params=Params,
+    points=points,
+    dials={"n_instructions": "rules", "noop_share": "no-ops"},
+    views=VIEWS,
+    finding=finding,
+    notes=notes,
+    columns=kinds_apart,
+    published=["diversity_sweep", "no_ops"],
+)

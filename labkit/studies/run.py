@@ -1,0 +1,142 @@
+"""One run of a study, as a notebook conducts it: begin, measure, look, finish.
+
+run = studies.begin("diversity_sweep", globals())  # the parameters that the notebook's first cell sets
+results = run.measure()                            # what the store holds is not measured again
+results.chart()
+run.finish(results)                                # result.json, report.html, params.yaml, provenance.json
+"""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from labkit.lab import Point, Progress, Row, Store, provenance, run_folder, sweep, write_json, write_text
+from labkit.studies.rows import long_rows, points_of
+from labkit.studies.study import Results, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """See the module. `began` is the time of `time.perf_counter` at which the run began."""
+
+    study: Study
+    params: Any
+    store: Store = field(default_factory=Store.default)
+    began: float = field(default_factory=time.perf_counter)
+
+    def measure(self, stages: int | None = None, jobs: int | None = None) -> Results:
+        """Measure what the store does not hold yet, stage by stage.
+
+        `stages` limits how many later stages follow the first one; default all.
+
+        Raises:
+            BadRequest: when something that the study needs is not there; nothing was started.
+            SweepFailed: when a point failed; all others are in the store.
+        """
+        import pandas as pd
+
+        rows = long_rows(self._swept(self.study.points(self.params), jobs))
+        for stage in self.study.stages[:stages]:
+            if points := stage(self.params, rows):
+                rows = pd.concat([rows, long_rows(self._swept(points, jobs))], ignore_index=True)
+        return self.study.summarise(rows.assign(**self.study.marks(self.params)))
+
+    def _swept(self, points: Sequence[Point], jobs: int | None) -> list[Row]:
+        self.study.serving(self.params, points, self.store)
+        return sweep(
+            points,
+            self.study.measure,
+            measure_many=self.study.measure_many,
+            store=self.store,
+            jobs=jobs,
+            progress=Progress.default(self.study.describe),
+        )
+
+    def logs(self, rows: "pd.DataFrame") -> "pd.DataFrame":
+        """What the measurements of some rows logged: one row per line, with its point's settings and `address`."""
+        import pandas as pd
+
+        models = rows.drop_duplicates("address")
+        plain = [name for name in models if not models[name].map(lambda value: isinstance(value, list)).any()]
+        lines = [
+            {**settings, **line}
+            for settings in models[plain].to_dict("records")
+            for line in self.store.log(str(settings["study"]), str(settings["address"]))
+        ]
+        return pd.DataFrame(lines)
+
+    def finish(self, results: Results) -> Path:
+        """Leave the run's files: `result.json`, `report.html`, `params.yaml`, `provenance.json`; return their folder.
+
+        The folder is `$LABKIT_RUN_DIR` under `labkit run`, else a new one in the store. `result.json` comes last: a
+        folder that holds it is a whole run.
+        """
+        chosen = self.params.model_dump(mode="json")
+        folder = Path(os.environ.get("LABKIT_RUN_DIR") or run_folder(self.store, self.study.name, chosen))
+        folder.mkdir(parents=True, exist_ok=True)
+        made = {**provenance(), "seconds": round(time.perf_counter() - self.began, 1)}
+        write_text(folder / "params.yaml", yaml.safe_dump(chosen, sort_keys=False))
+        write_json(folder / "provenance.json", made)
+        self._report(folder / "report.html", results, chosen, made)
+        write_json(folder / "result.json", self._result(results, chosen))
+        return folder
+
+    def _report(self, path: Path, results: Results, chosen: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+        from labkit import show
+
+        views = {name: self.study.views[name] for name in results.views()}
+        show.write_report(
+            path,
+            title=self.study.name.replace("_", " ").capitalize(),
+            question=self.study.question,
+            finding=results.finding,
+            charts=[(view.caption or view.title, results.chart(name)) for name, view in views.items()],
+            tables=[
+                *((view.title, results.table(name)) for name, view in views.items()),
+                *((caption, table(results)) for caption, table in self.study.tables.items()),
+                ("Beside what was published", results.claims),
+            ],
+            notes=self.study.notes(self.params),
+            params=chosen,
+            provenance=made,
+            paper=self.study.paper,
+        )
+
+    def _result(self, results: Results, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        points = points_of(results.rows).to_dict("records")
+        return {
+            "study": self.study.name,
+            "scale": self.params.scale,
+            "params": chosen,
+            "points": [{k: v for k, v in row.items() if v == v} for row in points],  # NaN: not of this row
+            "summary": results.as_dict(),
+            "table": results.table(),
+            "finding": results.finding,
+            "published": results.published,
+            "claims": results.claims,
+        }
+
+
+def begin(study: Study, namespace: Mapping[str, Any]) -> Run:
+    """A run with the parameters that a notebook's first cell sets; says what was decided for the person.
+
+    Charts of this process wear the lab's theme from here on.
+
+    Raises:
+        BadRequest: for a value that the study does not allow.
+    """
+    from labkit import show
+
+    show.enable()
+    params = study.resolve({name: namespace[name] for name in study.names() if name in namespace})
+    for note in study.notes(params):
+        print(f"note: {note}")
+    return Run(study, params)

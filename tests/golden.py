@@ -1,0 +1,82 @@
+"""What the lab computed before studies had views, frozen: rows of real runs, and what was made of them.
+
+`tests/golden/<study>-<scale>.json.gz` holds the rows of every point (one wide dict each), the summary, the finding and
+the published statements compared. The rebuilt lab must reproduce every estimate, interval and fit from the same rows.
+"""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labkit import grade
+from labkit.studies.rows import graded_line, long_rows
+
+FOLDER = Path(__file__).parent / "golden"
+GRADINGS = {"string", "equal", "valid"}
+SUFFIXES = ("_right", "_asked", "_lo", "_hi")
+
+
+def frozen(study: str, scale: str) -> dict[str, Any]:
+    """One frozen run."""
+    return json.loads(gzip.decompress((FOLDER / f"{study}-{scale}.json.gz").read_bytes()))
+
+
+def scales(study: str) -> list[str]:
+    """The scales at which a study was frozen."""
+    return sorted(path.name.split("-")[1].split(".")[0] for path in FOLDER.glob(f"{study}-*.json.gz"))
+
+
+def lengthened(rows: list[dict[str, Any]], exams: list[str]) -> pd.DataFrame:
+    """Wide rows as long rows; a column `<exam>_<rest>_right` is of a kind or grading of the longest exam that fits."""
+    points = []
+    for row in rows:
+        graded = []
+        for name in [name.removesuffix("_right") for name in row if name.endswith("_right")]:
+            exam = max((exam for exam in exams if f"{name}_".startswith(f"{exam}_")), key=len)
+            rest = name[len(exam) + 1 :]
+            kind, grading = ("", rest) if rest in GRADINGS else (rest, "")
+            graded.append(graded_line(exam, kind, grading, grade.Counts(row[f"{name}_right"], row[f"{name}_asked"])))
+        kept = {name: value for name, value in row.items() if not name.endswith(SUFFIXES)}
+        points.append(kept | {"graded": graded})
+    return long_rows(points)
+
+
+def same(ours: Any, theirs: Any, where: str = "") -> None:
+    """Numbers equal to 1e-12, all else equal."""
+    if isinstance(theirs, dict):
+        for name, value in theirs.items():
+            same(ours[name], value, f"{where}.{name}")
+    elif isinstance(theirs, list):
+        assert len(ours) == len(theirs), where
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            same(one, other, f"{where}[{place}]")
+    elif isinstance(theirs, float) and not isinstance(theirs, bool):
+        assert abs(ours - theirs) <= 1e-12 or ours == theirs, f"{where}: {ours} is not {theirs}"
+    else:
+        assert ours == theirs, f"{where}: {ours!r} is not {theirs!r}"
+
+
+def laddered(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Wide rows of ability growth as long rows: a line per ability, volume and grading."""
+    points = []
+    for row in rows:
+        graded = []
+        for rung, (volume, total) in enumerate(zip(row["volumes"], row["totals"], strict=True)):
+            for ability in (*row["abilities"], *row["others"]):
+                for grading in row["gradings"]:
+                    name = f"{ability}_{grading}"
+                    counts = grade.Counts(row[f"{name}_right"][rung], row[f"{name}_asked"])
+                    exam = "unseen" if ability in row["abilities"] else "outside"
+                    line = graded_line(exam, ability, grading, counts) | {"chance": row[f"{name}_chance"]}
+                    if grading == "likelihood" and f"{ability}_gold_nats" in row:
+                        nats = row[f"{ability}_gold_nats"][rung], row[f"{ability}_gold_nats_tokens"]
+                        line |= dict(zip(("nats", "nats_tokens"), nats, strict=True))
+                    graded.append(line | {"volume": volume, "examples": total})
+        kept = {
+            name: value for name, value in row.items() if not name.endswith((*SUFFIXES, "_chance", "_nats", "_tokens"))
+        }
+        points.append(kept | {"graded": graded})
+    return long_rows(points)

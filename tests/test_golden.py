@@ -1,0 +1,269 @@
+"""The rebuilt lab makes of frozen rows what the lab before it made of them."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from golden import SUFFIXES, frozen, laddered, lengthened, same, scales
+
+from labkit import studies
+from labkit.grade import Counts
+from labkit.studies import markov_programs, semantic_diversity
+from labkit.studies.ability_growth.results import FEATURES
+from labkit.studies.growing import curves_of
+from labkit.studies.rows import graded_line, long_rows
+from labkit.studies.study import Results
+from labkit.studies.views import verdict
+
+
+def results_of(study: str, scale: str, exams: list[str]) -> tuple[Results, dict[str, Any]]:
+    golden = frozen(study, scale)
+    return studies.find(study).summarise(lengthened(golden["rows"], exams)), golden["summary"]
+
+
+def estimate(line: dict[str, Any]) -> list[Any]:
+    return [line["mean"], line["lo"], line["hi"]]
+
+
+@pytest.mark.parametrize("scale", scales("diversity_sweep"))
+def test_diversity_sweep(scale: str) -> None:
+    results, summary = results_of("diversity_sweep", scale, ["unseen", "seen"])
+    for row in summary["curve"]:
+        unseen, seen = (
+            results["growth"].line(exam, n_instructions=row["n_instructions"]) for exam in ("unseen", "seen")
+        )
+        same([*estimate(unseen), *estimate(seen)], [row["mean"], *row["ci95"], row["seen_mean"], *row["seen_ci95"]])
+        assert (unseen["seeds"], unseen["not_learned"], unseen["lowest"]) == (
+            row["seeds"], row["not_learned"], row["lowest_seed"]
+        )  # fmt: skip
+    same(results.fit("growth").numbers, summary["transition"])
+    for row in summary["noops"]:
+        for kind in {"op", "noop"} & row.keys():
+            at = {name: row[name] for name in ("noop_share", "n_instructions")}
+            same(estimate(results["no-ops"].line(f"unseen:{kind}", **at)), [row[kind], *row[f"{kind}_ci95"]])
+
+
+@pytest.mark.parametrize("scale", scales("input_variety"))
+def test_input_variety(scale: str) -> None:
+    results, summary = results_of("input_variety", scale, ["varied", "unseen", "seen"])
+    for row in summary["cells"]:
+        at = {"trained": row["occurrences"], "n_instructions": row["n_instructions"]}
+        numbers = {f"varied:x{times}": f"varied_x{times}" for times in summary["varied"]}
+        for view, exams in {"varied": {"varied": "varied"}, "own": {"unseen": "unseen"}, "numbers": numbers}.items():
+            for exam, name in exams.items():
+                same(estimate(results[view].line(exam, **at)), [row[name], *row[f"{name}_ci95"]])
+
+
+@pytest.mark.parametrize("scale", scales("long_tail"))
+def test_long_tail(scale: str) -> None:
+    results, summary = results_of("long_tail", scale, ["unseen", "seen", "rare"])
+    for row in summary["cells"]:
+        at = {"n_instructions": row["n_instructions"], "alpha": row["alpha"]}
+        for exam in ("unseen", "seen", "rare"):
+            same(estimate(results["sets"].line(exam, **at)), [row[exam], *row[f"{exam}_ci95"]])
+        (one, *_) = results.rows[
+            (results.rows["n_instructions"] == at["n_instructions"]) & (results.rows["alpha"] == at["alpha"])
+        ].to_dict("records")
+        same(one, row["effective"])
+    for name, row in summary["effective"].items():
+        (line,) = [one for one in results["worth"].estimates.to_dict("records") if one["number"] == name]
+        fit = {key: value for key, value in row.items() if key not in ("share", "share_ci95")}
+        same(line["fit"], fit)
+        if row["share"] is not None:
+            same(estimate(line), [row["share"], *row["share_ci95"]])
+    assert results.fit("worth").numbers["best"] == summary["best"]
+
+
+@pytest.mark.parametrize("scale", scales("semantic_diversity"))
+def test_semantic_diversity(scale: str) -> None:
+    names = [*semantic_diversity.COLUMNS, "seen"]
+    results, summary = results_of("semantic_diversity", scale, names)
+    for row in summary["rows"]:
+        at = {dial: row[dial] for dial in ("n_instructions", "k_low", "k_high", "mixture")}
+        for exam in [*(name for name in names if name in row), "outside"]:
+            same(estimate(results["matrix"].line(exam, **at)), [row[exam], *row[f"{exam}_ci95"]])
+    framed = {(cell["row"], cell["column"]) for cell in summary["cells"] if cell["own"]}
+    ours = results["matrix"].estimates
+    assert {
+        (one["label"], semantic_diversity.COLUMNS[one["exam"]]) for one in ours[ours["framed"]].to_dict("records")
+    } == framed
+
+
+def named(row: dict[str, Any]) -> str:
+    steps = row["run_steps"]
+    return markov_programs.setting(row["rules"], steps if steps == "halt" else int(steps))
+
+
+@pytest.mark.parametrize("scale", scales("markov_programs"))
+def test_markov_programs(scale: str) -> None:
+    results, summary = results_of("markov_programs", scale, ["unseen", "seen", "shorter", "longer"])
+    for row in summary["curve"]:
+        at = {"setting": named(row), "n_programs": row["n_programs"]}
+        for exam in {"unseen", "seen", "shorter", "longer"} & row.keys():
+            same(estimate(results["growth"].line(exam, **at)), [row[exam], *row[f"{exam}_ci95"]])
+        for kind in markov_programs.KINDS:
+            if f"unseen_{kind}" in row:
+                same(
+                    estimate(results["kinds"].line(f"unseen:{kind}", **at)),
+                    [row[f"unseen_{kind}"], *row[f"unseen_{kind}_ci95"]],
+                )
+    fits = results.fit("growth").numbers["settings"]
+    for row in summary["transitions"]:
+        same(fits[named(row)], {key: value for key, value in row.items() if key not in ("rules", "run_steps")})
+
+
+@pytest.mark.parametrize("scale", scales("abstraction"))
+def test_abstraction(scale: str) -> None:
+    results, summary = results_of("abstraction", scale, ["unseen", "seen", "special", "deeper"])
+    for view, rows, dial in (("generalists", "generalists", "n_diverse"), ("specialists", "mixes", "share")):
+        for row in summary[rows]:
+            for exam in results.study.views[view].exams:
+                line = results[view].line(exam, **{dial: row[dial]})
+                name = exam.replace("/", "_")
+                same(estimate(line), [row[name], *row[f"{name}_ci95"]])
+                blind = "blind_unseen_equal" if view == "generalists" else "blind_deeper_equal"
+                assert line[blind] == pytest.approx(row["blind_equal"], abs=1e-12)
+    same(results.fit("specialists").numbers, summary["peak"])
+
+
+@pytest.mark.parametrize("scale", scales("encrypted_rewriting"))
+def test_encrypted_rewriting(scale: str) -> None:
+    results, summary = results_of("encrypted_rewriting", scale, ["unseen", "seen"])
+    for row in summary["cells"]:
+        at = {name: row[name] for name in ("n_instructions", "sampling")}
+        for kind in ("op", "noop"):
+            ours = estimate(results["halves"].line(f"unseen:{kind}", **at))
+            same(ours, [row[f"unseen_{kind}"], *row[f"unseen_{kind}_ci95"]])
+        if row["sampling"] == "whole":
+            same(
+                estimate(results["rules"].line("seen", n_instructions=row["n_instructions"])),
+                [row["seen"], *row["seen_ci95"]],
+            )
+
+
+@pytest.mark.parametrize("scale", scales("code_mixing"))
+def test_code_mixing(scale: str) -> None:
+    results, summary = results_of("code_mixing", scale, ["seen", "code", "general"])
+    for arm in summary["arms"]:
+        at = {name: arm[name] for name in ("size", "general_share", "mix")}
+        for exam in ("seen", "code", "general"):
+            same(estimate(results["mixes"].line(exam, **at)), [arm[exam], *arm[f"{exam}_ci95"]])
+        for kind, (mean, ends) in arm["kinds"].items():
+            same(estimate(results["kinds"].line(kind.replace("_", ":", 1), **at)), [mean, *ends])
+    for size in summary["sizes"]:
+        for gain in size["gains"]:
+            line = results["gains"].line("code", size=size["size"], general_share=gain["general_share"])
+            same(estimate(line), [gain["gain"], *gain["gain_ci95"]])
+        ours, frozen_spot = results.fit("gains").numbers["sizes"][size["size"]]["spot"], size["sweet_spot"]
+        (low, high), (lowest, highest) = frozen_spot.pop("peak_ci95"), ours["peak_ci95"]
+        same(ours, frozen_spot)
+        assert lowest <= low <= high <= highest  # since then an interval has a width, and ties span the dial
+
+
+def looks(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The quick looks of a frozen curriculum row, as graded lines."""
+    looked = [row["begun"], *(line["looked"] for line in row["rounds_of"])]
+    return [
+        graded_line("look", kind, "", Counts(right, [1] * len(right))) | {"round": number}
+        for number, kinds in enumerate(looked)
+        for kind, right in kinds.items()
+    ]
+
+
+@pytest.mark.parametrize("scale", scales("curriculum"))
+def test_curriculum(scale: str) -> None:
+    golden = frozen("curriculum", scale)
+    rows = [row | {"target_shares": dict(zip(row["tasks"], row["target"], strict=True))} for row in golden["rows"]]
+    long = lengthened(rows, ["unseen", "seen"])
+    shared = {row["address"]: {n: v for n, v in row.items() if not n.endswith(SUFFIXES)} for row in rows}
+    more = long_rows([shared[row["address"]] | {"graded": looks(row)} for row in rows])
+    results, summary = studies.find("curriculum").summarise(pd.concat([long, more])), golden["summary"]
+    for arm in summary["arms"]:
+        line = results["arms"].line("unseen", arm=arm["arm"])
+        same(estimate(line), [arm["unseen"], *arm["unseen_ci95"]])
+        same([line["training_tokens"], line["seeds"]], [arm["training_tokens"], arm["seeds"]])
+        same(line["teacher_prompt_tokens"] + line["teacher_completion_tokens"], arm["teacher_tokens"])
+        if gain := arm["gain"]:
+            same([*estimate(line["gain"]), verdict(line["gain"])], [gain["mean"], *gain["ci95"], gain["verdict"]])
+        for kind, (mean, ends) in arm["kinds"].items():
+            same(estimate(results["kinds"].line(f"unseen:{kind}", arm=arm["arm"])), [mean, *ends])
+    for pair in summary["ingredients"]:
+        at = {name: pair[name] for name in ("from", "to", "what")}
+        line = results["ingredients"].line("unseen", **at)
+        same([*estimate(line), verdict(line)], [pair["gain"]["mean"], *pair["gain"]["ci95"], pair["gain"]["verdict"]])
+    for row in summary["rounds"]:
+        line = results["rounds"].line(f"look:{row['kind']}", arm=row["arm"], round=row["round"])
+        same(estimate(line), [row["mean"], *row["ci95"]])
+    for line in results["difficulty"].estimates.to_dict("records"):
+        assert line["count"] == summary["difficulty"][line["kind"]][str(-line["shortfall"])]
+    public = results["shares"].estimates.query("state == 'public set'").set_index("kind")["share"].to_dict()
+    same(public, summary["shares"]["public"])
+    assert results.finding.startswith(golden["finding"])
+
+
+def known(line: dict[str, Any]) -> dict[str, Any]:
+    return {"value": line["mean"], "ci95": [line["lo"], line["hi"]]}
+
+
+@pytest.mark.parametrize("scale", scales("ability_growth"))
+def test_ability_growth(scale: str) -> None:
+    golden = frozen("ability_growth", scale)
+    summary, study = golden["summary"], studies.find("ability_growth")
+    results = study.summarise(laddered(golden["rows"]))
+    curves = {
+        (c["ability"], c["size"], c["source"]): c for v in ("growth", "sizes", "sources") for c in curves_of(results[v])
+    }
+    for theirs in summary["growth"]:
+        at = {name: theirs[name] for name in ("ability", "size", "source")}
+        ours = curves[tuple(at.values())]
+        same({"fit": ours["fit"], "chance": ours["chance"]}, {"fit": theirs["fit"], "chance": theirs["chance"]})
+        view = "sizes" if theirs["source"] == "curated" else "sources"
+        for point in theirs["points"]:
+            same(estimate(results[view].line("score", volume=point["volume"], **at)), [point["mean"], *point["ci95"]])
+            models = results[view].models
+            chosen = models[(models[list(at)] == list(at.values())).all(axis=1) & (models["volume"] == point["volume"])]
+            same(chosen["value"].tolist(), point["models"])
+    for row in summary["graders"]:
+        for grading, theirs in row["by"].items():
+            same(estimate(results["graders"].line(grading, ability=row["ability"])), [theirs["mean"], *theirs["ci95"]])
+    gains = [
+        ("source gains", {"volume": row["volume"], "ability": n}, g)
+        for row in summary["by_source"]
+        for n, g in row["gains"].items()
+    ]
+    gains += [("size gains", {"ability": name}, gain) for name, gain in summary["by_size"].items()]
+    for design in summary["stage"]:
+        every = {"macro": design["gain"]} | {name: one["gain"] for name, one in design["abilities"].items()}
+        gains += [("gains", {"arm": design["design"], "ability": name}, gain) for name, gain in every.items() if gain]
+        ours = {name: results["designs"].line(name, arm=design["design"], what="measured") for name in every}
+        for name, one in design["abilities"].items():
+            same(estimate(ours[name]), [one["mean"], *one["ci95"]])
+        same(estimate(ours["macro"]), [design["measured"]["mean"], *design["measured"]["ci95"]])
+        about = results.fit("designs").numbers["designs"][design["design"]]
+        same(about, {"counts": design["counts"], "predicted": design["predicted"]})
+        for name in every:
+            said = {"macro": design["predicted"]["macro"], **design["predicted"]["abilities"]}[name]
+            same(known(results["designs"].line(name, arm=design["design"], what="predicted")), said)
+    for view, at, gain in gains:
+        line = results[view].line("score", **at)
+        same([*estimate(line), line["seeds"]], [gain["mean"], *gain["ci95"], gain["seeds"]])
+    for view, name in {"without": "out_score", "without, likelihood": "out_nats", "alone": "in_score"}.items():
+        same(results.fit(view).numbers, summary["transference"][name])
+    numbers = results.fit("features").numbers
+    same(numbers["correlations"], summary["features"]["correlations"])
+    for row in summary["features"]["rows"]:
+        assert numbers["paces"][row["ability"]] == row["pace"]
+        same({name: numbers[name][row["ability"]] for name in FEATURES}, {name: row[name] for name in FEATURES})
+    assert results.finding == golden["finding"]
+
+
+def test_ability_growths_plan() -> None:
+    """The second stage follows from the first, and what is asked of the new points is what the frozen ones were."""
+    golden, study = frozen("ability_growth", "smoke"), studies.find("ability_growth")
+    params = study.resolve({"scale": "smoke"})
+    first = [row for row in golden["rows"] if row["design"] != "mix"]
+    (stage,) = study.stages
+    cells = [*study.points(params), *stage(params, laddered(first))]
+    told = ("design", "arm", "source", "size", "seed", "counts", "predicted")
+    same(sorted([str(getattr(cell, name)) for name in told] for cell in cells),
+         sorted([str(row[name]) for name in told] for row in golden["rows"]))  # fmt: skip
