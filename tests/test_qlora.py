@@ -550,7 +550,7 @@ from pathlib import Path
 from labkit.learn import qlora
 from tiny import tiny_examples
 qlora.finetune(tiny_examples(24), qlora.Finetuning(**json.loads(sys.argv[3])), Path(sys.argv[1]))
-print("one of", torch.distributed.get_world_size(), flush=True)
+print(f"one of {torch.distributed.get_world_size()}\\n", end="", flush=True)  # in one piece: two processes write
 """
 
 

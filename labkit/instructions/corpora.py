@@ -26,6 +26,7 @@ from labkit.errors import BadRequest, unknown
 from labkit.instructions import shapes
 from labkit.instructions.example import Example
 from labkit.instructions.files import LIMIT, Broken, exists, needs_datasets, records, shown, too_long
+from labkit.instructions.hub import hub_or_cache
 from labkit.instructions.shapes import SHAPES, Fields, conversation
 
 __all__ = [
@@ -219,7 +220,8 @@ class Reader:
 
         try:
             # Asked first: what is out of reach is known at once, without the stream's retries.
-            self.revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
+            with hub_or_cache():
+                self.revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
             stream = datasets.load_dataset(corpus.hub, corpus.subset, data_files=corpus.files, split=corpus.split,
                                            revision=self.revision, streaming=True)  # fmt: skip
             yield from enumerate(stream, 1)
@@ -282,7 +284,8 @@ def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
         pass  # not downloaded yet
     try:
         # Asked first: what is out of reach is known at once, without the download's retries.
-        revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
+        with hub_or_cache():
+            revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
         return Path(hf_hub_download(**where, revision=revision))
     except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own
         raise BadRequest(f"{file} of {name} cannot be had from the hub ({corpus.hub}: {type(error).__name__}): give a "

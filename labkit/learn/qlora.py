@@ -19,7 +19,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +32,7 @@ from safetensors import SafetensorError
 from labkit.design.durable import write_text
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
+from labkit.instructions.hub import hub_or_cache
 from labkit.learn import chat
 from labkit.learn.finetuning import PRESETS, QUANTISATIONS, Finetuning, settings
 from labkit.learn.finite import NotFinite, all_finite, check_files, check_training, check_weights
@@ -520,7 +521,8 @@ def _import(*names: str) -> None:
 def _refusals(model: str) -> Iterator[None]:
     """Turns what transformers says of a model that cannot be had into one sentence."""
     try:
-        yield
+        with nullcontext() if Path(model).is_dir() else hub_or_cache():
+            yield
     except BadRequest:
         raise
     except (OSError, ValueError, SafetensorError) as error:
