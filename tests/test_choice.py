@@ -1,5 +1,7 @@
 """Closed and open questions: what is picked, what is named, and what is left when chance is taken off."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from labkit.errors import BadRequest
-from labkit.grade.choice import NONE, chance_level, correct, gold_index, named_option, pick
+from labkit.grade.choice import (
+    NONE,
+    chance_level,
+    correct,
+    corrected,
+    gold_index,
+    named_option,
+    perplexity,
+    perplexity_hits,
+    pick,
+)
+from labkit.grade.intervals import Counts, seed_cluster_bootstrap
 
 LOGLIK = arrays.arrays(np.float64, (6, 4), elements=st.floats(-50, -0.01).map(lambda x: round(x, 3)))
 
@@ -16,6 +29,7 @@ def test_sums_prefer_short_options_and_means_do_not():
     loglik, tokens = [[-4.0, -6.0]], [[2, 6]]
     assert pick(loglik).tolist() == [0]
     assert pick(loglik, tokens).tolist() == [1]
+    assert perplexity(loglik, tokens) == pytest.approx(np.exp([[2, 1]]))
 
 
 @settings(max_examples=50, deadline=None)
@@ -34,10 +48,37 @@ def test_ties_and_missing_options():
     assert pick([[-np.inf, -np.inf]]).tolist() == [NONE]
 
 
-@pytest.mark.parametrize(("loglik", "tokens"), [([-1, -2], [1, 1]), ([[-1, -2]], [[1]]), ([[-1, -2]], [[1, 0]])])
-def test_rankings_that_would_pass_unseen_are_refused(loglik, tokens):
+def test_gold_is_a_hit_only_where_it_is_strictly_the_likeliest():
+    tokens = np.full((4, 3), 2)
+    loglik = [[-2, -3, -4], [-3, -2, -4], [-2, -2, -4], [-2, -3, np.nan]]
+    assert perplexity_hits(loglik, tokens).tolist() == [True, False, False, True]
+    assert perplexity_hits(loglik, tokens, gold=[0, 1, 1, 1]).tolist() == [True, True, False, False]
+    assert perplexity_hits([[-3, -4, -5]], [[1, 2, 2]]).tolist() == [False]
+
+
+def test_a_model_that_knows_nothing_scores_chance():
+    loglik = np.random.default_rng(0).normal(-20, 3, (3000, 3))
+    hits = perplexity_hits(loglik, np.full((3000, 3), 10))
+    score = corrected([Counts(hits.astype(int))], chance_level(np.full(3000, 3)))
+    assert score.lo < 0 < score.hi
+    assert score.hi - score.lo < 0.06
+
+
+@pytest.mark.parametrize(
+    ("loglik", "tokens", "gold"),
+    [
+        ([-1, -2], [1, 1], 0),
+        ([[-1, -2]], [[1]], 0),
+        ([[-1, -2]], [[1, 0]], 0),
+        ([[-1, -2]], [[1, 1]], 2),
+        ([[-1, -2]], [[1, 1]], -1),
+        ([[np.nan, -2]], [[1, 1]], 0),
+        ([[-1, np.nan]], [[1, 1]], 0),
+    ],
+)
+def test_rankings_that_would_pass_unseen_are_refused(loglik, tokens, gold):
     with pytest.raises(BadRequest):
-        pick(loglik, tokens)
+        perplexity_hits(loglik, tokens, gold)
 
 
 def test_a_question_has_exactly_one_right_option():
@@ -131,3 +172,30 @@ def test_the_ends_of_the_scale():
     for chance in (1, -0.1, np.nan):
         with pytest.raises(BadRequest, match="chance level"):
             correct(0.5, chance)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 8), min_size=2, max_size=20), st.floats(0, 0.9), st.integers(1, 3))
+def test_the_interval_is_the_accuracys_mapped(right, chance, seeds):
+    counts = [Counts(right, 8)] * seeds
+    raw, score = seed_cluster_bootstrap(counts, draws=200), corrected(counts, chance, draws=200)
+    assert [score.score, score.lo, score.hi] == pytest.approx(correct([raw.mean, raw.lo, raw.hi], chance).tolist())
+    assert (score.accuracy, score.n_rules, score.n_seeds, score.over) == (raw.mean, raw.n_rules, raw.n_seeds, raw.over)
+    assert score.lo < score.hi
+
+
+def test_mixed_levels_are_weighed_by_the_questions_asked():
+    """Guessing right as often as chance has it, on instructions of two and of four options, scores 0 exactly."""
+    counts = Counts([5, 10, 0], [10, 40, 0])
+    score = corrected([counts], [0.5, 0.25, 0.9])
+    assert score.chance == pytest.approx(0.3)
+    assert score.score == pytest.approx(0)
+    with pytest.raises(BadRequest, match="different mixes"):
+        corrected([counts, Counts([5, 5, 0], [10, 20, 0])], [0.5, 0.25, 0.9])
+    with pytest.raises(BadRequest, match="one an instruction"):
+        corrected([counts], [0.5, 0.25])
+
+
+def test_the_record_is_json():
+    out = json.loads(json.dumps(corrected([Counts([1, 0, 1])], 0.25).as_dict()))
+    assert list(out) == ["mean", "ci95", "accuracy", "chance", "over", "n_rules", "n_seeds"]

@@ -57,10 +57,12 @@ ESTIMATORS: dict[str, Callable[[float, int], Any]] = {
     "rank_correlation": lambda mark, seeds: transference.rank_correlation(
         dict(zip("pqrs", (1, 2, 3, mark), strict=True)), dict(zip("pqrs", (2, 4, 1, 3), strict=True))
     ),
+    "corrected": lambda mark, seeds: choice.corrected(counts(mark, seeds), 0.25, draws=200),
     "correct": lambda mark, seeds: choice.correct(mark, 0.5).tolist(),
     "chance": lambda mark, seeds: choice.correct(0.5, mark).tolist(),
     "chance_level": lambda mark, seeds: choice.chance_level([2, 2 + mark]),
     "gold_index": lambda mark, seeds: choice.gold_index([[mark, 0.0]]).tolist(),
+    "gold": lambda mark, seeds: choice.perplexity_hits([[-1, -2]], [[1, 1]], mark).tolist(),
     "agreement": lambda mark, seeds: agreement([1.0, 9.0, mark], [False, True, True]),
     "grades": lambda mark, seeds: agreement([1.0, 9.0, 5.0], [False, True, mark]),
     "threshold": lambda mark, seeds: agreement([1.0, 9.0], [False, True], threshold=mark),
@@ -140,6 +142,7 @@ def test_what_is_no_finite_number_is_refused_in_one_sentence(name: str, mark: fl
         lambda: growth.fit_growth([1, 2, 3, 4.5], [counts(1, 2)] * 4),
         lambda: transference.complexity([], [], []),
         lambda: transference.rank_correlation({}, {}),
+        lambda: choice.perplexity_hits([[-1, -2]], [[1, 1]], [0, 0]),
         lambda: clustered([], []),
         lambda: clustered([2.0], ["p"]),
         lambda: clustered([0.5], []),
