@@ -2,10 +2,10 @@
 
 import ctypes
 import os
-import shutil
 import struct
 from pathlib import Path
 
+import needs
 import pytest
 
 from labkit.grade import confine, sandbox
@@ -18,8 +18,7 @@ SHORT = Limits(cpu_seconds=5, wall_seconds=10, memory_bytes=256 << 20)
 
 @pytest.fixture(autouse=True)
 def _bubblewrap() -> None:
-    if shutil.which("bwrap") is None:
-        pytest.skip("no bubblewrap to run programs in")
+    needs.bubblewrap()
 
 
 def graded(*solutions: str, test: str = "assert f()") -> list[Verdict]:

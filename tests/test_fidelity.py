@@ -1,9 +1,9 @@
 """Right programs are judged right, whatever they return, raise, change or print; what cannot be is 'unjudged'."""
 
 import re
-import shutil
 from typing import NamedTuple
 
+import needs
 import pytest
 
 from labkit.grade.sandbox import Limits, Program, Verdict, run
@@ -619,8 +619,7 @@ CASES = [*RETURNED, *ANSWERS, *RAISED, *CHANGED, *HANDED, *STREAMS, *HOSTILE, *F
 
 @pytest.fixture(scope="module")
 def verdicts() -> list[Verdict]:
-    if shutil.which("bwrap") is None:
-        pytest.skip("no bubblewrap to run programs in")
+    needs.bubblewrap()
     programs = [Program(case.solution, case.test, "S" if case.name == "container" else "f") for case in CASES]
     return run(programs, Limits(cpu_seconds=5, wall_seconds=20))
 

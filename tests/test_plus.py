@@ -1,10 +1,10 @@
 """EvalPlus' inputs and rules on labkit's judge: no sample reaches a verdict but its own."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 
 from labkit.grade import plus
@@ -43,8 +43,7 @@ PROBLEMS: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     pytest.importorskip("evalplus")
-    if shutil.which("bwrap") is None:
-        pytest.skip("no bubblewrap to run programs in")
+    needs.bubblewrap()
     folder = tmp_path_factory.mktemp("plus")
     path = folder / "problems.jsonl"
     path.write_text("\n".join(map(json.dumps, PROBLEMS)) + "\n")

@@ -2,11 +2,11 @@
 
 import gzip
 import json
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,8 +35,7 @@ MBPP = {
 
 @pytest.fixture
 def _bubblewrap() -> None:
-    if shutil.which("bwrap") is None:
-        pytest.skip("no bubblewrap to run programs in")
+    needs.bubblewrap()
 
 
 def write(path: Path, *rows: Any) -> Path:
