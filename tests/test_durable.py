@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from labkit import BadRequest
-from labkit.design import mixture
+from labkit.design import durable, mixture
 from labkit.design.durable import UNFINISHED, write_folder
 from labkit.design.mixture import mix
 
@@ -286,6 +286,28 @@ def test_two_at_once_make_one_set(tmp_path: Path) -> None:
     assert all(manifest == manifests[0] for manifest in manifests)
     assert check(out)
     assert not (out / UNFINISHED).exists()
+
+
+def test_a_folder_is_not_judged_while_another_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the removal of the former manifest and the new one there is nothing to know its owner by."""
+    made, out = source(tmp_path, "a"), tmp_path / "out"
+    asked = mixture.Mixture.load(made).model_dump(mode="json")
+    mix(made, out)
+    put, judged = durable._put_in_place, []
+
+    def put_in_place(folder: Path, contents: durable.Contents) -> None:
+        (folder / "manifest.json").unlink()
+        (folder / UNFINISHED / "spec.json").unlink()
+        judged.append(pool.submit(durable.check_folder, out, asked))
+        with pytest.raises(TimeoutError):  # it waits, however long this takes
+            judged[0].result(timeout=0.2)
+        put(folder, contents)
+
+    monkeypatch.setattr(durable, "_put_in_place", put_in_place)
+    with ThreadPoolExecutor(1) as pool:
+        mix(made, out)
+        judged[0].result(timeout=60)
+    assert check(out)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,14 @@ def check_folder(out: Path, spec: Any) -> None:
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         why = "read-only" if place.is_dir() else "no folder"
         raise BadRequest(f"{out} cannot be written: {place} is {why}; name a new folder")
-    names = {file.name for file in out.iterdir()} if place == out else set()
+    if place == out:
+        with _locked(out):  # what another process is putting in place is neither the old result nor the new one
+            _check_owner(out, spec)
+
+
+def _check_owner(out: Path, spec: Any) -> None:
+    """Refuse a folder with files by which no result of this spec can be known."""
+    names = {file.name for file in out.iterdir()}
     if names <= {UNFINISHED}:
         return
     try:
@@ -59,7 +66,7 @@ def write_folder(out: Path, spec: Any, contents: Contents) -> None:
         BadRequest: as `check_folder`; for whatever the disk refuses.
     """
     with refusing(f"{out} cannot be written"), _made(out), _locked(out):
-        check_folder(out, spec)  # another process may have finished meanwhile
+        _check_owner(out, spec)  # another process may have finished meanwhile
         try:
             _stage(out / UNFINISHED, spec, contents)
             _put_in_place(out, contents)
