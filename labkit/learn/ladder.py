@@ -34,7 +34,7 @@ from labkit.errors import BadRequest, unknown
 from labkit.learn.batches import Batches, Stream
 from labkit.learn.encoding import Encoded
 from labkit.learn.finite import check_training
-from labkit.learn.train import RECIPES, Schedule, Trained, advance, rate, together
+from labkit.learn.train import RECIPES, Loss, Schedule, Trained, advance, rate, together
 
 WARM_UP_STEPS = 10
 OnRung = Callable[[int, nn.Module, int, int, float], object]
@@ -55,7 +55,7 @@ def stable(cooldown: float, warm_up: int = WARM_UP_STEPS) -> Schedule:
 
 def train_ladder(model: nn.Module, recipe: str, rungs: Sequence[Encoded], *, batch_size: int, seed: int,
                  passes: float = 1.0, cooldown: float = 0.2, learning_rate: float | None = None, device: str = "cpu",
-                 on_rung: OnRung | None = None) -> list[Trained]:  # fmt: skip
+                 loss: Loss = "token", on_rung: OnRung | None = None) -> list[Trained]:  # fmt: skip
     """Train one model on growing volumes of data; in place, it ends as the model of the last rung.
 
     Args:
@@ -68,6 +68,7 @@ def train_ladder(model: nn.Module, recipe: str, rungs: Sequence[Encoded], *, bat
         cooldown: Steps of a branch, as a share of the trunk's at that rung.
         learning_rate: The constant rate; None: the recipe's own.
         device: Where the model is.
+        loss: As in `train_fleet`.
         on_rung: Called with a rung's number (from 0), its model, the steps and tokens this model has seen, and the loss
             of its last batch. The model is a copy of its own, except that the last is `model` itself.
 
@@ -91,18 +92,18 @@ def train_ladder(model: nn.Module, recipe: str, rungs: Sequence[Encoded], *, bat
         steps = constant + max(1, round(cooldown * constant))
         batches = Batches(*data, [Stream(begin, end, _seed(seed, number, 0))], batch_size)
         for step in range(before, constant):
-            losses = advance(model, optimiser, batches.next(), step, [schedule(step, steps)])
+            losses = advance(model, optimiser, batches.next(), step, [schedule(step, steps)], loss)
         last = end == volumes[-1]
         branch, own = (model, optimiser) if last else copy.deepcopy((model, optimiser))
         if number:  # the first rung's trunk has read from the rung's whole set: its branch reads on
             batches = Batches(*data, [Stream(0, end, _seed(seed, number, 1))], batch_size)
         for step in range(constant, steps):
-            losses = advance(branch, own, batches.next(), step, [schedule(step, steps)])
-        (loss,) = losses.tolist()
-        check_training(loss, branch.parameters(), steps, rate(module, learning_rate))
-        trained.append(Trained(steps, steps * batch_size * length, time.perf_counter() - began, loss))
+            losses = advance(branch, own, batches.next(), step, [schedule(step, steps)], loss)
+        (last_loss,) = losses.tolist()
+        check_training(last_loss, branch.parameters(), steps, rate(module, learning_rate))
+        trained.append(Trained(steps, steps * batch_size * length, time.perf_counter() - began, last_loss))
         if on_rung:
-            on_rung(number, branch, steps, trained[-1].tokens, loss)
+            on_rung(number, branch, steps, trained[-1].tokens, last_loss)
     return trained
 
 

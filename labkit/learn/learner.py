@@ -32,7 +32,7 @@ from labkit.learn.inference import generate, log_likelihood, predict
 from labkit.learn.ladder import train_ladder
 from labkit.learn.scoring import Scores
 from labkit.learn.text import TextLayout
-from labkit.learn.train import Member, Trained, best_device, train_fleet
+from labkit.learn.train import Loss, Member, Trained, best_device, train_fleet
 from labkit.learn.transformer import Shape
 
 Data = Encoded | Sequence[Example]
@@ -163,9 +163,11 @@ class SmallLearner(Learner):
     shares_run = True
 
     def __init__(
-        self, recipe: str, shape: Shape, layout: Layout | TextLayout, *, seed: int, batch: int, rate: float
-    ) -> None:
+        self, recipe: str, shape: Shape, layout: Layout | TextLayout, *, seed: int, batch: int, rate: float,
+        loss: Loss = "token",
+    ) -> None:  # fmt: skip
         self.recipe, self.shape, self.layout, self.batch, self.rate = recipe, shape, layout, batch, rate
+        self.loss: Loss = loss
         self.device = best_device()
         self.model: nn.Module = checkpoint.build(recipe, shape, seed).to(self.device)
 
@@ -184,8 +186,9 @@ class SmallLearner(Learner):
         first = learners[0]
         models = [learner.model for learner in learners]
         return train_fleet(
-            models, first.recipe, members, batch_size=first.batch, device=first.device, every=every, on_step=looked
-        )
+            models, first.recipe, members, batch_size=first.batch, device=first.device, every=every, loss=first.loss,
+            on_step=looked,
+        )  # fmt: skip
 
     def holding(self, model: nn.Module) -> "SmallLearner":
         """The same learner with another model in its place, such as a branch of a ladder."""
@@ -233,7 +236,8 @@ class SmallLearner(Learner):
 
         trained = train_ladder(
             self.model, self.recipe, [self.encode(rung) for rung in rungs], batch_size=self.batch, seed=seed,
-            passes=passes, cooldown=cooldown, learning_rate=self.rate, device=self.device, on_rung=branched,
+            passes=passes, cooldown=cooldown, learning_rate=self.rate, device=self.device, loss=self.loss,
+            on_rung=branched,
         )  # fmt: skip
         return [Learned(done.steps, done.tokens, done.seconds, done.loss) for done in trained]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,12 @@ from labkit.learn.finite import check_training
 RECIPES = {"fast": fast, "llama": llama, "paper": paper}
 CHECKED = 100  # steps after which losses are looked at, whether or not anybody else does
 NONE = -100  # no token: nothing is filled up
+
+Loss = Literal["token", "example"]
+LOSSES: dict[Loss, str] = {
+    "token": "mean over the learned tokens of a batch: a kind of task counts by the length of its answers",
+    "example": "mean over a batch's examples of their own means: every example counts alike, however long its answer",
+}
 
 
 class Member(NamedTuple):
@@ -66,7 +72,7 @@ OnMember = Callable[[int, nn.Module, int, float, float], bool | None]
 
 def train(model: nn.Module, recipe: str, data: Encoded, *, steps: int, batch_size: int, seed: int,
           learning_rate: float | None = None, schedule: Schedule | None = None, device: str = "cpu", every: int = 0,
-          on_step: OnStep | None = None) -> Trained:  # fmt: skip
+          loss: Loss = "token", on_step: OnStep | None = None) -> Trained:  # fmt: skip
     """Train one model in place on the answers of `data`: a fleet of one, see `train_fleet`.
 
     `on_step(step, loss, seconds)` is called after every `every` steps and the last; True from it ends the training.
@@ -74,13 +80,14 @@ def train(model: nn.Module, recipe: str, data: Encoded, *, steps: int, batch_siz
     look = None if on_step is None else (lambda _, __, *state: on_step(*state))
     member = Member(data, seed, steps, learning_rate)
     (trained,) = train_fleet(
-        [model], recipe, [member], batch_size=batch_size, schedule=schedule, device=device, every=every, on_step=look
-    )
+        [model], recipe, [member], batch_size=batch_size, schedule=schedule, device=device, every=every, loss=loss,
+        on_step=look,
+    )  # fmt: skip
     return trained
 
 
 def train_fleet(models: Sequence[nn.Module], recipe: str, members: Sequence[Member], *, batch_size: int,
-                schedule: Schedule | None = None, device: str = "cpu", every: int = 0,
+                schedule: Schedule | None = None, device: str = "cpu", every: int = 0, loss: Loss = "token",
                 on_step: OnMember | None = None) -> list[Trained]:  # fmt: skip
     """Train each model in place on its member's data: together where the recipe can, else one after another.
 
@@ -93,6 +100,7 @@ def train_fleet(models: Sequence[nn.Module], recipe: str, members: Sequence[Memb
         batch_size: Sequences a step, of each member.
         schedule: The factor on the rates at each step; None: the recipe's own.
         device: Where the models are.
+        loss: How the losses of a batch's tokens are averaged, a name of `LOSSES`.
         every: Call `on_step(member, model, step, loss, seconds)` for each member after each so many steps and its last
             (0: never); True from it ends that member's training. The model passed is a copy in a larger fleet.
 
@@ -103,7 +111,9 @@ def train_fleet(models: Sequence[nn.Module], recipe: str, members: Sequence[Memb
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
     chosen = schedule or RECIPES[recipe].schedule
-    run = partial(_train, recipe=RECIPES[recipe], batch_size=batch_size, schedule=chosen, device=device, every=every)
+    run = partial(
+        _train, recipe=RECIPES[recipe], batch_size=batch_size, schedule=chosen, device=device, every=every, loss=loss
+    )
     if RECIPES[recipe].FLEET or len(models) == 1:
         return run(models, members, on_step=on_step)
     trained = []
@@ -114,7 +124,8 @@ def train_fleet(models: Sequence[nn.Module], recipe: str, members: Sequence[Memb
 
 
 def _train(models: Sequence[nn.Module], members: Sequence[Member], *, recipe: ModuleType, batch_size: int,
-           schedule: Schedule, device: str, every: int, on_step: OnMember | None) -> list[Trained]:  # fmt: skip
+           schedule: Schedule, device: str, every: int, loss: Loss,
+           on_step: OnMember | None) -> list[Trained]:  # fmt: skip
     fleet: Any = models[0] if len(models) == 1 else type(models[0]).stack(models)  # type: ignore[attr-defined]
     optimiser = recipe.Optimiser(fleet, [rate(recipe, m.learning_rate) for m in members])
     ends = [0, *accumulate(len(m.data.tokens) for m in members)]
@@ -124,7 +135,8 @@ def _train(models: Sequence[nn.Module], members: Sequence[Member], *, recipe: Mo
     seconds, step, began = 0.0, 0, time.perf_counter()
     fleet.train()
     while active:
-        losses = advance(fleet, optimiser, batches.next(), step, [schedule(step, members[i].steps) for i in active])
+        factors = [schedule(step, members[i].steps) for i in active]
+        losses = advance(fleet, optimiser, batches.next(), step, factors, loss)
         step += 1
         last = [members[i].steps == step for i in active]
         look = bool(every) and step % every == 0
@@ -170,19 +182,33 @@ def rate(recipe: ModuleType, learning_rate: float | None) -> float:
     return float(recipe.LEARNING_RATE) if learning_rate is None else learning_rate
 
 
-def advance(fleet: nn.Module, optimiser: Any, batch: Batch, step: int, factors: Sequence[float]) -> Tensor:
+def advance(
+    fleet: nn.Module, optimiser: Any, batch: Batch, step: int, factors: Sequence[float], loss: Loss = "token"
+) -> Tensor:
     """One step of the optimiser; the loss of each member [M]."""
     with precision(batch.tokens.device.type):
         logits = fleet(batch.tokens[..., :-1], batch.answer, batch.where)
     # positions of filling, where a member has fewer real ones than another
     nothing = NONE if batch.filling is None else batch.filling
-    target = batch.target.flatten()
-    losses = F.cross_entropy(logits.float().flatten(0, -2), target, reduction="none", ignore_index=nothing)
-    members = len(batch.target)
-    losses = losses.view(members, -1).sum(1) / (target != nothing).view(members, -1).sum(1)
+    each = F.cross_entropy(
+        logits.float().flatten(0, -2), batch.target.flatten(), reduction="none", ignore_index=nothing
+    ).view(batch.target.shape)
+    losses = (each * weights(batch, loss)).sum(1)
     losses.sum().backward()
     optimiser.step(step, factors)
     return losses
+
+
+def weights(batch: Batch, loss: Loss) -> Tensor:
+    """How much each target counts in its member's loss, float32 [M, n]; filling counts nothing, all others sum to 1."""
+    real = torch.ones_like(batch.target, dtype=torch.float32)
+    if batch.filling is not None:
+        real = batch.target.ne(batch.filling).float()
+    if loss == "token" or batch.where is None:  # where answers are equally long both are one
+        return real / real.sum(1, keepdim=True)
+    example, n = batch.where // batch.answer, batch.tokens.shape[1]
+    lengths = real.new_zeros(len(real), n).scatter_add(1, example, real)
+    return real / lengths.gather(1, example).clamp(min=1) / n
 
 
 def best_device() -> str:

@@ -14,8 +14,12 @@ from labkit.studies.params import ModelParams
 
 
 class Cell(Point):
-    """One model of a study: a study adds its dials, so that a cell holds everything its result depends on."""
+    """One model of a study: a study adds its dials, so that a cell holds everything its result depends on.
 
+    `registration` is the digest of the promise that it is measured under (`studies.registration`); "": none.
+    """
+
+    registration: str = ""
     seed: int
     steps: int
 

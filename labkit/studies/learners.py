@@ -1,23 +1,35 @@
-"""Which learner a cell of a language study has: a small model or a fine-tuned one, as part of the cell's address."""
+"""Which learner a cell of a language study has: a small model or a fine-tuned one, as part of the cell's address.
 
+A small model begins with random weights, or with those of a `TextBase`, which the lab pre-trains on plain text of the
+families: a point that other cells need, measured once in the same store.
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from labkit import learn
-from labkit.lab import Record
+from labkit.errors import BadRequest
+from labkit.instructions.functions import FUNCTIONS
+from labkit.instructions.plain_text import plain_text
+from labkit.lab import Point, Record, Row
 from labkit.learn import finetuning, qlora
 from labkit.learn.learner import Learner, SmallLearner, TunedLearner
 from labkit.learn.memory import check_training_memory
-from labkit.studies import language
+from labkit.learn.text import END
+from labkit.studies import cell, language
+from labkit.studies.lesson import Lesson
 from labkit.studies.params import MODEL_GROUP, ModelParams
 
 SMALL = "small"  # the model of studies whose learner is a small transformer; any other name is a Hugging Face model
 
 
 class SmallSpec(BaseModel):
-    """A small transformer from scratch that reads word pieces of some instruction families."""
+    """A small transformer that reads word pieces of some instruction families; `base`: what it begins with."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,6 +48,12 @@ class SmallSpec(BaseModel):
     question: int
     answer: int
     vocabulary: str
+    loss: learn.Loss = "token"
+    base: "TextBase | None" = None
+
+    def needs(self) -> "Sequence[Point]":
+        """The base, which is measured first."""
+        return [self.base] if self.base else []
 
     def layout(self) -> learn.TextLayout:
         """Word pieces of the families; every question begins with its instruction."""
@@ -46,9 +64,76 @@ class SmallSpec(BaseModel):
         layout = self.layout()
         return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
 
-    def make(self, seed: int, record: Record) -> Learner:
-        shape, layout = self.shape(), self.layout()
-        return SmallLearner(self.recipe, shape, layout, seed=seed, batch=self.batch_size, rate=self.learning_rate)
+    def make(self, seed: int, record: Record) -> SmallLearner:
+        """A fresh learner.
+
+        Raises:
+            BadRequest: where its base fails its gate.
+        """
+        learner = SmallLearner(
+            self.recipe, self.shape(), self.layout(), seed=seed, batch=self.batch_size, rate=self.learning_rate,
+            loss=self.loss,
+        )  # fmt: skip
+        if self.base:
+            self.base.check(record.row_of(self.base))
+            learner.restore(record.folder_of(self.base))
+        return learner
+
+
+class TextBase(cell.Cell):
+    """A small model that has read plain text of its families, code included, and no instruction: a next-token model.
+
+    Its gate: fine-tuned on `gate_examples` functions for `gate_steps` steps, it writes at least a share `least` of new
+    functions for wordings of the training split exactly.
+    """
+
+    study: Literal["text_base"] = "text_base"
+    version: Literal[1] = 1
+    spec: SmallSpec
+    levels: tuple[int, ...]
+    text_tokens: int  # different ones
+    least: float
+    gate_examples: int
+    gate_steps: int
+
+    def learner(self, record: Record) -> SmallLearner:
+        return self.spec.make(self.seed, record)
+
+    def lesson(self) -> Lesson:
+        """Windows of the text, every token of which is predicted from those before it."""
+        layout, length = self.spec.layout(), self.spec.layout().length
+        stream = np.fromiter(islice(self._stream(layout), self.text_tokens // length * length), np.int16)
+        return Lesson(learn.Encoded(stream.reshape(-1, length), length - 1, layout.vocabulary), {})
+
+    def _stream(self, layout: learn.TextLayout) -> Any:
+        for text in plain_text(self.spec.reads, levels=self.levels, seed=self.seed):
+            yield from (*layout.split(text), END)
+
+    def measured(self, record: Record) -> Row:
+        """Read the text, and be kept; then sit the gate with a copy that is fine-tuned."""
+        learner, text = self.learner(record), self.lesson().data
+        look = lambda _, step, loss, seconds: record.log(step=step, loss=loss, seconds=seconds)  # noqa: E731
+        done = learner.learn(
+            text, steps=self.steps, seed=self.seed, folder=record.lasting, look=look, every=max(1, self.steps // 20)
+        )
+        learner.save(record.folder)
+        row = {"steps_taken": done.steps, "tokens": done.tokens, "train_seconds": done.seconds, "loss": done.loss}
+        return row | learner.about() | {"gate": self._sit(learner, record)}
+
+    def _sit(self, learner: Learner, record: Record) -> float:
+        """The share of functions that are written exactly, after a little fine-tuning."""
+        n, reading = self.gate_examples, language.Reading(self.spec.reads, self.spec.question, self.spec.answer)
+        drawn = language.tasks(FUNCTIONS.name, 2 * n, "train", self.levels, self.seed, reading)
+        learner.learn(language.examples(drawn[:n]), steps=self.gate_steps, seed=self.seed, folder=record.lasting)
+        return float(learner.right(language.examples(drawn[n:])).mean())
+
+    def check(self, row: Row) -> None:
+        """BadRequest where the gate was not passed."""
+        if row["gate"] < self.least:
+            raise BadRequest(
+                f"the text base reaches {row['gate']:.2f} of its gate of {self.least:g} on small functions: raise "
+                "base_steps, lower base_gate, or set base_steps = 0 to train from scratch"
+            )
 
 
 class TunedSpec(BaseModel):

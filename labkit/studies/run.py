@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+NO_PROMISE = "no registration for this study and scale: what comes out is exploratory"
+
+
 @dataclass(frozen=True)
 class Run:
     """See the module. `began` is the time of `time.perf_counter` at which the run began."""
@@ -47,7 +50,12 @@ class Run:
         for stage in self.study.stages[:stages]:
             if points := stage(self.params, rows):
                 rows = pd.concat([rows, long_rows(self._swept(points, jobs))], ignore_index=True)
-        return self.study.summarise(rows.assign(**self.study.marks(self.params)))
+        return self.study.summarise(rows.assign(**self.study.marks(self.params)), self.study.registration(self.params))
+
+    def registered(self) -> list[dict[str, Any]]:
+        """What was promised before the run, for people; without a registration the one line that says so."""
+        promise = self.study.registration(self.params)
+        return promise.lines() if promise else [{"registered before the run": "nothing", "what": NO_PROMISE}]
 
     def _swept(self, points: Sequence[Point], jobs: int | None) -> list[Row]:
         self.study.serving(self.params, points, self.store)
@@ -102,6 +110,8 @@ class Run:
             tables=[
                 *((view.title, results.table(name)) for name, view in views.items()),
                 *((caption, table(results)) for caption, table in self.study.tables.items()),
+                ("Registered before the run", self.registered()),
+                ("The registered endpoint, as measured", results.endpoint),
                 ("Beside what was published", results.claims),
             ],
             notes=self.study.notes(self.params),
@@ -120,6 +130,8 @@ class Run:
             "summary": results.as_dict(),
             "table": results.table(),
             "finding": results.finding,
+            "registered": self.registered(),
+            "endpoint": results.endpoint,
             "published": results.published,
             "claims": results.claims,
         }

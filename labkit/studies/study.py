@@ -24,6 +24,7 @@ from labkit.lab import Measure, MeasureMany, Point, Store
 from labkit.studies.cell import measure, measure_many
 from labkit.studies.claims import claims_of, judged
 from labkit.studies.params import StudyParams, leaves, sentence
+from labkit.studies.registration import Registration, registered, stamped
 from labkit.studies.views import Fit, Found, View
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Study:
         tables: More tables, by caption, from the results.
         check: Looks, before points are measured, for what they need and only measuring meets (an endpoint).
         stages: Later stages, each from the parameters and the long rows so far to the points that these decide.
+        registrations: What was promised before the report seeds ran, by scale; see `studies.registration`.
         measure, measure_many: How a cell is measured, alone and several of one shape together.
     """
 
@@ -73,8 +75,27 @@ class Study:
     tables: Mapping[str, Callable[["Results"], list[dict[str, Any]]]] = field(default_factory=dict)
     stages: Sequence[Callable[[Any, "pd.DataFrame"], Sequence[Point]]] = ()
     check: Callable[[Any, Store], None] = lambda params, store: None
+    registrations: Mapping[str, Registration] = field(default_factory=dict)
     measure: Measure = measure
     measure_many: MeasureMany | None = measure_many
+
+    def __post_init__(self) -> None:
+        """The package's own registrations hold where none are given; every cell carries the digest of its own."""
+        object.__setattr__(self, "registrations", self.registrations or registered(self.name))
+        promised = lambda params: getattr(self.registration(params), "digest", "")  # noqa: E731
+        object.__setattr__(self, "points", stamped(self.points, promised))
+        object.__setattr__(self, "stages", [stamped(stage, promised) for stage in self.stages])
+
+    def registration(self, params: Any) -> Registration | None:
+        """What was registered for the scale of some parameters.
+
+        Raises:
+            BadRequest: where it does not fit the study, or the seeds mix report and development.
+        """
+        promise = self.registrations.get(params.scale)
+        if promise:
+            promise.check(self.name, list(self.views), params)
+        return promise
 
     def resolve(self, given: Mapping[str, Any] | None = None) -> Any:
         """The parameters at `given["scale"]` (default `laptop`), with whatever else is given put over its values.
@@ -139,13 +160,13 @@ class Study:
             self.check(params, store)
         return nullcontext()
 
-    def summarise(self, rows: "pd.DataFrame") -> "Results":
+    def summarise(self, rows: "pd.DataFrame", promise: Registration | None = None) -> "Results":
         """What the views show of long rows; see `labkit.studies.run`."""
-        return Results(self, self.columns(rows))
+        return Results(self, self.columns(rows), promise)
 
     def notebook(self) -> Path:
         """The study's notebook: beside the package in a checkout, inside it when installed, or beside its module."""
-        own = Path(inspect.getfile(self.points)).parent
+        own = Path(inspect.getfile(inspect.unwrap(self.points))).parent
         paths = [place / f"{self.name}.ipynb" for place in (own, *NotebookPlaces)]
         found = next((path for path in paths if path.exists()), None)
         if found is None:
@@ -159,6 +180,7 @@ class Results:
 
     study: Study
     rows: "pd.DataFrame"
+    promise: Registration | None = None
 
     @cached_property
     def found(self) -> dict[str, Found]:
@@ -172,6 +194,11 @@ class Results:
         lazy = int(self.rows.drop_duplicates("address")["learned"].eq(False).sum())
         warning = f" ({lazy} models have not learned their own training set)" if lazy else ""
         return self.study.finding(self) + warning
+
+    @cached_property
+    def endpoint(self) -> list[dict[str, Any]]:
+        """The registered endpoint as measured, with the smallest difference that would have been found."""
+        return self.promise.measured(self.found) if self.promise else []
 
     @cached_property
     def published(self) -> list[dict[str, Any]]:
