@@ -378,14 +378,9 @@ class Peer:
         with self.lock:
             packer = Packer(self)
             refs = [packer.ref(operand) for operand in operands]
-            request = ["do", operation, refs, packer.finish()]
-            with self.guarded():
-                self.send(request)
-                message = self.receive()
-            while message[0] == "do":
+            self.send(["do", operation, refs, packer.finish()])
+            while (message := self.receive())[0] == "do":
                 self.serve(message)
-                with self.guarded():
-                    message = self.receive()
             with self.guarded():
                 kind, value = self.settle(message, packer.objects)
         if kind == "error":
@@ -413,8 +408,7 @@ class Peer:
             reply = self._reply("value", self.operations[operation](*operands), nodes, request.values)
         except BaseException as error:
             reply = self._reply(*self.failed(error), nodes, request.values)
-        with self.guarded():
-            self.send(reply)
+        self.send(reply)
 
     def _reply(self, kind: str, value: Any, nodes: list, seeds: list) -> list:
         ref = (packer := Packer(self, seeds)).ref(value)
@@ -444,10 +438,12 @@ class Peer:
         pass
 
     def send(self, message: list) -> None:
-        self.socket.send_bytes(json.dumps(message).encode())
+        with self.guarded():
+            self.socket.send_bytes(json.dumps(message).encode())
 
     def receive(self) -> list:
-        return json.loads(self.socket.recv_bytes(LARGEST_MESSAGE))
+        with self.guarded():
+            return json.loads(self.socket.recv_bytes(LARGEST_MESSAGE))
 
     # Objects
 
