@@ -124,7 +124,7 @@ def _against(problem: Problem, fared: Verdict | None) -> str:
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:
-    """What a person should know of a result of `evaluate` beside its numbers, a line each."""
+    """What a person should know of a result of `evaluate` beside its numbers, one line each."""
     excluded, own = result["not_scored"], result["problems"]
     unjudged = [v["detail"] for verdicts in own.values() for v in verdicts if v["outcome"] == UNJUDGED]
     lines = [f"not scored: {task}: {reason}" for task, reason in list(excluded.items())[:5]]
@@ -193,7 +193,7 @@ def by_problem(problems: Iterable[str], samples: Sequence[Sample], k: Sequence[i
     fewest = min(grouped, key=lambda task: len(grouped[task]))
     least = len(grouped[fewest])
     if beyond := [size for size in k if not 1 <= size <= least]:
-        raise BadRequest(f"pass@{beyond[0]} needs k from 1 to the number of samples a problem: {fewest} has {least}")
+        raise BadRequest(f"pass@{beyond[0]} needs k from 1 to the number of samples per problem: {fewest} has {least}")
     return grouped
 
 

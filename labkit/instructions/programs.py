@@ -100,7 +100,7 @@ class Programs:
 
     def algorithm(self, i: int) -> MarkovAlgorithm:
         """Program i, for `labkit.instructions.markov`."""
-        sides = ([decode(side, self.alphabet) for side in of[i]] for of in (self.x, self.y))
+        sides = ([decode(side, self.alphabet) for side in codes[i]] for codes in (self.x, self.y))
         return MarkovAlgorithm(tuple(Production(x, y) for x, y in zip(*sides, strict=True)))
 
     def text(self, i: int) -> str:
