@@ -92,7 +92,7 @@ def test_the_interval_of_pass_at_k_is_clustered_by_problem() -> None:
 @pytest.mark.parametrize(
     ("n", "c", "k", "complaint"),
     [
-        ([5, 3], [1, 1], 4, "pass@4 needs k from 1 to the samples a problem: the fewest are 3"),
+        ([5, 3], [1, 1], 4, "pass@4 needs k from 1 to the samples per problem: the fewest are 3"),
         ([5], [1], 0, "pass@0"),
         ([], [], 1, "at least one problem"),
         ([2], [3], 1, "from 0 to all"),
@@ -191,7 +191,12 @@ GOOD = [{"task_id": "Mine/0", "completion": ""}]
         ([HUMANEVAL], [{"task_id": "Mine/0"}], [], "either a 'completion' or a 'solution'"),
         ([HUMANEVAL], [{"task_id": "Mine/0", "solution": None}], [], "the field 'solution' is of type NoneType"),
         ([HUMANEVAL], [{"completion": ""}], [], "the field 'task_id' is missing"),
-        ([HUMANEVAL], GOOD, ["--k", "1,10"], "pass@10 needs k from 1 to the number of samples a problem: Mine/0 has 1"),
+        (
+            [HUMANEVAL],
+            GOOD,
+            ["--k", "1,10"],
+            "pass@10 needs k from 1 to the number of samples per problem: Mine/0 has 1",
+        ),
         ([HUMANEVAL], GOOD, ["--k", "one"], "--k takes whole numbers"),
         ([HUMANEVAL], GOOD, ["--plus", "humanval"], "did you mean 'humaneval'"),
     ],

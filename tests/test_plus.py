@@ -74,9 +74,9 @@ def test_the_comparison_is_evalplus(tmp_path: Path) -> None:
     evalplus = pytest.importorskip("evalplus.eval")
     space: dict[str, Any] = {}
     exec(
-        plus.TEST.format(nodes="", oracles="", rule="", atol=0)
+        plus.TEST.format(inputs="", reference="", oracles="", entry="", rule="", atol=0)
         .rpartition("\ncheck(")[0]
-        .replace("import json, wire", ""),
+        .replace("import copy, json, wire", ""),
         space,
     )
     values = [

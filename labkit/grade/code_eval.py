@@ -15,14 +15,15 @@ other names that a test does not define (the classes of some MBPP programs) are 
 """
 
 import json
+import math
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import labkit
 from labkit.errors import BadRequest, unknown
@@ -34,6 +35,7 @@ from labkit.grade.problems import load_problems as load_problems
 from labkit.grade.sandbox import OUTCOMES, Limits, Program, Verdict
 
 UNJUDGED = "unjudged"  # the outcome of a program that cannot be judged here
+MOST = 60  # times the limits: what a reference may take where samples are given as much as it took
 
 
 class Sample(NamedTuple):
@@ -45,23 +47,26 @@ class Sample(NamedTuple):
 
 
 def evaluate(problems: Mapping[str, Problem], samples: Sequence[Sample], k: Sequence[int] = (1,), *,
-             workers: int | None = None, limits: Limits | None = None, unsafe: bool = False,
-             partial: Path | None = None) -> dict[str, Any]:  # fmt: skip
+             workers: int | None = None, limits: Limits | None = None, times: float = 0, packages: Sequence[str] = (),
+             unsafe: bool = False, partial: Path | None = None) -> dict[str, Any]:  # fmt: skip
     """Run every sample against its problem's test; the result as JSON.
 
-    `partial` (JSON lines) keeps verdicts as they come, and is read first. Raises `BadRequest` for samples that do not
-    fit the problems (see `by_problem`), a k above the samples a problem, and a sandbox that cannot start.
+    With `times`, limits on time are wider where the reference is slow: whole multiples of `limits` that allow `times`
+    as long as it took. `packages` are as in `sandbox.stream`. `partial` (JSON lines) keeps verdicts as they come, and
+    is read first. Raises `BadRequest` for samples that do not fit the problems (see `by_problem`), a k above the number
+    of samples per problem, and a sandbox that cannot start.
     """
     limits = limits or Limits()
     grouped = by_problem(problems, samples, k)
     contained = sandbox.available(unsafe)
-    context = [limits, contained, platform.python_version()]
     known = _read_partial(partial)
 
-    def judged(programs: Iterable[Program], file: IO[str] | None) -> dict[Program, Verdict]:
+    def judged(programs: Iterable[Program], allowed: Limits) -> dict[Program, Verdict]:
+        context = [allowed, contained, platform.python_version()]
         keys = {p: sha256(json.dumps([p, *context]).encode()).hexdigest() for p in programs}
         todo = [program for program, key in keys.items() if key not in known]
-        for index, verdict in sandbox.stream(todo, limits, workers=workers, unsafe=unsafe) if todo else ():
+        options: dict[str, Any] = {"workers": workers, "unsafe": unsafe, "packages": packages}
+        for index, verdict in sandbox.stream(todo, allowed, **options) if todo else ():
             known[keys[todo[index]]] = verdict
             if file:
                 file.write(json.dumps([keys[todo[index]], *verdict]) + "\n")
@@ -69,16 +74,28 @@ def evaluate(problems: Mapping[str, Problem], samples: Sequence[Sample], k: Sequ
         return {program: known[key] for program, key in keys.items()}
 
     with partial.open("a") if partial else nullcontext() as file:
-        excluded = _excluded(problems, lambda programs: judged(programs, file))
+        tried = {task: _program(problem.reference, problem) for task, problem in problems.items()
+                 if problem.reference.strip() and not problem.obstacle}  # fmt: skip
+        references = judged(tried.values(), _wider(limits, MOST if times else 1))
+        fared = {task: references[program] for task, program in tried.items()}
+        excluded = {
+            task: reason for task, problem in problems.items() if (reason := _against(problem, fared.get(task)))
+        }
         if len(excluded) == len(problems):
             raise none_runs(excluded)
         scored = {task: own for task, own in grouped.items() if task not in excluded}
-        programs = {s: _program(s.solution, problems[task]) for task, own in scored.items() for s in own}
-        by_program = judged(programs.values(), file)
-    verdicts = {task: [by_program[programs[sample]] for sample in own] for task, own in scored.items()}
+        by_limits = defaultdict[Limits, dict[Sample, Program]](dict)
+        for task, own in scored.items():
+            factor = math.ceil(times * fared[task].seconds / limits.cpu_seconds) if task in fared else 1
+            by_limits[_wider(limits, max(factor, 1))] |= {s: _program(s.solution, problems[task]) for s in own}
+        by_sample = dict[Sample, Verdict]()
+        for allowed, programs in by_limits.items():
+            by_program = judged(programs.values(), allowed)
+            by_sample |= {sample: by_program[program] for sample, program in programs.items()}
+    verdicts = {task: [by_sample[sample] for sample in own] for task, own in scored.items()}
     given = [sample for own in scored.values() for sample in own]
-    fenced = [s for s in given if by_program[programs[s]].outcome == "syntax" and "```" in s.solution]
-    outcomes = [by_program[programs[sample]].outcome for sample in given]
+    outcomes = [by_sample[sample].outcome for sample in given]
+    fenced = [o == "syntax" and "```" in sample.solution for o, sample in zip(outcomes, given, strict=True)]
     passed = {task: [v.outcome == "passed" for v in own if v.outcome != UNJUDGED] for task, own in verdicts.items()}
     return {**estimates(passed, k),
             "outcomes": {kind: outcomes.count(kind) for kind in dict.fromkeys([*OUTCOMES, *outcomes])},
@@ -86,7 +103,7 @@ def evaluate(problems: Mapping[str, Problem], samples: Sequence[Sample], k: Sequ
             "not_scored": excluded, "unchecked": [task for task in scored if not problems[task].reference.strip()],
             "no_definition": [sample.task_id for sample in given if not sample.definitions],
             "several_definitions": [sample.task_id for sample in given if sample.definitions > 1],
-            "fenced": len(fenced), "sandbox": sandbox.described(contained), "limits": limits._asdict(),
+            "fenced": sum(fenced), "sandbox": sandbox.described(contained), "limits": limits._asdict(),
             "versions": {"labkit": labkit.__version__, "python": platform.python_version()}}  # fmt: skip
 
 
@@ -94,22 +111,20 @@ def _program(solution: str, problem: Problem) -> Program:
     return Program(solution, problem.test, problem.entry_point)
 
 
-def _excluded(
-    problems: Mapping[str, Problem], judged: Callable[[list[Program]], dict[Program, Verdict]]
-) -> dict[str, str]:
-    """The problems that are not scored, and why: what stands against their tests, or how their references fared."""
-    excluded = {task: problem.obstacle for task, problem in problems.items() if problem.obstacle}
-    tried = {t: _program(p.reference, p) for t, p in problems.items() if t not in excluded and p.reference.strip()}
-    verdicts = judged(list(tried.values()))
-    for task, program in tried.items():
-        if (verdict := verdicts[program]).outcome != "passed":
-            said = " ".join(verdict.detail.split())[:200]
-            excluded[task] = f"its own reference solution is not passed here, but {verdict.outcome}: {said}"
-    return {task: excluded[task] for task in problems if task in excluded}
+def _wider(limits: Limits, times: int) -> Limits:
+    return limits._replace(cpu_seconds=times * limits.cpu_seconds, wall_seconds=times * limits.wall_seconds)
+
+
+def _against(problem: Problem, fared: Verdict | None) -> str:
+    """Why a problem is not scored: what stands against its test, or how its reference fared."""
+    if problem.obstacle or fared is None or fared.outcome == "passed":
+        return problem.obstacle
+    said = " ".join(fared.detail.split())[:200]
+    return f"its own reference solution is not passed here, but {fared.outcome}: {said}"
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:
-    """What a person should know of a result of `evaluate` beside its numbers, a line each."""
+    """What a person should know of a result of `evaluate` beside its numbers, one line each."""
     excluded, own = result["not_scored"], result["problems"]
     unjudged = [v["detail"] for verdicts in own.values() for v in verdicts if v["outcome"] == UNJUDGED]
     lines = [f"not scored: {task}: {reason}" for task, reason in list(excluded.items())[:5]]
@@ -178,7 +193,7 @@ def by_problem(problems: Iterable[str], samples: Sequence[Sample], k: Sequence[i
     fewest = min(grouped, key=lambda task: len(grouped[task]))
     least = len(grouped[fewest])
     if beyond := [size for size in k if not 1 <= size <= least]:
-        raise BadRequest(f"pass@{beyond[0]} needs k from 1 to the number of samples a problem: {fewest} has {least}")
+        raise BadRequest(f"pass@{beyond[0]} needs k from 1 to the number of samples per problem: {fewest} has {least}")
     return grouped
 
 
@@ -203,16 +218,10 @@ def load_samples(path: Path, problems: Mapping[str, Problem], *, markdown: bool 
 
 def program(answer: str, problem: Problem, *, continues: bool = True) -> Extracted:
     """The program in a model's answer to a problem, which may continue the prompt."""
-    wanted = _wanted(problem.test)
+    wanted = free(problem.test)  # beside the entry point, as some MBPP tests want a class
     if continues and problem.prompt:
         return complete(answer, problem.entry_point, problem.prompt, problem.suffix, wanted)
     return extract(answer, problem.entry_point, wanted)
-
-
-@cache
-def _wanted(test: str) -> frozenset[str]:
-    """What a test wants of a solution beside its entry point, as some MBPP tests want a class."""
-    return frozenset(free(test))
 
 
 def _read_partial(partial: Path | None) -> dict[str, Verdict]:

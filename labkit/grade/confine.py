@@ -1,8 +1,8 @@
 """What the kernel holds a sandbox to, beside namespaces: system calls, memory and processes together, user ids.
 
-Guaranteed: `filter_program` denies calls by which a program could reach keys, memory that no limit counts, or kernel
-interfaces that no solution needs. `Group` counts the memory (files in /tmp and the kernel's own for them included) and
-the tasks of all processes of a sandbox together. `UserIds` are used by no other sandbox of this machine.
+Guaranteed: `filter_program` denies the system calls by which a program could reach keys, memory that no limit counts,
+or kernel interfaces that no solution needs. `Group` counts the memory (files in /tmp and the kernel's own for them
+included) and the tasks of all processes of a sandbox together. `UserIds` are used by no other sandbox of this machine.
 
 Left open: on processors other than x86-64 and aarch64 there is no filter. Where no control group can be made (no
 root, no delegated subtree, a container that mounts them read-only) `Group` holds nothing, and says so.
@@ -42,14 +42,14 @@ ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 EPERM, ENOSYS, EAFNOSUPPORT = 1, 38, 97
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # of classic BPF
 
-FIRST_UID, USERS = 61_000, 4_000  # where the host's user is root: a pair a sandbox, for solutions and judges
+FIRST_UID, USERS = 61_000, 4_000  # where the host's user is root: one pair per sandbox, for solutions and judges
 LIMIT_FILES = {  # by version of control groups
     2: {"memory": "memory.max", "pids": "pids.max"}, 1: {"memory": "memory.limit_in_bytes", "pids": "pids.max"},
 }  # fmt: skip
 
 
 def filter_program() -> bytes:
-    """Of seccomp, for `bwrap --seccomp`; empty for a processor whose numbers are not known."""
+    """The seccomp filter for `bwrap --seccomp`; empty for a processor whose numbers are not known."""
     if platform.machine() not in MACHINES:
         return b""
     column, architecture = MACHINES[platform.machine()]
@@ -143,18 +143,18 @@ def _places() -> list[tuple[int, dict[str, Path]]]:
         mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     except OSError:
         return []
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for _, names, path in own:
         for mount in mounts:
             kind, options = mount[mount.index("-") + 1], mount[-1].split(",")
             if kind == ("cgroup" if names else "cgroup2") and (not names or set(names.split(",")) <= set(options)):
                 # A group of another name space is shown from its own root.
                 inner = path if mount[3] == "/" else os.path.relpath(path, mount[3])
-                found |= {name: Path(mount[4], inner.lstrip("/")) for name in names.split(",")}
-    places = [(2, dict.fromkeys(LIMIT_FILES[2], at)) for at in (found[""], found[""].parent)] if "" in found else []
-    places = [place for place in places if _delegated(place[1]["memory"])]
-    if set(LIMIT_FILES[1]) <= set(found):
-        places.append((1, {kind: found[kind] for kind in LIMIT_FILES[1]}))
+                folders |= {name: Path(mount[4], inner.lstrip("/")) for name in names.split(",")}
+    parents = [at for at in (folders[""], folders[""].parent) if _delegated(at)] if "" in folders else []
+    places = [(2, dict.fromkeys(LIMIT_FILES[2], at)) for at in parents]
+    if set(LIMIT_FILES[1]) <= set(folders):
+        places.append((1, {kind: folders[kind] for kind in LIMIT_FILES[1]}))
     return places
 
 

@@ -22,6 +22,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import accumulate, takewhile
 from os.path import commonprefix
 from typing import NamedTuple
@@ -102,18 +103,16 @@ def above(prompt: str, entry_point: str) -> str:
     return re.sub(r"(?:^@.*\n)+\Z", "", prompt[: heads[-1].start()], flags=re.MULTILINE)
 
 
-def parse(text: str) -> ast.Module | None:
-    """The syntax tree; None where there is none. Every failure of the parser counts, also on what is nested deeply."""
+def parse(text: str, *, compiled: bool = False) -> ast.Module | None:
+    """`tree_of` a text; None where there is none. Every failure of the parser counts, also on what is nested deeply."""
     with suppress(*ERRORS):
-        return tree_of(text) if len(text) <= LONGEST else None
+        return tree_of(text, compiled=compiled) if len(text) <= LONGEST else None
     return None
 
 
 def compiles(text: str) -> bool:
     """Is it a program? The parser takes a `return` outside a function, the compiler does not."""
-    with suppress(*ERRORS):
-        return len(text) <= LONGEST and bool(tree_of(text, compiled=True))
-    return False
+    return parse(text, compiled=True) is not None
 
 
 def tree_of(text: str, *, compiled: bool = False) -> ast.Module:
@@ -267,8 +266,7 @@ def _inside(line: str, lead: str) -> str:
         line = re.sub(rf"^[ \t]*(?:>[ ]?){{1,{quoted}}}", "", line)
         lead = lead.rpartition(">")[2].removeprefix(" ")
     blanks = "\t " if "\t" in lead else " "
-    width = next((n for n, letter in enumerate(line[: len(lead)]) if letter not in blanks), len(lead))
-    return line[width:]
+    return re.sub(rf"^[{blanks}]{{0,{len(lead)}}}", "", line)
 
 
 def _in_string(text: str) -> bool:
@@ -426,20 +424,18 @@ RUNS = {"print", "input", "exit", "quit", "breakpoint", "sys.exit", "doctest.tes
 def _joined(main: Piece, pieces: Sequence[Piece], entry_point: str, also: Collection[str]) -> str:
     """The program with the imports and definitions of other pieces that it needs, in their order."""
     text = _without_use(main.text, entry_point)
-    before, after = dict[tuple[bool, int, int], str](), dict[tuple[bool, int, int], str]()
-    own, seen = bound(parse(text)), set[str]()
-    wanted = free(text) | set(also) - own
-    later = next(n for n, piece in enumerate(pieces) if piece is main)
+    own, seen, later = bound(parse(text)), set[str](), pieces.index(main)
+    wanted, sources = free(text) | set(also) - own, dict[tuple[bool, bool, int, int], str]()
     while wanted - seen:
-        seen.add(name := sorted(wanted - seen)[0])
+        seen.add(name := min(wanted - seen))
         for place, source in _giving(name, main, pieces, entry_point):
             # What is made of the program's own names when it is read cannot stand above them.
-            group = after if place[0] > later and free(source, eager=True) & own else before
-            imports = bool(re.match(r"(?:from|import)\b", source))
-            group[not imports, *place] = source
+            after = place[0] > later and not own.isdisjoint(free(source, eager=True))
+            sources[after, not re.match(r"(?:from|import)\b", source), *place] = source
             wanted |= free(source)
-    end = "" if text.endswith("\n") or not after else "\n"
-    return future_first("".join([*(before[n] for n in sorted(before)), text, end, *(after[n] for n in sorted(after))]))
+    above, below = ("".join(sources[n] for n in sorted(sources) if n[0] is after) for after in (False, True))
+    end = "" if text.endswith("\n") or not below else "\n"
+    return future_first(above + text + end + below)
 
 
 def _giving(name: str, main: Piece, pieces: Sequence[Piece], entry_point: str) -> Iterator[tuple[tuple[int, int], str]]:
@@ -462,19 +458,20 @@ def _source(text: str, node: ast.stmt) -> str:
     return "".join(line + "\n" for line in text.split("\n")[_first_line(node) - 1 : node.end_lineno])
 
 
-def free(text: str, *, eager: bool = False) -> set[str]:
+@lru_cache(1000)
+def free(text: str, *, eager: bool = False) -> frozenset[str]:
     """The names that a program uses and does not bind; `eager`: only those that it uses while it is being read."""
     try:
         tables = [symtable.symtable(text, "<answer>", "exec")]
     except ERRORS:
-        return set()
+        return frozenset()
     used, given = set[str](), bound(parse(text)) | set(dir(builtins))
     while tables:
         table = tables.pop()
         tables += [child for child in table.get_children() if not (eager and child.get_type() == "function")]
         inner = table.get_type() != "module"
         used |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and (s.is_global() or not inner)}
-    return used - given
+    return frozenset(used - given)
 
 
 def _without_use(text: str, entry_point: str) -> str:
@@ -532,11 +529,11 @@ def _dotted(node: ast.expr) -> str:
     return ".".join([node.id if isinstance(node, ast.Name) else "", *reversed(names)])
 
 
-def _used(node: ast.stmt) -> set[str]:
+def _used(node: ast.stmt) -> frozenset[str]:
     """The names of the program that a statement uses: of a function, not its own variables."""
     with suppress(*ERRORS):
         return free(ast.unparse(node))
-    return set()
+    return frozenset()
 
 
 def _loaded(node: ast.AST) -> set[str]:

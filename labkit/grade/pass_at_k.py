@@ -1,8 +1,8 @@
 """pass@k: the chance that at least one of k programs drawn for a problem passes its test.
 
-Guaranteed: the unbiased estimate of Chen et al. 2021 (arXiv 2107.03374, eq. 1) from n >= k samples a problem, and an
+Guaranteed: the unbiased estimate of Chen et al. 2021 (arXiv 2107.03374, eq. 1) from n >= k samples per problem, and an
 interval clustered by problem. Assumed: problems are independent draws from those spoken of, and the samples of a
-problem independent draws of one model. Left open: another seed or prompt of the model, and a test that errs.
+problem are independent draws of one model. Left open: another seed or prompt of the model, and a test that errs.
 """
 
 import numpy as np
@@ -37,11 +37,11 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> Floats:
     """
     samples, passed = _counts(n), _counts(c)
     if samples.shape != passed.shape or not len(samples) or np.any(passed < 0) or np.any(passed > samples):
-        raise BadRequest("pass@k needs at least one problem, and of each from 0 to all of its samples passed")
+        raise BadRequest("pass@k needs at least one problem, and for each from 0 to all of its samples passed")
     if not isinstance(k, int | float | np.number) or k != np.floor(k):
         raise BadRequest(f"pass@k needs a whole number k, not {k!r}")
     if not 1 <= k <= samples.min():
-        raise BadRequest(f"pass@{k} needs k from 1 to the samples a problem: the fewest are {samples.min()}")
+        raise BadRequest(f"pass@{k} needs k from 1 to the samples per problem: the fewest are {samples.min()}")
     # C(n-c, k) / C(n, k) as a product: k factors below 1 cannot overflow, and a factor 0 says c > n - k.
     factors = np.clip(1 - passed[:, None] / (samples[:, None] - np.arange(k)), 0, 1)
     return 1 - factors.prod(axis=1)

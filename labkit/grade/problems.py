@@ -95,7 +95,7 @@ def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     except UnicodeDecodeError as error:
         raise BadRequest(f"cannot read {path}: it is not UTF-8 text ({error.reason}; save it as UTF-8)") from None
     if empty:
-        raise BadRequest(f"{path} is empty: a JSON line a record is expected")
+        raise BadRequest(f"{path} is empty: one JSON line per record is expected")
 
 
 def _lines(path: Path, file: gzip.GzipFile | BufferedReader) -> Iterator[tuple[int, str]]:

@@ -13,18 +13,9 @@ import operator
 import sys
 import types
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 OWN = ("solution", "test")  # modules of classes that one of the two texts defines
-
-
-class Peer(Protocol):
-    """The other process, as far as an object that stays there needs it; see `wire.Peer`."""
-
-    def ask(self, operation: str, *parts: Any) -> Any: ...
-    def named(self, name: str) -> Any: ...
-    def stand_ins(self) -> Any: ...
-    def unjudged(self, why: str) -> Any: ...
 
 
 class Gone(BaseException):
@@ -60,11 +51,11 @@ def _reflected(name: str) -> Callable[..., Any]:
 
 
 class Remote:
-    """An object of the other process."""
+    """An object of the other process, which `peer` (a `wire.Peer`) reaches."""
 
     __slots__ = ("_about", "_index", "_peer")
 
-    def __init__(self, peer: Peer, index: int, about: About) -> None:
+    def __init__(self, peer: Any, index: int, about: About) -> None:
         for name, value in (("_peer", peer), ("_index", index), ("_about", about)):
             object.__setattr__(self, name, value)
 

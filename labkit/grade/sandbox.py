@@ -35,18 +35,16 @@ Without bubblewrap (`unsafe`): the limits and the two processes alone. Files, ne
 """
 
 import importlib.util
-import itertools
 import json
 import math
 import os
-import queue
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,11 +90,9 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-def run(programs: Sequence[Program], limits: Limits | None = None, *, workers: int | None = None,
-        per_sandbox: int = 500, unsafe: bool = False, packages: Sequence[str] = ()) -> list[Verdict]:  # fmt: skip
-    """The verdict on every program, in their order; see `stream`."""
-    options: dict[str, Any] = {"per_sandbox": per_sandbox, "unsafe": unsafe, "packages": packages}
-    return [verdict for _, verdict in sorted(stream(programs, limits, workers=workers, **options))]
+def run(programs: Sequence[Program], limits: Limits | None = None, **options: Any) -> list[Verdict]:
+    """The verdict on every program, in their order; the options are those of `stream`."""
+    return [verdict for _, verdict in sorted(stream(programs, limits, **options))]
 
 
 def stream(programs: Sequence[Program], limits: Limits | None = None, *, workers: int | None = None,
@@ -104,7 +100,7 @@ def stream(programs: Sequence[Program], limits: Limits | None = None, *, workers
            packages: Sequence[str] = ()) -> Iterator[tuple[int, Verdict]]:  # fmt: skip
     """(index, verdict) of every program as it is finished.
 
-    `workers` sandboxes at a time (one a core), each for `per_sandbox` programs, one after another. The default suits
+    `workers` sandboxes at a time (one per core), each for `per_sandbox` programs, one after another. The default suits
     what a model writes; 1 gives every program a sandbox of its own, for programs that may act together, and takes
     about ten times as long. `unsafe` runs without bubblewrap where that is missing. `packages` (folders beside the
     package of that name) can be imported, where they are installed.
@@ -113,38 +109,28 @@ def stream(programs: Sequence[Program], limits: Limits | None = None, *, workers
     """
     limits = limits or Limits()
     contained = available(unsafe)
-    done: queue.SimpleQueue[tuple[int, Verdict] | BaseException] = queue.SimpleQueue()
-    todo = iter(range(len(programs)))  # all threads take the next from it
-    open_now, stopped = dict[int, Sandbox](), threading.Event()
+    open_now: dict[int, Sandbox] = {}  # by thread: bubblewrap ends with the thread that started it
 
-    def work(worker: int) -> None:  # this thread outlives its sandboxes: they end with the thread that started them
-        try:
-            for index in itertools.takewhile(lambda _: not stopped.is_set(), todo):
-                if worker not in open_now or not open_now[worker].left:
-                    open_now.pop(worker).close() if worker in open_now else None
-                    open_now[worker] = Sandbox(limits, per_sandbox, contained, packages)
-                done.put((index, open_now[worker].grade(programs[index], limits)))
-        except BaseException as error:
-            done.put(error)
-        if worker in open_now:
-            open_now[worker].close()
+    def graded(program: Program) -> Verdict:
+        thread = threading.get_ident()
+        if thread in open_now and not open_now[thread].left:
+            open_now.pop(thread).close()
+        if thread not in open_now:
+            open_now[thread] = Sandbox(limits, per_sandbox, contained, packages)
+        return open_now[thread].grade(program, limits)
 
-    count = min(workers or len(os.sched_getaffinity(0)), len(programs))
-    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in range(count)]
+    pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
     try:
-        for thread in threads:
-            thread.start()
-        for _ in programs:
-            finished = done.get()
-            if isinstance(finished, BaseException):
-                raise finished
-            yield finished
+        numbers = {pool.submit(graded, program): number for number, program in enumerate(programs)}
+        for done in as_completed(numbers):
+            yield numbers[done], done.result()
     finally:
-        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
         for sandbox in list(open_now.values()):
-            sandbox.process.kill()
-        for thread in threads:
-            thread.join()
+            sandbox.process.kill()  # whoever waits for its verdict need not wait any longer
+        pool.shutdown()
+        for sandbox in open_now.values():
+            sandbox.close()
 
 
 def available(unsafe: bool = False) -> bool:
@@ -190,20 +176,6 @@ def bubblewrap(*binds: str) -> list[str]:
     return [*command, *binds, "--remount-ro", "/"]
 
 
-@contextmanager
-def system_calls_denied(contained: bool) -> Iterator[tuple[list[str], list[int]]]:
-    """(options of bubblewrap, descriptors to hand down) for the filter of system calls; none where it has none."""
-    filtering = filter_program() if contained else b""
-    if not filtering:
-        yield [], []
-        return
-    reading, writing = os.pipe()
-    os.write(writing, filtering)
-    os.close(writing)
-    yield ["--seccomp", str(reading)], [reading]
-    os.close(reading)
-
-
 def installed(packages: Sequence[str]) -> dict[str, str]:
     """Where the folders of packages are, and where the sandbox has them."""
     place = importlib.util.find_spec(packages[0]) if packages else None
@@ -237,11 +209,14 @@ class Sandbox:
         # One hash seed for all: the order of a set, and with it a verdict, does not change between runs.
         environment |= {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         environment |= {"PYTHONPATH": "/packages"} if packages else {}
-        with its_control, its_programs, system_calls_denied(contained) as (options, fds):
+        with its_control, its_programs, tempfile.TemporaryFile() as filtering:
+            if contained and filtering.write(filter_program()):
+                filtering.seek(0)
+                served[1:1] = ["--seccomp", str(filtering.fileno())]
             self.process = subprocess.Popen(
-                self.group.entering([served[0], *options, *served[1:]]) if self.group else served, env=environment,
+                self.group.entering(served) if self.group else served, env=environment,
                 stdin=its_programs.fileno(), stdout=its_control.fileno(), stderr=subprocess.PIPE,
-                start_new_session=True, pass_fds=fds,
+                start_new_session=True, pass_fds=[filtering.fileno()] if "--seccomp" in served else [],
             )  # fmt: skip
         try:
             self.control.recv_bytes()

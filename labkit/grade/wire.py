@@ -16,8 +16,8 @@ import datetime
 import decimal
 import enum
 import fractions
-import functools
 import gc
+import graphlib
 import io
 import itertools
 import json
@@ -43,16 +43,12 @@ SMALL = 1 << 62  # integers below it are JSON numbers
 
 
 class Value(NamedTuple):
-    """How a type crosses: its parts, and how it is made of them; `update` changes one that is there (mutable types).
-
-    `extra` is plain JSON that must be known when an empty one is made.
-    """
+    """How a type crosses: its parts, and how it is made of them; `update` changes one that is there (mutable types)."""
 
     kind: type
     parts: Callable[[Any], list]
     make: Callable[..., Any]
     update: Callable[[Any, list], object] | None = None
-    extra: Callable[[Any], Any] = lambda value: None
 
 
 # Methods are looked up in the standard type: what a subclass made of them is the other program's code.
@@ -95,8 +91,8 @@ def _fill_bytes(old: bytearray, parts: list) -> None:
 DAY, MOMENT = ("year", "month", "day"), ("hour", "minute", "second", "microsecond", "tzinfo", "fold")
 
 
-def _timed(kind: type, n: int) -> Callable[..., Any]:
-    return lambda *parts: kind(*parts[: n + 5], fold=parts[n + 5])
+def _folded(kind: type) -> Callable[..., Any]:
+    return lambda *parts: kind(*parts[:-1], fold=parts[-1])
 
 
 def _text(value: Any) -> str:
@@ -119,9 +115,9 @@ VALUES = [  # a type before those it derives from
     *(Value(kind, _attributes("start", "stop", "step"), kind) for kind in (range, slice)),
     Value(fractions.Fraction, lambda v: [v.numerator, v.denominator], fractions.Fraction),
     Value(decimal.Decimal, lambda v: [decimal.Decimal.__str__(v)], decimal.Decimal),
-    Value(datetime.datetime, _attributes(*DAY, *MOMENT), _timed(datetime.datetime, 3)),
+    Value(datetime.datetime, _attributes(*DAY, *MOMENT), _folded(datetime.datetime)),
     Value(datetime.date, _attributes(*DAY), datetime.date),
-    Value(datetime.time, _attributes(*MOMENT), _timed(datetime.time, 0)),
+    Value(datetime.time, _attributes(*MOMENT), _folded(datetime.time)),
     Value(datetime.timedelta, _attributes("days", "seconds", "microseconds"), datetime.timedelta),
     Value(datetime.timezone, lambda v: [v.utcoffset(None), v.tzname(None)], datetime.timezone),
     *(Value(kind, lambda v: [str(v)], kind) for kind in (pathlib.PurePosixPath, pathlib.PosixPath)),
@@ -136,7 +132,7 @@ VALUES = [  # a type before those it derives from
     Value(dict, _pairs(dict), dict, _refill(dict, "update")),
     Value(set, _items(set), set, _refill(set, "update")),
     Value(bytearray, lambda v: [_text(v)], bytearray, _fill_bytes),
-    Value(deque, _items(deque), lambda most: deque(maxlen=most), _refill(deque, "extend"), lambda v: v.maxlen),
+    Value(deque, _items(deque), deque, _refill(deque, "extend")),
     *(Value(kind, lambda v: [v.getvalue(), v.tell()], kind, _fill_text) for kind in (io.StringIO, io.BytesIO)),
 ]
 PLAIN = tuple(value.kind for value in VALUES)
@@ -166,19 +162,15 @@ def known_class(module: str, name: str) -> type | None:
 # Values to JSON and back
 
 
-def without_collections(function: Callable) -> Callable:
+@contextlib.contextmanager
+def without_collections() -> Iterator[None]:
     """Many small lists at once make the collector of garbage look at all of them again and again."""
-
-    @functools.wraps(function)
-    def called(*args: Any) -> Any:
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            return function(*args)
-        finally:
-            gc.enable() if collecting else None
-
-    return called
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable() if collecting else None
 
 
 class Packer:
@@ -200,7 +192,7 @@ class Packer:
             self.objects.append(value)
         return [self.memo[id(value)]]
 
-    @without_collections
+    @without_collections()
     def finish(self) -> list[list]:
         nodes, objects, first = self.nodes, self.objects, self.first
         for _ in range(DEEPEST):  # level by level, not by recursion
@@ -244,7 +236,8 @@ class Packer:
         return self.peer.stays(value)
 
     def _value(self, how: Value, value: Any) -> list:
-        return [how.kind.__name__, [self.ref(part) for part in how.parts(value)], how.extra(value)]
+        most = value.maxlen if how.kind is deque else None  # which must be known when an empty one is made
+        return [how.kind.__name__, [self.ref(part) for part in how.parts(value)], most]
 
     def _error_class(self, kind: type) -> list:
         if known_class(kind.__module__, kind.__name__) is kind:
@@ -264,18 +257,29 @@ MISSING = object()
 class Unpacker:
     """The values of nodes, after `seeds`. Raises any `Exception` where they are not what a `Packer` makes."""
 
-    @without_collections
+    @without_collections()
     def __init__(self, peer: "Peer", seeds: list | tuple, nodes: list[list], changed: list | tuple = ()) -> None:
-        self.peer, self.nodes, self.first = peer, nodes, len(seeds)
+        self.peer, first = peer, len(seeds)
         self.values = [*seeds, *([MISSING] * len(nodes))]
-        self.last: list[tuple[BaseException, dict]] = []
-        for index, node in enumerate(nodes, self.first):
+        self.attributes: list[tuple[BaseException, dict]] = []  # of errors, which are set when all values are there
+        # What can be changed is made empty first, since it may hold itself.
+        for index, node in enumerate(nodes, first):
             if node[0] in BY_NAME and BY_NAME[node[0]].update:
                 self.values[index] = self._empty(node)
-        for index in range(self.first, len(self.values)):
+        # What cannot be changed is made of its parts, so these first: mostly they come later in the list.
+        waiting: dict[int, list[int]] = {}
+        for index in reversed(range(first, len(self.values))):
             if self.values[index] is MISSING:
-                self._build(index)
-        filled = [(self.values[index], node) for index, node in enumerate(nodes, self.first)]
+                node = nodes[index - first]
+                refs = [ref[0] % len(self.values) for ref in node[1] if type(ref) is list]
+                if missing := [ref for ref in refs if self.values[ref] is MISSING]:
+                    waiting[index] = missing
+                else:
+                    self.values[index] = self._made(node)
+        for index in graphlib.TopologicalSorter(waiting).static_order():
+            if self.values[index] is MISSING:
+                self.values[index] = self._made(nodes[index - first])
+        filled = [(self.values[index], node) for index, node in enumerate(nodes, first)]
         for index, node in changed:
             if not isinstance(seeds[index], BY_NAME[node[0]].kind):
                 raise TypeError("another type for an argument")
@@ -284,9 +288,10 @@ class Unpacker:
             how = BY_NAME.get(node[0])
             if how and how.update:
                 how.update(value, self._parts(node))
-        for error, name, value in ((error, *item) for error, own in self.last for item in own.items()):
-            if name[:2] != "__":
-                setattr(error, name, value)
+        for error, attributes in self.attributes:
+            for name, value in attributes.items():
+                if name[:2] != "__":
+                    setattr(error, name, value)
 
     def value(self, ref: Any) -> Any:
         return self.values[ref[0]] if type(ref) is list else ref
@@ -294,31 +299,14 @@ class Unpacker:
     def _parts(self, node: list) -> list:
         return [self.values[ref[0]] if type(ref) is list else ref for ref in node[1]]
 
-    def _build(self, index: int) -> None:
-        """What cannot be changed is made of its parts, and these first; by a list of what waits, at any depth."""
-        waiting, opened = [index], set()
-        while waiting:
-            at = waiting[-1]
-            if self.values[at] is not MISSING:
-                waiting.pop()
-                continue
-            node = self.nodes[at - self.first]
-            parts = [ref[0] for ref in node[1] if type(ref) is list and self.values[ref[0]] is MISSING]
-            if not parts:
-                self.values[at] = self._made(node, self._parts(node))
-            elif at in opened:
-                raise ValueError("a value that holds itself")
-            opened.add(at)
-            waiting += parts
-
     def _empty(self, node: list) -> Any:
         how = BY_NAME[node[0]]
         kind = self.peer.shadow_class(how.kind, node[3]) if len(node) > 3 else how.kind
         made = kind(maxlen=node[2]) if how.kind is deque else kind()
         return self.peer.shadowed(made, node[3]) if len(node) > 3 else made
 
-    def _made(self, node: list, parts: list) -> Any:
-        name = node[0]
+    def _made(self, node: list) -> Any:
+        name, parts = node[0], self._parts(node)
         if name in BY_NAME:
             made, base = BY_NAME[name].make(*parts), BY_NAME[name].kind
             if len(node) < 4 or base not in SHADOWED:
@@ -330,7 +318,7 @@ class Unpacker:
         if name == "error":
             error = new_error(error_type(parts[0]), parts[1])
             error.__cause__ = parts[3]
-            self.last.append((error, parts[2]))
+            self.attributes.append((error, parts[2]))
             return self.peer.shadowed(error, node[2])
         if name == "error class":
             return self.peer.error_class(node[2], node[3], [error_type(part) for part in parts])
@@ -390,14 +378,9 @@ class Peer:
         with self.lock:
             packer = Packer(self)
             refs = [packer.ref(operand) for operand in operands]
-            request = ["do", operation, refs, packer.finish()]
-            with self.guarded():
-                self.send(request)
-                message = self.receive()
-            while message[0] == "do":
+            self.send(["do", operation, refs, packer.finish()])
+            while (message := self.receive())[0] == "do":
                 self.serve(message)
-                with self.guarded():
-                    message = self.receive()
             with self.guarded():
                 kind, value = self.settle(message, packer.objects)
         if kind == "error":
@@ -425,8 +408,7 @@ class Peer:
             reply = self._reply("value", self.operations[operation](*operands), nodes, request.values)
         except BaseException as error:
             reply = self._reply(*self.failed(error), nodes, request.values)
-        with self.guarded():
-            self.send(reply)
+        self.send(reply)
 
     def _reply(self, kind: str, value: Any, nodes: list, seeds: list) -> list:
         ref = (packer := Packer(self, seeds)).ref(value)
@@ -456,10 +438,12 @@ class Peer:
         pass
 
     def send(self, message: list) -> None:
-        self.socket.send_bytes(json.dumps(message).encode())
+        with self.guarded():
+            self.socket.send_bytes(json.dumps(message).encode())
 
     def receive(self) -> list:
-        return json.loads(self.socket.recv_bytes(LARGEST_MESSAGE))
+        with self.guarded():
+            return json.loads(self.socket.recv_bytes(LARGEST_MESSAGE))
 
     # Objects
 

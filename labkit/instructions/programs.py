@@ -3,7 +3,7 @@
 A program is a Markov algorithm (`labkit.instructions.markov`) of R rules x -> y with |x| = |y|: a step takes the first
 rule whose x occurs and rewrites the leftmost x. Its rules are the links of a chain s0 -> s1 -> ... -> sR, so that each
 rewrites what another wrote, and they stand in the program in a random order. No paper has this task: it continues the
-task of arXiv 2402.10891 (one rule, one step) along two dials, rules a program and steps.
+task of arXiv 2402.10891 (one rule, one step) along two dials, rules per program and steps.
 
 Guaranteed: programs are distinct; under one seed no link of a training program is a link of a test program, and the
 first k of n programs are the k programs drawn alone; every run takes the steps asked, or halts within them: what
@@ -14,9 +14,8 @@ is counted (`Runs.rewritten`), not prescribed; two inputs of one program may be 
 `run_programs` runs many programs at once; `labkit.instructions.markov.run` is its oracle.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +100,7 @@ class Programs:
 
     def algorithm(self, i: int) -> MarkovAlgorithm:
         """Program i, for `labkit.instructions.markov`."""
-        sides = ([decode(side, self.alphabet) for side in of[i]] for of in (self.x, self.y))
+        sides = ([decode(side, self.alphabet) for side in codes[i]] for codes in (self.x, self.y))
         return MarkovAlgorithm(tuple(Production(x, y) for x, y in zip(*sides, strict=True)))
 
     def text(self, i: int) -> str:
@@ -201,24 +200,21 @@ def draw_runs(task: ProgramTask, programs: Programs, index: Ints, *, seed: int |
     what the run then is, is found by running it. BadRequest when chance never gives a program the run asked for.
     """
     rng = np.random.default_rng(seed)
-    N, n = index.size, task.input_length
+    N = index.size
     ordered = rng.permutation(N) < round(task.order_share * N)
-    texts, flags = np.zeros((2, N, n), np.uint8), np.zeros((3, N), np.bool_)
-    runs = Runs(texts[0], texts[1], np.zeros(N, np.int64), flags[0], flags[1], flags[2])
-    columns: Sequence[NDArray[Any]] = runs
-    pending = np.arange(N)
+    pending, kept = np.arange(N), list[tuple[Ints, Runs]]()
     for _ in range(_MAX_ROUNDS):
-        of = index[pending]
-        found = run_programs(programs, of, _planted(task, programs.x[of], rng), task.steps)
-        fresh: Sequence[NDArray[Any]] = found
-        right = found.halted & (found.steps >= task.fewest) if task.halts else found.steps == task.steps
+        numbers = index[pending]
+        runs = run_programs(programs, numbers, _planted(task, programs.x[numbers], rng), task.steps)
+        right = runs.halted & (runs.steps >= task.fewest) if task.halts else runs.steps == task.steps
         if task.asks_order:
-            right &= found.ordered == ordered[pending]
-        for column, values in zip(columns, fresh, strict=True):
-            column[pending[right]] = values[right]
+            right &= runs.ordered == ordered[pending]
+        kept.append((pending[right], Runs._make(column[right] for column in runs)))
         pending = pending[~right]
         if not pending.size:
-            return runs
+            order = np.argsort(np.concatenate([rows for rows, _ in kept]))
+            columns = zip(*(runs for _, runs in kept), strict=True)
+            return Runs._make(np.concatenate(column)[order] for column in columns)
     program = str(programs.algorithm(int(index[pending[0]]))).replace("\n", ", ")
     raise BadRequest(f'in {_MAX_ROUNDS} draws no input gave "{program}" the run asked for: use a longer input')
 
