@@ -11,45 +11,22 @@ tells two options apart by nothing has answered nothing. (The paper's released s
 answer that names no option, or several, is wrong as well.
 Guaranteed: the chance-corrected score is (accuracy - chance) / (1 - chance), of the mean chance over the questions
 asked: 0 for guessing and 1 for all right, below 0 where a model does worse than guessing; its interval is the
-accuracy's (grade.intervals, clustered by instruction), mapped by the same line.
+accuracy's (grade.intervals, clustered by instruction), mapped by the same line (`correct` of its ends).
 Left open: sums favour short options and means long ones; perplexity ranks how likely a text is, not how good.
 """
-
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import BadRequest
 from labkit.grade import intervals
-from labkit.grade.intervals import Counts, Floats
+from labkit.grade.intervals import Floats
 from labkit.grade.naming import named_option
 
-__all__ = ["NONE", "Corrected", "chance_level", "correct", "corrected", "gold_index", "named_option", "perplexity",
+__all__ = ["NONE", "chance_level", "correct", "gold_index", "named_option", "perplexity",
            "perplexity_hits", "pick"]  # fmt: skip
 
 NONE = -1  # no option: a tie, or nothing to choose from
-
-
-class Corrected(NamedTuple):
-    """A chance-corrected score with its interval, beside the accuracy and the chance level it came from."""
-
-    score: float
-    lo: float
-    hi: float
-    accuracy: float
-    chance: float
-    n_rules: int
-    n_seeds: int
-    over: str
-    level: float = 0.95
-
-    def as_dict(self) -> dict[str, Any]:
-        """The score for a result file, in the words of `Estimate.as_dict`."""
-        interval = {"mean": self.score, f"ci{100 * self.level:g}": [self.lo, self.hi]}
-        of = {"accuracy": self.accuracy, "chance": self.chance}
-        return interval | of | {"over": self.over, "n_rules": self.n_rules, "n_seeds": self.n_seeds}
 
 
 def gold_index(right: ArrayLike) -> NDArray[np.int64]:
@@ -138,41 +115,6 @@ def correct(accuracy: ArrayLike, chance: ArrayLike) -> Floats:
     if not np.all((level >= 0) & (level < 1)):
         raise BadRequest("a chance level lies in [0, 1): at 1 every answer is right and nothing is measured")
     return np.asarray((intervals.numbers(accuracy, "accuracies") - level) / (1 - level), np.float64)
-
-
-def corrected(per_seed: Sequence[Counts], chance: ArrayLike, *, same_rules: bool = False, draws: int = 2000,
-              level: float = 0.95, seed: int = 0) -> Corrected:  # fmt: skip
-    """The chance-corrected score of a recipe, its interval over seeds and instructions.
-
-    Args:
-        per_seed: One `Counts` a trained model, right and asked by instruction.
-        chance: The chance level of all questions, or of each instruction's questions, [n_rules]; the mean over the
-            questions asked is what is taken off, which is exact however levels are mixed.
-        same_rules, draws, level, seed: As in `intervals.seed_cluster_bootstrap`.
-
-    The mix of chance levels is taken as given: the interval is the accuracy's, mapped, as wide as that one allows.
-
-    Raises:
-        BadRequest: as `intervals.seed_cluster_bootstrap`, for a chance level outside [0, 1), and where seeds were asked
-            different mixes of levels.
-    """
-    estimate = intervals.seed_cluster_bootstrap(per_seed, same_rules=same_rules, draws=draws, level=level, seed=seed)
-    mixes = {round(_mean_chance(counts, chance), 12) for counts in per_seed}
-    if len(mixes) > 1:
-        raise BadRequest("seeds were asked different mixes of chance levels: correct each of them on its own")
-    mean = mixes.pop()
-    score, lo, hi = correct([estimate.mean, estimate.lo, estimate.hi], mean).tolist()
-    return Corrected(score, lo, hi, estimate.mean, mean, estimate.n_rules, estimate.n_seeds, estimate.over, level)
-
-
-def _mean_chance(counts: Counts, chance: ArrayLike) -> float:
-    levels = np.asarray(chance, float)
-    if levels.ndim == 0:
-        return float(levels)
-    asked = np.broadcast_to(np.asarray(counts.asked, float), np.shape(counts.right))
-    if levels.shape != asked.shape:
-        raise BadRequest(f"chance levels come one an instruction: {levels.shape} for {asked.shape}")
-    return float((levels * asked).sum() / asked.sum())
 
 
 def _table(values: ArrayLike) -> Floats:
