@@ -6,7 +6,7 @@ MT-Bench (Zheng et al. 2023, arXiv 2306.05685): 80 questions of two turns in eig
 2404.04475): outputs are the JSON list that `alpaca_eval --model_outputs` takes, annotations the list it writes, with
 the reference as `output_1` and a preference from 1 (reference) to 2 (model), 1.5 for a tie, null for none.
 
-Guaranteed: what is written and read again is equal; a file is written whole and renamed; counts say what has no score;
+Guaranteed: what is written and read again is equal; a file is written whole and renamed; what has no score is None;
 a score or preference of null or NaN is none, and a field of another kind is refused by its record.
 Left open: the judge's prompts are labkit's, so scores are comparable with each other and not with a leaderboard; no
 correction for length.
@@ -60,8 +60,8 @@ def _scale(low: float, high: float, marks: Mapping[float, float | None]) -> Befo
     def read(value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float | str | None):
             raise ValueError("no number")
-        number = math.nan if value is None else float(value)
-        if number in marks or math.isnan(number):
+        number = float(value) if isinstance(value, str) else math.nan if value is None else value
+        if number in marks or number != number:  # which NaN alone is not
             return marks.get(number)
         if not low <= number <= high:
             raise ValueError("not on the scale")
@@ -147,18 +147,6 @@ class Annotation:
     preference: Preference
     raw_completion: Raw = ""
     dataset: TextOrNull = ""
-
-
-class Judged(NamedTuple):
-    """A model on MT-Bench.
-
-    Attributes:
-        judgments: One per turn, in the order of the questions.
-        counts: Of each turn, as `Judge.score` counts; questions without an answer.
-    """
-
-    judgments: list[Judgment]
-    counts: dict[str, Any]
 
 
 class Preferences(NamedTuple):
@@ -277,16 +265,16 @@ def sit(
     questions = read_questions(questions_file)
     references = read_answers(references_file) if references_file else {}
     answers = _answers(questions, answer)
-    judged = score_mt_bench(judge, questions, name, answers, references, judge_name)
+    judgments = score_mt_bench(judge, questions, name, answers, references, judge_name)
     write_answers(folder / "mt_bench_answers.jsonl", name, answers)
-    write_judgments(folder / "mt_bench_judgments.jsonl", judged.judgments)
+    write_judgments(folder / "mt_bench_judgments.jsonl", judgments)
     firsts = [Output(one.turns[0], answers[one.id][0], name, "mt_bench") for one in questions]
     write_outputs(folder / "alpaca_eval_outputs.json", firsts)
     place = {one.id: number for number, one in enumerate(questions)}
-    scored = [(round(one.score), place[one.question_id]) for one in judged.judgments if one.score is not None]
+    scored = [(round(one.score), place[one.question_id]) for one in judgments if one.score is not None]
     points, question = np.array(scored, np.int64).reshape(-1, 2).T
     category = np.array([one.category for one in questions])[question]
-    return Sat(points, question, category, len(questions), len(judged.judgments) - len(scored))
+    return Sat(points, question, category, len(questions), len(judgments) - len(scored))
 
 
 def _answers(questions: Sequence[Question], answer: Callable[[list[Example]], list[str]]) -> dict[int | str, Turns]:
@@ -307,14 +295,14 @@ def _answers(questions: Sequence[Question], answer: Callable[[list[Example]], li
 def score_mt_bench(
     judge: Judge, questions: Sequence[Question], model: str, answers: Texts,
     references: Texts | None = None, judge_name: str = "judge",
-) -> Judged:  # fmt: skip
-    """Every turn of a model's answers, scored from 1 to 10.
+) -> list[Judgment]:  # fmt: skip
+    """Every turn of a model's answers, scored from 1 to 10, in the order of the questions.
 
     Args:
         judge: Who scores.
         questions: The benchmark's.
         model: The name its judgments carry.
-        answers: The turns by question; a question without any is counted and not judged.
+        answers: The turns by question; a question without any is not judged.
         references: Reference answers by question, such as GPT-4's for mathematics, reasoning and coding; a question
             without one falls back on its own `reference`.
         judge_name: The name that the judgments carry of their judge.
@@ -330,18 +318,14 @@ def score_mt_bench(
             raise BadRequest(f"question {question.id} has {len(question.turns)} turns, and '{model}' answers {given}")
     # The turns after one without a reference have none.
     beside = {q.id: tuple(takewhile(bool, (references or {}).get(q.id, q.reference))) for q in asked}
-    judgments: dict[int | str, list[Judgment]] = {question.id: [] for question in asked}
-    counts: dict[str, Any] = {}
-    for turn in range(1, max(len(question.turns) for question in asked) + 1):
-        group = [question for question in asked if len(question.turns) >= turn]
-        scores = judge.score_turns(
-            [q.turns[:turn] for q in group], [answers[q.id][:turn] for q in group], [beside[q.id][:turn] for q in group]
-        )
-        counts[f"turn {turn}"] = scores.counts
-        for question, value, text in zip(group, scores.values, scores.texts, strict=True):
-            judgments[question.id].append(Judgment(question.id, model, turn, value, text or "", judge_name))
-    counts["unanswered"] = len(questions) - len(asked)
-    return Judged([judgment for turns in judgments.values() for judgment in turns], counts)
+    sittings = [(question, turn) for question in asked for turn in range(1, len(question.turns) + 1)]
+    scores = judge.score_turns(
+        [question.turns[:turn] for question, turn in sittings],
+        [answers[question.id][:turn] for question, turn in sittings],
+        [beside[question.id][:turn] for question, turn in sittings],
+    )
+    scored = zip(sittings, scores.values, scores.texts, strict=True)
+    return [Judgment(q.id, model, turn, value, text or "", judge_name) for (q, turn), value, text in scored]
 
 
 def compare_outputs(
