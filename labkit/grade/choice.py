@@ -1,9 +1,9 @@
 """Graders of closed and open questions: which option a model prefers, or names, and its score with chance taken off.
 
 Three ways to grade, as in "ability growth" (arXiv 2310.19651):
-- by *likelihood*: the option to which the model gives the highest log-likelihood, summed or as a mean a token (`pick`);
+- by *likelihood*: the option to which the model gives the highest log-likelihood, as a sum or per token (`pick`);
 - by *perplexity ranking*, for open questions: the gold answer against distractors, a hit where gold has the lowest
-  perplexity a token (`perplexity_hits`);
+  perplexity per token (`perplexity_hits`);
 - by *parsing*: the option whose letter or text a free answer names (`grade.naming.named_option`).
 
 Decided here: a tie at the top is a wrong answer, never half a right one: counts stay whole numbers, and a model that
@@ -52,7 +52,7 @@ def pick(loglik: ArrayLike, tokens: ArrayLike | None = None) -> NDArray[np.int64
     Args:
         loglik: Log-likelihood of each option's tokens given the question, summed: [N, options]; NaN where a question
             has fewer options than others.
-        tokens: Each option's length in tokens, [N, options]; given, the mean a token decides.
+        tokens: Each option's length in tokens, [N, options]; given, the mean per token decides.
 
     Raises:
         BadRequest: for shapes that differ, or an option of no token.
@@ -70,7 +70,7 @@ def perplexity(loglik: ArrayLike, tokens: ArrayLike) -> Floats:
 
 
 def perplexity_hits(loglik: ArrayLike, tokens: ArrayLike, gold: ArrayLike = 0) -> NDArray[np.bool_]:
-    """Whether gold has a lower perplexity a token than every distractor, bool [N]; `gold` is its column (or columns).
+    """Whether gold has a lower perplexity per token than every distractor, bool [N]; `gold` is its column (or columns).
 
     Raises:
         BadRequest: as `pick`, and where a question has no gold answer or no distractor: it would pass unseen.
@@ -78,7 +78,7 @@ def perplexity_hits(loglik: ArrayLike, tokens: ArrayLike, gold: ArrayLike = 0) -
     nats = _nats(loglik, tokens)
     own = intervals.numbers(gold, "columns of gold answers")
     if own.shape not in ((), (len(nats),)) or np.any(own % 1):
-        raise BadRequest(f"gold answers are named by one column, or one a question: {own.shape} for {len(nats)}")
+        raise BadRequest(f"gold answers are named by one column, or by one per question: {own.shape} for {len(nats)}")
     columns = np.broadcast_to(own.astype(np.int64), len(nats))
     there = ~np.isnan(nats)
     if np.any(columns < 0) or np.any(columns >= nats.shape[1]) or not there[np.arange(len(nats)), columns].all():
@@ -125,10 +125,10 @@ def _table(values: ArrayLike) -> Floats:
 
 
 def _nats(loglik: ArrayLike, tokens: ArrayLike) -> Floats:
-    """Negative log-likelihood a token, [N, options]."""
+    """Negative log-likelihood per token, [N, options]."""
     table, lengths = _table(loglik), np.asarray(tokens, float)
     if lengths.shape != table.shape:
         raise BadRequest(f"every option needs its length in tokens: {lengths.shape} for {table.shape}")
     if np.any(~np.isnan(table) & ~(lengths >= 1)):
-        raise BadRequest("an option of no token has no likelihood a token")
+        raise BadRequest("an option of no token has no likelihood per token")
     return np.asarray(-table / np.where(np.isnan(table), 1, lengths), np.float64)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from labkit.errors import BadRequest
-from labkit.grade.intervals import Estimate, Floats, at_least, cluster_bootstrap, numbers, percentiles
+from labkit.grade.intervals import Estimate, Floats, at_least, cluster_bootstrap, numbers, percentiles, resample
 from labkit.teach import prompts
 from labkit.teach.client import Failure, Reply, Request
 
@@ -372,13 +372,12 @@ def _resampled(cells: Floats, statistic: Callable[[Floats], Floats], seed: int, 
     is no narrower than `at_least` allows a share.
     """
     value = float(statistic(cells.sum(0)))
-    kinds, times = np.unique(cells.reshape(len(cells), -1), axis=0, return_counts=True)
-    weights = np.random.default_rng(seed).multinomial(len(cells), times / len(cells), size=_DRAWS)
-    found = statistic((weights @ kinds).reshape(_DRAWS, *cells.shape[1:]))
-    found = found[~np.isnan(found)]
-    if np.isnan(value) or len(found) < _DRAWS / 2:
+    sums = resample(cells.reshape(len(cells), -1), _DRAWS, np.random.default_rng(seed))
+    values = statistic(sums.reshape(_DRAWS, *cells.shape[1:]))
+    values = values[~np.isnan(values)]
+    if np.isnan(value) or len(values) < _DRAWS / 2:
         return None
-    lo, hi = percentiles(found)
+    lo, hi = percentiles(values)
     width = 1 - lowest
     floor = at_least(((lo - lowest) / width, (hi - lowest) / width), (value - lowest) / width, len(cells))
     lo, hi = (lowest + width * end for end in floor)
