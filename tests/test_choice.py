@@ -1,7 +1,5 @@
 """Closed and open questions: what is picked, what is named, and what is left when chance is taken off."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,14 +11,13 @@ from labkit.grade.choice import (
     NONE,
     chance_level,
     correct,
-    corrected,
     gold_index,
     named_option,
     perplexity,
     perplexity_hits,
     pick,
 )
-from labkit.grade.intervals import Counts, seed_cluster_bootstrap
+from labkit.grade.intervals import cluster_bootstrap
 
 LOGLIK = arrays.arrays(np.float64, (6, 4), elements=st.floats(-50, -0.01).map(lambda x: round(x, 3)))
 
@@ -59,9 +56,10 @@ def test_gold_is_a_hit_only_where_it_is_strictly_the_likeliest():
 def test_a_model_that_knows_nothing_scores_chance():
     loglik = np.random.default_rng(0).normal(-20, 3, (3000, 3))
     hits = perplexity_hits(loglik, np.full((3000, 3), 10))
-    score = corrected([Counts(hits.astype(int))], chance_level(np.full(3000, 3)))
-    assert score.lo < 0 < score.hi
-    assert score.hi - score.lo < 0.06
+    accuracy = cluster_bootstrap(hits.astype(int))
+    lo, hi = correct([accuracy.lo, accuracy.hi], chance_level(np.full(3000, 3)))
+    assert lo < 0 < hi
+    assert hi - lo < 0.06
 
 
 @pytest.mark.parametrize(
@@ -172,30 +170,3 @@ def test_the_ends_of_the_scale():
     for chance in (1, -0.1, np.nan):
         with pytest.raises(BadRequest, match="chance level"):
             correct(0.5, chance)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 8), min_size=2, max_size=20), st.floats(0, 0.9), st.integers(1, 3))
-def test_the_interval_is_the_accuracys_mapped(right, chance, seeds):
-    counts = [Counts(right, 8)] * seeds
-    raw, score = seed_cluster_bootstrap(counts, draws=200), corrected(counts, chance, draws=200)
-    assert [score.score, score.lo, score.hi] == pytest.approx(correct([raw.mean, raw.lo, raw.hi], chance).tolist())
-    assert (score.accuracy, score.n_rules, score.n_seeds, score.over) == (raw.mean, raw.n_rules, raw.n_seeds, raw.over)
-    assert score.lo < score.hi
-
-
-def test_mixed_levels_are_weighed_by_the_questions_asked():
-    """Guessing right as often as chance has it, on instructions of two and of four options, scores 0 exactly."""
-    counts = Counts([5, 10, 0], [10, 40, 0])
-    score = corrected([counts], [0.5, 0.25, 0.9])
-    assert score.chance == pytest.approx(0.3)
-    assert score.score == pytest.approx(0)
-    with pytest.raises(BadRequest, match="different mixes"):
-        corrected([counts, Counts([5, 5, 0], [10, 20, 0])], [0.5, 0.25, 0.9])
-    with pytest.raises(BadRequest, match="one an instruction"):
-        corrected([counts], [0.5, 0.25])
-
-
-def test_the_record_is_json():
-    out = json.loads(json.dumps(corrected([Counts([1, 0, 1])], 0.25).as_dict()))
-    assert list(out) == ["mean", "ci95", "accuracy", "chance", "over", "n_rules", "n_seeds"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +44,6 @@ ESTIMATORS: dict[str, Callable[[float, int], Any]] = {
     "transition_at": lambda mark, seeds: grade.fit_transition([1, 2, 3 + mark], [counts(1, seeds)] * 3, draws=100),
     "explained": lambda mark, seeds: grade.explained(VOLUMES, [counts(mark, seeds)] * 4, draws=100),
     "curve": lambda mark, seeds: grade.curve(grade.Transition(True, "", "", 10.0, 1, 20, 1.0, (0, 1), 2.0), 1 + mark),
-    "per_rule_counts": lambda mark, seeds: grade.per_rule_counts(torch.full((4,), mark), torch.zeros(4).long(), 1),
     "fit_growth": lambda mark, seeds: growth.fit_growth(VOLUMES, [counts(mark, seeds)] * 4),
     "growth_at": lambda mark, seeds: growth.fit_growth([1, 2, 3, 4 + mark], [counts(1, seeds)] * 4),
     "growth_chance": lambda mark, seeds: growth.fit_growth(VOLUMES, [counts(1, seeds)] * 4, chance=mark),
@@ -57,7 +55,6 @@ ESTIMATORS: dict[str, Callable[[float, int], Any]] = {
     "rank_correlation": lambda mark, seeds: transference.rank_correlation(
         dict(zip("pqrs", (1, 2, 3, mark), strict=True)), dict(zip("pqrs", (2, 4, 1, 3), strict=True))
     ),
-    "corrected": lambda mark, seeds: choice.corrected(counts(mark, seeds), 0.25, draws=200),
     "correct": lambda mark, seeds: choice.correct(mark, 0.5).tolist(),
     "chance": lambda mark, seeds: choice.correct(0.5, mark).tolist(),
     "chance_level": lambda mark, seeds: choice.chance_level([2, 2 + mark]),
@@ -74,7 +71,7 @@ LAST = {"rank_correlation"}  # here an infinite value ranks last
 
 def test_no_public_estimator_is_left_out() -> None:
     kinds = {"Counts", "Estimate", "Explained", "SweetSpot", "Transition"}
-    assert set(grade.__all__) - kinds - {"exact_match"} <= set(ESTIMATORS)  # that one compares tokens
+    assert set(grade.__all__) - kinds <= set(ESTIMATORS)
 
 
 def finite(value: Any) -> None:
@@ -137,7 +134,6 @@ def test_what_is_no_finite_number_is_refused_in_one_sentence(name: str, mark: fl
         lambda: grade.fit_transition([1.5, 2, 3], [counts(1, 1)] * 3),
         lambda: grade.explained([0, 1, 2, 3], [counts(1, 1)] * 4),
         lambda: grade.explained([1, 2, 3, 4], [counts(1, 1)] * 3),
-        lambda: grade.per_rule_counts(torch.ones(2), torch.zeros(2), 1),
         lambda: growth.fit_growth([], []),
         lambda: growth.fit_growth([1, 2, 3, 4.5], [counts(1, 2)] * 4),
         lambda: transference.complexity([], [], []),

@@ -1,10 +1,9 @@
-"""Exact match and the intervals of an accuracy: against simulation, scipy, and at the degenerate ends."""
+"""The intervals of an accuracy: against simulation, scipy, and at the degenerate ends."""
 
 import json
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -13,8 +12,6 @@ from labkit.errors import BadRequest
 from labkit.grade import (
     Counts,
     cluster_bootstrap,
-    exact_match,
-    per_rule_counts,
     replicates,
     seed_cluster_bootstrap,
 )
@@ -180,46 +177,3 @@ def test_shared_rules_widen_the_interval_and_must_match():
     assert crossed.hi - crossed.lo > 2 * (nested.hi - nested.lo)
     with pytest.raises(BadRequest, match="same_rules"):
         seed_cluster_bootstrap([Counts([1, 1], 1), Counts([1], 1)], same_rules=True)
-
-
-# exact match
-
-
-def test_teacher_forced_match_is_greedy_match():
-    """A random causal model, decoded greedily and graded in one pass on its own outputs, some spoilt."""
-    generator = torch.Generator().manual_seed(0)
-    embed, read = (torch.randn(*size, generator=generator).double() for size in ((11, 16), (16, 11)))
-
-    def argmax(tokens):  # int [N, T] -> the next token after every prefix, int [N, T]
-        return (torch.tanh(embed[tokens].cumsum(dim=1)) @ read).argmax(dim=-1)
-
-    def greedy(prompt, length):
-        tokens = prompt
-        for _ in range(length):
-            tokens = torch.cat([tokens, argmax(tokens)[:, -1:]], dim=1)
-        return tokens[:, prompt.shape[1] :]
-
-    prompt = torch.randint(11, (200, 4), generator=generator)
-    written = greedy(prompt, 5)
-    target = torch.where(torch.rand(200, 5, generator=generator) < 0.1, (written + 1) % 11, written)
-    forced = argmax(torch.cat([prompt, target], dim=1))[:, 3:-1]
-    assert torch.equal(exact_match(forced, target), (written == target).all(dim=1))
-    assert 0 < exact_match(forced, target).float().mean() < 1
-
-
-def test_masked_positions_are_not_compared_and_an_empty_row_is_refused():
-    predicted = torch.tensor([[9, 1, 2], [9, 1, 3]])
-    assert exact_match(predicted, torch.tensor([[-100, 1, 2], [-100, 1, 2]])).tolist() == [True, False]
-    with pytest.raises(BadRequest, match="no answer token"):
-        exact_match(predicted, torch.tensor([[-100, -100, -100], [9, 1, 2]]))
-    with pytest.raises(BadRequest, match="one shape"):
-        exact_match(predicted, torch.tensor([[1, 2], [1, 2]]))
-
-
-def test_counts_by_rule_feed_the_interval():
-    counts = per_rule_counts(torch.tensor([True, False, True, True]), torch.tensor([0, 0, 2, 2]), n_rules=4)
-    assert [column.tolist() for column in counts] == [[1, 0, 2, 0], [2, 0, 2, 0]]
-    assert cluster_bootstrap(*counts).mean == 0.75
-    for index in ([0, 4], [0, -1], [0]):
-        with pytest.raises(BadRequest):
-            per_rule_counts(torch.tensor([True, True]), torch.tensor(index), n_rules=4)

@@ -88,8 +88,6 @@ def test_what_is_no_rating_is_none_and_counted(said: str) -> None:
     assert found.values == [None, None]
     assert found.counts == {"asked": 2, "scored": 0, "unreadable": 2, "failed": 0, "asked_again": 2}
     assert [request.sample for request in asker.asked] == [0, 0, 1, 1]
-    once = Judge(Fake(lambda text, sample: said), ask_again=False).score(pairs("a"))
-    assert once.counts["asked_again"] == 0
 
 
 def test_only_the_unreadable_is_asked_again_and_a_failure_is_not() -> None:

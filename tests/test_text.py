@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit import BadRequest, grade, learn
+from labkit import BadRequest, learn
 from labkit.learn.text import END, PAD, SYMBOLS
 
 TEXTS = ["sort the letters of qzv", "sort the words", "def f(x):\n    return sum(v for v in x)", "add 37 to 5"] * 2
@@ -49,7 +49,7 @@ def model_of(layout: learn.TextLayout) -> torch.nn.Module:
 def test_a_small_model_learns_answers_of_different_lengths_and_says_where_they_end(tmp_path) -> None:
     model, data = model_of(LAYOUT), LAYOUT.encode(QUESTIONS, ANSWERS)
     target = torch.from_numpy(data.tokens[:, data.prompt_length :]).long()
-    assert grade.exact_match(learn.predict(model, data), target, ignore=PAD).all()
+    assert ((learn.predict(model, data) == target) | (target == PAD)).all()
     learner = learn.Learner(model, "fast", model.shape, LAYOUT)
     learn.save(tmp_path, learner)
     assert [learn.load(tmp_path).answer((question,)) for question in QUESTIONS] == ANSWERS

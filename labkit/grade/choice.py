@@ -1,9 +1,9 @@
 """Graders of closed and open questions: which option a model prefers, or names, and its score with chance taken off.
 
 Three ways to grade, as in "ability growth" (arXiv 2310.19651):
-- by *likelihood*: the option to which the model gives the highest log-likelihood, summed or as a mean a token (`pick`);
+- by *likelihood*: the option to which the model gives the highest log-likelihood, as a sum or per token (`pick`);
 - by *perplexity ranking*, for open questions: the gold answer against distractors, a hit where gold has the lowest
-  perplexity a token (`perplexity_hits`);
+  perplexity per token (`perplexity_hits`);
 - by *parsing*: the option whose letter or text a free answer names (`grade.naming.named_option`).
 
 Decided here: a tie at the top is a wrong answer, never half a right one: counts stay whole numbers, and a model that
@@ -11,45 +11,22 @@ tells two options apart by nothing has answered nothing. (The paper's released s
 answer that names no option, or several, is wrong as well.
 Guaranteed: the chance-corrected score is (accuracy - chance) / (1 - chance), of the mean chance over the questions
 asked: 0 for guessing and 1 for all right, below 0 where a model does worse than guessing; its interval is the
-accuracy's (grade.intervals, clustered by instruction), mapped by the same line.
+accuracy's (grade.intervals, clustered by instruction), mapped by the same line (`correct` of its ends).
 Left open: sums favour short options and means long ones; perplexity ranks how likely a text is, not how good.
 """
-
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import BadRequest
 from labkit.grade import intervals
-from labkit.grade.intervals import Counts, Floats
+from labkit.grade.intervals import Floats
 from labkit.grade.naming import named_option
 
-__all__ = ["NONE", "Corrected", "chance_level", "correct", "corrected", "gold_index", "named_option", "perplexity",
+__all__ = ["NONE", "chance_level", "correct", "gold_index", "named_option", "perplexity",
            "perplexity_hits", "pick"]  # fmt: skip
 
 NONE = -1  # no option: a tie, or nothing to choose from
-
-
-class Corrected(NamedTuple):
-    """A chance-corrected score with its interval, beside the accuracy and the chance level it came from."""
-
-    score: float
-    lo: float
-    hi: float
-    accuracy: float
-    chance: float
-    n_rules: int
-    n_seeds: int
-    over: str
-    level: float = 0.95
-
-    def as_dict(self) -> dict[str, Any]:
-        """The score for a result file, in the words of `Estimate.as_dict`."""
-        interval = {"mean": self.score, f"ci{100 * self.level:g}": [self.lo, self.hi]}
-        of = {"accuracy": self.accuracy, "chance": self.chance}
-        return interval | of | {"over": self.over, "n_rules": self.n_rules, "n_seeds": self.n_seeds}
 
 
 def gold_index(right: ArrayLike) -> NDArray[np.int64]:
@@ -75,7 +52,7 @@ def pick(loglik: ArrayLike, tokens: ArrayLike | None = None) -> NDArray[np.int64
     Args:
         loglik: Log-likelihood of each option's tokens given the question, summed: [N, options]; NaN where a question
             has fewer options than others.
-        tokens: Each option's length in tokens, [N, options]; given, the mean a token decides.
+        tokens: Each option's length in tokens, [N, options]; given, the mean per token decides.
 
     Raises:
         BadRequest: for shapes that differ, or an option of no token.
@@ -93,7 +70,7 @@ def perplexity(loglik: ArrayLike, tokens: ArrayLike) -> Floats:
 
 
 def perplexity_hits(loglik: ArrayLike, tokens: ArrayLike, gold: ArrayLike = 0) -> NDArray[np.bool_]:
-    """Whether gold has a lower perplexity a token than every distractor, bool [N]; `gold` is its column (or columns).
+    """Whether gold has a lower perplexity per token than every distractor, bool [N]; `gold` is its column (or columns).
 
     Raises:
         BadRequest: as `pick`, and where a question has no gold answer or no distractor: it would pass unseen.
@@ -101,7 +78,7 @@ def perplexity_hits(loglik: ArrayLike, tokens: ArrayLike, gold: ArrayLike = 0) -
     nats = _nats(loglik, tokens)
     own = intervals.numbers(gold, "columns of gold answers")
     if own.shape not in ((), (len(nats),)) or np.any(own % 1):
-        raise BadRequest(f"gold answers are named by one column, or one a question: {own.shape} for {len(nats)}")
+        raise BadRequest(f"gold answers are named by one column, or by one per question: {own.shape} for {len(nats)}")
     columns = np.broadcast_to(own.astype(np.int64), len(nats))
     there = ~np.isnan(nats)
     if np.any(columns < 0) or np.any(columns >= nats.shape[1]) or not there[np.arange(len(nats)), columns].all():
@@ -140,41 +117,6 @@ def correct(accuracy: ArrayLike, chance: ArrayLike) -> Floats:
     return np.asarray((intervals.numbers(accuracy, "accuracies") - level) / (1 - level), np.float64)
 
 
-def corrected(per_seed: Sequence[Counts], chance: ArrayLike, *, same_rules: bool = False, draws: int = 2000,
-              level: float = 0.95, seed: int = 0) -> Corrected:  # fmt: skip
-    """The chance-corrected score of a recipe, its interval over seeds and instructions.
-
-    Args:
-        per_seed: One `Counts` a trained model, right and asked by instruction.
-        chance: The chance level of all questions, or of each instruction's questions, [n_rules]; the mean over the
-            questions asked is what is taken off, which is exact however levels are mixed.
-        same_rules, draws, level, seed: As in `intervals.seed_cluster_bootstrap`.
-
-    The mix of chance levels is taken as given: the interval is the accuracy's, mapped, as wide as that one allows.
-
-    Raises:
-        BadRequest: as `intervals.seed_cluster_bootstrap`, for a chance level outside [0, 1), and where seeds were asked
-            different mixes of levels.
-    """
-    estimate = intervals.seed_cluster_bootstrap(per_seed, same_rules=same_rules, draws=draws, level=level, seed=seed)
-    mixes = {round(_mean_chance(counts, chance), 12) for counts in per_seed}
-    if len(mixes) > 1:
-        raise BadRequest("seeds were asked different mixes of chance levels: correct each of them on its own")
-    mean = mixes.pop()
-    score, lo, hi = correct([estimate.mean, estimate.lo, estimate.hi], mean).tolist()
-    return Corrected(score, lo, hi, estimate.mean, mean, estimate.n_rules, estimate.n_seeds, estimate.over, level)
-
-
-def _mean_chance(counts: Counts, chance: ArrayLike) -> float:
-    levels = np.asarray(chance, float)
-    if levels.ndim == 0:
-        return float(levels)
-    asked = np.broadcast_to(np.asarray(counts.asked, float), np.shape(counts.right))
-    if levels.shape != asked.shape:
-        raise BadRequest(f"chance levels come one an instruction: {levels.shape} for {asked.shape}")
-    return float((levels * asked).sum() / asked.sum())
-
-
 def _table(values: ArrayLike) -> Floats:
     table = np.asarray(values, float)
     if table.ndim != 2 or not table.shape[1]:
@@ -183,10 +125,10 @@ def _table(values: ArrayLike) -> Floats:
 
 
 def _nats(loglik: ArrayLike, tokens: ArrayLike) -> Floats:
-    """Negative log-likelihood a token, [N, options]."""
+    """Negative log-likelihood per token, [N, options]."""
     table, lengths = _table(loglik), np.asarray(tokens, float)
     if lengths.shape != table.shape:
         raise BadRequest(f"every option needs its length in tokens: {lengths.shape} for {table.shape}")
     if np.any(~np.isnan(table) & ~(lengths >= 1)):
-        raise BadRequest("an option of no token has no likelihood a token")
+        raise BadRequest("an option of no token has no likelihood per token")
     return np.asarray(-table / np.where(np.isnan(table), 1, lengths), np.float64)

@@ -6,8 +6,8 @@ working folder; where a program leaves something behind, the server itself ends 
 
 - The *solution's process* gets the solution's text, compiles and runs it, and answers requests about its names.
 - The *judge* gets the test and runs it. A name that the test does not define is looked up in the solution's
-  process, but for modules of the standard library, which are the judge's own; values and calls cross as `wire.py` says.
-  Why there is no verdict is noted where it happens, so a test that catches every error does not hide it.
+  process, except modules of the standard library, which are the judge's own; values and calls cross as `wire.py` says.
+  The reason why there is no verdict is noted where it arises, so a test that catches every error does not hide it.
 
 Request of the host: the limits, a JSON list in the order of `Limits`. Answer: [outcome,
 detail, seconds, whether the sandbox can be used again].
@@ -63,13 +63,13 @@ LONGEST_OUTPUT = 1 << 20  # characters of a call that are kept for a test to rea
 
 
 def serve(control: Connection, programs: Connection, folder: str, alone: bool, uids: list[int]) -> None:
-    """Grade one program a request until the host hangs up; `alone`: this is process 1 of a sandbox."""
+    """Grade one program per request until the host hangs up; `alone`: this is process 1 of a sandbox."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # which process 1 never receives from inside
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)  # no child may trace this process or read its memory
     if platform.machine() in JOIN_KEYRING:  # an empty one, where this process holds its starter's
         ctypes.CDLL(None).syscall(JOIN_KEYRING[platform.machine()], 1, None)
-    wire.Unpacker(wire.Peer(programs, {}, ""), [], json.loads('[["tuple", [1.5], null]]'))  # 3 ms a child less
+    wire.Unpacker(wire.Peer(programs, {}, ""), [], json.loads('[["tuple", [1.5], null]]'))  # saves each child 3 ms
     compile("def f(x):\n    return [i for i in x]\nassert f('a') == ['a']", "<warm>", "exec")
     gc.freeze()
     control.send_bytes(b"ready")
@@ -94,18 +94,18 @@ def grade(limits: list, programs: Connection, folder: str, alone: bool, uids: li
     judging = fork(lambda: judge(programs, Connection(ours.fileno()), report), kept, writes, folder, limits, uids[1:])
     for fd in (ours.detach(), theirs.detach(), report, writes):
         os.close(fd)
-    said = watch(result, output, deadline, limits[5], folder)
+    verdict = watch(result, output, deadline, limits[5], folder)
     ended = end(answering, judging, alone)
     os.close(result)
     os.close(output)
-    if said and said[0] != "gone":
-        return *said, True
-    return *classify(said, ended, answering, limits), bool(said)
+    if verdict and verdict[0] != "gone":
+        return *verdict, True
+    return *classify(verdict, ended, answering, limits), bool(verdict)
 
 
-def classify(said: tuple | None, ended: dict[int, tuple], answering: int, limits: list) -> tuple[str, str]:
+def classify(verdict: tuple | None, ended: dict[int, tuple], answering: int, limits: list) -> tuple[str, str]:
     """Why a test did not come to its end."""
-    if said is None:
+    if verdict is None:
         return "timeout", f"more than {limits[1]:g} s"
     signals = {os.WTERMSIG(status) for status, _ in ended.values() if os.WIFSIGNALED(status)}
     if signal.SIGXCPU in signals or any(usage.ru_utime + usage.ru_stime >= limits[0] for _, usage in ended.values()):
@@ -114,7 +114,7 @@ def classify(said: tuple | None, ended: dict[int, tuple], answering: int, limits
     if os.WIFEXITED(status):
         return "crash", f"left with status {os.WEXITSTATUS(status)} before its test was over"
     names = [signal.strsignal(number) or str(number) for number in signals - {signal.SIGKILL}]
-    return "crash", f"ended by a signal: {', '.join(names)}" if names else said[1] if said else "ended its judge"
+    return "crash", f"ended by a signal: {', '.join(names)}" if names else verdict[1] if verdict else "ended its judge"
 
 
 def fork(body: Callable[[], object], keep: list[int], output: int, folder: str, limits: list, uid: list[int]) -> int:
@@ -172,8 +172,8 @@ def watch(result: int, output: int, deadline: float, most_output: int, folder: s
 
 def files_below(folder: str) -> int:
     """How many files the file system of `folder` holds."""
-    found = os.statvfs(folder)
-    return found.f_files - found.f_ffree
+    system = os.statvfs(folder)
+    return system.f_files - system.f_ffree
 
 
 def end(answering: int, judging: int, alone: bool) -> dict[int, tuple]:

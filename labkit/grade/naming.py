@@ -103,10 +103,10 @@ def named_option(text: str, options: Sequence[str]) -> int | None:
     letters = ascii_uppercase[: len(texts)]
     if _plain(answer) in texts and _plain(answer).upper() not in letters:
         return texts.index(_plain(answer))
-    said = _statements(_marked(answer, options, letters))
+    stated = _statements(_marked(answer, options, letters))
     for forms in ([_FINAL], _DECLARED, _MENTIONED):
-        named = {ord(mark) % 256 for form in forms for found in form.findall(said) for mark in re.findall(_ANY, found)}
-        if named:
+        mentions = (mention for form in forms for mention in form.findall(stated))
+        if named := {ord(mark) % 256 for mention in mentions for mark in re.findall(_ANY, mention)}:
             return named.pop() if len(named) == 1 else None
     return None
 
@@ -122,18 +122,19 @@ def _marked(answer: str, options: Sequence[str], letters: str) -> str:
     return _lettered(answer, letters)
 
 
-def _statements(said: str) -> str:
+def _statements(answer: str) -> str:
     """What is stated: without options that are listed again, or denied."""
-    runs: list[list[re.Match[str]]] = []
-    for line in _LISTED.finditer(said):  # letters in order, else a new list
-        if _ANNOUNCED.search(said, 0, line.start()):
+    lists: list[list[re.Match[str]]] = []
+    for line in _LISTED.finditer(answer):
+        if _ANNOUNCED.search(answer, 0, line.start()):
             continue
-        if not runs or runs[-1][-1][1] >= line[1]:
-            runs.append([])
-        runs[-1].append(line)
-    for line in reversed([line for run in runs if len(run) > 1 for line in run]):
-        said = said[: line.start()] + said[line.end() :]
-    return _DENIED.sub(" ", said).strip()
+        if lists and lists[-1][-1][1] < line[1]:  # its letter goes on; else a new list begins
+            lists[-1].append(line)
+        else:
+            lists.append([line])
+    for line in reversed([line for lines in lists if len(lines) > 1 for line in lines]):
+        answer = answer[: line.start()] + answer[line.end() :]
+    return _DENIED.sub(" ", answer).strip()
 
 
 def _replaced(answer: str, texts: Sequence[str]) -> str:
@@ -144,13 +145,14 @@ def _replaced(answer: str, texts: Sequence[str]) -> str:
     return answer
 
 
-def _whole(found: re.Match[str]) -> bool:
+def _whole(match: re.Match[str]) -> bool:
     """Is this no part of a longer word or number?"""
-    before, after = found.string[max(0, found.start() - 2) : found.start()], found.string[found.end() :][:2]
+    before, after = match.string[: match.start()][-2:], match.string[match.end() :][:2]
     if _WORD.match(before[-1:]) or _WORD.match(after[:1]):
         return False
-    number = found[0][0].isdigit() and (before[-1:] in {"-", "+", "/"} or re.fullmatch(r"\d[.,]", before))
-    return not number and not (found[0][-1].isdigit() and re.fullmatch(r"[.,/]\d", after))
+    if match[0][0].isdigit() and (before[-1:] in {"-", "+", "/"} or re.fullmatch(r"\d[.,]", before)):
+        return False
+    return not (match[0][-1].isdigit() and re.fullmatch(r"[.,/]\d", after))
 
 
 def _lettered(answer: str, letters: str) -> str:
@@ -172,10 +174,10 @@ def _lettered(answer: str, letters: str) -> str:
     return answer
 
 
-def _as_mark(found: re.Match[str]) -> str:
-    mark = chr(_LETTERS + ascii_uppercase.index(found[1].upper()))
-    start = found.start(1) - found.start()
-    return found[0][:start] + mark + found[0][start + 1 :]
+def _as_mark(match: re.Match[str]) -> str:
+    mark = chr(_LETTERS + ascii_uppercase.index(match[1].upper()))
+    start, end = match.start(1) - match.start(), match.end(1) - match.start()
+    return match[0][:start] + mark + match[0][end:]
 
 
 def _bare(text: str) -> str:

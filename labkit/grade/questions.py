@@ -66,7 +66,7 @@ class Exam(NamedTuple):
     def chance(self, grading: str) -> float:
         """The accuracy of guessing, a mean over the questions."""
         free = grading == "generated"
-        return choice.chance_level([0 if free and not one.closed else len(one.answers) for one in self.questions])
+        return choice.chance_level([0 if free and not q.closed else len(q.answers) for q in self.questions])
 
     def fitting(self, learner: Learner) -> "Exam":
         """The exam without questions that the model has no room for.
@@ -74,8 +74,8 @@ class Exam(NamedTuple):
         Raises:
             BadRequest: where none is left.
         """
-        room = learner.room_for([one.example for one in self.questions], [one.answers for one in self.questions])
-        kept = [one for one, fits in zip(self.questions, room.tolist(), strict=True) if fits]
+        room = learner.room_for([q.example for q in self.questions], [q.answers for q in self.questions])
+        kept = [question for question, fits in zip(self.questions, room.tolist(), strict=True) if fits]
         if not kept:
             raise BadRequest(f"no question of {self.kind} fits into the positions of the model")
         return self._replace(questions=kept, about={**self.about, "too_long": len(self.questions) - len(kept)})
@@ -90,33 +90,34 @@ class Graded(NamedTuple):
     about: dict[str, Any]
 
 
-def graded(learner: Learner, sat: Sequence[Exam], gradings: Sequence[str], keep: Path) -> list[Graded]:
+def graded(learner: Learner, exams: Sequence[Exam], gradings: Sequence[str], keep: Path) -> list[Graded]:
     """Every question in every grading; written answers are kept in a file."""
-    asked = [one for exam in sat for one in exam.questions]
-    prompts, gold = [one.example for one in asked], np.array([one.right for one in asked])
-    scores = learner.likelihood(prompts, [one.answers for one in asked])
-    closed = np.array([one.closed for one in asked])
+    questions = [question for exam in exams for question in exam.questions]
+    prompts, gold = [q.example for q in questions], np.array([q.right for q in questions])
+    scores = learner.likelihood(prompts, [q.answers for q in questions])
+    closed = np.array([q.closed for q in questions])
     verdicts = {"likelihood": np.where(closed, choice.pick(scores.total), choice.pick(*scores)) == gold}
     if "generated" in gradings:
         written = learner.answer(prompts)
-        verdicts["generated"] = np.array([one.accepts(text) for one, text in zip(asked, written, strict=True)])
+        verdicts["generated"] = np.array([q.accepts(text) for q, text in zip(questions, written, strict=True)])
         texts = ({"exam": e.source, "gold": e.output, "answer": a} for e, a in zip(prompts, written, strict=True))
         keep.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in texts), "utf-8")
     nats, tokens = (table[np.arange(len(gold)), gold] for table in (-scores.total, scores.tokens))
-    found, end = list[Graded](), 0
-    for exam in sat:
-        begin, end = end, end + len(exam.questions)
-        keys = list(dict.fromkeys(one.cluster for one in exam.questions))
-        cluster = np.array([keys.index(one.cluster) for one in exam.questions])
-        cost = {
-            "nats": np.bincount(cluster, nats[begin:end]).round(3).tolist(),
-            "nats_tokens": np.bincount(cluster, tokens[begin:end]).astype(int).tolist(),
+    results, end = list[Graded](), 0
+    for exam in exams:
+        own = slice(end, end + len(exam.questions))  # the exams lie one after the other in every array
+        end = own.stop
+        keys = list(dict.fromkeys(question.cluster for question in exam.questions))
+        cluster = np.array([keys.index(question.cluster) for question in exam.questions])
+        costs = {
+            "nats": np.bincount(cluster, nats[own]).round(3).tolist(),
+            "nats_tokens": np.bincount(cluster, tokens[own]).astype(int).tolist(),
         }
         for grading, right in verdicts.items():
-            counts = Counts(np.bincount(cluster[right[begin:end]], minlength=len(keys)), np.bincount(cluster))
-            more = cost if grading == "likelihood" else {}
-            found.append(Graded(exam, grading, counts, {"chance": exam.chance(grading), **more, **exam.about}))
-    return found
+            counts = Counts(np.bincount(cluster[right[own]], minlength=len(keys)), np.bincount(cluster))
+            more = costs if grading == "likelihood" else {}
+            results.append(Graded(exam, grading, counts, {"chance": exam.chance(grading), **more, **exam.about}))
+    return results
 
 
 def of_task(task: Task, rng: Random, fits: Callable[[str], bool]) -> Question:
@@ -151,12 +152,12 @@ def _accepted(task: Task, options: tuple[str, ...], right: int, text: str) -> bo
 
 def of_exam(name: str, given: exams.Exam, n: int) -> Exam:
     """A published exam, or `n` of its questions, the same ones whenever it is sat; each is a cluster of its own."""
-    chosen = np.sort(np.random.default_rng(0).permutation(len(given.questions))[:n]).tolist()
     questions = []
-    for i in chosen:
-        one = given.questions[i]
-        example = replace(given.ask(one), output=one.final or one.gold)
-        questions.append(Question(example, one.answers, one.right, one.kind != "open", partial(comes_to, one), str(i)))
+    for i in np.sort(np.random.default_rng(0).permutation(len(given.questions))[:n]).tolist():
+        source = given.questions[i]
+        example = replace(given.ask(source), output=source.final or source.gold)
+        closed, accepts = source.kind != "open", partial(comes_to, source)
+        questions.append(Question(example, source.answers, source.right, closed, accepts, str(i)))
     return Exam(name, given.name, questions, {"bad": given.bad.total()})
 
 
@@ -164,7 +165,7 @@ def comes_to(question: exams.Question, answer: str) -> bool:
     """Whether a written answer to a published question is right: it names the option, or comes to the final answer."""
     said = answer.strip()
     if question.kind == "sets":
-        return "".join(sorted(set(re.findall("[A-H]", said.splitlines()[-1] if said else "")))) == question.gold
+        return "".join(sorted(set(re.findall("[A-H]", "".join(said.splitlines()[-1:]))))) == question.gold
     if question.kind == "open":
         return _ends_in(said, question.final) if question.final else said == question.gold.strip()
     options = question.options
@@ -176,10 +177,10 @@ def comes_to(question: exams.Question, answer: str) -> bool:
 def _ends_in(text: str, final: str) -> bool:
     """Whether a worked answer ends in `final`: as its last boxed expression, else after its last `答案` or `answer`, or
     as its last number."""
-    if boxed := re.findall(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}", text):
-        return _plain(boxed[-1]) == _plain(final)
-    tail = re.sub(r"^\s*(?:是|为|is)?\s*[:：]?", "", re.split("答案|[Aa]nswer", text)[-1])
-    ends = [tail.strip().split("\n")[0], *re.findall(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?", tail)[-1:]]
+    ends = re.findall(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}", text)[-1:]
+    if not ends:
+        tail = re.sub(r"^\s*(?:是|为|is)?\s*[:：]?", "", re.split("答案|[Aa]nswer", text)[-1])
+        ends = [tail.strip().split("\n")[0], *re.findall(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?", tail)[-1:]]
     return _plain(final) in map(_plain, ends)
 
 

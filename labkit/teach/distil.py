@@ -9,7 +9,7 @@ copy, up to case and white space (as in `labkit.design.mixture`), and neither `f
 Left open: whether the teacher is right: a new answer or a refined response is not graded here; near copies pass.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -26,6 +26,9 @@ from labkit.teach.client import Failure
 from labkit.teach.judge import Asker, ask
 
 SOURCE = "expansion"
+OF_PAIRS = ("written", "unreadable", "duplicates", "forbidden", "contaminated", "surplus", "kept")
+EXPANDED = ("wanted", "requests", "failed", *OF_PAIRS, "missing", "untyped")
+REFINED = ("asked", "refined", "same", "empty", "truncated", "failed", "untyped")
 
 Forbidden = Callable[[str], str | None]
 
@@ -47,34 +50,31 @@ class Expanded(NamedTuple):
         origins: Places of the seeds that each was written after.
         counts: Of requests: requests, of which failed. Of pairs: written = kept + duplicates + forbidden + contaminated
             + surplus, and lines that are no pair (unreadable); wanted = kept + missing. Of seeds: untyped.
-        reasons: How often `forbidden` gave which reason.
     """
 
     examples: list[Example]
     kinds: list[str]
     origins: list[tuple[int, ...]]
     counts: dict[str, int]
-    reasons: dict[str, int]
 
 
 class Refined(NamedTuple):
-    """The examples with the teacher's responses where there are any.
+    """The examples, in order, with the teacher's responses where there are any.
 
-    Attributes:
-        examples: In order.
-        changed: Whether a response is the teacher's, and differs.
-        counts: asked = refined + same + empty + truncated + failed; `untyped` ones were refined in the general way.
+    `counts`: asked = refined + same + empty + truncated + failed; `untyped` ones were refined in the general way.
     """
 
     examples: list[Example]
-    changed: list[bool]
     counts: dict[str, int]
 
 
 class _Group(NamedTuple):
+    """Seeds of one kind and difficulty, by place, and the new pairs that were wanted and kept, with their seeds."""
+
     kind: str
     members: list[int]
     wanted: int
+    kept: list[tuple[Example, tuple[int, ...]]]
 
 
 def question_of(example: Example) -> str:
@@ -120,8 +120,8 @@ def expand_all(
         kinds: The kind of each seed; one without (None) is not used, and counted.
         n: How many new pairs: in all, shared out as the seeds are, or for each kind.
         difficulty: Of each seed, in a few steps, such as its MFD; seeds of one step are shown together.
-        shown: Seeds a request.
-        each: Pairs a request asks for at the most.
+        shown: Seeds per request.
+        each: The most pairs that one request asks for.
         tries: How often what is missing is asked for.
         known: Other examples that a new one must not copy.
         forbidden: A reason why a question may not be trained on (a test's, say), or None.
@@ -137,24 +137,21 @@ def expand_all(
     if min(shown, each, tries) < 1:
         raise BadRequest(f"shown = {shown}, each = {each} and tries = {tries} must be 1 or more")
     met = {normal(example.instruction, example.input) for example in (*seeds, *known)}
-    kept: dict[int, list[tuple[Example, tuple[int, ...]]]] = {place: [] for place in range(len(groups))}
     counts = Counter({"wanted": sum(group.wanted for group in groups), "untyped": list(kinds).count(None)})
-    reasons: Counter[str] = Counter()
     rng = np.random.default_rng(seed)
     for sample in range(tries):
-        asked: list[tuple[int, tuple[int, ...]]] = []
-        chats = []
-        for place, group in enumerate(groups):
-            left = group.wanted - len(kept[place])
+        asked, chats = [], []
+        for group in groups:
+            left = group.wanted - len(group.kept)
             order = rng.permutation(np.array(group.members, np.int64))
+            how = None if types is None else types.get(group.kind, "")
             for number, start in enumerate(range(0, left, each)):
-                some = tuple(int(i) for i in np.roll(order, -number * shown)[:shown])
-                asked.append((place, some))
-                examples = [(seeds[i].instruction, seeds[i].input, seeds[i].output) for i in some]
-                how = None if types is None else types.get(group.kind, "")
-                chats.append(prompts.expand(examples, group.kind, min(each, left - start), how))
+                origins = tuple(np.roll(order, -number * shown)[:shown].tolist())  # by turns
+                pairs = [(seeds[i].instruction, seeds[i].input, seeds[i].output) for i in origins]
+                asked.append((group, origins))
+                chats.append(prompts.expand(pairs, group.kind, min(each, left - start), how))
         counts["requests"] += len(chats)
-        for (place, some), reply in zip(asked, ask(asker, chats, sample), strict=True):
+        for (group, origins), reply in zip(asked, ask(asker, chats, sample), strict=True):
             if isinstance(reply, Failure):
                 counts["failed"] += 1
                 continue
@@ -163,19 +160,16 @@ def expand_all(
             for pair in pairs:
                 digest = blake2b(normal(pair[0]).encode(), digest_size=8).hexdigest()
                 example = Example(*pair, source=SOURCE, instruction_id=digest)
-                fate = "surplus" if len(kept[place]) == groups[place].wanted else _fate(example, met, guard)
-                if fate == "kept" and forbidden and (reason := forbidden(question_of(example))) is not None:
-                    fate = "forbidden"
-                    reasons[reason] += 1
+                full = len(group.kept) == group.wanted
+                fate = "surplus" if full else _fate(example, met, forbidden, guard)
+                counts.update(("written", fate))
                 if fate == "kept":
                     met.add(normal(example.instruction, example.input))
-                    kept[place].append((example, some))
-                counts.update(("written", fate))
+                    group.kept.append((example, origins))
     counts["missing"] = counts["wanted"] - counts["kept"]
-    names = ("wanted", "requests", "failed", "written", "unreadable", "duplicates", "forbidden", "contaminated")
-    rows = [(example, groups[place].kind, some) for place, found in kept.items() for example, some in found]
-    found_counts = {name: counts[name] for name in (*names, "surplus", "kept", "missing", "untyped")}
-    return Expanded([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], found_counts, dict(reasons))
+    rows = [(example, group.kind, origins) for group in groups for example, origins in group.kept]
+    found_counts = {name: counts[name] for name in EXPANDED}
+    return Expanded([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], found_counts)
 
 
 def refine_all(asker: Asker, examples: Sequence[Example], kinds: Sequence[str | None]) -> Refined:
@@ -189,7 +183,7 @@ def refine_all(asker: Asker, examples: Sequence[Example], kinds: Sequence[str | 
     if len(examples) != len(kinds):
         raise BadRequest(f"{len(examples)} examples and {len(kinds)} kinds: as many of each")
     chats = [prompts.refine(question_of(e), e.output, kind or "") for e, kind in zip(examples, kinds, strict=True)]
-    refined, changed = [], []
+    refined = []
     counts = Counter(asked=len(examples), untyped=list(kinds).count(None))
     for example, reply in zip(examples, ask(asker, chats), strict=True):
         text, fate = "", "failed"
@@ -198,10 +192,8 @@ def refine_all(asker: Asker, examples: Sequence[Example], kinds: Sequence[str | 
             fate = "empty" if not text else "same" if text == example.output.strip() else "refined"
             fate = "truncated" if reply.truncated else fate
         counts[fate] += 1
-        changed.append(fate == "refined")
         refined.append(replace(example, output=text) if fate == "refined" else example)
-    names = ("asked", "refined", "same", "empty", "truncated", "failed", "untyped")
-    return Refined(refined, changed, {name: counts[name] for name in names})
+    return Refined(refined, {name: counts[name] for name in REFINED})
 
 
 def _groups(
@@ -214,23 +206,26 @@ def _groups(
     steps = difficulty if difficulty is not None else [0] * n_seeds
     if not n_seeds == len(kinds) == len(steps):
         raise BadRequest(f"{n_seeds} seeds, {len(kinds)} kinds and {len(steps)} difficulties: as many of each")
-    places: dict[tuple[str, str], list[int]] = {}
-    for i in range(n_seeds):
-        if (kind := kinds[i]) is not None:
-            places.setdefault((kind, str(steps[i])), []).append(i)
-    found = sorted(places)
-    present = sorted({kind for kind, _ in found})
-    if not present:
+    places: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, (kind, step) in enumerate(zip(kinds, steps, strict=True)):
+        if kind is not None:
+            places[kind, str(step)].append(i)
+    if not places:
         raise BadRequest(f"none of the {n_seeds} seeds has a kind: there is nothing to write new pairs after")
+    present = sorted({kind for kind, _ in places})
     wanted: dict[tuple[str, str], int] = {}
     for kind, number in [(None, n)] if isinstance(n, int) else n.items():
         if kind is not None and kind not in present:
             raise unknown("kind of the seeds", kind, present)
-        keys = [key for key in found if kind in (None, key[0])]
+        keys = [key for key in sorted(places) if kind in (None, key[0])]
         wanted |= dict(zip(keys, apportion([len(places[key]) for key in keys], number), strict=True))
-    return [_Group(key[0], places[key], wanted[key]) for key in found if wanted.get(key)]
+    return [_Group(key[0], places[key], wanted[key], []) for key in sorted(places) if wanted.get(key)]
 
 
-def _fate(example: Example, met: set[str], guard: Decontaminator | None) -> str:
-    copied = normal(example.instruction, example.input) in met
-    return "duplicates" if copied else "contaminated" if guard and guard.overlaps(example) else "kept"
+def _fate(example: Example, met: set[str], forbidden: Forbidden | None, guard: Decontaminator | None) -> str:
+    """What becomes of a new pair."""
+    if normal(example.instruction, example.input) in met:
+        return "duplicates"
+    if guard and guard.overlaps(example):
+        return "contaminated"
+    return "forbidden" if forbidden and forbidden(question_of(example)) is not None else "kept"

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from labkit.errors import BadRequest
-from labkit.grade.intervals import Estimate, Floats, at_least, cluster_bootstrap, numbers, percentiles
+from labkit.grade.intervals import Estimate, Floats, at_least, cluster_bootstrap, numbers, percentiles, resample
 from labkit.teach import prompts
 from labkit.teach.client import Failure, Reply, Request
 
 QUESTIONS = "questions"
 TIE = 0.5
+_POINTS = {"won": 1.0, "lost": 0.0, "tied": TIE, "mixed": TIE}
 _UNIT = 900  # parts of a point: halves of a win and hundredths of a rating from 1 to 10 are whole numbers of them
 _DRAWS = 2000
 
@@ -49,8 +50,8 @@ class Contest(NamedTuple):
 class Scores(NamedTuple):
     """Ratings from 1 to 10, None where there is none, and the replies they were read from.
 
-    `counts`: asked = scored + unreadable + failed; `asked_again` is how many got a second request. `missing`: of each
-    place without a score why, in a sentence.
+    `counts`: asked = scored + unreadable + failed; `asked_again` is how many got a second request. `missing`: why a
+    place has no score, in a sentence.
     """
 
     values: list[float | None]
@@ -69,7 +70,7 @@ class Comparison(NamedTuple):
         verdicts: What was said in each order, `one` first and `other` first: A, B, tie or None.
         texts: The two replies.
         counts: asked = won + lost + tied + mixed + unreadable + failed; `asked_again` counts second requests.
-        missing: Of each contest without a score why, in a sentence: the first of its two orders that is at fault.
+        missing: Why a contest has no score, in a sentence: the first of its two orders that is at fault.
     """
 
     contests: list[Contest]
@@ -139,22 +140,27 @@ class Agreement(NamedTuple):
         return {"agreement": agreement, "calibration": calibration}
 
 
+class _Heard(NamedTuple):
+    """What was read of each reply, its text (None of a failure), why nothing was read, how many were asked again."""
+
+    values: list[Any]
+    texts: list[str | None]
+    missing: dict[int, str]
+    again: int
+
+
 class Judge:
-    """Asks for ratings and verdicts, and reads them.
+    """Asks for ratings and verdicts, and reads them."""
 
-    Args:
-        asker: What is asked.
-        ask_again: Ask once more, for another sample, where a reply cannot be read.
-    """
-
-    def __init__(self, asker: Asker, ask_again: bool = True) -> None:
-        self.asker, self.ask_again = asker, ask_again
+    def __init__(self, asker: Asker) -> None:
+        self.asker = asker
 
     def score(self, pairs: Sequence[prompts.Pair], references: Sequence[str | None] | None = None) -> Scores:
         """Rate single answers from 1 to 10, beside a reference answer where there is one."""
         beside = [None] * len(pairs) if references is None else references
         _as_many(answers=pairs, references=beside)
-        return self._scores([prompts.score(*pair, one) for pair, one in zip(pairs, beside, strict=True)])
+        known = [[] if reference is None else [reference] for reference in beside]
+        return self.score_turns([[pair.question] for pair in pairs], [[pair.response] for pair in pairs], known)
 
     def score_turns(
         self, questions: Sequence[Sequence[str]], responses: Sequence[Sequence[str]],
@@ -163,43 +169,36 @@ class Judge:
         """Rate the last answers of conversations; a row holds the turns of one."""
         beside = [()] * len(questions) if references is None else references
         _as_many(conversations=questions, responses=responses, references=beside)
-        rows = zip(questions, responses, beside, strict=True)
-        return self._scores([prompts.score_turns(*row) for row in rows])
+        chats = list(map(prompts.score_turns, questions, responses, beside))
+        heard = self._heard(chats, prompts.read_score, "no single rating from 1 to 10 in the form [[7]]")
+        lost, failed = len(heard.missing), heard.texts.count(None)
+        counts = {"asked": len(chats), "scored": len(chats) - lost, "unreadable": lost - failed, "failed": failed}
+        return Scores(heard.values, heard.texts, counts | {"asked_again": heard.again}, heard.missing)
 
     def compare(self, contests: Sequence[Contest]) -> Comparison:
         """Hold every contest twice, with either answer first."""
         orders = [order for c in contests for order in (c, c._replace(one=c.other, other=c.one))]
-        replies, again = self._replies([prompts.compare(*order) for order in orders], prompts.read_winner)
-        read: list[prompts.Winner | None] = [_read(reply, prompts.read_winner) for reply in replies]
-        verdicts = _in_pairs(read)
-        failed = map(any, _in_pairs([isinstance(reply, Failure) for reply in replies]))
-        outcomes = ["failed" if lost else _outcome(*pair) for lost, pair in zip(failed, verdicts, strict=True)]
-        points = {"won": 1.0, "lost": 0.0, "tied": TIE, "mixed": TIE}
-        kinds = (*points, "unreadable", "failed")
-        counts = {"asked": len(contests), **{kind: outcomes.count(kind) for kind in kinds}, "asked_again": again}
-        scores = [points.get(outcome) for outcome in outcomes]
-        why = _missing(replies, read, "no single verdict in the form [[A]], [[B]] or [[C]]")
-        missing = {place // 2: why[place] for place in sorted(why, reverse=True)}
-        texts = _in_pairs(_texts(replies))
-        return Comparison(list(contests), scores, verdicts, texts, counts, dict(sorted(missing.items())))
+        form = "no single verdict in the form [[A]], [[B]] or [[C]]"
+        heard = self._heard([prompts.compare(*order) for order in orders], prompts.read_winner, form)
+        verdicts, texts = (list(zip(both[::2], both[1::2], strict=True)) for both in (heard.values, heard.texts))
+        outcomes = list(map(_outcome, verdicts, texts))
+        counts = {name: outcomes.count(name) for name in (*_POINTS, "unreadable", "failed")}
+        missing: dict[int, str] = {}
+        for place, why in heard.missing.items():
+            missing.setdefault(place // 2, why)
+        counts = {"asked": len(contests), **counts, "asked_again": heard.again}
+        return Comparison(list(contests), list(map(_POINTS.get, outcomes)), verdicts, texts, counts, missing)
 
-    def _scores(self, chats: Chats) -> Scores:
-        replies, again = self._replies(chats, prompts.read_score)
-        values = [_read(reply, prompts.read_score) for reply in replies]
-        scored = len(values) - values.count(None)
-        failed = sum(isinstance(reply, Failure) for reply in replies)
-        counts = {"asked": len(chats), "scored": scored, "unreadable": len(chats) - scored - failed}
-        missing = _missing(replies, values, "no single rating from 1 to 10 in the form [[7]]")
-        return Scores(values, _texts(replies), counts | {"failed": failed, "asked_again": again}, missing)
-
-    def _replies(self, chats: Chats, read: Callable[[str], object]) -> tuple[list[Reply | Failure], int]:
-        """A reply or failure each, and how many were asked again: those not readable."""
+    def _heard(self, chats: Chats, read: Callable[[str], object], form: str) -> _Heard:
+        """What is read of the replies; what cannot be read is asked for once more."""
         replies = ask(self.asker, chats)
-        mute = [i for i, r in enumerate(replies) if isinstance(r, Reply) and _read(r, read) is None]
-        again = mute if self.ask_again else []
+        again = [i for i, reply in enumerate(replies) if isinstance(reply, Reply) and _read(reply, read) is None]
         for place, reply in zip(again, ask(self.asker, [chats[i] for i in again], sample=1), strict=True):
             replies[place] = reply
-        return replies, len(again)
+        values = [_read(reply, read) for reply in replies]
+        texts = [reply.text if isinstance(reply, Reply) else None for reply in replies]
+        missing = {i: _why(reply, form) for i, reply in enumerate(replies) if values[i] is None}
+        return _Heard(values, texts, missing, len(again))
 
 
 def ask(asker: Asker, chats: Chats, sample: int = 0) -> list[Reply | Failure]:
@@ -208,10 +207,7 @@ def ask(asker: Asker, chats: Chats, sample: int = 0) -> list[Reply | Failure]:
     return asker.ask_many(requests) if requests else []
 
 
-def difficulties(
-    judge: Judge, questions: Sequence[str], student: Sequence[str], public: Sequence[str],
-    references: Sequence[str | None] | None = None,
-) -> Difficulties:  # fmt: skip
+def difficulties(judge: Judge, questions: Sequence[str], student: Sequence[str], public: Sequence[str]) -> Difficulties:
     """How far the student's answers fall short of the public ones (TAPIR, Model Fitting Difficulty).
 
         MFD(x_i) = f_J(x_i, ~y_i) - f_J(x_i, y_i)
@@ -222,8 +218,7 @@ def difficulties(
         BadRequest: when the three lists differ in length.
     """
     _as_many(**{"questions": questions, "student's": student, "public answers": public})
-    pairs = ([prompts.Pair(*pair) for pair in zip(questions, side, strict=True)] for side in (student, public))
-    ours, theirs = (judge.score(side, references) for side in pairs)
+    ours, theirs = (judge.score(list(map(prompts.Pair, questions, side))) for side in (student, public))
     scores = zip(ours.values, theirs.values, strict=True)
     mfd = [None if mine is None or given is None else mine - given for mine, given in scores]
     counts = {"pairs": len(mfd), "scored": len(mfd) - mfd.count(None)}
@@ -250,10 +245,10 @@ def position_bias(comparison: Comparison, groups: Sequence[Hashable] | None = No
     rows = [(verdict, key) for verdict, key in zip(comparison.verdicts, keys, strict=True) if {*verdict} <= {"A", "B"}]
     if not rows:
         return Bias(None, None, 0)
-    names = [key for _, key in rows]
-    follows = [float(a == b) for (a, b), _ in rows]
-    first = [((a == "A") + (b == "A")) / 2 for (a, b), _ in rows]
-    return Bias(clustered(follows, names), clustered(first, names), len(rows))
+    verdicts, names = zip(*rows, strict=True)
+    follows = clustered([float(one == other) for one, other in verdicts], names)
+    first = clustered([verdict.count("A") / 2 for verdict in verdicts], names)
+    return Bias(follows, first, len(rows))
 
 
 def agreement(
@@ -285,11 +280,13 @@ def agreement(
         raise BadRequest(f"none of {len(scores)} answers has a rating: no agreement to measure")
     rated, truth, names = (list(column) for column in zip(*rows, strict=True))
     levels = sorted(set(rated))
-    rights = {level: [(float(r), key) for score, r, key in rows if score == level] for level in levels}
-    table = [Level(level, len(own), clustered(*zip(*own, strict=True))) for level, own in rights.items()]
-    order = {key: place for place, key in enumerate(dict.fromkeys(names))}
-    cells = np.zeros((len(order), len(levels), 2))
-    np.add.at(cells, ([order[key] for key in names], [levels.index(s) for s in rated], [int(r) for r in truth]), 1)
+    table = []
+    for level in levels:
+        own = [(float(r), key) for score, r, key in rows if score == level]
+        table.append(Level(level, len(own), clustered(*zip(*own, strict=True))))
+    places = _numbered(names)
+    cells = np.zeros((max(places) + 1, len(levels), 2))
+    np.add.at(cells, (places, [levels.index(score) for score in rated], [int(mark) for mark in truth]), 1)
     called = np.array(levels) >= threshold
 
     def kappa(counts: Floats) -> Floats:
@@ -317,30 +314,20 @@ def clustered(values: Sequence[float], groups: Sequence[Hashable]) -> Estimate:
     shares = numbers(values, "shares")
     if not shares.size or np.any((shares < 0) | (shares > 1)):
         raise BadRequest("the mean of shares needs at least one, and each from 0 to 1")
-    places = {key: place for place, key in enumerate(dict.fromkeys(groups))}
-    sums = np.zeros((len(places), 2))
-    for value, key in zip(shares.tolist(), groups, strict=True):
-        sums[places[key]] += (round(value * _UNIT), _UNIT)
-    return cluster_bootstrap(sums[:, 0], sums[:, 1])._replace(over=QUESTIONS)
+    places = _numbered(groups)
+    sums = np.bincount(places, np.round(shares * _UNIT)), np.bincount(places) * _UNIT
+    return cluster_bootstrap(*sums)._replace(over=QUESTIONS)
+
+
+def _numbered(keys: Sequence[Hashable]) -> list[int]:
+    """The number of each key, in the order in which they come."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return [numbers[key] for key in keys]
 
 
 def _read(reply: Reply | Failure, read: Callable[[str], _T | None]) -> _T | None:
     """What a reply says; nothing where it was cut off, before it came to its verdict."""
     return None if isinstance(reply, Failure) or reply.truncated else read(reply.text)
-
-
-def _in_pairs(values: Sequence[_T]) -> list[tuple[_T, _T]]:
-    """Of each contest its two orders."""
-    return list(zip(values[::2], values[1::2], strict=True))
-
-
-def _texts(replies: Sequence[Reply | Failure]) -> list[str | None]:
-    return [reply.text if isinstance(reply, Reply) else None for reply in replies]
-
-
-def _missing(replies: Sequence[Reply | Failure], read: Sequence[object], lacks: str) -> dict[int, str]:
-    """Why a place has no verdict."""
-    return {place: _why(reply, lacks) for place, reply in enumerate(replies) if read[place] is None}
 
 
 def _why(reply: Reply | Failure, lacks: str) -> str:
@@ -363,10 +350,11 @@ def _groups(comparison: Comparison, groups: Sequence[Hashable] | None) -> Sequen
     return keys
 
 
-def _outcome(first: prompts.Winner | None, second: prompts.Winner | None) -> str:
+def _outcome(verdicts: tuple[Any, Any], texts: tuple[str | None, str | None]) -> str:
     """Of `one`, shown first and then second."""
-    named = {("A", "B"): "won", ("B", "A"): "lost", ("tie", "tie"): "tied"}
-    return "unreadable" if first is None or second is None else named.get((first, second), "mixed")
+    if None in verdicts:
+        return "failed" if None in texts else "unreadable"
+    return {("A", "B"): "won", ("B", "A"): "lost", ("tie", "tie"): "tied"}.get(verdicts, "mixed")
 
 
 def _auc(counts: Floats) -> Floats:
@@ -384,13 +372,12 @@ def _resampled(cells: Floats, statistic: Callable[[Floats], Floats], seed: int, 
     is no narrower than `at_least` allows a share.
     """
     value = float(statistic(cells.sum(0)))
-    kinds, times = np.unique(cells.reshape(len(cells), -1), axis=0, return_counts=True)
-    weights = np.random.default_rng(seed).multinomial(len(cells), times / len(cells), size=_DRAWS)
-    found = statistic((weights @ kinds).reshape(_DRAWS, *cells.shape[1:]))
-    found = found[~np.isnan(found)]
-    if np.isnan(value) or len(found) < _DRAWS / 2:
+    sums = resample(cells.reshape(len(cells), -1), _DRAWS, np.random.default_rng(seed))
+    values = statistic(sums.reshape(_DRAWS, *cells.shape[1:]))
+    values = values[~np.isnan(values)]
+    if np.isnan(value) or len(values) < _DRAWS / 2:
         return None
-    lo, hi = percentiles(found)
+    lo, hi = percentiles(values)
     width = 1 - lowest
     floor = at_least(((lo - lowest) / width, (hi - lowest) / width), (value - lowest) / width, len(cells))
     lo, hi = (lowest + width * end for end in floor)

@@ -20,6 +20,7 @@ A wrong answer is rated 1 to 9 by `similarity` to the right one, workings by the
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import lru_cache
 from hashlib import sha256
@@ -116,19 +117,17 @@ def flaws_of(model: str) -> Flaws:
     name, _, settings = model.partition(":")
     if name != MODEL or (settings == "") != (model == MODEL):
         raise BadRequest(f"unknown model '{model}': there is `{MODEL}`, and `{MODEL}:noise=1.5` and the like")
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for part in settings.split(",") if settings else []:
         flaw, _, value = part.partition("=")
         if flaw not in Flaws._fields:
             raise unknown(f"flaw of the model '{MODEL}'", flaw, Flaws._fields)
         most = 100.0 if flaw in ("noise", "within") else 1.0
-        try:
-            found[flaw] = float(value)
-        except ValueError:
-            found[flaw] = -1
-        if not 0 <= found[flaw] <= most:
+        with suppress(ValueError):
+            values[flaw] = float(value)
+        if not 0 <= values.get(flaw, -1) <= most:
             raise BadRequest(f"'{part}' of the model '{model}': {flaw} is a number from 0 to {most:g}")
-    return Flaws(**found)
+    return Flaws(**values)
 
 
 def similarity(answer: str, right: str) -> float:
@@ -156,16 +155,15 @@ def rate(question: str, response: str, reference: str | None = None) -> float | 
         if reference is None:
             return None
         return 10.0 if response.split() == reference.split() else 1 + 8 * similarity(response, reference)
-    family, instruction, _, text, right, worked = known
     said = _bare(response)
-    if _accepted(family, instruction, text, said):
+    if _accepted(known, said):
         return 10.0
-    final = similarity(family.final(said), family.final(right))
-    if worked != right:
-        *steps, _ = worked.split("\n")
+    final = similarity(known.family.final(said), known.family.final(known.answer))
+    if known.worked != known.answer:
+        *steps, _ = known.worked.split("\n")
         *shown, _ = said.split("\n")
-        found = sum(a.strip() == b.strip() for a, b in zip(shown, steps, strict=False))
-        final += (1 - final) * found / (4 * len(steps))
+        right = sum(a.strip() == b.strip() for a, b in zip(shown, steps, strict=False))
+        final += (1 - final) * right / (4 * len(steps))
     return 1 + 8 * final
 
 
@@ -196,28 +194,23 @@ def _solve(question: str) -> Solved | None:
     for n in range(1, min(len(lines), 6) + 1):
         text = "\n".join(lines[n:])
         found = recognise("\n".join(lines[:n]), text)
-        if found is None:
-            continue
-        family = EVERY[found.family]
-        if known := _carried_out(family, found.instruction, found.level, text):
+        if found and (known := _carried_out(EVERY[found.family], found.instruction, found.level, text)):
             return known
     return None
 
 
 def _carried_out(family: Family, instruction: Instruction, level: int, text: str) -> Solved | None:
-    """An instruction carried out; None for an input that is not of the family's form, whatever the oracle does."""
-    try:
+    """An instruction carried out; None for an input that is not of the family's form."""
+    with suppress(Exception):  # an oracle may fail in any way on what its family would never draw
         answer, worked = family.answer(instruction, text), family.worked(instruction, text)
-    except Exception:  # an oracle may fail in any way on what its family would never draw
-        return None
-    return Solved(family, instruction, level, text, answer, worked)
+        return Solved(family, instruction, level, text, answer, worked)
+    return None
 
 
-def _accepted(family: Family, instruction: Instruction, text: str, answer: str) -> bool:
-    try:
-        return family.accepts(instruction, text, answer)
-    except Exception:  # what a student wrote may be read in any way
-        return False
+def _accepted(known: Solved, answer: str) -> bool:
+    with suppress(Exception):  # what a student wrote may be read in any way
+        return known.family.accepts(known.instruction, known.input, answer)
+    return False
 
 
 # What each kind of request gets: of the request's text and quoted parts, luck and flaws
@@ -259,8 +252,8 @@ def _expand(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
             continue
         levels.append((family, level))
         taken.add(new.instruction.key)
-        said = _mistaken(new, mistakes) if mistakes.random() < flaws.wrong else new
-        output = said.worked if stepwise else said.answer
+        answered = _mistaken(new, mistakes) if mistakes.random() < flaws.wrong else new
+        output = answered.worked if stepwise else answered.answer
         made.append((rng.choice(new.instruction.phrasings), new.input, output))
     return prompts.written(made) if made else CANNOT_EXPAND
 
@@ -281,23 +274,21 @@ def _score(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
     question, response = parts.get(f"instruction{turn}"), parts.get(f"answer{turn}")
     if question is None or response is None:
         return CANNOT_JUDGE
-    rating = rate(question, response, parts.get(f"reference answer{turn}"))
-    if rating is None:
+    points = _points(question, response, parts.get(f"reference answer{turn}"), luck, flaws)
+    if points is None:
         return CANNOT_JUDGE
     if luck.share("mumbles") < flaws.mumbles:
         return "There is something to be said for this answer, and something against it."
-    points = _points(rating, question, response, luck, flaws)
-    return f"{_reason(points)} [[{points:.0f}]]"
+    return f"{_reason(points)} [[{points}]]"
 
 
 def _compare(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
-    question = parts.get("instruction", "")
-    points = []
-    for name in ("answer A", "answer B"):
-        rating = rate(question, parts[name], parts.get("reference answer")) if name in parts else None
-        if rating is None:
-            return CANNOT_JUDGE
-        points.append(_points(rating, question, parts[name], luck, flaws))
+    asked, reference = parts.get("instruction", ""), parts.get("reference answer")
+    answers = [parts[name] for name in ("answer A", "answer B") if name in parts]
+    rated = (_points(asked, answer, reference, luck, flaws) for answer in answers)
+    points = [rating for rating in rated if rating is not None]
+    if len(points) < 2:
+        return CANNOT_JUDGE
     if luck.share("mumbles") < flaws.mumbles:
         return "Both answers have something to be said for them."
     a, b = points
@@ -305,7 +296,8 @@ def _compare(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
         return "Answer A makes the better impression. [[A]]"
     if a == b:
         return "The answers are equally good. [[C]]"
-    return f"Answer {'A' if a > b else 'B'} is closer to what is right. [[{'A' if a > b else 'B'}]]"
+    better = "A" if a > b else "B"
+    return f"Answer {better} is closer to what is right. [[{better}]]"
 
 
 _ANSWERS: dict[prompts.Kind, Callable[[str, Parts, "_Luck", Flaws], str]] = {
@@ -320,26 +312,29 @@ class _Luck(NamedTuple):
     seed: int
     text: str
 
-    def share(self, of: str) -> float:
+    def share(self, purpose: str) -> float:
         """A number from 0 to 1."""
-        return int.from_bytes(self._digest(of)[:7], "big") / 2**56
+        return int.from_bytes(self._digest(purpose)[:7], "big") / 2**56
 
-    def rng(self, of: str) -> Random:
-        return Random(self._digest(of))
+    def rng(self, purpose: str) -> Random:
+        return Random(self._digest(purpose))
 
-    def _digest(self, of: str) -> bytes:
-        return sha256(f"{self.seed}\0{of}\0{self.text}".encode("utf-8", "surrogatepass")).digest()
+    def _digest(self, purpose: str) -> bytes:
+        return sha256(f"{self.seed}\0{purpose}\0{self.text}".encode("utf-8", "surrogatepass")).digest()
 
 
-def _points(rating: float, question: str, response: str, luck: _Luck, flaws: Flaws) -> float:
+def _points(question: str, response: str, reference: str | None, luck: _Luck, flaws: Flaws) -> int | None:
     """A rating as it is given out, in whole points; equal answers to a question get the same error."""
+    rating = rate(question, response, reference)
+    if rating is None:
+        return None
+    best = 9 if rating < 10 and not flaws.noise else 10  # 10 is for what is right
     if flaws.noise:
         rating += _Luck(luck.seed, f"{question}\0{response}").rng("noise").gauss(0, flaws.noise)
-        return float(min(10, max(1, round(rating))))
-    return rating if rating == 10 else float(min(9, max(1, round(rating))))
+    return min(best, max(1, round(rating)))
 
 
-def _reason(points: float) -> str:
+def _reason(points: int) -> str:
     if points == 10:
         return "The answer is right, in the form that is asked for."
     share = "most" if points > 6 else "some" if points > 2 else "little"
@@ -365,7 +360,7 @@ def _mistaken(known: Solved, rng: Random) -> Solved:
         one = family.instruction(rng, level)
         given = text if attempt < 30 else family.input(one, rng, level)
         other = _carried_out(family, one, level, given)
-        if other and not _accepted(family, known.instruction, text, other.answer):
+        if other and not _accepted(known, other.answer):
             return other
     return known
 

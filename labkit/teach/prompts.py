@@ -17,12 +17,13 @@ expansion and refinement are steps of TAPIR (Yue et al. 2024, arXiv 2405.13448).
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypedDict, TypeVar
 
 from labkit.instructions.reasoning import without_reasoning as without_reasoning
 
 Kind = Literal["answer", "refine", "expand", "classify", "score", "compare"]
+_T = TypeVar("_T")
 
 
 class Message(TypedDict):
@@ -56,6 +57,7 @@ SYSTEM: dict[Kind, str] = {
     "score": "You are a strict and impartial judge of answers.",
     "compare": "You are a strict and impartial judge of two answers to one instruction.",
 }
+_KEYS = ("instruction", "input", "output")
 _STEPS = "write each intermediate result on a line of its own, and the final answer alone on the last line."
 REFINEMENTS = {  # what a good response of a kind of task looks like; any other kind gets DEFAULT
     "mathematics": f"Work it out step by step: {_STEPS}",
@@ -70,6 +72,7 @@ DEFAULT = "Make it correct, complete and to the point, in exactly the form that 
 _RATE = "end with the rating in this form: [[5]]"
 _VERDICT = "[[A]] if answer A is better, [[B]] if answer B is, [[C]] for a tie."
 _RATING = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
+_VERDICTS: dict[str, Winner] = {"A": "A", "B": "B", "C": "tie", "TIE": "tie"}
 _WINNER = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 # What a judge repeats is not what it finds: block quotations, fences, ticks, and every kind of quotation mark.
 _QUOTATION = re.compile(
@@ -99,11 +102,12 @@ def expand(seeds: Sequence[tuple[str, str, str]], kind: str, n: int, task_type: 
 
     With a `task_type` their outputs are asked for as `refine` would ask for them.
     """
-    shown = "\n".join(_line(seed) for seed in seeds)
     how = f" Of the outputs: {REFINEMENTS.get(task_type, DEFAULT)}" if task_type is not None else ""
     like = f"These are examples of the kind '{kind}'. Write {n} new ones of the same kind that are about as difficult"
     form = "each as one JSON object on a line of its own, with the keys instruction, input and output"
-    return _chat("expand", section("examples", shown), f"{like} and no copies, {form}.{how} Write nothing else.")
+    return _chat(
+        "expand", section("examples", written(seeds)), f"{like} and no copies, {form}.{how} Write nothing else."
+    )
 
 
 def classify(question: str, kinds: Mapping[str, str]) -> list[Message]:
@@ -121,7 +125,9 @@ def score(question: str, response: str, reference: str | None = None) -> list[Me
 
 
 def score_turns(questions: Sequence[str], responses: Sequence[str], reference: Sequence[str] = ()) -> list[Message]:
-    """Ask for a score of the last response of a conversation (MT-Bench's second turn)."""
+    """Ask for a score of the last response of a conversation (MT-Bench's second turn); of one turn as `score` does."""
+    if len(questions) == 1:
+        return score(*questions, *responses, *reference[:1])
     turns: list[str] = []
     for place, (question, response) in enumerate(zip(questions, responses, strict=True)):
         turns += _turn(f" {place + 1}", question, response, next(iter(reference[place : place + 1]), None))
@@ -139,16 +145,13 @@ def compare(question: str, a: str, b: str, reference: str | None = None) -> list
 
 def read_score(text: str) -> float | None:
     """The rating of a judge, 1 to 10; None when it wrote none or several, or one outside the scale."""
-    ratings = {float(rating) for rating in _RATING.findall(_own_words(text))}
-    rating = ratings.pop() if len(ratings) == 1 else None
+    rating = _single(float(rating) for rating in _RATING.findall(_own_words(text)))
     return rating if rating is not None and 1 <= rating <= 10 else None
 
 
 def read_winner(text: str) -> Winner | None:
     """The verdict of a comparison; None when there is none, or there are several that differ."""
-    verdicts = {verdict.upper() for verdict in _WINNER.findall(_own_words(text))}
-    winners: set[Winner] = {"A" if verdict == "A" else "B" if verdict == "B" else "tie" for verdict in verdicts}
-    return winners.pop() if len(winners) == 1 else None
+    return _single(_VERDICTS[verdict.upper()] for verdict in _WINNER.findall(_own_words(text)))
 
 
 def read_kind(text: str, kinds: Sequence[str]) -> str | None:
@@ -157,7 +160,7 @@ def read_kind(text: str, kinds: Sequence[str]) -> str | None:
     said = text.strip().strip("\"'`.*").casefold()
     exact = [kind for kind in kinds if kind.casefold() == said]
     named = [kind for kind in kinds if re.search(rf"(?<![\w-]){re.escape(kind)}(?![\w-])", text, re.IGNORECASE)]
-    return exact[0] if exact else named[0] if len(named) == 1 else None
+    return exact[0] if exact else _single(named)
 
 
 def read_pairs(text: str) -> Written:
@@ -192,7 +195,7 @@ def kind_of(messages: Sequence[Message]) -> Kind | None:
 
 
 def asks_for_steps(text: str) -> bool:
-    """Does a request want intermediate results, one a line?"""
+    """Does a request want intermediate results, one per line?"""
     return any(how in text for how in REFINEMENTS.values() if "on a line of its own" in how)
 
 
@@ -209,12 +212,18 @@ def section(name: str, text: str) -> str:
 
 def written(pairs: Sequence[tuple[str, str, str]]) -> str:
     """New pairs as `read_pairs` reads them."""
-    return "\n".join(_line(pair) for pair in pairs)
+    return "\n".join(json.dumps(dict(zip(_KEYS, pair, strict=True)), ensure_ascii=False) for pair in pairs)
 
 
 def _own_words(text: str) -> str:
     """What a judge says itself: neither its reasoning nor what it quotes."""
     return _QUOTATION.sub("", _SECTION.sub("", without_reasoning(text)))
+
+
+def _single(values: Iterable[_T]) -> _T | None:
+    """The value that all of them are, where there is one."""
+    different = set(values)
+    return different.pop() if len(different) == 1 else None
 
 
 def _pairs_in(value: object) -> list[tuple[str, str, str]]:
@@ -223,11 +232,11 @@ def _pairs_in(value: object) -> list[tuple[str, str, str]]:
         return [pair for item in value for pair in _pairs_in(item)]
     if not isinstance(value, dict):
         return []
-    parts = [value.get(key) for key in ("instruction", "input", "output")]
-    texts = [part for part in parts if isinstance(part, str)]
-    if len(texts) < 3:
-        return [pair for item in value.values() if isinstance(item, list) for pair in _pairs_in(item)]
-    return [(texts[0], texts[1], texts[2])] if texts[0].strip() and texts[2].strip() else []
+    texts = [text for key in _KEYS if isinstance(text := value.get(key), str)]
+    if len(texts) < len(_KEYS):
+        return _pairs_in([item for item in value.values() if isinstance(item, list)])
+    instruction, given, output = texts
+    return [(instruction, given, output)] if instruction.strip() and output.strip() else []
 
 
 def _lines_without_pair(between: str, *, after: bool, before: bool) -> int:
@@ -238,10 +247,6 @@ def _lines_without_pair(between: str, *, after: bool, before: bool) -> int:
     lines = between.split("\n")
     alone = lines[int(after) : len(lines) - int(before)]
     return sum(bool(_NO_PAIR.sub("", line)) for line in alone)
-
-
-def _line(pair: tuple[str, str, str]) -> str:
-    return json.dumps(dict(zip(("instruction", "input", "output"), pair, strict=True)), ensure_ascii=False)
 
 
 def _turn(number: str, question: str, response: str, reference: str | None, answer: str = "answer") -> list[str]:

@@ -5,8 +5,10 @@ from questions to answers. Every part counts what became of what was asked; `Tea
 a killed run goes on with them.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,10 +37,10 @@ class Mined(NamedTuple):
 
     def difficulty(self, kinds: Sequence[str | None]) -> dict[str, dict[str, int]]:
         """How many examples of each kind have which MFD, rounded to a point."""
-        counts: dict[str, Counter[str]] = {}
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
         for kind, value in zip(kinds, self.mfd, strict=True):
             if kind is not None and value is not None:
-                counts.setdefault(kind, Counter()).update([str(round(value))])
+                counts[kind][str(round(value))] += 1
         return {kind: dict(points) for kind, points in sorted(counts.items())}
 
 
@@ -60,8 +62,7 @@ class Item(NamedTuple):
     @property
     def line(self) -> list[Any]:
         """For JSON."""
-        one = self.example
-        return [one.instruction, one.input, one.output, one.source, one.instruction_id, self.kind, self.lacked]
+        return [*astuple(self.example), self.kind, self.lacked]
 
 
 class Exclusions(NamedTuple):
@@ -106,20 +107,21 @@ class Teaching:
 
     def mined(self, answer: Answer, examples: Sequence[Example]) -> Mined:
         """What the student finds hard now."""
-        found = mine(answer, examples, self.asker)
-        self._judged(found.counts)
-        return found
+        mined = mine(answer, examples, self.asker)
+        self._judged(mined.counts)
+        return mined
 
     def probed(self, answer: Answer, probe: Mapping[str, Sequence[Example]]) -> dict[str, float | None]:
         """The judge's mean score of the student on some examples of each kind; None where none was scored."""
         examples = [example for part in probe.values() for example in part]
         questions = [distil.question_of(example) for example in examples]
-        pairs = [prompts.Pair(*pair) for pair in zip(questions, answer(examples), strict=True)]
-        judged = judging.Judge(self.asker).score(pairs)
+        judged = judging.Judge(self.asker).score(list(map(prompts.Pair, questions, answer(examples))))
         self._judged(judged.counts)
-        scores = iter(judged.values)
-        known = {kind: [score for _ in part if (score := next(scores)) is not None] for kind, part in probe.items()}
-        return {kind: float(np.mean(part)) if part else None for kind, part in known.items()}
+        values, means = iter(judged.values), dict[str, float | None]()
+        for kind, part in probe.items():
+            scores = [score for score in islice(values, len(part)) if score is not None]
+            means[kind] = float(np.mean(scores)) if scores else None
+        return means
 
     def expanded(
         self, seeds: Sequence[Item], n: int, *, target: Mapping[str, float] | None, types: Callable[[str | None], str],
@@ -139,9 +141,10 @@ class Teaching:
             types={kind: types(kind) for kind in kinds if kind}, seed=seed, **keep_out._asdict(),
         )  # fmt: skip
         self.count("expanded", **new.counts)
+        # The seeds of a pair are of one difficulty: judged, all of them, or none.
         judged = [[seeds[i].lacked for i in places] for places in new.origins]
-        lacked = [float(np.mean([x for x in some if x is not None])) if any(some) else some[0] for some in judged]
-        return [Item(*item) for item in zip(new.examples, new.kinds, lacked, strict=True)]
+        lacked = [float(np.mean([x for x in group if x is not None])) if any(group) else group[0] for group in judged]
+        return list(map(Item, new.examples, new.kinds, lacked))
 
     def refined(self, items: Sequence[Item], types: Callable[[str | None], str]) -> list[Item]:
         """The items with the teacher's responses; those that it has written itself have them."""
