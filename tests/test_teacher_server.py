@@ -21,7 +21,7 @@ import pytest
 from labkit.errors import BadRequest
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import draw
-from labkit.teach import prompts, server
+from labkit.teach import completions, prompts, server
 from labkit.teach.client import Client, Reply, Request, Settings
 from labkit.teach.oracle import Flaws, reply
 
@@ -287,7 +287,7 @@ def test_a_failure_inside_shows_nothing_of_itself(monkeypatch: pytest.MonkeyPatc
     def fail(*_: Any, **__: Any) -> str:
         raise RuntimeError("a secret of the house")
 
-    monkeypatch.setattr(server, "reply", fail)
+    monkeypatch.setattr(completions, "reply", fail)
     with server.running() as url:
         answer = send(url, BODY)
         assert answer.status == 500

@@ -38,8 +38,8 @@ from typing import Any
 from uuid import uuid4
 
 from labkit.errors import BadRequest
-from labkit.teach.completions import Choice, Refused, as_asked, flaws, read, told
-from labkit.teach.oracle import MODEL, flaws_of, reply
+from labkit.teach.completions import Choice, Refused, check_model, read
+from labkit.teach.oracle import MODEL, flaws_of
 
 try:
     import h11
@@ -54,8 +54,7 @@ except ImportError:
     needs = "the teacher's server needs the packages starlette and uvicorn: pip install 'labkit[teacher]'"
     raise BadRequest(needs) from None
 
-KEY = "LABKIT_TEACHER_KEY"
-URL = "LABKIT_TEACHER_URL"
+KEY, URL = "LABKIT_TEACHER_KEY", "LABKIT_TEACHER_URL"
 LARGEST = 2**20  # bytes of a request
 WHOLE = 20.0  # seconds for a request's last byte, from its connection or its first byte
 SPARE_FILES = 48  # of those a process may open, kept from connections
@@ -77,43 +76,40 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
         flaws_of(model)
     began = int(time.time())
 
+    def described(model: str) -> dict[str, Any]:
+        return {"id": model, "object": "model", "created": began, "owned_by": "labkit"}
+
     async def chat(request: Request) -> Response:
         _check_key(request, key)
         asked = read(await _body(request), models)
-        texts = [reply(asked.messages, seed=asked.seed + number, flaws=asked.flaws) for number in range(asked.n)]
-        choices = [as_asked(asked, text) for text in texts]
+        choices = asked.choices()
         head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": asked.model}
         head |= {"system_fingerprint": "labkit"}
-        heard, said = told(asked), sum(len(choice.tokens) for choice in choices)
+        heard, said = asked.tokens(), sum(len(choice.tokens) for choice in choices)
         usage = {"prompt_tokens": heard, "completion_tokens": said, "total_tokens": heard + said}
         if asked.stream:
-            events = _events({**head, "object": "chat.completion.chunk"}, choices, usage if asked.usage else None)
+            wanted = usage if asked.stream_options.get("include_usage") is True else None
+            events = _events({**head, "object": "chat.completion.chunk"}, choices, wanted)
             return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
-        said_as = [{"role": "assistant", "content": "".join(choice.tokens), "refusal": None} for choice in choices]
+        messages = [{"role": "assistant", "content": choice.text, "refusal": None} for choice in choices]
         listed = [
-            {"index": number, "message": message, "logprobs": None, "finish_reason": choice.finish}
-            for number, (message, choice) in enumerate(zip(said_as, choices, strict=True))
+            {"index": i, "message": message, "logprobs": None, "finish_reason": choice.finish}
+            for i, (message, choice) in enumerate(zip(messages, choices, strict=True))
         ]
         return _json({**head, "object": "chat.completion", "choices": listed, "usage": usage})
 
     async def list_models(request: Request) -> Response:
         _check_key(request, key)
-        return _json({"object": "list", "data": [_model(model, began) for model in models]})
+        return _json({"object": "list", "data": [described(model) for model in models]})
 
     async def show_model(request: Request) -> Response:
         _check_key(request, key)
-        model = request.path_params["model"]
-        flaws(model, models)
-        return _json(_model(model, began))
+        check_model(request.path_params["model"], models)
+        return _json(described(request.path_params["model"]))
 
     routes = [Route("/v1/models", list_models), Route("/v1/models/{model:path}", show_model)]
     routes += [Route("/v1/chat/completions", chat, methods=["POST"])]
-    handlers: dict[Any, Any] = {
-        Refused: _refusal,
-        HTTPException: _no_route,
-        ClientDisconnect: _gone,
-        Exception: _failure,
-    }
+    handlers: dict[Any, Any] = dict.fromkeys((Refused, HTTPException, ClientDisconnect, Exception), _failed)
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
@@ -133,7 +129,7 @@ def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,
     key = os.environ.get(KEY) or None
     server = _server(app(models=models, key=key))
     with _listener(host, port) as listener:
-        before = {one: signal.signal(one, server.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             url = _url(listener)
             given = "...  # the key that this server was started with" if key else "any  # any text will do"
@@ -141,8 +137,8 @@ def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,
             print(f"export {URL}={url}\nexport {KEY}={given}", flush=True)
             server.run(sockets=[listener])
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager
@@ -189,7 +185,7 @@ class _Connection(H11Protocol):
             transport.write(_BUSY)
             transport.close()
         else:
-            self._expect()
+            self._expect(True)
 
     def _make_room(self) -> bool:
         """Hang up on whoever has been sending its request for longest, if that is a second."""
@@ -202,21 +198,17 @@ class _Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            self._expect()
-        else:
-            self._done()
+        self._expect(self.conn.their_state in (h11.IDLE, h11.SEND_BODY))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._done()
+        self._expect(False)
         super().connection_lost(exc)
 
-    def _expect(self) -> None:
-        if self.hanging_up is None:
+    def _expect(self, more: bool) -> None:
+        """Start the time that a request has to become whole, or end it."""
+        if more and self.hanging_up is None:
             self.hanging_up = self.loop.call_later(WHOLE, self.transport.abort)
-
-    def _done(self) -> None:
-        if self.hanging_up is not None:
+        elif not more and self.hanging_up is not None:
             self.hanging_up.cancel()
             self.hanging_up = None
 
@@ -234,7 +226,7 @@ class _Server(uvicorn.Server):
 
 @lru_cache(100)
 def _complain(line: str) -> None:
-    """What goes wrong beside requests, such as accepting without a file to be had: a line each, once."""
+    """What goes wrong beside requests, such as accepting without a file to be had: one line each, once."""
     print(f"the teacher's server: {line}", file=sys.stderr, flush=True)
 
 
@@ -297,7 +289,7 @@ async def _body(request: Request) -> Any:
 
 
 async def _events(head: dict[str, Any], choices: list[Choice], usage: dict[str, int] | None) -> AsyncIterator[str]:
-    """Server-sent events: a chunk a token, one that says why a choice ends, the usage where it is asked for."""
+    """Server-sent events: one chunk per token, one that says why a choice ends, the usage where it is asked for."""
     rest = {} if usage is None else {"usage": None}
 
     def chunk(index: int, delta: dict[str, str], finish: str | None = None) -> str:
@@ -314,36 +306,21 @@ async def _events(head: dict[str, Any], choices: list[Choice], usage: dict[str, 
     yield "data: [DONE]\n\n"
 
 
-def _model(model: str, created: int) -> dict[str, Any]:
-    return {"id": model, "object": "model", "created": created, "owned_by": "labkit"}
-
-
-def _json(content: Any, status: int = 200) -> Response:
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON in ASCII, which holds whatever text a client may send, halves of surrogate pairs included."""
-    return Response(json.dumps(content).encode(), status, media_type="application/json")
+    return Response(json.dumps(content), status, headers, media_type="application/json")
 
 
-def _error(status: int, message: str, param: str | None = None, code: str | None = None) -> Response:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return _json({"error": {"message": message, "type": kind, "param": param, "code": code}}, status)
-
-
-async def _refusal(request: Request, refused: Refused) -> Response:
-    return _error(refused.status, refused.message, refused.param, refused.code)
-
-
-async def _no_route(request: Request, error: HTTPException) -> Response:
-    asked = f"{request.method} {request.url.path}"[:200]
-    unknown = (f"there is no {asked}", None, "unknown_url")
-    not_so = (f"{asked}: not this method", None, "method_not_supported")
-    response = _error(error.status_code, *(not_so if error.status_code == 405 else unknown))
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # which nobody reads any more
-
-
-async def _failure(request: Request, error: Exception) -> Response:
-    return _error(500, "the server had an error; its own output says which", code="internal_error")
+async def _failed(request: Request, error: Exception) -> Response:
+    """Whatever went wrong, in the protocol's form; of a client that is gone nobody reads it any more."""
+    headers = None
+    if isinstance(error, HTTPException):
+        asked, headers = f"{request.method} {request.url.path}"[:200], dict(error.headers or {})
+        method = error.status_code == 405
+        words = f"{asked}: not this method" if method else f"there is no {asked}"
+        error = Refused(error.status_code, words, code="method_not_supported" if method else "unknown_url")
+    elif not isinstance(error, Refused):
+        error = Refused(500, "the server had an error; its own output says which", code="internal_error")
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    about = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    return _json({"error": about}, error.status, headers)
