@@ -13,27 +13,19 @@ white space before it; `max_tokens` cuts there. Fields that the protocol has and
 where they could be wrong in type and otherwise passed over (temperature, penalties); fields that would change the form
 of the reply (tools, logprobs, JSON schemas, audio) are refused, and so is what the protocol does not have.
 
-A request that is not whole after `WHOLE` seconds is hung up on, and there are never more connections than the process
-may have files open: for one too many the slowest sender has to go, or it is told so (503) and closed.
-
-Left open: no TLS, no limits of rate, one process; whoever reaches the port may ask, so it listens on this machine alone
-unless told otherwise; a client that reads its reply slowly is waited for.
+Left open: no TLS, no limits of rate, one process. It listens on this machine alone, so whoever sends or reads slowly is
+waited for.
 """
 
-import asyncio
 import json
 import os
-import resource
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from hmac import compare_digest
-from math import inf
 from typing import Any
 from uuid import uuid4
 
@@ -42,24 +34,20 @@ from labkit.teach.completions import Choice, Refused, check_model, read
 from labkit.teach.oracle import MODEL, flaws_of
 
 try:
-    import h11
     import uvicorn
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response, StreamingResponse
     from starlette.routing import Route
-    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError:
     needs = "the teacher's server needs the packages starlette and uvicorn: pip install 'labkit[teacher]'"
     raise BadRequest(needs) from None
 
 KEY, URL = "LABKIT_TEACHER_KEY", "LABKIT_TEACHER_URL"
 LARGEST = 2**20  # bytes of a request
-WHOLE = 20.0  # seconds for a request's last byte, from its connection or its first byte
-SPARE_FILES = 48  # of those a process may open, kept from connections
-_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_WAITING = 1024  # connections that the system holds until they are accepted
+HOST = "127.0.0.1"
+CONNECTIONS = 900  # beyond these a request is told to come back (503); a process may often open 1,024 files
 
 
 def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlette:
@@ -113,12 +101,11 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
-def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,)) -> None:
+def serve(port: int, *, models: Sequence[str] = (MODEL,)) -> None:
     """Serve until Ctrl-C or SIGTERM; prints the address, and what a client's environment has to hold.
 
     Args:
         port: 0 takes a free one.
-        host: The address to listen on; others than this machine's let others in.
         models: The ids that are listed.
 
     The key is the environment's `LABKIT_TEACHER_KEY`; without one, any text will do.
@@ -128,7 +115,7 @@ def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,
     """
     key = os.environ.get(KEY) or None
     server = _server(app(models=models, key=key))
-    with _listener(host, port) as listener:
+    with _listener(port) as listener:
         before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             url = _url(listener)
@@ -156,7 +143,7 @@ def running(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Iter
         RuntimeError: when the server does not start.
     """
     server = _server(app(models=models, key=key))
-    with _listener("127.0.0.1", 0) as listener:
+    with _listener(0) as listener:
         url = _url(listener)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.dup()]}, daemon=True)
         thread.start()
@@ -174,91 +161,27 @@ def running(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Iter
 # Starting and stopping
 
 
-class _Connection(H11Protocol):
-    """A connection that is not kept for a client who does not finish its request."""
-
-    hanging_up: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        if len(self.connections) > _most_connections() and not self._make_room():
-            transport.write(_BUSY)
-            transport.close()
-        else:
-            self._expect(True)
-
-    def _make_room(self) -> bool:
-        """Hang up on whoever has been sending its request for longest, if that is a second."""
-        sending = [(other.hanging_up.when(), other) for other in self.connections if other.hanging_up]
-        end, other = min(sending, key=lambda one: one[0], default=(inf, self))
-        if end > self.loop.time() + WHOLE - 1:
-            return False
-        other.transport.abort()
-        return True
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._expect(self.conn.their_state in (h11.IDLE, h11.SEND_BODY))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._expect(False)
-        super().connection_lost(exc)
-
-    def _expect(self, more: bool) -> None:
-        """Start the time that a request has to become whole, or end it."""
-        if more and self.hanging_up is None:
-            self.hanging_up = self.loop.call_later(WHOLE, self.transport.abort)
-        elif not more and self.hanging_up is not None:
-            self.hanging_up.cancel()
-            self.hanging_up = None
-
-
-class _Server(uvicorn.Server):
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-            _complain(f"{context.get('message')}: {context.get('exception')}")
-
-        asyncio.get_running_loop().set_exception_handler(complain)
-        await super().startup(sockets=sockets)
-        for listener in sockets or ():
-            listener.listen(_WAITING)
-
-
-@lru_cache(100)
-def _complain(line: str) -> None:
-    """What goes wrong beside requests, such as accepting without a file to be had: one line each, once."""
-    print(f"the teacher's server: {line}", file=sys.stderr, flush=True)
-
-
-def _most_connections() -> int:
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 10_000 if files == resource.RLIM_INFINITY else max(files - SPARE_FILES, files // 2)
-
-
 def _server(application: Starlette) -> uvicorn.Server:
-    # Eight are accepted in one go: so many files may be open beyond the limit until those too many are closed. A
-    # connection is kept for long, since a study trains between its questions.
+    # A connection is kept for long, since a study trains between its questions.
     config = uvicorn.Config(
-        application, http=_Connection, lifespan="off", ws="none", log_config=None, log_level="warning",
-        access_log=False, server_header=False, backlog=8, timeout_keep_alive=300, timeout_graceful_shutdown=2,
+        application, http="h11", lifespan="off", ws="none", log_config=None, log_level="warning", access_log=False,
+        server_header=False, limit_concurrency=CONNECTIONS, timeout_keep_alive=300, timeout_graceful_shutdown=2,
     )  # fmt: skip
-    return _Server(config)
+    return uvicorn.Server(config)
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(port: int) -> socket.socket:
     try:
-        made = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        made = socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "a port is a number from 0 to 65535"
-        raise BadRequest(f"cannot listen on port {port} of {host} ({reason}): take another, or 0 for any") from None
-    # asyncio turns Nagle's delay (40 ms a reply) off for sockets that say they are TCP; create_server's do not.
+        raise BadRequest(f"cannot listen on port {port} of {HOST} ({reason}): take another, or 0 for any") from None
+    # asyncio turns Nagle's delay (40 ms per reply) off for sockets that say they are TCP; create_server's do not.
     return socket.socket(fileno=made.detach())
 
 
 def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    return f"http://{HOST}:{listener.getsockname()[1]}/v1"
 
 
 # Reading requests
