@@ -26,9 +26,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -238,21 +237,20 @@ class Client:
         optional = {"temperature": temperature, "seed": seed, "stop": list(request.stop) or None}
         return body | {name: value for name, value in optional.items() if value is not None}
 
-    def _answers(self, todo: dict[str, Request]) -> Iterator[tuple[str, Reply | Failure]]:
-        """The outcomes as they arrive; at the first error all threads stop, and it is raised when they have."""
+    def _answers(self, todo: dict[str, Request]) -> dict[str, Reply | Failure]:
+        """The outcomes; at the first error all threads stop, and it is raised when they have."""
         feed = iter(list(todo.items()))  # whose next item is taken by one thread alone
-        arrived: SimpleQueue[tuple[str, Reply | Failure] | Exception] = SimpleQueue()
-        over = threading.Event()
+        outcomes, errors, over = dict[str, Reply | Failure](), list[Exception](), threading.Event()
 
         def work() -> None:
             try:
                 while not over.is_set():
                     key, request = next(feed)
-                    arrived.put((key, self._answer(request, key, over)))
+                    outcomes[key] = self._answer(request, key, over)
             except (StopIteration, _Over):
                 return
             except Exception as error:
-                arrived.put(error)
+                errors.append(error)
                 over.set()
 
         # Daemons: an interrupted notebook does not hang on requests in flight.
@@ -260,16 +258,13 @@ class Client:
         for thread in threads:
             thread.start()
         try:
-            for _ in todo:
-                outcome = arrived.get()
-                if isinstance(outcome, Exception):
-                    over.set()
-                    for thread in threads:  # what they still get is kept
-                        thread.join()
-                    raise outcome
-                yield outcome
+            for thread in threads:  # after an error, too: what they still get is kept
+                thread.join()
         finally:
             over.set()
+        if errors:
+            raise errors[0]
+        return outcomes
 
     def _answer(self, request: Request, key: str, over: threading.Event) -> Reply | Failure:
         body = self._body(request)
@@ -278,10 +273,7 @@ class Client:
         size += TOKENS_PER_MESSAGE * len(body["messages"]) + TOKENS_PER_REQUEST
         bound = Tokens(size, body[self.settings.limit_name])
         attempts = self.settings.retries + 1
-        trouble: Trouble | None = None
-        for attempt in range(attempts):
-            if trouble:
-                self._pause(self._delay(attempt - 1, trouble), over)
+        for attempt in range(1, attempts + 1):
             self._pause(self._pace.turn(), over)
             claim = self._claim(key, bound, over)
             if isinstance(claim, Reply):
@@ -290,12 +282,13 @@ class Client:
             if isinstance(outcome, Reply):
                 self._health.answered()
                 return outcome
-            trouble = outcome
-            if trouble.what == "request" and not self._health.refused():
-                return Failure(trouble.sentence, attempt + 1, refused=True)
-            self._stop(trouble)
-        assert trouble is not None  # settings.retries is 0 or more
-        sentence = f"no reply after {attempts} attempts, at last since {trouble.sentence}"
+            if outcome.what == "request" and not self._health.refused():
+                return Failure(outcome.sentence, attempt, refused=True)
+            self._stop(outcome)
+            last = outcome.sentence
+            if attempt < attempts:
+                self._pause(self._delay(attempt - 1, outcome), over)
+        sentence = f"no reply after {attempts} attempts, at last since {last}"
         if self._health.refused():
             raise EndpointGone(f"{sentence}; so with {REFUSALS} requests in a row: {KEPT}")
         return Failure(sentence, attempts)

@@ -81,6 +81,7 @@ class Transport:
         if complaint:  # raised here, so that no traceback leads to frames that hold secrets
             raise BadRequest(complaint)
         self.host = f"{place.host} (through {PROXY})" if place.proxy else place.host
+        self._address_hint = f"the address in {place.url_name} usually ends in /v1"
 
     def close(self) -> None:
         self._wire.close()
@@ -174,8 +175,8 @@ class Transport:
         sentence = f"no endpoint answers at {self.host} ({why}): start it, or correct {place.url_name}"
         if place.proxy and not broken.tls:
             sentence = f"the proxy in {PROXY} does not connect ({why})"
-        elif not _is_local(place.host) and (name := next(filter(_set_in_any_case, PROXIES), None)):
-            sentence += f"; {name} is not used: a proxy for the teacher belongs into {PROXY}"
+        elif not _is_local(place.host) and (ignored := [n for n in PROXIES if _set(n) or _set(n.lower())]):
+            sentence += f"; {ignored[0]} is not used: a proxy for the teacher belongs into {PROXY}"
         return Trouble(sentence, "again", down=True)
 
     def _refused(self, fault: replies.Fault, answer: Answer, status: int) -> Trouble:
@@ -220,10 +221,6 @@ class Transport:
         # Redacted before it is cut: half a key is no secret's form.
         said = self.redact(" ".join(words.split())).rstrip(".")
         return f": {said[:QUOTED]}" if said and not said.startswith("<") else ""
-
-    @property
-    def _address_hint(self) -> str:
-        return f"the address in {self._place.url_name} usually ends in /v1"
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -320,7 +317,3 @@ def _is_local(host: str) -> bool:
 
 def _set(name: str) -> str:
     return os.environ.get(name, "").strip()
-
-
-def _set_in_any_case(name: str) -> str:
-    return _set(name) or _set(name.lower())
