@@ -39,7 +39,7 @@ from labkit.teach.client import (
     Settings,
     TeacherFailed,
 )
-from labkit.teach.ledger import Budget, Claim, Ledger, Prices, Tokens
+from labkit.teach.ledger import Bound, Budget, Claim, Ledger, Prices
 from labkit.teach.pace import REFUSALS, Health, Pace
 from labkit.teach.redaction import Redactor
 from labkit.teach.transport import retry_after
@@ -236,16 +236,16 @@ def test_the_budget_is_never_exceeded(
     def finish() -> None:
         nonlocal used, cost
         claim, part, end = open_claims.pop(draw.randrange(len(open_claims)))  # type: ignore[attr-defined]
-        actual = Tokens(int(claim.bound.prompt * part), int(claim.bound.completion * part))
+        actual = Bound(int(claim.bound.prompt * part), int(claim.bound.completion * part))
         if end == "a":
             ledger.book(claim, Reply("", *actual, "m", "stop"))
         else:
             ledger.release(claim, lost=end == "l")
-            actual = claim.bound if end == "l" else Tokens(0, 0)
+            actual = claim.bound if end == "l" else Bound(0, 0)
         used, cost = used + sum(actual), cost + prices.nano(*actual)
 
     for number, (prompt, completion, part, end) in enumerate(plan):
-        bound = Tokens(prompt, completion)
+        bound = Bound(prompt, completion)
         try:
             while (claim := ledger.claim(f"{number}", bound, 60)) is None:
                 finish()  # it waits only while something is in flight
@@ -290,16 +290,16 @@ def test_without_counts_the_bound_is_booked(cache: Path) -> None:
 
 def test_the_claims_of_a_dead_process_are_booked_as_lost(cache: Path) -> None:
     ledger = Ledger(cache, Prices(), Budget(1000))
-    assert isinstance(ledger.claim("gone", Tokens(300, 300), 60), Claim)
-    expired = ledger.claim("expired", Tokens(100, 100), -1)
+    assert isinstance(ledger.claim("gone", Bound(300, 300), 60), Claim)
+    expired = ledger.claim("expired", Bound(100, 100), -1)
     assert isinstance(expired, Claim)
-    assert ledger.claim("gone", Tokens(1, 1), 60) is None  # in flight, for all one knows
+    assert ledger.claim("gone", Bound(1, 1), 60) is None  # in flight, for all one knows
     with sqlite3.connect(cache) as file:
         file.execute("UPDATE held SET pid = 0, started = 0 WHERE key = 'gone'")
-    assert isinstance(ledger.claim("gone", Tokens(1, 1), 60), Claim)
+    assert isinstance(ledger.claim("gone", Bound(1, 1), 60), Claim)
     assert ledger.spent().lost_tokens == 800
     with pytest.raises(BudgetSpent):
-        ledger.claim("next", Tokens(101, 100), 60)
+        ledger.claim("next", Bound(101, 100), 60)
     ledger.book(expired, Reply("late", 10, 10, "m", "stop"))  # it was slow, not dead
     assert ledger.spent().tokens == 620
     ledger.close()
@@ -308,16 +308,16 @@ def test_the_claims_of_a_dead_process_are_booked_as_lost(cache: Path) -> None:
 @pytest.mark.parametrize("jump", [-3600, 3600, 10**8])
 def test_setting_the_clock_frees_no_claim(cache: Path, monkeypatch: pytest.MonkeyPatch, jump: int) -> None:
     one, other = Ledger(cache, Prices(), Budget()), Ledger(cache, Prices(), Budget())
-    claim = one.claim("a", Tokens(1, 1), 60)
+    claim = one.claim("a", Bound(1, 1), 60)
     now, boot = time.time, psutil._psplatform.boot_time  # the kernel shifts the time of its start along
     monkeypatch.setattr(time, "time", lambda: now() + jump)
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot() + jump)
     later = Ledger(cache, Prices(), Budget())
     for ledger in (one, other, later):
-        assert ledger.claim("a", Tokens(1, 1), 60) is None
+        assert ledger.claim("a", Bound(1, 1), 60) is None
     assert isinstance(claim, Claim)
     one.book(claim, Reply("text", 1, 1, "m", "stop"))
-    assert other.claim("a", Tokens(1, 1), 60) == Reply("text", 1, 1, "m", "stop", cached=True)
+    assert other.claim("a", Bound(1, 1), 60) == Reply("text", 1, 1, "m", "stop", cached=True)
     assert other.spent().lost_tokens == 0
     for ledger in (one, other, later):
         ledger.close()
@@ -325,14 +325,14 @@ def test_setting_the_clock_frees_no_claim(cache: Path, monkeypatch: pytest.Monke
 
 def test_a_claim_that_hangs_is_waited_for_as_long_as_a_lease(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = Ledger(cache, Prices(), Budget()), Ledger(cache, Prices(), Budget())
-    one.claim("a", Tokens(1, 1), 1000)
+    one.claim("a", Bound(1, 1), 1000)
     now, passed = time.monotonic, 0
     monkeypatch.setattr(time, "monotonic", lambda: now() + passed)
-    assert other.claim("a", Tokens(1, 1), 60) is None
+    assert other.claim("a", Bound(1, 1), 60) is None
     passed = 50
-    assert other.claim("a", Tokens(1, 1), 60) is None
+    assert other.claim("a", Bound(1, 1), 60) is None
     passed = 70
-    assert isinstance(other.claim("a", Tokens(1, 1), 60), Claim)
+    assert isinstance(other.claim("a", Bound(1, 1), 60), Claim)
     one.close()
     other.close()
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.teach.ledger import Tokens
-from labkit.teach.replies import Fault, Said, read_error, read_models, read_reply
+from labkit.teach.replies import Fault, Said, Usage, read_error, read_models, read_reply
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 3}
 
@@ -40,7 +39,7 @@ THOUGHTS = [
 )
 def test_parts_are_joined_and_thoughts_left_out(parts: list[Any], thoughts: list[Any]) -> None:
     for content in (thoughts + parts, parts + thoughts):
-        assert said({"content": content}) == Said("five", Tokens(5, 3), "m", "stop")
+        assert said({"content": content}) == Said("five", Usage(5, 3), "m", "stop")
 
 
 @pytest.mark.parametrize(
@@ -59,12 +58,12 @@ def test_parts_are_joined_and_thoughts_left_out(parts: list[Any], thoughts: list
     ],
 )
 def test_fields_beside_the_content(message: dict[str, Any], text: str) -> None:
-    assert said(message) == Said(text, Tokens(5, 3), "m", "stop")
+    assert said(message) == Said(text, Usage(5, 3), "m", "stop")
 
 
 def test_a_completion_without_a_chat_is_read() -> None:
-    assert said(None, text="five") == Said("five", Tokens(5, 3), "m", "stop")
-    assert said(None, delta={"content": "five"}) == Said("five", Tokens(5, 3), "m", "stop")
+    assert said(None, text="five") == Said("five", Usage(5, 3), "m", "stop")
+    assert said(None, delta={"content": "five"}) == Said("five", Usage(5, 3), "m", "stop")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_a_completion_without_a_chat_is_read() -> None:
 def test_what_is_no_text_is_named(message: Any, kind: str) -> None:
     fault = said(message)
     assert isinstance(fault, Fault)
-    assert (fault.kind, fault.usage) == (kind, Tokens(5, 3))
+    assert (fault.kind, fault.usage) == (kind, Usage(5, 3))
 
 
 # Streams where none was asked for
@@ -108,7 +107,7 @@ LAYOUTS = {
 @given(text=st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\u2028\u2029\x85\v\f\n\r")))
 def test_a_stream_is_read_to_its_end(layout: str, text: str) -> None:
     records = [json.dumps(chunk, ensure_ascii=False) for chunk in chunks(text)]
-    assert read_reply(LAYOUTS[layout](records).encode()) == Said(text, Tokens(5, 3), "m", "stop")
+    assert read_reply(LAYOUTS[layout](records).encode()) == Said(text, Usage(5, 3), "m", "stop")
 
 
 def test_a_record_over_several_lines_is_read() -> None:
@@ -118,7 +117,7 @@ def test_a_record_over_several_lines_is_read() -> None:
 
 def test_a_whole_answer_as_an_event_is_read() -> None:
     record = {"choices": [{"index": 0, "message": {"content": "five"}, "finish_reason": "stop"}], "usage": USAGE}
-    assert read_reply(f"data: {json.dumps(record)}\n\n".encode()) == Said("five", Tokens(5, 3), "", "stop")
+    assert read_reply(f"data: {json.dumps(record)}\n\n".encode()) == Said("five", Usage(5, 3), "", "stop")
 
 
 @pytest.mark.parametrize("cut", range(5, 300, 23))

@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labkit.errors import BadRequest
 from labkit.teach.completions import Oracle
-from labkit.teach.ledger import Budget, Claim, Ledger, Prices, Reply, Spent, Tokens
+from labkit.teach.ledger import Bound, Budget, Claim, Ledger, Prices, Reply, Spent
 from labkit.teach.ledger import BudgetSpent as BudgetSpent
 from labkit.teach.pace import REFUSALS, Health, Pace
 from labkit.teach.prompts import Message
@@ -271,7 +271,7 @@ class Client:
         # A byte-level tokenizer makes at most one token of a byte.
         size = sum(len(message[part].encode()) for message in body["messages"] for part in ("role", "content"))
         size += TOKENS_PER_MESSAGE * len(body["messages"]) + TOKENS_PER_REQUEST
-        bound = Tokens(size, body[self.settings.limit_name])
+        bound = Bound(size, body[self.settings.limit_name])
         attempts = self.settings.retries + 1
         for attempt in range(1, attempts + 1):
             self._pause(self._pace.turn(), over)
@@ -304,7 +304,7 @@ class Client:
         if trouble.down and (silent := self._health.failed()) is not None:
             raise EndpointGone(f"{trouble.sentence}; there was no answer for {silent:.0f} s: {KEPT}")
 
-    def _claim(self, key: str, bound: Tokens, over: threading.Event) -> Reply | Claim:
+    def _claim(self, key: str, bound: Bound, over: threading.Event) -> Reply | Claim:
         poll = 0.002
         while (claim := self._ledger.claim(key, bound, 2 * self.settings.timeout + 60)) is None:
             self._pause(poll, over)
@@ -318,10 +318,10 @@ class Client:
             self._ledger.release(claim, lost=True)
             raise
         if isinstance(outcome, Trouble):
-            used = outcome.used and _believable(outcome.used, claim.bound)
+            used = outcome.used and _believable(Bound(*outcome.used), claim.bound)
             self._ledger.release(claim, lost=outcome.lost, used=used)
             return outcome
-        usage = Tokens(outcome.prompt_tokens, outcome.completion_tokens)
+        usage = Bound(outcome.prompt_tokens, outcome.completion_tokens)
         if not outcome.counted or _believable(usage, claim.bound) != usage:
             prompt, completion = claim.bound
             outcome = outcome._replace(prompt_tokens=prompt, completion_tokens=completion, counted=False)
@@ -343,6 +343,6 @@ class _Over(Exception):
     """The run has ended while this thread was waiting."""
 
 
-def _believable(usage: Tokens, bound: Tokens) -> Tokens:
+def _believable(usage: Bound, bound: Bound) -> Bound:
     """What a server says it used, or the bound where it says far more than any tokenizer makes of the request."""
     return usage if all(used <= BELIEVED * most for used, most in zip(usage, bound, strict=True)) else bound

@@ -86,8 +86,8 @@ class Budget(NamedTuple):
     cost: float | None = None
 
 
-class Tokens(NamedTuple):
-    """Tokens of a prompt and of its reply: used, or at most to be used."""
+class Bound(NamedTuple):
+    """What a request may use at most, tokens."""
 
     prompt: int
     completion: int
@@ -98,7 +98,7 @@ class Claim(NamedTuple):
 
     id: int
     key: str
-    bound: Tokens
+    bound: Bound
     cost: int
 
 
@@ -157,7 +157,7 @@ class Ledger:
         with self._named(), self._lock:
             return {key: Reply(*row) for key, *row in self._db.execute(wanted, [json.dumps([*keys])])}
 
-    def claim(self, key: str, bound: Tokens, lease: float) -> Reply | Claim | None:
+    def claim(self, key: str, bound: Bound, lease: float) -> Reply | Claim | None:
         """A reply that is known by now; else the right to ask, for `lease` seconds; None: try again in a moment, since
         an equal request is in flight, or what is in flight may yet leave enough of the budget.
 
@@ -189,7 +189,7 @@ class Ledger:
             self._add(1, reply.prompt_tokens, reply.completion_tokens, 0, cost)
         return reply if kept else self.find([claim.key])[claim.key]
 
-    def release(self, claim: Claim, *, lost: bool, used: Tokens | None = None) -> None:
+    def release(self, claim: Claim, *, lost: bool, used: Bound | None = None) -> None:
         """End a claim that brought no reply; `lost`: there may have been one, and it may have been charged; `used`: it
         was, and this is what for."""
         with self._writing():

@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from labkit.teach.ledger import Tokens
-
 LARGEST_COUNT = 1 << 40  # tokens; more is no count
 _WORDS = ("message", "msg", "detail", "error", "errors", "status_msg", "base_resp", "reason", "title", "description")
 _CODES = ("status_code", "code", "status", "type")
@@ -23,11 +21,18 @@ _PASSING = re.compile(
 _REASONING = re.compile(r"think|thought|reason|analysis|summary", re.I)
 
 
+class Usage(NamedTuple):
+    """The tokens that a server says it used."""
+
+    prompt: int
+    completion: int
+
+
 class Said(NamedTuple):
     """A reply."""
 
     text: str
-    usage: Tokens | None
+    usage: Usage | None
     model: str
     finish_reason: str
 
@@ -43,7 +48,7 @@ class Fault(NamedTuple):
     words: str = ""
     status: int | None = None
     code: str = ""
-    usage: Tokens | None = None
+    usage: Usage | None = None
 
     @property
     def may_pass(self) -> bool:
@@ -208,17 +213,17 @@ def _part(part: Any) -> str:
     return text
 
 
-def _usage(record: Mapping[str, Any]) -> Tokens | None:
+def _usage(record: Mapping[str, Any]) -> Usage | None:
     """What a server says it used; None where it does not say both numbers."""
     usage = record.get("usage")
     if not isinstance(usage, dict):
         return None
     counts = [usage.get(name, usage.get(other)) for name, other in _COUNTS]
     prompt, completion = (n if type(n) is int and 0 <= n < LARGEST_COUNT else None for n in counts)
-    return None if prompt is None or completion is None else Tokens(prompt, completion)
+    return None if prompt is None or completion is None else Usage(prompt, completion)
 
 
-def _fault(error: Any, usage: Tokens | None = None, *, sure: bool = True) -> Fault:
+def _fault(error: Any, usage: Usage | None = None, *, sure: bool = True) -> Fault:
     """An error as a server words it; `sure`: it is one, even where it has no words."""
     words, codes = _words(error), list(_codes(error))
     status = next((int(code) for code in codes if re.fullmatch("[45][0-9]{2}", code)), None)

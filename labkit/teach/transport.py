@@ -22,7 +22,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.teach import replies
-from labkit.teach.ledger import Reply, Tokens
+from labkit.teach.ledger import Reply
 from labkit.teach.redaction import Redactor, guard_logs
 from labkit.teach.wire import Answer, Broken, Wire
 
@@ -51,7 +51,7 @@ class Trouble(NamedTuple):
     lost: bool = False
     down: bool = False
     after: float | None = None
-    used: Tokens | None = None
+    used: replies.Usage | None = None
 
 
 class Transport:
