@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
+from torch.nn.utils.rnn import pad_sequence
 
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
@@ -45,7 +46,7 @@ class Encoded(NamedTuple):
     Attributes:
         tokens: int32 [T], of all examples.
         lengths: int64 [N], tokens of each.
-        prompts: int64 [N], how many of these are the prompt's and carry no loss; the rest are learned.
+        prompts: int64 [N], how many of these are the prompt's and carry no loss; the others are learned.
         dropped: How many of the given did not fit.
     """
 
@@ -194,8 +195,8 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int | None =
 def show_row(tokenizer: Any, encoded: Encoded, number: int = 0) -> str:
     """One encoded example decoded, with what is learned between ⟦ and ⟧."""
     tokens, learned = encoded.row(number).tolist(), int(encoded.prompts[number])
-    prompt, rest = (tokenizer.decode(part) if part else "" for part in (tokens[:learned], tokens[learned:]))
-    return f"{prompt}⟦{rest}⟧" if tokens[learned:] else prompt
+    prompt, answer = (tokenizer.decode(part) if part else "" for part in (tokens[:learned], tokens[learned:]))
+    return f"{prompt}⟦{answer}⟧" if tokens[learned:] else prompt
 
 
 def dataset(encoded: Encoded, packed_length: int | None = None) -> "Dataset":
@@ -234,17 +235,13 @@ class Collator:
         self.pad = pad
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        longest = max(len(row["input_ids"]) for row in rows)
-        ids = torch.full((len(rows), longest), self.pad)
-        labels = torch.full((len(rows), longest), IGNORED)
-        positions = torch.zeros((len(rows), longest), dtype=torch.int64)
-        for i, row in enumerate(rows):
-            n = len(row["input_ids"])
-            ids[i, :n] = torch.as_tensor(row["input_ids"])
-            labels[i, :n] = torch.as_tensor(row["labels"])
-            lengths = [*map(int, row["seq_lengths"]), longest - n]
-            positions[i] = torch.cat([torch.arange(length) for length in lengths])
-        return {"input_ids": ids, "labels": labels, "position_ids": positions}
+        ids, labels = (
+            pad_sequence([torch.as_tensor(row[name], dtype=torch.int64) for row in rows], True, filling)
+            for name, filling in (("input_ids", self.pad), ("labels", IGNORED))
+        )
+        lengths = ([*map(int, row["seq_lengths"]), ids.shape[1] - len(row["input_ids"])] for row in rows)
+        positions = [torch.cat([torch.arange(length) for length in group]) for group in lengths]
+        return {"input_ids": ids, "labels": labels, "position_ids": torch.stack(positions)}
 
 
 def isolates(model: Any, vocabulary: int) -> bool:
@@ -318,7 +315,7 @@ def _texts(tokenizer: Any, questions: Sequence[Example], answers: Sequence[str] 
 
 
 def _rendered(tokenizer: Any, conversations: Sequence[list[dict[str, str]]], prompt: bool) -> list[str]:
-    """What the template makes of some conversations; a template is foreign code, and may raise anything."""
+    """What the template makes of conversations; a template is foreign code, and may raise anything."""
     if not conversations:
         return []
     try:
@@ -332,10 +329,10 @@ def _tokenised(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Tokens of rendered texts; marked control tokens become text, which takes three times as long."""
     marked = [any(mark in text for mark in _MARKS) for text in texts]
     plain = [text for text, is_marked in zip(texts, marked, strict=True) if not is_marked]
-    found = iter(tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else [])
+    quickly = iter(tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else [])
     try:
         return [tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"] if mark
-                else next(found) for text, mark in zip(texts, marked, strict=True)]  # fmt: skip
+                else next(quickly) for text, mark in zip(texts, marked, strict=True)]  # fmt: skip
     except ValueError as refusal:
         raise BadRequest(f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
                          f"{first_line(refusal)}") from None  # fmt: skip

@@ -178,17 +178,17 @@ def load(model: str | Path, adapter: str | Path | None = None, *, revision: str 
     tokens = adapter if adapter and (Path(adapter) / "tokenizer_config.json").exists() else None
     tokenizer = load_tokenizer(str(tokens or name), None if tokens else revision)
     chat.set_template(tokenizer, template)
-    found = _base(name, revision, quantisation or "none", double)
+    asked = _base(name, revision, quantisation or "none", double)
     if adapter:
         _import("peft")
         from peft import PeftModel
 
         try:
-            found = PeftModel.from_pretrained(found, str(adapter))
+            asked = PeftModel.from_pretrained(asked, str(adapter))
         except (OSError, ValueError, RuntimeError) as damage:
             raise BadRequest(f"no adapter for '{name}' can be read from {adapter}: {first_line(damage)}") from None
-        check_weights(found, str(adapter))
-    return found.eval(), tokenizer
+        check_weights(asked, str(adapter))
+    return asked.eval(), tokenizer
 
 
 def answer(
@@ -347,17 +347,17 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
     with _refusals(model):
         if quantisation == "nf4":
             check_files(Path(str(cached_file(model, "config.json", revision=revision))).parent, model)
-        found = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             model, revision=revision, dtype=training_dtype(), device_map={"": training_device()},
             quantization_config=BitsAndBytesConfig(**how) if quantisation != "none" else None,
             attn_implementation="sdpa",  # flash attention reads restarting positions in batches of one row only
         )  # fmt: skip
-    check_weights(found, model)
+    check_weights(loaded, model)
     # On some CPUs 4-bit layers would repack themselves for inference, for good, and round their constants to bfloat16.
-    for module in found.modules():
+    for module in loaded.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    return found
+    return loaded
 
 
 def _checked(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -367,7 +367,7 @@ def _checked(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 
 
 def _check_tokens(model: Any, tokenizer: Any, rows: Sequence[Any]) -> None:
-    """`chat.check_tokens` of some rows."""
+    """`chat.check_tokens` of all rows."""
     highest = max((int(max(row)) for row in rows if len(row)), default=0)
     chat.check_tokens(tokenizer, highest, model.get_input_embeddings().weight.shape[0])
 
@@ -424,18 +424,19 @@ def _fingerprint(examples: Sequence[Example], settings: Finetuning, start: Path 
 def _check_folder(folder: Path, wanted: dict[str, Any]) -> None:
     """Refuse a folder that holds another run."""
     path = folder / "settings.json"
-    if not path.exists() and folder.exists() and any(folder.iterdir()):
-        raise BadRequest(f"{folder} holds something other than a fine-tuning run: name a new folder")
-    if path.exists():
-        try:
-            found = {"settings": {}, "sha256": ""} | json.loads(path.read_text("utf-8"))
-        except (ValueError, TypeError):
-            raise BadRequest(f"{path} is damaged, or not of a fine-tuning run: name a new folder") from None
-        differing = [name for name in wanted["settings"] if found["settings"].get(name) != wanted["settings"][name]]
-        if found["sha256"] != wanted["sha256"]:
-            differing.append("examples")
-        if differing:
-            raise BadRequest(f"{folder} holds a run that differs in {', '.join(differing)}: choose another folder")
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise BadRequest(f"{folder} holds something other than a fine-tuning run: name a new folder")
+        return
+    try:
+        kept = {"settings": {}, "sha256": ""} | json.loads(path.read_text("utf-8"))
+    except (ValueError, TypeError):
+        raise BadRequest(f"{path} is damaged, or not of a fine-tuning run: name a new folder") from None
+    differing = [name for name, value in wanted["settings"].items() if kept["settings"].get(name) != value]
+    if kept["sha256"] != wanted["sha256"]:
+        differing.append("examples")
+    if differing:
+        raise BadRequest(f"{folder} holds a run that differs in {', '.join(differing)}: choose another folder")
 
 
 def _keep(folder: Path, trainer: Any, tokenizer: Any, result: Finetuned) -> None:

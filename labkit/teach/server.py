@@ -213,11 +213,11 @@ async def _body(request: Request) -> Any:
 
 async def _events(head: dict[str, Any], choices: list[Choice], usage: dict[str, int] | None) -> AsyncIterator[str]:
     """Server-sent events: one chunk per token, one that says why a choice ends, the usage where it is asked for."""
-    rest = {} if usage is None else {"usage": None}
+    more = {} if usage is None else {"usage": None}  # as the protocol has it: null before the last
 
     def chunk(index: int, delta: dict[str, str], finish: str | None = None) -> str:
         listed = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}]
-        return f"data: {json.dumps({**head, 'choices': listed, **rest})}\n\n"
+        return f"data: {json.dumps({**head, 'choices': listed, **more})}\n\n"
 
     for index, choice in enumerate(choices):
         yield chunk(index, {"role": "assistant", "content": ""})
