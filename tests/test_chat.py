@@ -132,7 +132,6 @@ def test_what_does_not_fit_is_refused_or_dropped_and_never_cut(tokenizer: Any) -
         chat.encode(tokenizer, examples, limit)
     kept = chat.encode(tokenizer, examples, limit, "drop")
     assert kept.dropped == 1
-    assert kept.kept.tolist() == list(range(9))
     assert np.array_equal(kept.tokens, chat.encode(tokenizer, examples[:9]).tokens)
     with pytest.raises(BadRequest, match="no example is left to train on: 10 given, 10 too long"):
         chat.encode(tokenizer, examples, 5, "drop")

@@ -117,7 +117,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(settings: Settings, tmp_path:
     steps: list[int] = []
     resumed = qlora.finetune(EXAMPLES, chosen, tmp_path / "killed", on_log=lambda log: steps.append(log["step"]))
     assert steps == [5, 6, 7, 8]
-    assert (resumed.steps, resumed.seconds_steps) == (8, 4)
+    assert resumed.steps == 8
     losses, whole = train(chosen, tmp_path / "whole")
     assert same(adapter(tmp_path / "killed"), whole)
     assert resumed.loss == pytest.approx(sum(losses) / 8, abs=1e-12)
@@ -181,8 +181,6 @@ def test_teacher_forced_equals_generated(trained: Path) -> None:
     assert 10 < sum(right) < 50
     assert right == qlora.teacher_forced(model, tokenizer, EXAMPLES + fresh, batch_size=1)
     assert answers == qlora.answer(model, tokenizer, EXAMPLES + fresh, max_new_tokens=24, batch_size=1)
-    prompt = tokenizer.decode(chat.prompt_tokens(tokenizer, EXAMPLES[:1])[0]).removeprefix("<s>")
-    assert qlora.answer(model, tokenizer, [EXAMPLES[1], prompt], max_new_tokens=24) == [answers[1], answers[0]]
 
 
 def logits(model: Any, tokenizer: Any) -> torch.Tensor:
@@ -205,21 +203,6 @@ def test_plain_peft_reloads_the_adapter(trained: Path, base: Path) -> None:
     assert torch.equal(logits(by_name, tokenizer), ours)
     untrained, _ = qlora.load(base, template="plain")
     assert not torch.allclose(logits(untrained, tokenizer), ours, atol=0.1)
-
-
-def test_the_merged_model_is_a_plain_one(trained: Path, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model, tokenizer = qlora.load(trained)
-    out = qlora.merge(trained, tmp_path / "merged")
-    merged, tokens = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
-    assert type(merged).__name__ == "LlamaForCausalLM"
-    assert merged.dtype == torch.bfloat16
-    torch.testing.assert_close(logits(merged.float(), tokens), logits(model, tokenizer), rtol=0.05, atol=0.15)
-    kept = zip(*(qlora.answer(m.eval(), tokens, EXAMPLES, max_new_tokens=12) for m in (merged, model)), strict=True)
-    assert sum(one == other for one, other in kept) >= 20  # of 24: rounding to bfloat16 may turn a few
-    with pytest.raises(BadRequest, match="exists: choose another folder"):
-        qlora.merge(trained, out)
 
 
 class Peak(TorchDispatchMode):

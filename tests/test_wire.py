@@ -8,7 +8,6 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,7 +97,7 @@ def at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Client]
     def client(server: Server | str, **settings: object) -> Client:
         url = server if isinstance(server, str) else f"http://127.0.0.1:{server.port}/v1"
         monkeypatch.setenv("LABKIT_TEACHER_URL", url)
-        return Client(replace(SETTINGS, **settings), tmp_path / "ledger")  # type: ignore[arg-type]
+        return Client(Settings(**{**SETTINGS.model_dump(), **settings}), tmp_path / "ledger")  # type: ignore[arg-type]
 
     return client
 

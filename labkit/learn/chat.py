@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
+from torch.nn.utils.rnn import pad_sequence
 
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
@@ -33,8 +34,6 @@ IGNORED = -100  # the label of a token without loss, by PyTorch's convention
 _PROBES = ("a question, 7 words long, to look for", "an answer, 7 words long, to look for")
 _MARKS = ("\U000f0000", "\U000f0001")  # transformers': before and after a control token that is to be read as text
 _CHUNK = 1_000  # examples tokenised at a time: bounds the memory that Python lists take
-
-
 _QUESTIONS: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
 TEMPLATES = {name: f"{{% for message in messages %}}{{% if message.role == 'user' %}}{{{{ {question} }}}}"
              "{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
@@ -47,15 +46,13 @@ class Encoded(NamedTuple):
     Attributes:
         tokens: int32 [T], of all examples.
         lengths: int64 [N], tokens of each.
-        prompts: int64 [N], how many of these are the prompt's and carry no loss; the rest are learned.
-        kept: int64 [N], which of the given examples each is.
+        prompts: int64 [N], how many of these are the prompt's and carry no loss; the others are learned.
         dropped: How many of the given did not fit.
     """
 
     tokens: npt.NDArray[np.int32]
     lengths: npt.NDArray[np.int64]
     prompts: npt.NDArray[np.int64]
-    kept: npt.NDArray[np.int64]
     dropped: int
 
     def row(self, number: int) -> npt.NDArray[np.int32]:
@@ -179,33 +176,31 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int | None =
         BadRequest: as `turns`, when examples are longer than `max_length` and `overlong` is `refuse`, or when none is
             left.
     """
-    tokens, lengths, prompts = [np.zeros(0, np.int32)], [], []
+    rows, prompts = list[npt.NDArray[np.int32]](), list[int]()
     for question, answer in turns(tokenizer, examples, [example.output for example in examples]):
-        tokens.append(np.array([*question, *answer], np.int32))
-        lengths.append(len(tokens[-1]))
+        rows.append(np.array([*question, *answer], np.int32))
         prompts.append(len(question))
-    sizes = np.array(lengths, np.int64)
-    fits = sizes <= (max_length or sizes.max(initial=0))
+    lengths = np.array(list(map(len, rows)), np.int64)
+    fits = lengths <= (max_length or lengths.max(initial=0))
     misfits = int((~fits).sum())
     if misfits and overlong == "refuse":
         raise BadRequest(f"{misfits} of {len(examples)} examples are longer than max_length {max_length} (the longest "
-                         f"has {sizes.max()} tokens): raise max_length, or set overlong to 'drop'")  # fmt: skip
+                         f"has {lengths.max()} tokens): raise max_length, or set overlong to 'drop'")  # fmt: skip
     if not fits.any():
         raise BadRequest(f"no example is left to train on: {len(examples)} given, {misfits} too long")
-    kept = np.flatnonzero(fits)
-    chosen = np.concatenate([tokens[i + 1] for i in kept])
-    return Encoded(chosen, sizes[kept], np.array(prompts, np.int64)[kept], kept, misfits)
+    tokens = np.concatenate([rows[i] for i in np.flatnonzero(fits)])
+    return Encoded(tokens, lengths[fits], np.array(prompts, np.int64)[fits], misfits)
 
 
 def show_row(tokenizer: Any, encoded: Encoded, number: int = 0) -> str:
     """One encoded example decoded, with what is learned between ⟦ and ⟧."""
     tokens, learned = encoded.row(number).tolist(), int(encoded.prompts[number])
-    prompt, rest = (tokenizer.decode(part) if part else "" for part in (tokens[:learned], tokens[learned:]))
-    return f"{prompt}⟦{rest}⟧" if tokens[learned:] else prompt
+    prompt, answer = (tokenizer.decode(part) if part else "" for part in (tokens[:learned], tokens[learned:]))
+    return f"{prompt}⟦{answer}⟧" if tokens[learned:] else prompt
 
 
 def dataset(encoded: Encoded, packed_length: int | None = None) -> "Dataset":
-    """Rows of `input_ids`, `labels` and `seq_lengths`: an example a row, or examples packed up to `packed_length`.
+    """Rows of `input_ids`, `labels` and `seq_lengths`: one example per row, or examples packed up to `packed_length`.
 
     Packing is TRL's best fit decreasing, which keeps each example whole as none is longer than the row.
     """
@@ -240,17 +235,13 @@ class Collator:
         self.pad = pad
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        longest = max(len(row["input_ids"]) for row in rows)
-        ids = torch.full((len(rows), longest), self.pad)
-        labels = torch.full((len(rows), longest), IGNORED)
-        positions = torch.zeros((len(rows), longest), dtype=torch.int64)
-        for i, row in enumerate(rows):
-            n = len(row["input_ids"])
-            ids[i, :n] = torch.as_tensor(row["input_ids"])
-            labels[i, :n] = torch.as_tensor(row["labels"])
-            lengths = [*map(int, row["seq_lengths"]), longest - n]
-            positions[i] = torch.cat([torch.arange(length) for length in lengths])
-        return {"input_ids": ids, "labels": labels, "position_ids": positions}
+        ids, labels = (
+            pad_sequence([torch.as_tensor(row[name], dtype=torch.int64) for row in rows], True, filling)
+            for name, filling in (("input_ids", self.pad), ("labels", IGNORED))
+        )
+        lengths = ([*map(int, row["seq_lengths"]), ids.shape[1] - len(row["input_ids"])] for row in rows)
+        positions = [torch.cat([torch.arange(length) for length in group]) for group in lengths]
+        return {"input_ids": ids, "labels": labels, "position_ids": torch.stack(positions)}
 
 
 def isolates(model: Any, vocabulary: int) -> bool:
@@ -324,7 +315,7 @@ def _texts(tokenizer: Any, questions: Sequence[Example], answers: Sequence[str] 
 
 
 def _rendered(tokenizer: Any, conversations: Sequence[list[dict[str, str]]], prompt: bool) -> list[str]:
-    """What the template makes of some conversations; a template is foreign code, and may raise anything."""
+    """What the template makes of conversations; a template is foreign code, and may raise anything."""
     if not conversations:
         return []
     try:
@@ -338,10 +329,10 @@ def _tokenised(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Tokens of rendered texts; marked control tokens become text, which takes three times as long."""
     marked = [any(mark in text for mark in _MARKS) for text in texts]
     plain = [text for text, is_marked in zip(texts, marked, strict=True) if not is_marked]
-    found = iter(tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else [])
+    quickly = iter(tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else [])
     try:
         return [tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"] if mark
-                else next(found) for text, mark in zip(texts, marked, strict=True)]  # fmt: skip
+                else next(quickly) for text, mark in zip(texts, marked, strict=True)]  # fmt: skip
     except ValueError as refusal:
         raise BadRequest(f"a record spells out a control token that '{tokenizer.name_or_path}' cannot read as text: "
                          f"{first_line(refusal)}") from None  # fmt: skip
@@ -364,11 +355,13 @@ def _marked(message: dict[str, str], control: re.Pattern[str]) -> dict[str, str]
 
 def _check_whole(tokenizer: Any, what: str, texts: Sequence[str], parts: Sequence[Sequence[str]]) -> None:
     """Refuse a template that leaves out part of a record; it may trim, and change white space."""
-    plain = lambda text: re.sub("|".join(_MARKS), "", text)  # noqa: E731
-    bare = lambda text: "".join(plain(text).split())  # noqa: E731
+
+    def bare(text: str) -> str:
+        return re.sub(rf"\s|{'|'.join(_MARKS)}", "", text)
+
     cut = [i for i, text in enumerate(texts) if any(bare(part) not in bare(text) for part in parts[i])]
     if cut:
-        first = plain(" ".join(parts[cut[0]]))[:60]
+        first = re.sub("|".join(_MARKS), "", " ".join(parts[cut[0]]))[:60]
         raise _useless(tokenizer, f"leaves out part of the {what} of {len(cut)} examples, the first {first!r}")
 
 

@@ -11,15 +11,11 @@ from labkit.errors import BadRequest, unknown
 from labkit.learn import chat
 
 QUANTISATIONS = ("nf4", "int8", "none")
-
-
-_SHARES = ("dropout", "warmup_ratio")
-
-
-_MAY_BE_ZERO = (*_SHARES, "weight_decay", "seed")
-
-
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
+_CHOICES = {"quantisation": QUANTISATIONS, "schedule": SCHEDULES, "overlong": ("refuse", "drop"),
+            "template": chat.TEMPLATES}  # fmt: skip
+_SHARES = ("dropout", "warmup_ratio")
+_MAY_BE_ZERO = (*_SHARES, "weight_decay", "seed")
 
 
 @dataclass(frozen=True)
@@ -73,25 +69,26 @@ class Finetuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("quantisation", QUANTISATIONS), ("schedule", SCHEDULES),
-                              ("overlong", ("refuse", "drop"))):  # fmt: skip
-            if getattr(self, name) not in allowed:
-                raise unknown(name, str(getattr(self, name)), allowed)
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed and not (name == "template" and value is None):
+                raise unknown(name, str(value), allowed)
         if (self.epochs is None) == (self.steps is None):
             raise BadRequest(f"epochs = {self.epochs} and steps = {self.steps}: give exactly one of the two")
-        if self.template is not None and self.template not in chat.TEMPLATES:
-            raise unknown("template", str(self.template), chat.TEMPLATES)
         for name, kind in self.__annotations__.items():
-            value, zero, share = getattr(self, name), name in _MAY_BE_ZERO, name in _SHARES
+            value = getattr(self, name)
             if kind is bool and not isinstance(value, bool):
                 raise BadRequest(f"{name} = {value!r} is neither true nor false")
-            whole = kind in (int, int | None)
-            if not (whole or kind in (float, float | None)) or (value is None and kind not in (int, float)):
-                continue
-            fits = type(value) in ((int,) if whole else (int, float)) and math.isfinite(value)
-            if not fits or value < 0 or (value == 0 and not zero) or (value >= 1 and share):
-                limit = ("of at least 0" if zero else "above 0") + " and below 1" * share
-                raise BadRequest(f"{name} = {value!r} is not a {'whole ' * whole}number {limit}")
+            if kind in (int, float) or (kind in (int | None, float | None) and value is not None):
+                _check_number(name, value, whole=kind in (int, int | None))
+
+
+def _check_number(name: str, value: Any, *, whole: bool) -> None:
+    zero, share = name in _MAY_BE_ZERO, name in _SHARES
+    fits = type(value) in ((int,) if whole else (int, float)) and math.isfinite(value)
+    if not fits or value < 0 or (value == 0 and not zero) or (value >= 1 and share):
+        limit = ("of at least 0" if zero else "above 0") + " and below 1" * share
+        raise BadRequest(f"{name} = {value!r} is not a {'whole ' * whole}number {limit}")
 
 
 # Hyper-parameters by name. What a paper does not state stays at the default above.
@@ -110,7 +107,6 @@ def settings(model: str, preset: str = "default", /, **changes: Any) -> Finetuni
     for name in changes:
         if name not in names:
             raise unknown("setting", name, names)
-    values = dict(PRESETS[preset])
-    if {"steps", "epochs"} & set(changes):
-        values = {name: value for name, value in values.items() if name not in ("steps", "epochs")}
-    return Finetuning(**{"model": model, **values, **changes})
+    replaced = ("steps", "epochs") if {"steps", "epochs"} & set(changes) else ()
+    kept = {name: value for name, value in PRESETS[preset].items() if name not in replaced}
+    return Finetuning(**{"model": model, **kept, **changes})

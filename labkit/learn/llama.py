@@ -35,14 +35,19 @@ TEMPLATE = (
 
 
 class Llama(HubModel):
-    """transformers' Llama."""
+    """transformers' Llama at the given sizes, of which `context` plays no part."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        from transformers import LlamaForCausalLM
+        from transformers import LlamaConfig, LlamaForCausalLM
 
         self.shape = shape
-        self.llama = LlamaForCausalLM(llama_configuration(shape))
+        self.llama = LlamaForCausalLM(LlamaConfig(
+            vocab_size=shape.vocabulary, max_position_embeddings=shape.length, num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads, hidden_size=shape.width, tie_word_embeddings=False,
+            intermediate_size=max(1, shape.expansion) * shape.width,  # the perceptron has one width at least
+            rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA}, bos_token_id=None, eos_token_id=None,
+        ))  # fmt: skip
         nn.init.normal_(self.llama.model.embed_tokens.weight)
         nn.init.zeros_(self.llama.lm_head.weight)
         for layer in self.llama.model.layers:
@@ -55,20 +60,7 @@ class Llama(HubModel):
         return self.llama.model, self.llama.lm_head
 
 
-def llama_configuration(shape: Shape):  # type: ignore[no-untyped-def]  # transformers' config, imported late
-    """Llama's configuration at the given sizes; the perceptron has one width at least, `context` plays no part."""
-    from transformers import LlamaConfig
-
-    return LlamaConfig(vocab_size=shape.vocabulary, max_position_embeddings=shape.length,
-                       num_hidden_layers=shape.layers, num_attention_heads=shape.heads, hidden_size=shape.width,
-                       intermediate_size=max(1, shape.expansion) * shape.width,
-                       rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA}, tie_word_embeddings=False,
-                       bos_token_id=None, eos_token_id=None)  # fmt: skip
-
-
-def build(shape: Shape) -> Llama:
-    """The model of this recipe."""
-    return Llama(shape)
+build = Llama
 
 
 def export(model: Llama, vocabulary: str, folder: Path) -> None:
@@ -89,8 +81,8 @@ def export(model: Llama, vocabulary: str, folder: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, unk_token=UNKNOWN, pad_token=UNKNOWN, eos_token=PAD,
                                         model_max_length=model.shape.length, chat_template=TEMPLATE,
                                         clean_up_tokenization_spaces=False)  # fmt: skip
-    model.llama.config.eos_token_id = model.llama.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.llama.config.pad_token_id = model.llama.generation_config.pad_token_id = tokenizer.pad_token_id
+    for config in (model.llama.config, model.llama.generation_config):
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.llama.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

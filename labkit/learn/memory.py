@@ -80,15 +80,13 @@ def check_memory(config: Any, settings: Finetuning) -> Memory:
     needed, free = estimate_memory(config, settings), free_memory()
     if needed.total <= free:
         return needed
-    tried, changes = settings, dict[str, Any]()
+    changes: dict[str, Any] = {}
+    hint = "nothing smaller fits either: choose a smaller model"
     for change in _savings(settings):
         changes |= change
-        tried = replace(settings, **changes)
-        if estimate_memory(config, tried).total <= free:
+        if estimate_memory(config, replace(settings, **changes)).total <= free:
             hint = "would fit: " + ", ".join(f"{name} = {value}" for name, value in changes.items())
             break
-    else:
-        hint = "nothing smaller fits either: choose a smaller model"
     raise BadRequest(f"fine-tuning '{settings.model}' takes about {needed.total / 2**30:.1f} GiB and "
                      f"{free / 2**30:.1f} GiB are free; {hint}")  # fmt: skip
 
@@ -239,7 +237,10 @@ def _check_targets(model: Any, settings: Finetuning) -> None:
     linear = [path for path, module in model.named_modules() if _is_linear(module, model.get_output_embeddings())]
     others = [path for path, _ in model.named_modules() if path not in set(linear)]
     names = [] if settings.targets == "all-linear" else _names(settings.targets)
-    matches = lambda name, paths: any(f".{path}".endswith(f".{name}") for path in paths)  # noqa: E731
+
+    def matches(name: str, paths: list[str]) -> bool:
+        return any(f".{path}".endswith(f".{name}") for path in paths)
+
     wrong = [name for name in names if not matches(name, linear) or matches(name, others)]
     if wrong or not linear or not (names or settings.targets == "all-linear"):
         has = ", ".join(sorted({path.rpartition(".")[2] for path in linear})) or "none"
@@ -275,8 +276,7 @@ def _saved_bytes(model: Any, settings: Finetuning) -> int:
     ids = torch.zeros((rows, length), dtype=torch.int64, device="meta")
     mask = torch.ones((rows, 1, length, length), dtype=torch.bool, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        states = model.get_base_model().base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-    del states
+        model.get_base_model().base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     return sum(storage.nbytes() for storage in kept.values())
 
 
@@ -285,7 +285,7 @@ def _savings(settings: Finetuning) -> Iterator[dict[str, Any]]:
     if not settings.gradient_checkpointing:
         yield {"gradient_checkpointing": True}
     batch, accumulation = settings.batch_size, settings.accumulation
-    while batch > 1 and batch % 2 == 0:
+    while batch % 2 == 0:
         batch, accumulation = batch // 2, accumulation * 2
         yield {"batch_size": batch, "accumulation": accumulation}
     if settings.quantisation != "nf4":

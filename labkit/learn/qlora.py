@@ -35,12 +35,12 @@ from labkit.instructions import Example
 from labkit.instructions.hub import hub_or_cache
 from labkit.learn import chat
 from labkit.learn.finetuning import PRESETS, QUANTISATIONS, Finetuning, settings
-from labkit.learn.finite import NotFinite, all_finite, check_files, check_training, check_weights
+from labkit.learn.finite import NotFinite, all_finite, check_files, check_scores, check_training, check_weights
 from labkit.learn.memory import check_memory, describe, estimate_memory, lora_config, training_device, training_dtype
 
 _TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # same name there
 __all__ = ["PRESETS", "Finetuned", "Finetuning", "answer", "check_memory", "describe", "estimate_memory", "finetune",
-           "load", "load_config", "load_tokenizer", "merge", "settings", "teacher_forced"]  # fmt: skip
+           "load", "load_config", "load_tokenizer", "settings", "teacher_forced"]  # fmt: skip
 ADAPTER_FILE = "adapter_model.safetensors"  # as PEFT names it
 _LAST = 10  # the final loss is the mean over so many last steps
 
@@ -51,13 +51,12 @@ class Finetuned:
 
     Attributes:
         adapter: The folder with the PEFT adapter and the tokenizer.
-        loss: Training loss, nats a learned token: the mean over the last 10 steps.
+        loss: Training loss, nats per learned token: the mean over the last 10 steps.
         steps: Optimiser steps.
         examples, dropped: How many examples were trained on, and how many did not fit.
-        tokens: Tokens trained on, filling not counted; where the last epoch is partial, by the mean of a row.
-        seconds: Of training, in the process that finished it; `seconds_steps` of the steps fell into it.
+        tokens: Tokens trained on, filling not counted; where the last epoch is partial, by the mean per row.
+        seconds: Of training, in the process that finished it.
         trainable: Trained parameters.
-        estimated: What `estimate_memory` said, bytes in all.
         peak: Bytes that the GPU's allocator held at most; None on a CPU.
     """
 
@@ -68,9 +67,7 @@ class Finetuned:
     dropped: int
     tokens: int
     seconds: float
-    seconds_steps: int
     trainable: int
-    estimated: int
     peak: int | None
 
 
@@ -103,10 +100,10 @@ def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *,
     wanted = _fingerprint(examples, settings, start)
     _check_folder(folder, wanted)
     if done.exists():
-        found = json.loads(done.read_text("utf-8"))
         if not _finite_adapter(folder / "adapter"):
             raise NotFinite(f"the adapter in {folder} is not of finite numbers: remove the folder, and start again")
-        return Finetuned(**{name: found[name] for name in Finetuned.__annotations__} | {"adapter": folder / "adapter"})
+        kept = json.loads(done.read_text("utf-8")) | {"adapter": folder / "adapter"}
+        return Finetuned(**{name: kept[name] for name in Finetuned.__annotations__})
     _import("trl", "peft", "datasets", "accelerate")
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise BadRequest(f"{torch.cuda.device_count()} GPUs are visible: start with `accelerate launch -m labkit "
@@ -129,16 +126,14 @@ def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *,
     if start:
         _go_on(trainer.model, start)
     checkpoint = last_checkpoint(folder / "checkpoints")
-    before = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     if settings.packing and not chat.isolates(trainer.model, len(tokenizer)):
         raise BadRequest(f"'{settings.model}' lets packed examples see one another: set packing to false")
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / "settings.json", wanted)
-    losses = []
     try:
         seconds = _run(trainer, checkpoint)
-        losses += [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         check_training(sum(losses), _trained(trainer.model), trainer.state.global_step, settings.learning_rate)
     except NotFinite:
         if main:
@@ -148,8 +143,7 @@ def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *,
     result = Finetuned(
         adapter=folder / "adapter", loss=float(np.mean(losses[-_LAST:])), steps=trainer.state.global_step,
         examples=len(encoded.lengths), dropped=encoded.dropped, tokens=round(len(encoded.tokens) * trainer.state.epoch),
-        seconds=seconds, seconds_steps=trainer.state.global_step - before,
-        trainable=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad), estimated=memory.total,
+        seconds=seconds, trainable=sum(p.numel() for p in _trained(trainer.model)),
         peak=torch.cuda.max_memory_allocated(training_device()) if torch.cuda.is_available() else None,
     )  # fmt: skip
     if main:
@@ -184,25 +178,23 @@ def load(model: str | Path, adapter: str | Path | None = None, *, revision: str 
     tokens = adapter if adapter and (Path(adapter) / "tokenizer_config.json").exists() else None
     tokenizer = load_tokenizer(str(tokens or name), None if tokens else revision)
     chat.set_template(tokenizer, template)
-    found = _base(name, revision, quantisation or "none", double)
+    asked = _base(name, revision, quantisation or "none", double)
     if adapter:
         _import("peft")
         from peft import PeftModel
 
         try:
-            found = PeftModel.from_pretrained(found, str(adapter))
+            asked = PeftModel.from_pretrained(asked, str(adapter))
         except (OSError, ValueError, RuntimeError) as damage:
             raise BadRequest(f"no adapter for '{name}' can be read from {adapter}: {first_line(damage)}") from None
-        check_weights(found, str(adapter))
-    return found.eval(), tokenizer
+        check_weights(asked, str(adapter))
+    return asked.eval(), tokenizer
 
 
 def answer(
-    model: Any, tokenizer: Any, questions: Sequence[Example | str], *, max_new_tokens: int = 256, batch_size: int = 16
+    model: Any, tokenizer: Any, questions: Sequence[Example], *, max_new_tokens: int = 256, batch_size: int = 16
 ) -> list[str]:
-    """Answers by greedy decoding, in the order of the questions.
-
-    An `Example` is asked through the chat template (its output is not looked at); a text is a prompt, taken as it is.
+    """Answers by greedy decoding, in the order of the questions, whose own outputs are not looked at.
 
     Raises:
         BadRequest: as `chat.prompt_tokens` and `chat.check_tokens`.
@@ -210,29 +202,23 @@ def answer(
     """
     from transformers import GenerationConfig, LogitsProcessorList
 
-    frame = chat.answer_frame(tokenizer)
+    frame, prompts = chat.answer_frame(tokenizer), chat.prompt_tokens(tokenizer, questions)
     stops = sorted({tokenizer.eos_token_id, frame.stop})
-    asked = [q for q in questions if isinstance(q, Example)]
-    templated = iter(chat.prompt_tokens(tokenizer, asked) if asked else [])
-    prompts = [next(templated) if isinstance(q, Example) else tokenizer(q)["input_ids"] for q in questions]
     # Greedy and nothing else: a model's own repetition penalty would make it differ from `teacher_forced`.
     plan = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, repetition_penalty=1.0,
                             no_repeat_ngram_size=0, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id,
                             bos_token_id=tokenizer.bos_token_id)  # fmt: skip
     _check_tokens(model, tokenizer, prompts)
-    watch = _Watch()
     answers = [""] * len(prompts)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for batch in chat.in_batches(by_length, batch_size):
         ids, mask = _left_padded([prompts[i] for i in batch], tokenizer.pad_token_id, model.device)
         with torch.inference_mode():
-            out = model.generate(input_ids=ids, attention_mask=mask, generation_config=plan,
-                                 logits_processor=LogitsProcessorList([watch]))[:, ids.shape[1] :]  # fmt: skip
-        watch.check(tokenizer)
-        for i, row in zip(batch, out.tolist(), strict=True):
+            written = model.generate(input_ids=ids, attention_mask=mask, generation_config=plan,
+                                     logits_processor=LogitsProcessorList([_checked]))  # fmt: skip
+        for i, row in zip(batch, written[:, ids.shape[1] :].tolist(), strict=True):
             end = next((place for place, token in enumerate(row) if token in stops), len(row))
-            text = tokenizer.decode(row[:end])
-            answers[i] = frame.strip(text) if isinstance(questions[i], Example) else text
+            answers[i] = frame.strip(tokenizer.decode(row[:end]))
     return answers
 
 
@@ -245,7 +231,6 @@ def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, b
     encoded = chat.encode(tokenizer, examples)
     rows = np.split(encoded.tokens, np.cumsum(encoded.lengths)[:-1])
     _check_tokens(model, tokenizer, rows)
-    watch = _Watch()
     right = [False] * len(rows)
     for batch in chat.in_batches(np.argsort(encoded.lengths, kind="stable").tolist(), batch_size):
         ids, mask = _left_padded([rows[i].tolist() for i in batch], tokenizer.pad_token_id, model.device)
@@ -254,33 +239,11 @@ def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, b
         keep = max(answers) + 1
         with torch.inference_mode():
             logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=keep).logits
-        watch(ids, logits[mask[:, -keep:] > 0])
-        watch.check(tokenizer)
+        check_scores(logits[mask[:, -keep:] > 0])
         hits = logits[:, -keep:-1].argmax(-1) == ids[:, 1 - keep :]
         for row, (i, n) in enumerate(zip(batch, answers, strict=True)):
             right[i] = bool(hits[row, -n:].all())
     return right
-
-
-def merge(folder: Path, out: Path) -> Path:
-    """Add a finished run's adapter to its base model and save both as one, in bfloat16, for plain transformers.
-
-    The sum is taken in 32 bits (4 bytes of memory a parameter) and rounded once. The base is the one before
-    quantisation, so that answers may differ a little from those of the quantised base with its adapter.
-
-    Raises:
-        BadRequest: when the run is not finished, or `out` exists.
-    """
-    if out.exists():
-        raise BadRequest(f"{out} exists: choose another folder for the merged model")
-    model, tokenizer = load(folder, quantisation="none")
-    merged = model.float().merge_and_unload().to(torch.bfloat16)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    merged.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    partial.rename(out)
-    return out
 
 
 def load_config(model: str, revision: str | None = None) -> Any:
@@ -293,8 +256,9 @@ def load_config(model: str, revision: str | None = None) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
     if (Path(model) / "adapter_config.json").exists() or (Path(model) / "finetuned.json").exists():
-        raise BadRequest(f"{model} holds a LoRA adapter, not a whole model: `qlora.merge` adds a finished run to its "
-                         "base")  # fmt: skip
+        raise BadRequest(
+            f"{model} holds a LoRA adapter, not a whole model: PEFT's merge_and_unload adds it to its base"
+        )
     with _refusals(model):
         config = AutoConfig.from_pretrained(model, revision=revision)
     wanted = CAUSAL.get(config.model_type)
@@ -383,37 +347,27 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
     with _refusals(model):
         if quantisation == "nf4":
             check_files(Path(str(cached_file(model, "config.json", revision=revision))).parent, model)
-        found = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             model, revision=revision, dtype=training_dtype(), device_map={"": training_device()},
             quantization_config=BitsAndBytesConfig(**how) if quantisation != "none" else None,
             attn_implementation="sdpa",  # flash attention reads restarting positions in batches of one row only
         )  # fmt: skip
-    check_weights(found, model)
+    check_weights(loaded, model)
     # On some CPUs 4-bit layers would repack themselves for inference, for good, and round their constants to bfloat16.
-    for module in found.modules():
+    for module in loaded.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    return found
+    return loaded
 
 
-class _Watch:
-    """Remembers whether any score of a next token was NaN, without waiting for the device at every token."""
-
-    def __init__(self) -> None:
-        self.bad: torch.Tensor | None = None
-
-    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        bad = scores.isnan().any()
-        self.bad = bad if self.bad is None else self.bad | bad
-        return scores
-
-    def check(self, tokenizer: Any) -> None:
-        if self.bad is not None and self.bad:
-            raise NotFinite(f"'{tokenizer.name_or_path}' gives scores that are not numbers: its weights are damaged")
+def _checked(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """The scores of the next token, refused when one is NaN."""
+    check_scores(scores)
+    return scores
 
 
 def _check_tokens(model: Any, tokenizer: Any, rows: Sequence[Any]) -> None:
-    """`chat.check_tokens` of some rows."""
+    """`chat.check_tokens` of all rows."""
     highest = max((int(max(row)) for row in rows if len(row)), default=0)
     chat.check_tokens(tokenizer, highest, model.get_input_embeddings().weight.shape[0])
 
@@ -470,18 +424,19 @@ def _fingerprint(examples: Sequence[Example], settings: Finetuning, start: Path 
 def _check_folder(folder: Path, wanted: dict[str, Any]) -> None:
     """Refuse a folder that holds another run."""
     path = folder / "settings.json"
-    if not path.exists() and folder.exists() and any(folder.iterdir()):
-        raise BadRequest(f"{folder} holds something other than a fine-tuning run: name a new folder")
-    if path.exists():
-        try:
-            found = {"settings": {}, "sha256": ""} | json.loads(path.read_text("utf-8"))
-        except (ValueError, TypeError):
-            raise BadRequest(f"{path} is damaged, or not of a fine-tuning run: name a new folder") from None
-        differing = [name for name in wanted["settings"] if found["settings"].get(name) != wanted["settings"][name]]
-        if found["sha256"] != wanted["sha256"]:
-            differing.append("examples")
-        if differing:
-            raise BadRequest(f"{folder} holds a run that differs in {', '.join(differing)}: choose another folder")
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise BadRequest(f"{folder} holds something other than a fine-tuning run: name a new folder")
+        return
+    try:
+        kept = {"settings": {}, "sha256": ""} | json.loads(path.read_text("utf-8"))
+    except (ValueError, TypeError):
+        raise BadRequest(f"{path} is damaged, or not of a fine-tuning run: name a new folder") from None
+    differing = [name for name, value in wanted["settings"].items() if kept["settings"].get(name) != value]
+    if kept["sha256"] != wanted["sha256"]:
+        differing.append("examples")
+    if differing:
+        raise BadRequest(f"{folder} holds a run that differs in {', '.join(differing)}: choose another folder")
 
 
 def _keep(folder: Path, trainer: Any, tokenizer: Any, result: Finetuned) -> None:

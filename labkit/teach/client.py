@@ -26,11 +26,11 @@ import os
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from queue import SimpleQueue
-from typing import Annotated, Any, NamedTuple, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labkit.errors import BadRequest
 from labkit.teach.completions import Oracle
@@ -41,16 +41,14 @@ from labkit.teach.prompts import Message
 from labkit.teach.transport import Transport, Trouble
 
 # What a chat template may add in tokens: around a message, and of its own accord (dates, a default system prompt).
-TOKENS_A_MESSAGE, TOKENS_A_REQUEST = 16, 128
+TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST = 16, 128
 BELIEVED = 8  # times its bound: servers add prompts of their own, and reasoning may be charged beyond max_tokens
 CHECKS = 3  # attempts to list the models
-LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
 KEPT = "the run ends here, and what was answered is kept"
 LONGEST_BACKOFF = 20.0  # seconds
 LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait
 
 Endpoint = Transport | Oracle
-Progress = Callable[[int, int], None]
 Wait = Callable[[threading.Event, float], object]
 
 
@@ -82,50 +80,40 @@ class Failure(NamedTuple):
     refused: bool = False
 
 
-class Must(NamedTuple):
-    """What a setting has to be: in words, and as a test."""
-
-    words: str
-    holds: Callable[[Any], object]
-
-
-PRICE = Must("money for a million tokens, 0 or more", lambda value: 0 <= value < 1e9)
-
-
-@dataclass(frozen=True)
-class Settings:
+class Settings(BaseModel):
     """How a teacher is asked. Raises BadRequest for a value that makes no sense."""
 
-    model: Annotated[str, Must("a name", str.strip)]
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    model: str = Field(pattern=r"\S")
     # Seconds for a whole call, from its connection to the last byte of its answer.
-    timeout: Annotated[float, Must("seconds above 0", lambda value: 0 < value < 1e6)] = 60.0
-    retries: Annotated[int, Must("a count, 0 or more", lambda value: value >= 0)] = 6
+    timeout: float = Field(60.0, gt=0, lt=1e6)
+    retries: int = Field(6, ge=0)
     # Seconds before the first retry, at most; doubled for each further one.
-    backoff: Annotated[float, Must("seconds, 0 or more", lambda value: 0 <= value < 1e6)] = 0.5
-    concurrency: Annotated[int, Must("1 to 1024 requests at once", lambda value: 1 <= value <= 1024)] = 8
-    requests_a_minute: Annotated[float | None, Must("a number above 0", lambda value: value is None or value > 0)] = (
-        None
-    )
-    max_tokens: Annotated[int, Must("a count, 1 or more", lambda value: value >= 1)] = 1024  # a reply
-    # Temperature and seed, None: the server's own.
-    temperature: Annotated[float | None, Must("a number, 0 or more", lambda v: v is None or 0 <= v <= 100)] = 0.0
+    backoff: float = Field(0.5, ge=0, lt=1e6)
+    concurrency: int = Field(8, ge=1, le=1024)
+    requests_a_minute: float | None = Field(None, gt=0)
+    max_tokens: int = Field(1024, ge=1)  # of a reply
+    # Temperature and seed, None: the server's own. A whole number stays one: it is a part of a reply's key.
+    temperature: int | float | None = Field(0.0, ge=0, le=100)
     seed: int | None = 0
     # Budgets of the ledger's file, for its lifetime; money in the currency of the prices.
-    token_budget: Annotated[int | None, Must("a count, 0 or more", lambda v: v is None or v >= 0)] = None
-    cost_budget: Annotated[float | None, Must("money, 0 or more", lambda v: v is None or 0 <= v < 1e9)] = None
-    price_in: Annotated[float, PRICE] = 0.0  # a million input tokens
-    price_out: Annotated[float, PRICE] = 0.0  # a million output tokens
+    token_budget: int | None = Field(None, ge=0)
+    cost_budget: float | None = Field(None, ge=0, lt=1e9)
+    price_in: float = Field(0.0, ge=0, lt=1e9)  # per million input tokens
+    price_out: float = Field(0.0, ge=0, lt=1e9)  # per million output tokens
     # Seconds without any answer after which a failing endpoint counts as gone.
-    patience: Annotated[float, Must("seconds, 0 or more", lambda value: 0 <= value < 1e6)] = 10.0
+    patience: float = Field(10.0, ge=0, lt=1e6)
     # OpenAI's reasoning models want "max_completion_tokens".
-    limit_name: Annotated[str, Must(" or ".join(LIMIT_NAMES), LIMIT_NAMES.__contains__)] = "max_tokens"
+    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
 
-    def __post_init__(self) -> None:
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            for must in getattr(setting.type, "__metadata__", ()):
-                if not must.holds(value):
-                    raise BadRequest(f"the teacher's {setting.name} is {value!r}: it must be {must.words}")
+    def __init__(self, model: str, **others: Any) -> None:
+        try:
+            super().__init__(model=model, **others)
+        except ValidationError as invalid:
+            first = invalid.errors()[0]
+            what = f"the teacher's {first['loc'][0]} is {first['input']!r}"
+            raise BadRequest(f"{what}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
         if self.cost_budget is not None and not self.price_in and not self.price_out:
             raise BadRequest("a cost_budget needs price_in or price_out: without prices it would never be spent")
 
@@ -184,30 +172,24 @@ class Client:
             if attempt == CHECKS or models.what != "again" or (models.after or 0) > self.settings.timeout:
                 raise BadRequest(models.sentence)
             self._wait(threading.Event(), self._delay(attempt - 1, models))
-        if missing := self._transport.missing(models):
-            raise BadRequest(missing)
         return models
 
-    def ask(
-        self, messages: Sequence[Message] | str, *, max_tokens: int | None = None, temperature: float | None = None,
-        stop: Sequence[str] = (), sample: int = 0,
-    ) -> Reply:  # fmt: skip
+    def ask(self, messages: Sequence[Message] | str) -> Reply:
         """The reply to a conversation, or to one question.
 
         Raises:
             TeacherFailed: no reply after every retry.
             BadRequest: the endpoint refuses the request; BudgetSpent and EndpointGone are kinds of it.
         """
-        turns: Sequence[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        request = Request(turns, max_tokens, temperature, tuple(stop), sample)
+        request = Request([{"role": "user", "content": messages}] if isinstance(messages, str) else messages)
         key = self.key(request)
         outcome = self._ledger.find([key]).get(key) or self._answer(request, key, threading.Event())
         if isinstance(outcome, Reply):
             return outcome
         raise BadRequest(outcome.sentence) if outcome.refused else TeacherFailed(outcome.sentence)
 
-    def ask_many(self, requests: Sequence[Request], *, progress: Progress | None = None) -> list[Reply | Failure]:
-        """The replies to requests, in their order; equal requests are asked once. `progress(done, of)` is called here.
+    def ask_many(self, requests: Sequence[Request]) -> list[Reply | Failure]:
+        """The replies to requests, in their order; equal requests are asked once.
 
         Ends early where the rest could not be answered either; what was answered by then is in the ledger. An interrupt
         returns at once, and what is in flight is still kept if it arrives before the client is closed.
@@ -216,17 +198,9 @@ class Client:
             BudgetSpent, EndpointGone, BadRequest: as above.
         """
         keys = [self.key(request) for request in requests]
-        times = Counter(keys)
         asked = dict(zip(keys, requests, strict=True))
         outcomes: dict[str, Reply | Failure] = {**self._ledger.find(list(asked))}
-        done = sum(times[key] for key in outcomes)
-        if progress and done:
-            progress(done, len(keys))
-        for key, outcome in self._answers({key: asked[key] for key in asked if key not in outcomes}):
-            outcomes[key] = outcome
-            done += times[key]
-            if progress:
-                progress(done, len(keys))
+        outcomes |= self._answers({key: asked[key] for key in asked if key not in outcomes})
         # An equal request has the same outcome, and cost nothing.
         again = {key: o._replace(cached=True) if isinstance(o, Reply) else o for key, o in outcomes.items()}
         return [outcomes.pop(key, again[key]) for key in keys]
@@ -263,21 +237,20 @@ class Client:
         optional = {"temperature": temperature, "seed": seed, "stop": list(request.stop) or None}
         return body | {name: value for name, value in optional.items() if value is not None}
 
-    def _answers(self, todo: dict[str, Request]) -> Iterator[tuple[str, Reply | Failure]]:
-        """The outcomes as they arrive; at the first error all threads stop, and it is raised when they have."""
+    def _answers(self, todo: dict[str, Request]) -> dict[str, Reply | Failure]:
+        """The outcomes; at the first error all threads stop, and it is raised when they have."""
         feed = iter(list(todo.items()))  # whose next item is taken by one thread alone
-        arrived: SimpleQueue[tuple[str, Reply | Failure] | Exception] = SimpleQueue()
-        over = threading.Event()
+        outcomes, errors, over = dict[str, Reply | Failure](), list[Exception](), threading.Event()
 
         def work() -> None:
             try:
                 while not over.is_set():
                     key, request = next(feed)
-                    arrived.put((key, self._answer(request, key, over)))
+                    outcomes[key] = self._answer(request, key, over)
             except (StopIteration, _Over):
                 return
             except Exception as error:
-                arrived.put(error)
+                errors.append(error)
                 over.set()
 
         # Daemons: an interrupted notebook does not hang on requests in flight.
@@ -285,30 +258,22 @@ class Client:
         for thread in threads:
             thread.start()
         try:
-            for _ in todo:
-                outcome = arrived.get()
-                if isinstance(outcome, Exception):
-                    break
-                yield outcome
-            else:
-                return
+            for thread in threads:  # after an error, too: what they still get is kept
+                thread.join()
         finally:
             over.set()
-        for thread in threads:  # what they still get is kept
-            thread.join()
-        raise outcome
+        if errors:
+            raise errors[0]
+        return outcomes
 
     def _answer(self, request: Request, key: str, over: threading.Event) -> Reply | Failure:
         body = self._body(request)
         # A byte-level tokenizer makes at most one token of a byte.
         size = sum(len(message[part].encode()) for message in body["messages"] for part in ("role", "content"))
-        size += TOKENS_A_MESSAGE * len(body["messages"]) + TOKENS_A_REQUEST
+        size += TOKENS_PER_MESSAGE * len(body["messages"]) + TOKENS_PER_REQUEST
         bound = Bound(size, body[self.settings.limit_name])
         attempts = self.settings.retries + 1
-        trouble: Trouble | None = None
-        for attempt in range(attempts):
-            if trouble:
-                self._pause(self._delay(attempt - 1, trouble), over)
+        for attempt in range(1, attempts + 1):
             self._pause(self._pace.turn(), over)
             claim = self._claim(key, bound, over)
             if isinstance(claim, Reply):
@@ -317,12 +282,13 @@ class Client:
             if isinstance(outcome, Reply):
                 self._health.answered()
                 return outcome
-            trouble = outcome
-            if trouble.what == "request" and not self._health.refused():
-                return Failure(trouble.sentence, attempt + 1, refused=True)
-            self._stop(trouble)
-        assert trouble is not None  # settings.retries is 0 or more
-        sentence = f"no reply after {attempts} attempts, at last since {trouble.sentence}"
+            if outcome.what == "request" and not self._health.refused():
+                return Failure(outcome.sentence, attempt, refused=True)
+            self._stop(outcome)
+            last = outcome.sentence
+            if attempt < attempts:
+                self._pause(self._delay(attempt - 1, outcome), over)
+        sentence = f"no reply after {attempts} attempts, at last since {last}"
         if self._health.refused():
             raise EndpointGone(f"{sentence}; so with {REFUSALS} requests in a row: {KEPT}")
         return Failure(sentence, attempts)

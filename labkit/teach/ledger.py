@@ -44,7 +44,7 @@ CREATE TABLE held (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, tokens INT, c
 CREATE TABLE total (replies INT, prompt_tokens INT, completion_tokens INT, lost_tokens INT, cost INT);
 INSERT INTO total VALUES (0, 0, 0, 0, 0);
 """
-_FIELDS = "text, prompt_tokens, completion_tokens, model, finish_reason, counted"
+_FIELDS = "text, prompt_tokens, completion_tokens, model, finish_reason, 1, counted"  # of a `Reply`
 
 
 class BudgetSpent(BadRequest):
@@ -69,7 +69,7 @@ class Reply(NamedTuple):
 
 
 class Prices(NamedTuple):
-    """Money for a million tokens."""
+    """Money per million tokens."""
 
     prompt: float = 0.0
     completion: float = 0.0
@@ -155,7 +155,7 @@ class Ledger:
         """The replies that are known, by key."""
         wanted = f"SELECT key, {_FIELDS} FROM reply WHERE key IN (SELECT value FROM json_each(?))"
         with self._named(), self._lock:
-            return {key: _reply(row) for key, *row in self._db.execute(wanted, [json.dumps([*keys])])}
+            return {key: Reply(*row) for key, *row in self._db.execute(wanted, [json.dumps([*keys])])}
 
     def claim(self, key: str, bound: Bound, lease: float) -> Reply | Claim | None:
         """A reply that is known by now; else the right to ask, for `lease` seconds; None: try again in a moment, since
@@ -168,7 +168,7 @@ class Ledger:
         with self._writing():
             row = self._db.execute(f"SELECT {_FIELDS} FROM reply WHERE key = ?", (key,)).fetchone()
             if row:
-                return _reply(row)
+                return Reply(*row)
             if self._must_wait(claim):
                 self._bury(lease)
                 if self._must_wait(claim):
@@ -210,21 +210,23 @@ class Ledger:
         asked, held_tokens, held_cost = self._db.execute(held, (claim.key,)).fetchone()
         if asked:
             return True
-        tokens, money = self._budget
         _, *used, cost = self._db.execute("SELECT * FROM total").fetchone()
-        free = inf if tokens is None else tokens - sum(used) - sum(claim.bound)
-        if free < 0:
-            raise BudgetSpent(self._spent(f"{tokens:,} tokens", f"{sum(used):,}", f"{sum(claim.bound):,}", "token"))
-        left = inf if money is None else int(money * NANO) - cost - claim.cost
-        if left < 0:
-            used_money, next_money = f"{cost / NANO:.6g}", f"{claim.cost / NANO:.6g}"
-            raise BudgetSpent(self._spent(f"{money:g} of money", used_money, next_money, "cost"))
-        return free < held_tokens or left < held_cost
+        money = None if self._budget.cost is None else int(self._budget.cost * NANO)
+        waits = self._has_to_wait("token", self._budget.tokens, sum(used), sum(claim.bound), held_tokens)
+        # Both are asked: one that is spent ends the run even where the other has to wait.
+        return waits | self._has_to_wait("cost", money, cost, claim.cost, held_cost)
 
-    def _spent(self, budget: str, used: str, following: str, kind: str) -> str:
-        return (
-            f"the teacher's budget of {budget} is spent: {used} used in the lifetime of {self.path}, and the next "
-            f"request might cost {following}; raise {kind}_budget to go on, the replies so far are kept"
+    def _has_to_wait(self, kind: str, budget: int | None, used: int, following: int, held: int) -> bool:
+        """Whether a budget, in tokens or in billionths of money, is enough only if what is in flight costs less."""
+        if budget is None or used + following + held <= budget:
+            return False
+        if used + following <= budget:
+            return True
+        whole, spent, more = (f"{n:,}" if kind == "token" else f"{n / NANO:.6g}" for n in (budget, used, following))
+        raise BudgetSpent(
+            f"the teacher's budget of {whole} {'tokens' if kind == 'token' else 'of money'} is spent: {spent} used in "
+            f"the lifetime of {self.path}, and the next request might cost {more}; raise {kind}_budget to go on, the "
+            "replies so far are kept"
         )
 
     def _bury(self, lease: float) -> None:
@@ -267,15 +269,9 @@ class Ledger:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """One transaction, of this thread and this process alone."""
-        with self._named(), self._lock:
+        with self._named(), self._lock, self._db:  # which commits, or rolls back what an error has left open
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                if self._db.in_transaction:  # SQLite has ended it by itself where the disk is full
-                    self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+            yield
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -295,15 +291,6 @@ class Ledger:
         if code == sqlite3.SQLITE_BUSY:
             return f"another process has kept {self.path} locked for {_LOCKED:.0f} s: end it, and go on with this one"
         return f"damaged file of the teacher's replies: {self.path} cannot be read ({why}); move it away"
-
-
-def _reply(row: Sequence[object]) -> Reply:
-    text, prompt, completion, model, finish, counted = row
-    return Reply(str(text), _int(prompt), _int(completion), str(model), str(finish), True, counted == 1)
-
-
-def _int(value: object) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _started(process: psutil.Process) -> float:

@@ -24,31 +24,19 @@ class Redactor:
     """`redact(text)`: the text with every secret hidden."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = {secret for secret in secrets if len(secret) >= SHORTEST}
-        self._compile()
+        self.secrets = {secret for secret in secrets if len(secret) >= SHORTEST}
+        # The longest first: a form may be a part of another.
+        self._forms = sorted({form for secret in self.secrets for form in _forms(secret)}, key=len, reverse=True)
+        patterns = ("".join(map(_any_spelling, secret)) for secret in sorted(self.secrets, key=len, reverse=True))
+        self._encoded = re.compile("|".join(patterns) or "(?!)")
 
     def __repr__(self) -> str:
-        return f"Redactor({len(self._secrets)} secrets)"
+        return f"Redactor({len(self.secrets)} secrets)"
 
     def __call__(self, text: str) -> str:
         for form in self._forms:
-            if form in text:
-                text = text.replace(form, HIDDEN)
-        if self._encoded and ("%" in text or "\\" in text):
-            text = self._encoded.sub(HIDDEN, text)
-        return text
-
-    def add(self, other: "Redactor") -> None:
-        """Hide what `other` hides as well."""
-        self._secrets |= other._secrets
-        self._compile()
-
-    def _compile(self) -> None:
-        forms = {form for secret in self._secrets for form in _forms(secret)}
-        self._forms = sorted(forms, key=len, reverse=True)  # a form may be a part of another
-        whole = sorted(self._secrets, key=len, reverse=True)
-        patterns = ("".join(map(_any_spelling, secret)) for secret in whole)
-        self._encoded = re.compile("|".join(patterns)) if whole else None
+            text = text.replace(form, HIDDEN)
+        return self._encoded.sub(HIDDEN, text) if "%" in text or "\\" in text else text
 
 
 def _forms(secret: str) -> set[str]:
@@ -71,8 +59,8 @@ _factory: Any = None
 
 def guard_logs(redact: Redactor) -> None:
     """From now on hide what `redact` hides in every log record of this process."""
-    global _factory
-    _hidden.add(redact)
+    global _hidden, _factory
+    _hidden = Redactor(_hidden.secrets | redact.secrets)
     if logging.getLogRecordFactory() is not _factory:
         before = logging.getLogRecordFactory()
 

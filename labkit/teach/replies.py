@@ -62,15 +62,15 @@ class _Odd(Exception):
 
 def read_reply(body: bytes) -> Said | Fault:
     """The reply in an answer; reasoning is no part of it."""
-    record = _json(body)
-    if record is None and (chunks := _events(body)) is not None:
+    whole = _json(body)
+    if whole is None and (chunks := _events(body)) is not None:
         if not chunks:
             return Fault("garbled", "it broke off its stream")
-        record = _assembled(chunks)
-    record = _first(record) if isinstance(record, list) else record
-    if not isinstance(record, dict):
+        whole = _assembled(chunks)
+    if whole is None:
         begun = body.lstrip()[:1] in (b"{", b"[")
-        return Fault("garbled", "broken JSON" if begun else "no JSON in it") if record is None else Fault("empty")
+        return Fault("garbled", "broken JSON" if begun else "no JSON in it")
+    record = _first(whole)
     usage, choice = _usage(record), _first(record.get("choices"))
     error = record.get("error") or choice.get("error")
     if error or not choice:
@@ -91,42 +91,41 @@ def read_reply(body: bytes) -> Said | Fault:
 
 def read_error(body: bytes) -> Fault:
     """The error in an answer whose status says that it is one; its words are empty where it has none."""
-    record = _json(body)
-    record = _first(record) if isinstance(record, list) else record
-    return _fault(record.get("error") or record, None, sure=True) if isinstance(record, dict) else Fault("error")
+    record = _first(_json(body))
+    return _fault(record.get("error") or record)
 
 
 def read_models(body: bytes) -> list[str] | Fault | None:
     """The names of the models that an answer lists; None where it is no such list."""
     if not body.strip():
         return []
-    record: Any = _json(body)
-    if isinstance(record, dict) and record.get("error"):
-        return _fault(record["error"], None, sure=True)
+    whole = _json(body)
+    if isinstance(whole, dict) and whole.get("error"):
+        return _fault(whole["error"])
     try:
-        return _names(record)
+        return _names(whole)
     except RecursionError:
         return None
 
 
-def _names(record: Any) -> list[str] | None:
-    for key in ("data", "models"):
-        if isinstance(record, dict) and key in record:
-            inner = record[key]
-            by_name = isinstance(inner, dict) and not {"data", "models"} & set(inner)
-            return list(inner) if by_name else [] if inner is None else _names(inner)
-    if isinstance(record, dict):  # by name, with nothing around
-        return list(record) if record and all(isinstance(v, dict) and "id" in v for v in record.values()) else None
-    if not isinstance(record, list):
+def _names(value: Any) -> list[str] | None:
+    """The names in a list of models, in one under a key, or in a table by name; None: no such list."""
+    if isinstance(value, list):
+        names = [_name(entry) for entry in value]
+        return None if value and not any(names) else [name for name in names if name]
+    if not isinstance(value, dict):
         return None
-    names = [_name(entry) for entry in record]
-    return None if record and not any(names) else [name for name in names if name]
+    for key in sorted({"data", "models"} & value.keys()):
+        inner = value[key]
+        by_name = isinstance(inner, dict) and not {"data", "models"} & inner.keys()
+        return list(inner) if by_name else [] if inner is None else _names(inner)
+    tables = [entry for entry in value.values() if isinstance(entry, dict) and "id" in entry]
+    return list(value) if value and len(tables) == len(value) else None
 
 
 def _name(entry: Any) -> str:
-    if not isinstance(entry, dict):
-        return entry if isinstance(entry, str) else ""
-    return next((entry[key] for key in ("id", "name", "model") if isinstance(entry.get(key), str)), "")
+    names = [entry.get(key) for key in ("id", "name", "model")] if isinstance(entry, dict) else [entry]
+    return next((name for name in names if isinstance(name, str)), "")
 
 
 def _json(body: bytes) -> Any:
@@ -137,8 +136,8 @@ def _json(body: bytes) -> Any:
 
 
 def _events(body: bytes) -> list[dict[str, Any]] | None:
-    """The records of a stream: server-sent events, or a record a line; none where it broke off, None where it is no
-    stream."""
+    """The records of a stream: server-sent events, or one record per line; none where it broke off, None where it is
+    no stream."""
     pending, chunks, ended = list[str](), list[dict[str, Any]](), False
     for line in [*re.split("\r\n|\n|\r", body.decode("utf-8", "replace").lstrip("\ufeff")), ""]:
         field, _, value = ("data", "", line) if line.startswith("{") else line.partition(":")
@@ -155,26 +154,26 @@ def _events(body: bytes) -> list[dict[str, Any]] | None:
             pending.clear()
         elif pending and not line:
             return []
-    ended = ended or any(one.get("error") or _first(one.get("choices")).get("finish_reason") for one in chunks)
+    ended = ended or any(chunk.get("error") or _first(chunk.get("choices")).get("finish_reason") for chunk in chunks)
     return chunks if ended else [] if chunks else None
 
 
 def _assembled(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     """The answer that a stream would have been in one piece."""
-    whole: dict[str, Any] = {"choices": None}
-    texts: dict[str, list[str]] = {"content": [], "refusal": []}
+    whole: dict[str, Any] = {}
     choice: dict[str, Any] = {}
+    texts: dict[str, list[str]] = {"content": [], "refusal": []}
     for chunk in chunks:
         whole |= {key: chunk[key] for key in ("model", "usage", "error") if chunk.get(key)}
-        part = next((one for one in _records(chunk.get("choices")) if not one.get("index")), None)
-        if part is None:
-            continue
-        choice |= {key: part[key] for key in ("finish_reason", "error") if part.get(key)}
-        delta = part.get("delta") or part.get("message") or {"content": part.get("text")}
-        for key, pieces in texts.items():
-            pieces += _parts(delta.get(key) if isinstance(delta, dict) else delta)
-        message = {key: pieces for key, pieces in texts.items() if pieces}
-        whole["choices"] = [choice | {"message": {"role": "assistant"} | message}]
+        for part in _parts(chunk.get("choices")):
+            if not isinstance(part, dict) or part.get("index"):
+                continue  # another choice
+            choice |= {key: part[key] for key in ("finish_reason", "error") if part.get(key)}
+            delta = part.get("delta") or part.get("message") or {"content": part.get("text")}
+            for key, pieces in texts.items():
+                pieces += _parts(delta.get(key) if isinstance(delta, dict) else delta)
+            whole["choices"] = [choice]
+    choice["message"] = {"role": "assistant", **texts}
     return whole
 
 
@@ -182,13 +181,10 @@ def _parts(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _records(value: Any) -> Iterator[dict[str, Any]]:
-    return (one for one in value if isinstance(one, dict)) if isinstance(value, list) else iter(())
-
-
 def _first(value: Any) -> dict[str, Any]:
-    """The first of a list of records; an empty one where there is none."""
-    return next(_records(value[:1] if isinstance(value, list) else value), {})
+    """A record, or the first of a list; an empty one where there is none."""
+    first = value[0] if isinstance(value, list) and value else value
+    return first if isinstance(first, dict) else {}
 
 
 def _text(content: Any) -> str:
@@ -223,11 +219,11 @@ def _usage(record: Mapping[str, Any]) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     counts = [usage.get(name, usage.get(other)) for name, other in _COUNTS]
-    prompt, completion = (one if type(one) is int and 0 <= one < LARGEST_COUNT else None for one in counts)
+    prompt, completion = (n if type(n) is int and 0 <= n < LARGEST_COUNT else None for n in counts)
     return None if prompt is None or completion is None else Usage(prompt, completion)
 
 
-def _fault(error: Any, usage: Usage | None, *, sure: bool) -> Fault:
+def _fault(error: Any, usage: Usage | None = None, *, sure: bool = True) -> Fault:
     """An error as a server words it; `sure`: it is one, even where it has no words."""
     words, codes = _words(error), list(_codes(error))
     status = next((int(code) for code in codes if re.fullmatch("[45][0-9]{2}", code)), None)
@@ -237,16 +233,18 @@ def _fault(error: Any, usage: Usage | None, *, sure: bool) -> Fault:
 
 
 def _words(value: Any, depth: int = 0) -> str:
-    if isinstance(value, str) or depth > 5:
-        return value if isinstance(value, str) else ""
-    if isinstance(value, dict):
-        value = [value.get(key) for key in _WORDS]
-    return next(filter(None, (_words(one, depth + 1) for one in value)), "") if isinstance(value, list) else ""
+    """The first text in an error, by the fields that servers put one in."""
+    if isinstance(value, str):
+        return value
+    inner = [value.get(key) for key in _WORDS] if isinstance(value, dict) else value
+    if not isinstance(inner, list) or depth > 5:
+        return ""
+    return next(filter(None, (_words(part, depth + 1) for part in inner)), "")
 
 
 def _codes(error: Any) -> Iterator[str]:
     """What may be a code, of an error or one level inside."""
-    for record in (error, *(error.values() if isinstance(error, dict) else ())):
-        for key in _CODES if isinstance(record, dict) else ():
-            if isinstance(record.get(key), str | int) and record[key] is not True:
-                yield str(record[key])
+    inside = error.values() if isinstance(error, dict) else ()
+    for record in (part for part in (error, *inside) if isinstance(part, dict)):
+        values = [record.get(key) for key in _CODES]
+        yield from (str(value) for value in values if isinstance(value, str | int) and value is not True)

@@ -13,54 +13,41 @@ white space before it; `max_tokens` cuts there. Fields that the protocol has and
 where they could be wrong in type and otherwise passed over (temperature, penalties); fields that would change the form
 of the reply (tools, logprobs, JSON schemas, audio) are refused, and so is what the protocol does not have.
 
-A request that is not whole after `WHOLE` seconds is hung up on, and there are never more connections than the process
-may have files open: for one too many the slowest sender has to go, or it is told so (503) and closed.
-
-Left open: no TLS, no limits of rate, one process; whoever reaches the port may ask, so it listens on this machine alone
-unless told otherwise; a client that reads its reply slowly is waited for.
+Left open: no TLS, no limits of rate, one process. It listens on this machine alone, so whoever sends or reads slowly is
+waited for.
 """
 
-import asyncio
 import json
 import os
-import resource
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from hmac import compare_digest
-from math import inf
 from typing import Any
 from uuid import uuid4
 
 from labkit.errors import BadRequest
-from labkit.teach.completions import Choice, Refused, as_asked, flaws, read, told
-from labkit.teach.oracle import MODEL, flaws_of, reply
+from labkit.teach.completions import Choice, Refused, check_model, read
+from labkit.teach.oracle import MODEL, flaws_of
 
 try:
-    import h11
     import uvicorn
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response, StreamingResponse
     from starlette.routing import Route
-    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError:
     needs = "the teacher's server needs the packages starlette and uvicorn: pip install 'labkit[teacher]'"
     raise BadRequest(needs) from None
 
-KEY = "LABKIT_TEACHER_KEY"
-URL = "LABKIT_TEACHER_URL"
+KEY, URL = "LABKIT_TEACHER_KEY", "LABKIT_TEACHER_URL"
 LARGEST = 2**20  # bytes of a request
-WHOLE = 20.0  # seconds for a request's last byte, from its connection or its first byte
-SPARE_FILES = 48  # of those a process may open, kept from connections
-_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_WAITING = 1024  # connections that the system holds until they are accepted
+HOST = "127.0.0.1"
+CONNECTIONS = 900  # beyond these a request is told to come back (503); a process may often open 1,024 files
 
 
 def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlette:
@@ -77,52 +64,48 @@ def app(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Starlett
         flaws_of(model)
     began = int(time.time())
 
+    def described(model: str) -> dict[str, Any]:
+        return {"id": model, "object": "model", "created": began, "owned_by": "labkit"}
+
     async def chat(request: Request) -> Response:
         _check_key(request, key)
         asked = read(await _body(request), models)
-        texts = [reply(asked.messages, seed=asked.seed + number, flaws=asked.flaws) for number in range(asked.n)]
-        choices = [as_asked(asked, text) for text in texts]
+        choices = asked.choices()
         head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": asked.model}
         head |= {"system_fingerprint": "labkit"}
-        heard, said = told(asked), sum(len(choice.tokens) for choice in choices)
+        heard, said = asked.tokens(), sum(len(choice.tokens) for choice in choices)
         usage = {"prompt_tokens": heard, "completion_tokens": said, "total_tokens": heard + said}
         if asked.stream:
-            events = _events({**head, "object": "chat.completion.chunk"}, choices, usage if asked.usage else None)
+            wanted = usage if asked.stream_options.get("include_usage") is True else None
+            events = _events({**head, "object": "chat.completion.chunk"}, choices, wanted)
             return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
-        said_as = [{"role": "assistant", "content": "".join(choice.tokens), "refusal": None} for choice in choices]
+        messages = [{"role": "assistant", "content": choice.text, "refusal": None} for choice in choices]
         listed = [
-            {"index": number, "message": message, "logprobs": None, "finish_reason": choice.finish}
-            for number, (message, choice) in enumerate(zip(said_as, choices, strict=True))
+            {"index": i, "message": message, "logprobs": None, "finish_reason": choice.finish}
+            for i, (message, choice) in enumerate(zip(messages, choices, strict=True))
         ]
         return _json({**head, "object": "chat.completion", "choices": listed, "usage": usage})
 
     async def list_models(request: Request) -> Response:
         _check_key(request, key)
-        return _json({"object": "list", "data": [_model(model, began) for model in models]})
+        return _json({"object": "list", "data": [described(model) for model in models]})
 
     async def show_model(request: Request) -> Response:
         _check_key(request, key)
-        model = request.path_params["model"]
-        flaws(model, models)
-        return _json(_model(model, began))
+        check_model(request.path_params["model"], models)
+        return _json(described(request.path_params["model"]))
 
     routes = [Route("/v1/models", list_models), Route("/v1/models/{model:path}", show_model)]
     routes += [Route("/v1/chat/completions", chat, methods=["POST"])]
-    handlers: dict[Any, Any] = {
-        Refused: _refusal,
-        HTTPException: _no_route,
-        ClientDisconnect: _gone,
-        Exception: _failure,
-    }
+    handlers: dict[Any, Any] = dict.fromkeys((Refused, HTTPException, ClientDisconnect, Exception), _failed)
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
-def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,)) -> None:
+def serve(port: int, *, models: Sequence[str] = (MODEL,)) -> None:
     """Serve until Ctrl-C or SIGTERM; prints the address, and what a client's environment has to hold.
 
     Args:
         port: 0 takes a free one.
-        host: The address to listen on; others than this machine's let others in.
         models: The ids that are listed.
 
     The key is the environment's `LABKIT_TEACHER_KEY`; without one, any text will do.
@@ -132,8 +115,8 @@ def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,
     """
     key = os.environ.get(KEY) or None
     server = _server(app(models=models, key=key))
-    with _listener(host, port) as listener:
-        before = {one: signal.signal(one, server.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+    with _listener(port) as listener:
+        before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             url = _url(listener)
             given = "...  # the key that this server was started with" if key else "any  # any text will do"
@@ -141,8 +124,8 @@ def serve(port: int, *, host: str = "127.0.0.1", models: Sequence[str] = (MODEL,
             print(f"export {URL}={url}\nexport {KEY}={given}", flush=True)
             server.run(sockets=[listener])
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager
@@ -160,7 +143,7 @@ def running(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Iter
         RuntimeError: when the server does not start.
     """
     server = _server(app(models=models, key=key))
-    with _listener("127.0.0.1", 0) as listener:
+    with _listener(0) as listener:
         url = _url(listener)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.dup()]}, daemon=True)
         thread.start()
@@ -178,95 +161,27 @@ def running(*, models: Sequence[str] = (MODEL,), key: str | None = None) -> Iter
 # Starting and stopping
 
 
-class _Connection(H11Protocol):
-    """A connection that is not kept for a client who does not finish its request."""
-
-    hanging_up: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        if len(self.connections) > _most_connections() and not self._make_room():
-            transport.write(_BUSY)
-            transport.close()
-        else:
-            self._expect()
-
-    def _make_room(self) -> bool:
-        """Hang up on whoever has been sending its request for longest, if that is a second."""
-        sending = [(other.hanging_up.when(), other) for other in self.connections if other.hanging_up]
-        end, other = min(sending, key=lambda one: one[0], default=(inf, self))
-        if end > self.loop.time() + WHOLE - 1:
-            return False
-        other.transport.abort()
-        return True
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            self._expect()
-        else:
-            self._done()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._done()
-        super().connection_lost(exc)
-
-    def _expect(self) -> None:
-        if self.hanging_up is None:
-            self.hanging_up = self.loop.call_later(WHOLE, self.transport.abort)
-
-    def _done(self) -> None:
-        if self.hanging_up is not None:
-            self.hanging_up.cancel()
-            self.hanging_up = None
-
-
-class _Server(uvicorn.Server):
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-            _complain(f"{context.get('message')}: {context.get('exception')}")
-
-        asyncio.get_running_loop().set_exception_handler(complain)
-        await super().startup(sockets=sockets)
-        for listener in sockets or ():
-            listener.listen(_WAITING)
-
-
-@lru_cache(100)
-def _complain(line: str) -> None:
-    """What goes wrong beside requests, such as accepting without a file to be had: a line each, once."""
-    print(f"the teacher's server: {line}", file=sys.stderr, flush=True)
-
-
-def _most_connections() -> int:
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 10_000 if files == resource.RLIM_INFINITY else max(files - SPARE_FILES, files // 2)
-
-
 def _server(application: Starlette) -> uvicorn.Server:
-    # Eight are accepted in one go: so many files may be open beyond the limit until those too many are closed. A
-    # connection is kept for long, since a study trains between its questions.
+    # A connection is kept for long, since a study trains between its questions.
     config = uvicorn.Config(
-        application, http=_Connection, lifespan="off", ws="none", log_config=None, log_level="warning",
-        access_log=False, server_header=False, backlog=8, timeout_keep_alive=300, timeout_graceful_shutdown=2,
+        application, http="h11", lifespan="off", ws="none", log_config=None, log_level="warning", access_log=False,
+        server_header=False, limit_concurrency=CONNECTIONS, timeout_keep_alive=300, timeout_graceful_shutdown=2,
     )  # fmt: skip
-    return _Server(config)
+    return uvicorn.Server(config)
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(port: int) -> socket.socket:
     try:
-        made = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        made = socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "a port is a number from 0 to 65535"
-        raise BadRequest(f"cannot listen on port {port} of {host} ({reason}): take another, or 0 for any") from None
-    # asyncio turns Nagle's delay (40 ms a reply) off for sockets that say they are TCP; create_server's do not.
+        raise BadRequest(f"cannot listen on port {port} of {HOST} ({reason}): take another, or 0 for any") from None
+    # asyncio turns Nagle's delay (40 ms per reply) off for sockets that say they are TCP; create_server's do not.
     return socket.socket(fileno=made.detach())
 
 
 def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    return f"http://{HOST}:{listener.getsockname()[1]}/v1"
 
 
 # Reading requests
@@ -297,12 +212,12 @@ async def _body(request: Request) -> Any:
 
 
 async def _events(head: dict[str, Any], choices: list[Choice], usage: dict[str, int] | None) -> AsyncIterator[str]:
-    """Server-sent events: a chunk a token, one that says why a choice ends, the usage where it is asked for."""
-    rest = {} if usage is None else {"usage": None}
+    """Server-sent events: one chunk per token, one that says why a choice ends, the usage where it is asked for."""
+    more = {} if usage is None else {"usage": None}  # as the protocol has it: null before the last
 
     def chunk(index: int, delta: dict[str, str], finish: str | None = None) -> str:
         listed = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}]
-        return f"data: {json.dumps({**head, 'choices': listed, **rest})}\n\n"
+        return f"data: {json.dumps({**head, 'choices': listed, **more})}\n\n"
 
     for index, choice in enumerate(choices):
         yield chunk(index, {"role": "assistant", "content": ""})
@@ -314,36 +229,21 @@ async def _events(head: dict[str, Any], choices: list[Choice], usage: dict[str, 
     yield "data: [DONE]\n\n"
 
 
-def _model(model: str, created: int) -> dict[str, Any]:
-    return {"id": model, "object": "model", "created": created, "owned_by": "labkit"}
-
-
-def _json(content: Any, status: int = 200) -> Response:
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON in ASCII, which holds whatever text a client may send, halves of surrogate pairs included."""
-    return Response(json.dumps(content).encode(), status, media_type="application/json")
+    return Response(json.dumps(content), status, headers, media_type="application/json")
 
 
-def _error(status: int, message: str, param: str | None = None, code: str | None = None) -> Response:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return _json({"error": {"message": message, "type": kind, "param": param, "code": code}}, status)
-
-
-async def _refusal(request: Request, refused: Refused) -> Response:
-    return _error(refused.status, refused.message, refused.param, refused.code)
-
-
-async def _no_route(request: Request, error: HTTPException) -> Response:
-    asked = f"{request.method} {request.url.path}"[:200]
-    unknown = (f"there is no {asked}", None, "unknown_url")
-    not_so = (f"{asked}: not this method", None, "method_not_supported")
-    response = _error(error.status_code, *(not_so if error.status_code == 405 else unknown))
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # which nobody reads any more
-
-
-async def _failure(request: Request, error: Exception) -> Response:
-    return _error(500, "the server had an error; its own output says which", code="internal_error")
+async def _failed(request: Request, error: Exception) -> Response:
+    """Whatever went wrong, in the protocol's form; of a client that is gone nobody reads it any more."""
+    headers = None
+    if isinstance(error, HTTPException):
+        asked, headers = f"{request.method} {request.url.path}"[:200], dict(error.headers or {})
+        method = error.status_code == 405
+        words = f"{asked}: not this method" if method else f"there is no {asked}"
+        error = Refused(error.status_code, words, code="method_not_supported" if method else "unknown_url")
+    elif not isinstance(error, Refused):
+        error = Refused(500, "the server had an error; its own output says which", code="internal_error")
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    about = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    return _json({"error": about}, error.status, headers)

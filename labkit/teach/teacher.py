@@ -70,8 +70,8 @@ def checked(name: str, asking: Mapping[str, Any]) -> Settings:
     """
     if "model" in asking:
         raise BadRequest("asking sets 'model', which is the parameter teacher")
-    if strange := [setting for setting in asking if setting not in Settings.__dataclass_fields__]:
-        raise unknown("setting of a teacher", strange[0], Settings.__dataclass_fields__)
+    if strange := [setting for setting in asking if setting not in Settings.model_fields]:
+        raise unknown("setting of a teacher", strange[0], Settings.model_fields)
     if offline(name):
         flaws_of(name)
     return Settings(model=name, **asking)
