@@ -10,8 +10,8 @@ ability. Programs are run by `code_eval` in a `sandbox`. Nothing here trains.
 from labkit.grade.exact import exact_match, per_rule_counts
 from labkit.grade.intervals import Counts, Estimate, cluster_bootstrap, replicates, seed_cluster_bootstrap
 from labkit.grade.sweet_spot import SweetSpot, paired_difference, sweet_spot
-from labkit.grade.transition import Explained, Transition, curve, explained, fit_transition
+from labkit.grade.transition import Explained, Transition, explained, fit_transition
 
-__all__ = ["Counts", "Estimate", "Explained", "SweetSpot", "Transition", "cluster_bootstrap", "curve", "exact_match",
+__all__ = ["Counts", "Estimate", "Explained", "SweetSpot", "Transition", "cluster_bootstrap", "exact_match",
            "explained", "fit_transition", "paired_difference", "per_rule_counts", "replicates",
            "seed_cluster_bootstrap", "sweet_spot"]  # fmt: skip

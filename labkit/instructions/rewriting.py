@@ -139,7 +139,8 @@ class Rules:
     @classmethod
     def of(cls, columns: Codes, alphabet: str) -> "Rules":
         """The rules in columns of codes, x above y: [2 pattern_length, n]."""
-        return cls(*(np.ascontiguousarray(side.T) for side in np.split(columns, 2)), alphabet)
+        x, y = np.split(columns.T, 2, axis=1)
+        return cls(np.ascontiguousarray(x), np.ascontiguousarray(y), alphabet)
 
     def __len__(self) -> int:
         return len(self.x)
