@@ -272,11 +272,8 @@ def test_the_record_is_json_and_feeds_a_plan():
     assert set(out["held_out"]) == {"constant", "log-linear", "saturating", "sudden"}
     assert len(out["curves"]["pace"]) == 200
     assert out["points"][0]["volume"] == 16
-    plan = allocate(
-        {name: Growth(fit.curves, fit.points[-1].volume) for name, fit in found.items()},
-        1000,
-        available={"a": 1000, "b": 1000},
-    )
+    growths = {name: Growth(fit.curves, fit.points[-1].volume) for name, fit in found.items()}
+    plan = allocate(growths, 1000, available={"a": 1000, "b": 1000})
     assert plan.counts["b"] > plan.counts["a"]
 
 
