@@ -154,17 +154,17 @@ def fit_growth(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], *,
     cells = _cells(data.volumes)
     unit = cells.at(data.volumes)
     spreads = SPREAD * np.linspace(0, 1, 11) ** 2  # denser where it matters
-    precision = np.stack([np.linalg.inv(data.covariance(spread)) for spread in spreads])
+    covariances = np.stack([data.covariance(spread) for spread in spreads])
+    precision = np.asarray(np.linalg.inv(covariances), np.float64)
     of_spread = np.log(np.gradient(spreads)) + [data.spread_evidence(spread) for spread in spreads]
     weights = _marginal(unit, data.means, precision) + of_spread  # [cells, spreads]
     rng = np.random.default_rng(seed)
     curves, drawn = _sample(weights, cells, data, precision, rng)
 
-    deviation = np.sqrt(np.stack([np.diag(data.covariance(spread)) for spread in spreads])[drawn])
-    one_each = rng.standard_normal((DRAWS, 1))  # each volume's own interval: one normal serves all
-    noisy = data.means + deviation * one_each
-    sums = [data.covariance(spread)[-2:, -2:] @ [-1, 1] @ [-1, 1] for spread in spreads]
-    steps = data.means[-1] - data.means[-2] + np.sqrt(sums)[drawn] * rng.standard_normal(DRAWS)
+    deviation = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))[drawn]
+    noisy = data.means + deviation * rng.standard_normal((DRAWS, 1))  # one normal serves all volumes' intervals
+    of_step = np.sqrt(covariances[:, -2:, -2:] @ [-1, 1] @ [-1, 1])[drawn]
+    steps = data.means[-1] - data.means[-2] + of_step * rng.standard_normal(DRAWS)
     last, further = curves.at([data.volumes[-1], FURTHER * data.volumes[-1]]).T
     start = _start(untrained, chance, rng)
     known = {"plateau": _range(curves.plateau), "gain": _range(further - last),
@@ -176,18 +176,16 @@ def fit_growth(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], *,
     verdict, reason = _verdict(known, data.volumes, misfit, float(data.means[-1]))
     first, final = data.volumes[0] / FURTHER, data.volumes[-1] * FURTHER
     inside = (x if x is not None and first <= x <= final else None for x in _range(curves.pace))
-    pace = Range(None, None, None) if verdict == "not responding" else Range(*inside)
+    known["pace"] = Range(None, None, None) if verdict == "not responding" else Range(*inside)
     limits = np.quantile(noisy, [0.025, 0.975], axis=0).T.tolist()
     points = [
         Point(int(volume), float(mean), lo, hi, scores.tolist())
         for volume, mean, (lo, hi), scores in zip(data.volumes, data.means, limits, data.scores, strict=True)
     ]
-    sudden = float(curves.sudden.mean())
-    shape = max(held_out, key=lambda name: held_out[name])  # of equals the simpler, which comes first
     return GrowthFit(
-        verdict=verdict, reason=reason, pace=pace, shape=shape, held_out=held_out, sudden=sudden, misfit=misfit,
-        points=points, curves=curves, over=intervals.SEEDS_AND_RULES, n_rules=data.n_rules,
-        n_seeds=min(len(scores) for scores in data.scores), note=_note(known, pace, verdict, misfit), **known,
+        verdict=verdict, reason=reason, shape=max(held_out, key=held_out.__getitem__), held_out=held_out,
+        sudden=float(curves.sudden.mean()), misfit=misfit, points=points, curves=curves, n_rules=data.n_rules,
+        over=intervals.SEEDS_AND_RULES, n_seeds=min(map(len, data.scores)), note=_note(known, verdict, misfit), **known,
     )  # fmt: skip
 
 
@@ -226,13 +224,13 @@ def _data(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], chance:
     for volume, seeds in intervals.paired(volumes, per_point, "volume"):
         ladder[volume] += seeds
     if len(ladder) < FEWEST_VOLUMES:
-        raise BadRequest(f"a growth curve needs {FEWEST_VOLUMES} different volumes at least, not {len(ladder)}: "
-                         f"{list(ladder)}")  # fmt: skip
-    for volume, seeds in ladder.items():
-        if len(seeds) < FEWEST_SEEDS:
-            raise BadRequest(f"a growth curve needs {FEWEST_SEEDS} seeds at each volume, for their spread: {volume} "
-                             f"has {len(seeds)}")  # fmt: skip
+        tried = f"not {len(ladder)}: {list(ladder)}"
+        raise BadRequest(f"a growth curve needs {FEWEST_VOLUMES} different volumes at least, {tried}")
     points = list(ladder.values())
+    fewest, volume = min((len(seeds), volume) for volume, seeds in ladder.items())
+    if fewest < FEWEST_SEEDS:
+        short = f"{volume} has {fewest}"
+        raise BadRequest(f"a growth curve needs {FEWEST_SEEDS} seeds at each volume, for their spread: {short}")
     accuracies = [intervals.accuracies(seeds) for seeds in points]
     n_rules = min(intervals.fewest_rules(seeds) for seeds in points)
     means = np.array([rates.mean() for rates in accuracies])
@@ -331,7 +329,7 @@ def _sample(
     """
     share = np.exp(weights - weights.max()).ravel()
     cells, spread = np.divmod(rng.choice(share.size, 2 * DRAWS, p=share / share.sum()), weights.shape[1])
-    was = Curves(*(values[cells] for values in grid))
+    was = Curves(grid.plateau[cells], grid.pace[cells], grid.steepness[cells], grid.sudden[cells])
     sudden = was.sudden
     pace_step = (data.volumes[-1] / data.volumes[0] * BEYOND**2) ** (1 / (PACES - 1))
     steepness_step = np.where(sudden, SUDDEN[1] / SUDDEN[0], SATURATING[1] / SATURATING[0]) ** (1 / (STEEPNESSES - 1))
@@ -403,8 +401,8 @@ def _verdict(known: Mapping[str, Range], volumes: NDArray[np.int64], misfit: flo
     return "not decided", f"{more}; {stepped}"
 
 
-def _note(known: Mapping[str, Range], pace: Range, verdict: str, misfit: float) -> str:
-    responds, reached = verdict != "not responding", known["reached"].lo
+def _note(known: Mapping[str, Range], verdict: str, misfit: float) -> str:
+    pace, responds, reached = known["pace"], verdict != "not responding", known["reached"].lo
     short = reached is not None and reached < 0.8
     notes = {
         "the scores fall, or rise in a way that these curves do not: read the points, not the fit": misfit < 0.01,
