@@ -212,7 +212,7 @@ def test_ctrl_c_says_what_is_kept(own_store: Path) -> None:
 def test_markov() -> None:
     from labkit.instructions import markov
 
-    done = process("markov", str(markov.textbook()["binary_to_unary"]), "101")
+    done = process("markov", str(Path(markov.__file__).with_name("textbook") / "binary_to_unary.markov"), "101")
     assert (done.returncode, done.stdout, done.stderr) == (0, "|||||\n", "")
 
 

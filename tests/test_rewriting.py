@@ -18,8 +18,6 @@ from labkit.instructions import (
     draw_example_plain,
     draw_inputs,
     draw_rules,
-    encode,
-    examples,
 )
 from labkit.instructions.rewriting import Split
 
@@ -241,7 +239,7 @@ def test_chunks_join_without_a_seam() -> None:
 def test_vectorised_and_plain_draw_from_one_distribution(times: int) -> None:
     """Where x first stands and how often each letter occurs, by a two-sample test at six standard errors."""
     task, size = RewritingTask(2, 9, occurrences=times, alphabet="abc"), 20_000
-    rules = Rules(encode("aa", "abc")[None], encode("bc", "abc")[None], "abc")
+    rules = Rules(np.array([[0, 0]], np.uint8), np.array([[1, 2]], np.uint8), "abc")
     inputs = draw_inputs(task, rules, np.zeros(size, np.int64), seed=0)
     rule, rng = rules.rule(0), random.Random(0)
     fast = Counter(z for _, z, _, _ in texts(task, rules, inputs))
@@ -274,24 +272,6 @@ def test_letters_of_inputs_are_uniform() -> None:
     for place in range(50):
         counts = np.bincount(inputs.z[:, place], minlength=26)
         assert np.abs(counts - 1_000).max() < 6 * 1_000**0.5
-
-
-def test_examples_in_words() -> None:
-    task = RewritingTask(3, 8, noop_share=0.5)
-    rules = draw_rules(task, 4, seed=0)
-    inputs = draw_inputs(task, rules, np.arange(20) % 4, seed=0)
-    for example, (rule, z, answer, _) in zip(examples(task, rules, inputs), texts(task, rules, inputs), strict=True):
-        assert example.instruction == f'Replace the first "{rule.pattern}" with "{rule.replacement}".'
-        assert (example.input, example.output) == (z, answer)
-        assert (example.source, example.instruction_id) == (
-            "rewriting",
-            f"{rule.pattern} -> {rule.replacement}",
-        )
-
-
-@given(st.text(SYMBOLS))
-def test_decode_undoes_encode(text: str) -> None:
-    assert decode(encode(text, SYMBOLS), SYMBOLS) == text
 
 
 # Refusals
@@ -337,8 +317,6 @@ def test_requests_that_cannot_be_carried_out() -> None:
         draw_inputs(PAPER, rules, np.array([], np.int64), seed=0)
     with pytest.raises(BadRequest, match="another alphabet or pattern_length"):
         draw_inputs(RewritingTask(10, 50), rules, np.array([0]), seed=0)
-    with pytest.raises(BadRequest, match="'é' in \"café\" is not in the alphabet"):
-        encode("café", LETTERS)
 
 
 @pytest.mark.parametrize(("noop", "times"), [(True, 0), (False, 1)])

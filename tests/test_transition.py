@@ -8,7 +8,7 @@ from scipy.optimize import curve_fit, least_squares
 from scipy.special import expit
 
 from labkit.errors import BadRequest
-from labkit.grade import Counts, curve, explained, fit_transition
+from labkit.grade import Counts, explained, fit_transition
 from labkit.grade.intervals import ONE_SEED, SEEDS_AND_RULES
 from labkit.grade.transition import SLOPES, _fit
 
@@ -105,7 +105,6 @@ def test_no_transition_in_the_range_says_so(accuracies, reason):
     out = found.as_dict()
     assert out["midpoint"] is None
     assert out["ci95"] is None
-    assert np.isnan(curve(found, [10, 100])).all()
 
 
 def test_two_counts_make_no_curve():
@@ -136,14 +135,6 @@ def test_the_record_is_json_and_says_what_the_interval_covers():
     assert out["over"] == SEEDS_AND_RULES
     assert out["ci95"][0] < out["midpoint"] < out["ci95"][1]
     assert fit_transition(TRIED, [seeds[:1] for seeds in sweep]).over == ONE_SEED
-
-
-def test_the_curve_is_half_the_plateau_at_the_midpoint():
-    found = fit_transition(TRIED, simulated(np.random.default_rng(5), 150))
-    assert curve(found, found.midpoint) == pytest.approx(found.plateau / 2)
-    assert np.all(np.diff(curve(found, np.geomspace(10, 3000, 50))) > 0)
-    with pytest.raises(BadRequest):
-        curve(found, [0])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""Long tails: exact budgets whose examples a rule follow a power law, and how many rules such a set amounts to.
+"""Long tails: exact budgets whose examples per rule follow a power law, and how many rules such a set amounts to.
 
-In arXiv 2402.10891 (sec. 4 and Fig. 3) the examples a rule follow the power law f(u) = alpha u^(alpha-1). Two readings
-of that are offered, both as deterministic quantiles instead of random draws, so that a budget is one allocation:
+In arXiv 2402.10891 (sec. 4 and Fig. 3) the examples per rule follow the power law f(u) = alpha u^(alpha-1). Two
+readings of that are offered, both as deterministic quantiles instead of random draws, so that a budget is one
+allocation:
 
 - `weight`: f is the density of the rules' weights: rule i of I weighs u = ((i + 1/2) / I)^(1/alpha), and gets its share
   of the examples in that proportion. The larger alpha the more even, with equal weights (`uniform`) as the limit: under
@@ -56,8 +57,8 @@ def allocate_long_tail(
         BadRequest: when a rule is left without examples; says how many are, and how many rules would work.
     """
     if floor > budget:
-        raise BadRequest(f"floor = {floor} is more than budget = {budget}: "
-                         f"a floor of 1 works for {budget} rules at most")  # fmt: skip
+        most = f"a floor of 1 works for {budget} rules at most"
+        raise BadRequest(f"floor = {floor} is more than budget = {budget}: {most}")
     if floor * n_instructions > budget:
         raise BadRequest(f"floor = {floor} example(s) for each of n_instructions = {n_instructions} is more than "
                          f"budget = {budget}: at most {budget // floor} rules work")  # fmt: skip

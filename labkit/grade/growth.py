@@ -32,6 +32,7 @@ chance); training runs at one volume and another are taken as independent althou
 abilities some verdicts are wrong by chance, about one in twenty.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaincc, log_ndtr, logsumexp, ndtri_exp
 
-from labkit.design.plan import Curves, Growth, Range
+from labkit.design.plan import Curves, Range
 from labkit.errors import BadRequest
 from labkit.grade import intervals
 from labkit.grade.intervals import Counts, Floats
@@ -119,18 +120,11 @@ class GrowthFit:
         lo, hi = np.quantile(scores, [0.025, 0.975], axis=0)
         return scores.mean(axis=0), lo, hi
 
-    def growth(self) -> Growth:
-        """What `design.plan.allocate` needs of it."""
-        return Growth(self.curves, self.points[-1].volume, self.verdict != "not responding")
-
     def as_dict(self, curves: int = 200) -> dict[str, Any]:
         """The fit for a result file, with the first `curves` of the sample."""
-        known = ("plateau", "pace", "gain", "step", "response", "reached")
-        plain = ("verdict", "reason", "shape", "held_out", "sudden", "misfit", "over", "n_rules", "n_seeds", "note")
-        record: dict[str, Any] = {name: getattr(self, name) for name in plain}
-        record |= {name: getattr(self, name).as_dict() for name in known}
-        record["points"] = [point._asdict() for point in self.points]
-        return record | {"curves": self.curves.first(curves).as_dict()}
+        fields = {name: value.as_dict() if isinstance(value, Range) else value for name, value in vars(self).items()}
+        points = [point._asdict() for point in self.points]
+        return fields | {"points": points, "curves": self.curves.first(curves).as_dict()}
 
 
 def fit_growth(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], *, chance: float = 0.0,
@@ -139,7 +133,7 @@ def fit_growth(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], *,
 
     Args:
         volumes: Examples of the ability, one number for each point.
-        per_point: For each point one `Counts` a trained model (a seed); points of one volume are pooled.
+        per_point: For each point one `Counts` per trained model (a seed); points of one volume are pooled.
         chance: The accuracy of guessing, a mean over the questions asked (`choice.chance_level`).
         same_rules: All models of all volumes answered the same instructions in the same order.
         untrained: The answers of the model before any training; chance is the start where it is not given.
@@ -157,53 +151,42 @@ def fit_growth(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], *,
             make no sense, or a chance level outside [0, 1).
     """
     data = _data(volumes, per_point, chance, same_rules)
-    shapes = _shapes(data.volumes)
+    cells = _cells(data.volumes)
+    unit = cells.at(data.volumes)
     spreads = SPREAD * np.linspace(0, 1, 11) ** 2  # denser where it matters
-    precision = np.stack([np.linalg.inv(data.covariance(spread)) for spread in spreads])
-    grid = [shapes["saturating"], shapes["sudden"]]
-    per_shape = [_marginal(part.unit, data.means, precision) for part in grid]  # each [cells, spreads]
+    covariances = np.stack([data.covariance(spread) for spread in spreads])
+    precision = np.asarray(np.linalg.inv(covariances), np.float64)
     of_spread = np.log(np.gradient(spreads)) + [data.spread_evidence(spread) for spread in spreads]
-    weights = np.concatenate([part - np.log(len(part)) for part in per_shape]) + of_spread
+    weights = _marginal(unit, data.means, precision) + of_spread  # [cells, spreads]
     rng = np.random.default_rng(seed)
-    curves, drawn = _sample(weights, grid, data, precision, rng)
+    curves, drawn = _sample(weights, cells, data, precision, rng)
 
-    deviation = np.sqrt(np.stack([np.diag(data.covariance(spread)) for spread in spreads])[drawn])
-    one_each = rng.standard_normal((DRAWS, 1))  # each volume's own interval: one normal serves all
-    noisy = data.means + deviation * one_each
-    sums = [data.covariance(spread)[-2:, -2:] @ [-1, 1] @ [-1, 1] for spread in spreads]
-    steps = data.means[-1] - data.means[-2] + np.sqrt(sums)[drawn] * rng.standard_normal(DRAWS)
+    deviation = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))[drawn]
+    noisy = data.means + deviation * rng.standard_normal((DRAWS, 1))  # one normal serves all volumes' intervals
+    of_step = np.sqrt(covariances[:, -2:, -2:] @ [-1, 1] @ [-1, 1])[drawn]
+    steps = data.means[-1] - data.means[-2] + of_step * rng.standard_normal(DRAWS)
     last, further = curves.at([data.volumes[-1], FURTHER * data.volumes[-1]]).T
     start = _start(untrained, chance, rng)
     known = {"plateau": _range(curves.plateau), "gain": _range(further - last),
              "step": _range(steps)._replace(value=float(data.means[-1] - data.means[-2])),
              "response": _range(last - start), "reached": _range(last / curves.plateau)}  # fmt: skip
     spread = float(spreads[drawn].mean())
-    held_out = _held_out(shapes, data, spread)
-    misfit = _misfit(grid, data, spread)
+    held_out = _held_out(cells, data, spread)
+    misfit = _misfit(unit, data, spread)
     verdict, reason = _verdict(known, data.volumes, misfit, float(data.means[-1]))
     first, final = data.volumes[0] / FURTHER, data.volumes[-1] * FURTHER
     inside = (x if x is not None and first <= x <= final else None for x in _range(curves.pace))
-    pace = Range(None, None, None) if verdict == "not responding" else Range(*inside)
+    known["pace"] = Range(None, None, None) if verdict == "not responding" else Range(*inside)
     limits = np.quantile(noisy, [0.025, 0.975], axis=0).T.tolist()
     points = [
         Point(int(volume), float(mean), lo, hi, scores.tolist())
         for volume, mean, (lo, hi), scores in zip(data.volumes, data.means, limits, data.scores, strict=True)
     ]
-    sudden = float(curves.sudden.mean())
-    shape = max(held_out, key=lambda name: held_out[name])  # of equals the simpler, which comes first
     return GrowthFit(
-        verdict=verdict, reason=reason, pace=pace, shape=shape, held_out=held_out, sudden=sudden, misfit=misfit,
-        points=points, curves=curves, over=intervals.SEEDS_AND_RULES, n_rules=data.n_rules,
-        n_seeds=min(len(scores) for scores in data.scores), note=_note(known, pace, verdict, misfit), **known,
+        verdict=verdict, reason=reason, shape=max(held_out, key=held_out.__getitem__), held_out=held_out,
+        sudden=float(curves.sudden.mean()), misfit=misfit, points=points, curves=curves, n_rules=data.n_rules,
+        over=intervals.SEEDS_AND_RULES, n_seeds=min(map(len, data.scores)), note=_note(known, verdict, misfit), **known,
     )  # fmt: skip
-
-
-class _Shape(NamedTuple):
-    """Curves of plateau 1 at the ladder's volumes, `unit` [cells, V], and the cells' parameters (if they have any)."""
-
-    unit: Floats
-    pace: Floats
-    steepness: Floats
 
 
 class _Data(NamedTuple):
@@ -235,22 +218,19 @@ class _Data(NamedTuple):
 
 
 def _data(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], chance: float, same_rules: bool) -> _Data:
-    sizes = intervals.numbers(volumes, "volumes")
-    if sizes.shape != (len(per_point),) or np.any(sizes < 1) or np.any(sizes % 1):
-        raise BadRequest("every volume, whole and 1 example or more, is paired with the counts of its seeds")
     if not 0 <= chance < 1:
         raise BadRequest(f"a chance level of {chance:g} leaves nothing to measure: it lies in [0, 1)")
-    ladder: dict[int, list[Counts]] = {}
-    for volume, seeds in sorted(zip(volumes, per_point, strict=True), key=lambda point: point[0]):
-        ladder.setdefault(int(volume), []).extend(seeds)
+    ladder = defaultdict[int, list[Counts]](list)
+    for volume, seeds in intervals.paired(volumes, per_point, "volume"):
+        ladder[volume] += seeds
     if len(ladder) < FEWEST_VOLUMES:
-        raise BadRequest(f"a growth curve needs {FEWEST_VOLUMES} different volumes at least, not {len(ladder)}: "
-                         f"{list(ladder)}")  # fmt: skip
-    for volume, seeds in ladder.items():
-        if len(seeds) < FEWEST_SEEDS:
-            raise BadRequest(f"a growth curve needs {FEWEST_SEEDS} seeds at each volume, for their spread: {volume} "
-                             f"has {len(seeds)}")  # fmt: skip
+        tried = f"not {len(ladder)}: {list(ladder)}"
+        raise BadRequest(f"a growth curve needs {FEWEST_VOLUMES} different volumes at least, {tried}")
     points = list(ladder.values())
+    fewest, volume = min((len(seeds), volume) for volume, seeds in ladder.items())
+    if fewest < FEWEST_SEEDS:
+        short = f"{volume} has {fewest}"
+        raise BadRequest(f"a growth curve needs {FEWEST_SEEDS} seeds at each volume, for their spread: {short}")
     accuracies = [intervals.accuracies(seeds) for seeds in points]
     n_rules = min(intervals.fewest_rules(seeds) for seeds in points)
     means = np.array([rates.mean() for rates in accuracies])
@@ -297,24 +277,13 @@ def _start(untrained: Counts | None, chance: float, rng: np.random.Generator) ->
     return np.asarray((accuracy - chance) / (1 - chance), np.float64)
 
 
-def _cells(volumes: NDArray[np.int64], steepness: tuple[float, float], sudden: bool) -> _Shape:
+def _cells(volumes: NDArray[np.int64]) -> Curves:
+    """The grid: curves of plateau 1, first the saturating ones, then as many sudden ones."""
     paces = np.geomspace(volumes[0] / BEYOND, volumes[-1] * BEYOND, PACES)
-    pace, steep = (axis.ravel() for axis in np.meshgrid(paces, np.geomspace(*steepness, STEEPNESSES), indexing="ij"))
-    one = Curves(np.ones_like(pace), pace, steep, np.full(len(pace), sudden))
-    return _Shape(one.at(volumes), pace, steep)
-
-
-def _shapes(volumes: NDArray[np.int64]) -> Mapping[str, _Shape]:
-    decades = np.log(volumes)
-    along = (decades - decades[0]) / (decades[-1] - decades[0])
-    start = np.linspace(-1, 1, 80)[:, None]  # the first volume's score as a share of the last one's
-    none = np.empty(0)
-    return {
-        "constant": _Shape(np.repeat([[0.0], [1.0]], len(volumes), axis=1), none, none),  # chance, or any score
-        "log-linear": _Shape(np.maximum(0, start + (1 - start) * along), none, none),
-        "saturating": _cells(volumes, SATURATING, False),
-        "sudden": _cells(volumes, SUDDEN, True),
-    }
+    pace = np.tile(np.repeat(paces, STEEPNESSES), 2)
+    steepness = [np.tile(np.geomspace(*limits, STEEPNESSES), PACES) for limits in (SATURATING, SUDDEN)]
+    sudden = np.repeat([False, True], PACES * STEEPNESSES)
+    return Curves(np.ones_like(pace), pace, np.concatenate(steepness), sudden)
 
 
 def _marginal(unit: Floats, means: Floats, precision: Floats) -> Floats:
@@ -351,7 +320,7 @@ def _constant(means: Floats, precision: Floats) -> Floats:
 
 
 def _sample(
-    weights: Floats, grid: Sequence[_Shape], data: _Data, precision: Floats, rng: np.random.Generator
+    weights: Floats, grid: Curves, data: _Data, precision: Floats, rng: np.random.Generator
 ) -> tuple[Curves, NDArray[np.int64]]:
     """A sample of the posterior, and which spread each curve goes with.
 
@@ -360,20 +329,19 @@ def _sample(
     """
     share = np.exp(weights - weights.max()).ravel()
     cells, spread = np.divmod(rng.choice(share.size, 2 * DRAWS, p=share / share.sum()), weights.shape[1])
-    sudden = cells >= len(grid[0].pace)
-    pace, steepness = (np.concatenate([getattr(part, name) for part in grid])[cells] for name in ("pace", "steepness"))
+    was = Curves(grid.plateau[cells], grid.pace[cells], grid.steepness[cells], grid.sudden[cells])
+    sudden = was.sudden
     pace_step = (data.volumes[-1] / data.volumes[0] * BEYOND**2) ** (1 / (PACES - 1))
     steepness_step = np.where(sudden, SUDDEN[1] / SUDDEN[0], SATURATING[1] / SATURATING[0]) ** (1 / (STEEPNESSES - 1))
-    pace = pace * pace_step ** rng.uniform(-0.5, 0.5, len(pace))
-    steepness = steepness * steepness_step ** rng.uniform(-0.5, 0.5, len(pace))
+    pace = was.pace * pace_step ** rng.uniform(-0.5, 0.5, len(sudden))
+    steepness = was.steepness * steepness_step ** rng.uniform(-0.5, 0.5, len(sudden))
 
-    def moments(unit: Floats) -> tuple[Floats, Floats]:
+    def moments(curves: Curves) -> tuple[Floats, Floats]:
+        unit = curves.at(data.volumes)
         weighed = np.einsum("nv,nvw->nw", unit, precision[spread])
         return weighed @ data.means, np.maximum((weighed * unit).sum(axis=1), 1e-9)
 
-    was = np.concatenate([part.unit for part in grid])[cells]
-    now = Curves(np.ones_like(pace), pace, steepness, sudden)
-    along, norm = moments(now.at(data.volumes))
+    along, norm = moments(Curves(was.plateau, pace, steepness, sudden))
     favour = _integral(along, norm) - _integral(*moments(was))
     favour = np.exp(favour - favour.max())
     kept = rng.choice(len(favour), DRAWS, p=favour / favour.sum())
@@ -386,23 +354,30 @@ def _sample(
     return Curves(plateau, pace[kept], steepness[kept], sudden[kept]), spread[kept]
 
 
-def _held_out(shapes: Mapping[str, _Shape], data: _Data, spread: float) -> dict[str, float]:
-    """The mean log density of each volume's score given the others', by shape."""
-    covariance = data.covariance(spread)
+def _held_out(cells: Curves, data: _Data, spread: float) -> dict[str, float]:
+    """The mean log density of each volume's score given the others', by shape; of equals the simpler comes first."""
+    covariance, decades, unit = data.covariance(spread), np.log(data.volumes), cells.at(data.volumes)
+    along = (decades - decades[0]) / (decades[-1] - decades[0])
+    start = np.linspace(-1, 1, 80)[:, None]  # the first volume's score as a share of the last one's
+    shapes = {
+        "constant": np.repeat([[0.0], [1.0]], len(along), axis=1),  # chance, or any score
+        "log-linear": np.maximum(0, start + (1 - start) * along),
+        "saturating": unit[~cells.sudden],
+        "sudden": unit[cells.sudden],
+    }
 
-    def evidence(unit: Floats, kept: NDArray[np.bool_]) -> float:
+    def evidence(shape: Floats, kept: NDArray[np.bool_]) -> float:
         precision = np.asarray(np.linalg.inv(covariance[np.ix_(kept, kept)])[None], np.float64)
-        return float(logsumexp(_marginal(unit[:, kept], data.means[kept], precision)))
+        return float(logsumexp(_marginal(shape[:, kept], data.means[kept], precision)))
 
-    every, others = np.ones(len(data.means), bool), ~np.eye(len(data.means), dtype=bool)
-    return {name: evidence(shape.unit, every) - float(np.mean([evidence(shape.unit, kept) for kept in others]))
+    every, others = np.ones(len(along), bool), ~np.eye(len(along), dtype=bool)
+    return {name: evidence(shape, every) - float(np.mean([evidence(shape, kept) for kept in others]))
             for name, shape in shapes.items()}  # fmt: skip
 
 
-def _misfit(grid: Sequence[_Shape], data: _Data, spread: float) -> float:
+def _misfit(unit: Floats, data: _Data, spread: float) -> float:
     """The chi-square probability of the best curve's distance, three parameters spent."""
     precision = np.linalg.inv(data.covariance(spread))
-    unit = np.concatenate([part.unit for part in grid])
     norm, along = ((unit @ precision) * unit).sum(axis=1), unit @ precision @ data.means
     plateau = np.clip(along / np.maximum(norm, 1e-9), 0, 1)
     distance = data.means @ precision @ data.means + (plateau * (plateau * norm - 2 * along)).min()
@@ -426,8 +401,8 @@ def _verdict(known: Mapping[str, Range], volumes: NDArray[np.int64], misfit: flo
     return "not decided", f"{more}; {stepped}"
 
 
-def _note(known: Mapping[str, Range], pace: Range, verdict: str, misfit: float) -> str:
-    responds, reached = verdict != "not responding", known["reached"].lo
+def _note(known: Mapping[str, Range], verdict: str, misfit: float) -> str:
+    pace, responds, reached = known["pace"], verdict != "not responding", known["reached"].lo
     short = reached is not None and reached < 0.8
     notes = {
         "the scores fall, or rise in a way that these curves do not: read the points, not the fit": misfit < 0.01,

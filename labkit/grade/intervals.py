@@ -70,7 +70,7 @@ def seed_cluster_bootstrap(per_seed: Sequence[Counts], *, same_rules: bool = Fal
                            level: float = 0.95, seed: int = 0) -> Estimate:  # fmt: skip
     """The accuracy of a recipe: the plain mean over its seeds, with the interval over seeds and rules.
 
-    `per_seed` holds one `Counts` a trained model; the interval holds the percentiles of `replicates`. Assumes
+    `per_seed` holds one `Counts` per trained model; the interval holds the percentiles of `replicates`. Assumes
     the seeds are independent runs.
 
     **With few seeds it is anti-conservative** where the seeds differ by more than their rules explain: from
@@ -172,6 +172,24 @@ def fewest_rules(per_seed: Sequence[Counts]) -> int:
     return min(len(_table(counts)) for counts in per_seed)
 
 
+def paired(values: Sequence[int], per_point: Sequence[Sequence[Counts]],
+           what: str) -> list[tuple[int, Sequence[Counts]]]:  # fmt: skip
+    """Each value of a dial with the counts of its models, ascending; `BadRequest` where they do not pair up."""
+    array = numbers(values, f"{what}s")
+    if array.shape != (len(per_point),) or np.any(array < 1) or np.any(array % 1):
+        raise BadRequest(f"every {what}, whole and 1 or more, is paired with the counts of its seeds")
+    if not all(per_point):
+        raise BadRequest(f"every {what} needs at least one trained model")
+    return sorted(zip(map(int, values), per_point, strict=True), key=lambda point: point[0])
+
+
+def along(points: Sequence[Sequence[Counts]], draws: int, seed: int) -> tuple[Floats, Floats]:
+    """The mean accuracies of points along a dial [k], and `replicates` of them [draws, k], points independent."""
+    rng = np.random.default_rng(seed)
+    means = np.array([accuracies(models).mean() for models in points])
+    return means, np.column_stack([replicates(models, draws=draws, seed=rng) for models in points])
+
+
 def numbers(values: ArrayLike, what: str) -> Floats:
     """Finite numbers as an array; `BadRequest`, which names the place of the first that is none."""
     try:
@@ -188,7 +206,7 @@ def resample(table: Floats, draws: int, rng: np.random.Generator) -> Floats:
     """Column sums [draws, c] of n rows drawn with replacement from `table` [n, c].
 
     Equal rows are pooled and their multiplicity drawn: the same distribution, and 100,000 rules that score 0
-    or 1 cost two multinomial cells a draw.
+    or 1 cost two multinomial cells per draw.
     """
     kinds, multiplicity = np.unique(table, axis=0, return_counts=True)
     return rng.multinomial(len(table), multiplicity / len(table), size=draws) @ kinds
@@ -200,7 +218,7 @@ def _table(counts: Counts) -> Floats:
         raise BadRequest("a seed's answers come as a pair: Counts(right, asked)")
     right, asked = numbers(counts[0], "right answers"), numbers(counts[1], "questions asked")
     if right.ndim != 1 or asked.shape not in ((), right.shape):
-        raise BadRequest(f"counts must be one number a rule: right is {right.shape}, asked {asked.shape}")
+        raise BadRequest(f"counts must be one number per rule: right is {right.shape}, asked {asked.shape}")
     table = np.column_stack([right, np.broadcast_to(asked, right.shape)])
     if not np.array_equal(table, np.floor(table)) or np.any(right < 0) or np.any(right > asked):
         raise BadRequest("right answers must be whole numbers from 0 to the questions asked of their rule")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.grade.intervals import Counts, accuracies, percentiles, replicates
+from labkit.grade.intervals import Counts, along, percentiles
 
 FEWEST = 3  # mixes that a peak can be looked for between
 
@@ -40,9 +40,7 @@ def peak(shares: Sequence[float], answers: Sequence[Sequence[Counts]], draws: in
     """
     if len(shares) < FEWEST:
         return Peak(False, f"fewer than {FEWEST} mixes: no peak to locate")
-    rng = np.random.default_rng(0)
-    means = np.array([accuracies(models).mean() for models in answers])
-    resampled = np.column_stack([replicates(models, draws=draws, seed=rng) for models in answers])
+    means, resampled = along(answers, draws, seed=0)
     x = np.array(shares)
     low, high = percentiles(np.array([_vertex(x, curve) for curve in resampled]))
     located = bool(shares[0] < low and high < shares[-1])

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.polynomial.polynomial import polyvander
+from numpy.typing import ArrayLike
 
 from labkit.errors import BadRequest
 from labkit.grade.intervals import Floats, at_least, numbers, over_seeds, percentiles, resample
@@ -54,9 +55,8 @@ class SweetSpot(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict for a result file: intervals as [lo, hi]."""
-        return {"verdict": self.verdict, "peak": self.peak, "peak_ci95": [self.lo, self.hi], "nearest": self.nearest,
-                "gain": self.gain, "gain_ci95": [self.gain_lo, self.gain_hi], "shape": self.shape,
-                "seeds": self.seeds}  # fmt: skip
+        plain = {name: getattr(self, name) for name in ("verdict", "peak", "nearest", "gain", "shape", "seeds")}
+        return plain | {"peak_ci95": [self.lo, self.hi], "gain_ci95": [self.gain_lo, self.gain_hi]}
 
 
 def sweet_spot(dial: Sequence[float], scores: Sequence[ArrayLike], *, same_problems: bool = False, draws: int = 2000,
@@ -156,22 +156,18 @@ def _replicates(tables: Sequence[Floats], same_problems: bool, draws: int, rng: 
     return over_seeds([np.concatenate(tables)] if same_problems else tables, len(tables), draws, rng, scores)
 
 
-def _basis(u: Floats) -> NDArray[np.float64]:
-    return np.stack([np.ones_like(u), u, u**2], axis=-1)
-
-
 def _left_out_error(u: Floats, mean: Floats) -> float:
     """The mean squared error on each arm of a parabola fitted to the others."""
-    keep = ~np.eye(len(u), dtype=bool)
-    fits = [np.linalg.lstsq(_basis(u[k]), mean[k], rcond=None)[0] for k in keep]
-    return float(np.mean([(_basis(x) @ fit - y) ** 2 for x, y, fit in zip(u, mean, fits, strict=True)]))
+    basis, others = polyvander(u, 2), ~np.eye(len(u), dtype=bool)
+    fits = [np.linalg.lstsq(basis[kept], mean[kept], rcond=None)[0] for kept in others]
+    return float(np.mean([(row @ fit - y) ** 2 for row, fit, y in zip(basis, fits, mean, strict=True)]))
 
 
 def _peaks(places: Floats, power: float, means: Floats) -> Floats:
     """The best place of the fit to each row of means, [draws]; NaN where all arms of a row tie."""
-    fits = means @ np.linalg.pinv(_basis(places**power)).T
+    fits = means @ np.linalg.pinv(polyvander(places**power, 2)).T
     grid = np.linspace(places[0] ** power, places[-1] ** power, GRID)
-    best = (fits @ _basis(grid).T).argmax(axis=1)
+    best = (fits @ polyvander(grid, 2).T).argmax(axis=1)
     # the ends as they are: a root and a square do not come back to the same number
     peaks = grid[best] ** (1 / power)
     peaks[best == 0], peaks[best == GRID - 1] = places[0], places[-1]

@@ -11,7 +11,7 @@ An effect above 0 means that B's data help A. It is the mean difference, paired 
 the wider of two: the resampled one of `sweet_spot.paired_difference`, and mean +- t s.e. A handful of seeds makes the
 former too narrow by far (three are all of one sign one time in four), so the variance between seeds is pooled over all
 sources that act on one target, which assumes that they scatter alike, and t has seeds - 1 times that many degrees of
-freedom, halved because the sources share the base's runs. Questions that all seeds had add their own variance.
+freedom, halved because the sources share the base's runs.
 
 *Multiplicity.* Of 90 cells without any effect some four or five are outside 0 by chance: `expected_by_chance` says how
 many, beside `outright`, how many are. `discovered` marks the cells that survive Benjamini & Hochberg (1995) at a false
@@ -20,7 +20,7 @@ discovery rate of 5 %: read those.
 *The paper's words.* Its later version (arXiv 2310.19651v3, COLING 2025) explains how sensitive an ability is to scaling
 by its Complexity and its Transference. Of that version only the summary could be read here, not the formulas; these
 definitions are therefore this lab's own, and may differ: *transference* received by A is its mean gain from the others'
-data; *complexity* is what a model untrained, or barely trained, for an ability pays for its gold answers, in nats a
+data; *complexity* is what a model untrained, or barely trained, for an ability pays for its gold answers, in nats per
 token. Both are measured before the growth that they are to explain.
 Left open: effects depend on the volume; sums of cells say nothing of training on three abilities together; with ten
 abilities a rank correlation is known within about +- 0.6, and its interval says so.
@@ -41,6 +41,7 @@ from labkit.grade.sweet_spot import paired_difference
 
 Scores = Sequence[ArrayLike]  # of one trained recipe: for each seed, the score of each question
 LEVEL = 0.95
+RATE = 0.05  # of false discoveries
 EXACT = 12  # abilities up to which all permutations are counted
 SHUFFLES = 20_000
 
@@ -91,11 +92,9 @@ class Transference:
 
     def as_dict(self) -> dict[str, Any]:
         """The matrix for a result file."""
-        return {"design": self.design, "abilities": self.abilities, "seeds": self.seeds,
-                "cells": [cell._asdict() for cell in self.cells],
-                "received": {ability: known.as_dict() for ability, known in self.received.items()},
-                "outright": self.outright, "expected_by_chance": self.expected_by_chance,
-                "discovered": len(self.discovered)}  # fmt: skip
+        cells = [cell._asdict() for cell in self.cells]
+        received = {ability: known.as_dict() for ability, known in self.received.items()}
+        return vars(self) | {"cells": cells, "received": received, "discovered": len(self.discovered)}
 
 
 class Correlation(NamedTuple):
@@ -112,39 +111,36 @@ class Correlation(NamedTuple):
 
 
 def leave_one_out(together: Mapping[str, Scores], without: Mapping[str, Mapping[str, Scores]], *,
-                  same_problems: bool = False, rate: float = 0.05, draws: int = 2000,
-                  seed: int = 0) -> Transference:  # fmt: skip
+                  draws: int = 2000, seed: int = 0) -> Transference:  # fmt: skip
     """The matrix of what each ability's data add to all the others'.
 
     Args:
-        together: For each ability its scores after training on all: for each seed one score a question, [P].
+        together: For each ability its scores after training on all: for each seed one score per question, [P].
         without: The same after training on all but one ability, under that ability's name; a target that it leaves out
             has no cell.
-        same_problems: All seeds sat the same questions in the same order.
-        rate: The false discovery rate.
         draws: Replicates of an interval; `seed` is theirs.
 
     Raises:
         BadRequest: for an ability that is not among those trained together, seeds or questions that do not pair up, or
             fewer than two seeds: how two trainings differ is then unknown.
     """
-    return _transference("leave one out", together, without, -1, same_problems, rate, draws, seed)
+    return _transference("leave one out", together, without, draws, seed)
 
 
-def leave_one_in(base: Mapping[str, Scores], added: Mapping[str, Mapping[str, Scores]], *, same_problems: bool = False,
-                 rate: float = 0.05, draws: int = 2000, seed: int = 0) -> Transference:  # fmt: skip
+def leave_one_in(base: Mapping[str, Scores], added: Mapping[str, Mapping[str, Scores]], *,
+                 draws: int = 2000, seed: int = 0) -> Transference:  # fmt: skip
     """The matrix of what one ability's data add to a base: each ability alone, or the untrained model.
 
     `base` holds each ability's scores without the addition, and `added[B]` with B's data; the rest is as in
     `leave_one_out`.
     """
-    return _transference("leave one in", base, added, 1, same_problems, rate, draws, seed)
+    return _transference("leave one in", base, added, draws, seed)
 
 
 def complexity(
     loglik: ArrayLike, tokens: ArrayLike, instruction: ArrayLike, *, draws: int = 2000, seed: int = 0
 ) -> Range:
-    """What a model pays for an ability's gold answers, in nats a token, its interval clustered by instruction.
+    """What a model pays for an ability's gold answers, in nats per token, its interval clustered by instruction.
 
     Args:
         loglik: Summed log-likelihood of each gold answer under a model not yet trained for the ability, [N].
@@ -161,10 +157,10 @@ def complexity(
     if not nats.size or nats.ndim != 1 or nats.shape != lengths.shape or nats.shape != of.shape:
         raise BadRequest("every gold answer needs its log-likelihood, its tokens and its instruction")
     if np.any(lengths < 1):
-        raise BadRequest("an answer of no token has no likelihood a token")
+        raise BadRequest("an answer of no token has no likelihood per token")
     sums = np.stack([np.bincount(of, nats), np.bincount(of, lengths)], axis=1)
-    many = len(sums)
-    resampled = np.random.default_rng(seed).multinomial(many, np.full(many, 1 / many), draws) @ sums
+    times = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws)
+    resampled = times @ sums
     lo, hi = np.quantile(resampled[:, 0] / resampled[:, 1], [0.025, 0.975])
     value = float(nats.sum() / lengths.sum())
     return Range(value, None, None) if lo == hi else Range(value, min(value, float(lo)), max(value, float(hi)))
@@ -197,38 +193,31 @@ def rank_correlation(xs: Mapping[str, float], ys: Mapping[str, float]) -> Correl
     return Correlation(rho, min(lo, rho), max(hi, rho), _permutation_p(one, two), len(both))
 
 
-def _transference(design: str, base: Mapping[str, Scores], arms: Mapping[str, Mapping[str, Scores]], sign: int,
-                  same_problems: bool, rate: float, draws: int, seed: int) -> Transference:  # fmt: skip
+def _transference(design: str, base: Mapping[str, Scores], arms: Mapping[str, Mapping[str, Scores]], draws: int,
+                  seed: int) -> Transference:  # fmt: skip
     pairs: dict[str, dict[str, list[Floats]]] = {target: {} for target in base}
     for source, targets in arms.items():
         for name in (source, *targets):
             if name not in base:
                 raise unknown("ability", name, base)
         for target, scores in targets.items():
-            pairs[target][source] = _paired(base[target], scores, f"'{target}' with and without '{source}'")
-    if not any(pairs.values()):
-        raise BadRequest("a transference matrix needs at least one pair of abilities")
-    cells, received = [], {}
+            tables = _paired(base[target], scores, f"'{target}' with and without '{source}'")
+            # with the source's data first, without them second
+            pairs[target][source] = tables if design == "leave one in" else [table[::-1] for table in tables]
+    cells, received = list[Cell](), dict[str, Range]()
     for target, sources in pairs.items():
-        effects = {source: np.array([sign * (table[0] - table[1]).mean() for table in tables])
-                   for source, tables in sources.items()}  # fmt: skip
-        if not effects:
-            continue
-        pooled = float(np.mean([effect.var(ddof=1) for effect in effects.values()]))
-        freedom = max(1.0, sum(len(effect) - 1 for effect in effects.values()) / (2 if len(effects) > 1 else 1))
+        variances = [_gains(tables).var(ddof=1) for tables in sources.values()]
+        freedom = max(1.0, sum(len(tables) - 1 for tables in sources.values()) / (2 if len(sources) > 1 else 1))
         for source, tables in sources.items():
-            cells.append(Cell(source, target, *_known(tables, sign, pooled, freedom, same_problems, draws, seed)))
-        others = [tables for source, tables in sources.items() if source != target]
-        if others:
-            fewest = min(map(len, others))
-            mean = [np.mean([tables[place] for tables in others], axis=0) for place in range(fewest)]
-            own = float(np.var([sign * (table[0] - table[1]).mean() for table in mean], ddof=1))
-            effect, lo, hi, _ = _known(mean, sign, own, fewest - 1, same_problems, draws, seed)
+            cells.append(Cell(source, target, *_known(tables, float(np.mean(variances)), freedom, draws, seed)))
+        if others := [tables for source, tables in sources.items() if source != target]:
+            means = [np.mean(of_seed, axis=0) for of_seed in zip(*others, strict=False)]  # of the seeds that all have
+            effect, lo, hi, _ = _known(means, float(_gains(means).var(ddof=1)), len(means) - 1, draws, seed)
             received[target] = Range(effect, lo, hi)
-    by_p = sorted(range(len(cells)), key=lambda i: cells[i].p)
-    passing = [rank for rank, i in enumerate(by_p, 1) if cells[i].p <= rate * rank / len(cells)]
-    found = set(by_p[: max(passing, default=0)])
-    cells = [cell._replace(discovered=place in found) for place, cell in enumerate(cells)]
+    if not cells:
+        raise BadRequest("a transference matrix needs at least one pair of abilities")
+    discovered = stats.false_discovery_control([cell.p for cell in cells]) <= RATE
+    cells = [cell._replace(discovered=bool(is_one)) for cell, is_one in zip(cells, discovered, strict=True)]
     fewest = min(len(tables) for sources in pairs.values() for tables in sources.values())
     outright = sum(cell.lo > 0 or cell.hi < 0 for cell in cells)
     return Transference(design, list(base), cells, received, fewest, outright, (1 - LEVEL) * len(cells))
@@ -239,24 +228,24 @@ def _paired(base: Scores, arm: Scores, what: str) -> list[Floats]:
     if len(base) != len(arm) or len(base) < 2:
         raise BadRequest(f"{what} needs the same seeds, two or more: there are {len(arm)} and {len(base)}")
     tables = []
-    for one, other in zip(arm, base, strict=True):
-        rows = [numbers(row, f"scores of {what}") for row in (one, other)]
+    for pair in zip(arm, base, strict=True):
+        rows = [numbers(row, f"scores of {what}") for row in pair]
         if rows[0].shape != rows[1].shape or rows[0].ndim != 1 or not rows[0].size:
             raise BadRequest(f"{what} needs one score for each question, the same questions in one seed")
         tables.append(np.stack(rows))
     return tables
 
 
-def _known(tables: Sequence[Floats], sign: int, between: float, freedom: float, same_problems: bool, draws: int,
+def _gains(tables: Sequence[Floats]) -> Floats:
+    """The mean difference of each seed."""
+    return np.array([(table[0] - table[1]).mean() for table in tables])
+
+
+def _known(tables: Sequence[Floats], variance: float, freedom: float, draws: int,
            seed: int) -> tuple[float, float, float, float]:  # fmt: skip
-    """Effect, interval and p; see the head of this module."""
-    one, other = (0, 1) if sign > 0 else (1, 0)
-    effect, lo, hi = paired_difference(tables, one, other, same_problems=same_problems, draws=draws, seed=seed)
-    variance = between / len(tables)
-    if same_problems:
-        asked = np.mean([table[0] - table[1] for table in tables], axis=0)
-        variance += float(asked.var(ddof=1) / len(asked)) if len(asked) > 1 else 0.0
-    error = float(np.sqrt(variance))
+    """Effect, interval and p, from the variance between seeds; see the head of this module."""
+    effect, lo, hi = paired_difference(tables, 0, 1, draws=draws, seed=seed)
+    error = float(np.sqrt(variance / len(tables)))
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(effect) / error, freedom)) if error else 1.0
     return effect, min(lo, effect - half), max(hi, effect + half), p

@@ -4,26 +4,26 @@ The curve is a logistic in the decades of I,
 
     accuracy(I) = plateau / (1 + exp(-slope (log10 I - log10 midpoint))),
 
-fitted by least squares with one vote a trained model: near the transition seeds differ by many times the
+fitted by least squares with one vote per trained model: near the transition seeds differ by many times the
 binomial noise, so binomial weights would hand the fit to the curve's flat ends. Intervals are 95 %
 percentiles over `intervals.replicates` (seeds and rules, different I independent; Davison & Hinkley 1997,
 ch. 3), the curve refitted to each.
 
 Guaranteed: a position that the logistic's shape alone decides is not passed off as measured. Where accuracy
 jumps between neighbouring counts the interval spans the jump; where no rise lies within the range tried,
-`located` is False and no number is given. Left open: few seeds make it too narrow, as in `intervals` (three a
+`located` is False and no number is given. Left open: few seeds make it too narrow, as in `intervals` (three per
 count: about 85-95 % in simulation); test rules shared by all models correlate the points; and a curve that is
 no monotone rise to one plateau is not described by this one.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import expit
 
-from labkit.errors import BadRequest
 from labkit.grade import intervals
 from labkit.grade.intervals import Counts, Floats, percentiles
 
@@ -64,7 +64,7 @@ def fit_transition(
 ) -> Transition:
     """Locate the transition in a sweep over the number of instructions.
 
-    `per_point[i]` holds one `Counts` a model (a seed) trained on `n_instructions[i]` instructions. The
+    `per_point[i]` holds one `Counts` per model (a seed) trained on `n_instructions[i]` instructions. The
     interval covers new seeds and new rules at the counts tried, given that the curve is a logistic. That
     assumption is dropped where it would do the measuring: when fewer than two counts lie between 10 and 90 %
     of the plateau, or the slope's own interval reaches the steepest allowed, the data cannot tell the curve
@@ -73,17 +73,17 @@ def fit_transition(
 
     Raises `BadRequest` where counts and points do not pair up, or a count is below 1 or has no model.
     """
-    _pair_up(n_instructions, per_point)
-    sweep: dict[int, list[Counts]] = {}
-    for count, seeds in sorted(zip(n_instructions, per_point, strict=True), key=lambda point: point[0]):
-        sweep.setdefault(int(count), []).extend(seeds)
+    sweep = defaultdict[int, list[Counts]](list)
+    for count, seeds in intervals.paired(n_instructions, per_point, "number of instructions"):
+        sweep[count] += seeds
     several = all(len(seeds) > 1 for seeds in sweep.values())
     over = intervals.SEEDS_AND_RULES if several else intervals.ONE_SEED
     if len(sweep) < 3:
         return Transition(False, "fewer than 3 distinct numbers of instructions: no curve to fit", over)
 
     tried, points = list(sweep), list(sweep.values())
-    decades, weights, means = np.log10(tried), _models(points), _means(points)
+    decades, weights = np.log10(tried), _models(points)
+    means, resampled = intervals.along(points, draws, seed)
     (middle,), (slope,), (plateau,) = _fit(decades, means[None], weights)
     above = means >= plateau / 2
     if reason := _unlocated(means, plateau, above, tried):
@@ -97,7 +97,7 @@ def fit_transition(
         plateau = np.average(means[settles:], weights=weights[settles:])
     fitted = expit(slope * (decades - middle))
 
-    middles, slopes, plateaus = _fit(decades, _replicates(points, draws, seed), weights)
+    middles, slopes, plateaus = _fit(decades, resampled, weights)
     n_rules = min(map(intervals.fewest_rules, points))
     plateau_ci = intervals.at_least(percentiles(plateaus), float(plateau), n_rules)
     cut = percentiles(middles)
@@ -134,14 +134,11 @@ def explained(
     Nothing is returned for fewer than 4 distinct numbers, which a curve of three parameters goes through, or for points
     that do not differ. Raises `BadRequest` as `fit_transition` does.
     """
-    _pair_up(numbers, per_point)
-    order = np.argsort(numbers, kind="stable")
-    decades = np.log10(np.asarray(numbers, dtype=float)[order])
-    points = [per_point[i] for i in order]
-    weights, means = _models(points), _means(points)
-    if len(set(numbers)) < 4 or np.ptp(means) == 0:
+    places, points = zip(*intervals.paired(numbers, per_point, "number of instructions"), strict=True)
+    means, resampled = intervals.along(points, draws, seed)
+    if len(set(places)) < 4 or np.ptp(means) == 0:
         return Explained()
-    curves = np.vstack([means, _replicates(points, draws, seed)])
+    decades, weights, curves = np.log10(places), _models(points), np.vstack([means, resampled])
     middles, slopes, plateaus = _fit(decades, curves, weights)
     fitted = plateaus[:, None] * expit(slopes[:, None] * (decades - middles[:, None]))
     centre = np.average(curves, axis=1, weights=weights)[:, None]
@@ -151,35 +148,8 @@ def explained(
     return Explained(float(share[0]), (min(lo, float(share[0])), max(hi, float(share[0]))))
 
 
-def curve(transition: Transition, xs: ArrayLike) -> Floats:
-    """The fitted accuracy at `xs` instructions (1 or more; any shape), to draw; NaN if none was located."""
-    xs = intervals.numbers(xs, "numbers of instructions")
-    if np.any(xs < 1):
-        raise BadRequest("the curve is drawn over numbers of instructions, 1 or more")
-    if transition.midpoint is None or transition.slope is None or transition.plateau is None:
-        return np.full(xs.shape, np.nan)
-    return transition.plateau * expit(transition.slope * np.log10(xs / transition.midpoint))
-
-
-def _pair_up(numbers: Sequence[int], per_point: Sequence[Sequence[Counts]]) -> None:
-    counts = intervals.numbers(numbers, "numbers of instructions")
-    if counts.shape != (len(per_point),) or np.any(counts < 1) or np.any(counts % 1):
-        raise BadRequest("every number of instructions, whole and 1 or more, is paired with the counts of its seeds")
-    if not all(per_point):
-        raise BadRequest("every number of instructions needs at least one trained model")
-
-
 def _models(points: Sequence[Sequence[Counts]]) -> Floats:
     return np.array([float(len(seeds)) for seeds in points])
-
-
-def _means(points: Sequence[Sequence[Counts]]) -> Floats:
-    return np.array([intervals.accuracies(seeds).mean() for seeds in points])
-
-
-def _replicates(points: Sequence[Sequence[Counts]], draws: int, seed: int) -> Floats:
-    rng = np.random.default_rng(seed)
-    return np.column_stack([intervals.replicates(seeds, draws=draws, seed=rng) for seeds in points])
 
 
 def _unlocated(means: Floats, plateau: float, above: NDArray[np.bool_], tried: list[int]) -> str:

@@ -33,7 +33,7 @@ from labkit.instructions.family import Family, Instruction, Task, draw, draw_ins
 from labkit.instructions.functions import FUNCTIONS
 from labkit.instructions.recognise import Recognised, recognise
 from labkit.instructions.rewriting import (
-    Inputs, RewritingTask, Rule, Rules, decode, draw_example_plain, draw_inputs, draw_rules, encode, examples,
+    Inputs, RewritingTask, Rule, Rules, decode, draw_example_plain, draw_inputs, draw_rules,
 )  # fmt: skip
 from labkit.instructions.spaces import KINDS, UNCONSTRAINED, Space, belongs_plain, divisors, draw_space_rules, mixture
 
@@ -41,5 +41,5 @@ __all__ = [
     "ABILITIES", "CORPORA", "EVERY", "FAMILIES", "FUNCTIONS", "KINDS", "UNCONSTRAINED", "Example", "Family", "Inputs",
     "Instruction", "Recognised", "RewritingTask", "Rule", "Rules", "Space", "Task", "belongs_plain", "decode",
     "divisors", "draw", "draw_example_plain", "draw_inputs", "draw_instructions", "draw_rules", "draw_space_rules",
-    "encode", "encrypted", "equations", "examples", "mixture", "programs", "read", "recognise",
+    "encrypted", "equations", "mixture", "programs", "read", "recognise",
 ]  # fmt: skip

@@ -2,11 +2,12 @@
 
 The task of "Only-IF" (arXiv 2410.04717, sec. 3): the instruction is a rule over metavariables A to D, the input an
 expression that holds one instance of its left side, the answer the same expression with that instance rewritten.
-Expressions stand in prefix notation, a symbol a node and no brackets: a² - b² is `-^a^b`, (a + b)(a - b) is `*+ab-ab`.
-Depth counts levels, a single letter being 1, so that both have depth 3; that the paper counts alike is our reading.
+Expressions stand in prefix notation, one symbol per node and no brackets: a² - b² is `-^a^b`, (a + b)(a - b) is
+`*+ab-ab`. Depth counts levels, a single letter being 1, so that both have depth 3; that the paper counts alike is our
+reading.
 
-Guaranteed: rules are true identities of commutative rings, enumerated without gaps up to a number of symbols a side, so
-that the size of a class is known; those that only change the order of operands are left out, since swapping operands
+Guaranteed: rules are true identities of commutative rings, enumerated without gaps up to a number of symbols per side,
+so that the size of a class is known; those that only change the order of operands are left out, since swapping operands
 follows them without reading; no polynomial of a training rule is, up to renaming, one of a test rule of the same seed;
 the first k of n rules are the k rules drawn alone; the left side matches at exactly one place of an input, which then
 is leftmost and outermost. Left open: `equivalent` errs with a probability below 2**-100; inputs may repeat.
@@ -15,9 +16,10 @@ is leftmost and outermost. Left open: `equivalent` errs with a probability below
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice, permutations
+from itertools import chain, islice, permutations, zip_longest
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -77,12 +79,15 @@ def infix(expression: str) -> str:
 def equivalent(left: str, right: str) -> bool:
     """Are two expressions equal for all values of their letters?
 
-    Told by their values at one random point modulo 2**127 - 1 (Schwartz 1980; Zippel 1979): equal polynomials always
+    Decided by their values at one random point modulo 2**127 - 1 (Schwartz 1980; Zippel 1979): equal polynomials always
     agree, different ones of degree d with probability d / 2**127 at most. An expression of n symbols has a degree below
     2**n, so for up to 26 symbols that is less than 2**-100.
     """
-    first, second = (fold(side, _POINT.__getitem__, lambda op, below: _APPLY[op](*below)) for side in (left, right))
-    return first == second
+    return _value(left) == _value(right)
+
+
+def _value(expression: str) -> int:
+    return fold(expression, _POINT.__getitem__, lambda operator, below: _APPLY[operator](*below))
 
 
 @cache
@@ -125,18 +130,6 @@ class Equation:
         if not equivalent(self.lhs, self.rhs):
             raise BadRequest(f'"{self}" is no identity: {infix(self.lhs)} and {infix(self.rhs)} differ')
 
-    @classmethod
-    def parse(cls, text: str) -> "Equation":
-        """The rule written as `lhs = rhs` in prefix notation.
-
-        >>> Equation.parse("-^A^B = *+AB-AB").apply("+c-^a^d")
-        '+c*+ad-ad'
-        """
-        sides = [side.strip() for side in text.split("=")]
-        if len(sides) != 2:
-            raise BadRequest(f'"{text}" is no equation: write lhs = rhs in prefix notation, such as *AB = *BA')
-        return cls(*sides)
-
     def __str__(self) -> str:
         return f"{self.lhs} = {self.rhs}"
 
@@ -146,7 +139,11 @@ class Equation:
         return [match for start in starts if (match := _match(self.lhs, expression, start))]
 
     def apply(self, expression: str) -> str:
-        """The expression rewritten at the first match, or itself when there is none."""
+        """The expression rewritten at the first match, or itself when there is none.
+
+        >>> Equation("-^A^B", "*+AB-AB").apply("+c-^a^d")
+        '+c*+ad-ad'
+        """
         found = self.matches(expression)
         return self.rewritten(expression, found[0]) if found else expression
 
@@ -161,10 +158,8 @@ class Equation:
         differs from it in the order of operands of + and * alone; not what stood there before. Looser than equal text,
         stricter than `equals`.
         """
-        match = self.matches(expression)[0]
-        new = self._replaced(expression, answer)
-        wanted = _grounded(self.rhs, match.grounding)
-        return new is not None and ordered(new) == ordered(wanted)
+        match, new = self._replaced(expression, answer)
+        return new is not None and ordered(new) == ordered(_grounded(self.rhs, match.grounding))
 
     def equals(self, expression: str, answer: str) -> bool:
         """Is this answer to an expression with a match right to algebra, whatever rule it took?
@@ -173,28 +168,27 @@ class Equation:
         all values and is another text. To swap operands somewhere in the match will do (`swapped`), so that alone it
         does not tell whether a rule was followed.
         """
-        match, new = self.matches(expression)[0], self._replaced(expression, answer)
+        match, new = self._replaced(expression, answer)
         return new is not None and equivalent(new, expression[match.start : match.end])
 
     def polynomial(self) -> int:
         """A number that two rules share exactly when they speak of one polynomial up to renaming; see `equivalent`."""
         names = ("".join(new) for new in permutations(METAVARIABLES))
-        sides = (self.lhs.translate(str.maketrans(METAVARIABLES, new)) for new in names)
-        return min(fold(side, _POINT.__getitem__, lambda op, below: _APPLY[op](*below)) for side in sides)
+        return min(_value(self.lhs.translate(str.maketrans(METAVARIABLES, new))) for new in names)
 
-    def _replaced(self, expression: str, answer: str) -> str | None:
-        """What the answer holds in the place of the first match; None where all else is not as it was or it is no new
-        expression."""
-        start, end, _ = self.matches(expression)[0]
-        before, old, after = expression[:start], expression[start:end], expression[end:]
-        new = answer[start : len(answer) - len(after)]
-        if before + new + after != answer or new == old or set(new) & set(METAVARIABLES):
-            return None
-        try:
-            depth(new)
-        except BadRequest:  # malformed
-            return None
-        return new
+    def _replaced(self, expression: str, answer: str) -> tuple[Match, str | None]:
+        """The first match, and what the answer holds in its place.
+
+        None where it is no new expression, or where all else is not as it was.
+        """
+        match = self.matches(expression)[0]
+        before, old, after = expression[: match.start], expression[match.start : match.end], expression[match.end :]
+        new = answer[match.start : len(answer) - len(after)]
+        if before + new + after == answer and new != old and not set(new) & set(METAVARIABLES):
+            with suppress(BadRequest):  # malformed
+                depth(new)
+                return match, new
+        return match, None
 
 
 class RuleClass(NamedTuple):
@@ -235,9 +229,8 @@ def draw_equations(rules: RuleClass, n: int) -> list[Equation]:
     """
     if not 0 <= n <= rules.capacity:
         raise BadRequest(f"n = {n}: {rules} holds 0 to {rules.capacity} rules")
-    pools = _rules(rules)
-    rounds = (pool[i] for i in range(max(map(len, pools), default=0)) for pool in pools if i < len(pool))
-    return [Equation(*sides) for sides in islice(rounds, n)]
+    rounds = chain.from_iterable(zip_longest(*_rules(rules)))
+    return [Equation(*sides) for sides in islice(filter(None, rounds), n)]
 
 
 @dataclass(frozen=True)
@@ -376,10 +369,4 @@ def _rules(rules: RuleClass) -> list[list[tuple[str, str]]]:
     return pools
 
 
-TEXTBOOK = {  # for a first look
-    "difference of squares": Equation("-^A^B", "*+AB-AB"),
-    "distributive law": Equation("*A+BC", "+*AB*AC"),
-    "product of squares": Equation("*^A^B", "^*AB"),
-    "square of a difference": Equation("^-AB", "-+^A^B+*AB*AB"),
-    "associative law": Equation("+A+BC", "++ABC"),
-}
+TEXTBOOK = {"difference of squares": Equation("-^A^B", "*+AB-AB")}  # for a first look

@@ -6,6 +6,7 @@ leftmost occurrence; the run ends after a stop rule, or when no rule applies. Th
 nothing tells a long run from an endless one: steps and length are limited instead.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,10 +16,7 @@ from typing import Literal
 from labkit.errors import BadRequest, unknown
 
 MAX_LENGTH = 1_000_000  # symbols that a string may grow to
-
-
-class StepLimit(BadRequest):
-    """A run outgrew its limit of steps or of symbols."""
+_RULE = re.compile(r"\s*(\S*)\s*->(\.?)\s*(\S*)\s*")
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,10 @@ class Production:
 
 @dataclass(frozen=True)
 class MarkovAlgorithm:
-    """Rules in order of precedence, and what the file says about them in the comment it opens with."""
+    """Rules in order of precedence."""
 
     productions: tuple[Production, ...]
     name: str = "<text>"
-    comment: str = ""
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.productions))
@@ -73,44 +70,35 @@ class Run:
 
 
 def parse(text: str, source: str = "<text>") -> MarkovAlgorithm:
-    """The algorithm written as one rule a line: `ab -> c`, or `ab ->. c` for a stop rule.
+    """The algorithm written as one rule per line: `ab -> c`, or `ab ->. c` for a stop rule.
 
     Either side may be empty, blanks around the arrow are ignored, and `#` starts a comment. Raises BadRequest
     with the source and number of a line that is no rule, or when there is no rule at all.
     """
-    productions, opening = [], []
+    productions = []
     for number, line in enumerate(text.split("\n"), start=1):
-        rule, _, comment = line.partition("#")
-        if rule.strip():
-            productions.append(_production(line, rule, f"{source}, line {number}"))
-        elif not productions:
-            opening.append(comment.strip())
+        rule = line.partition("#")[0]
+        sides = _RULE.fullmatch(rule)
+        if sides and rule.count("->") == 1:
+            pattern, stop, replacement = sides.groups()
+            productions.append(Production(pattern, replacement, bool(stop)))
+        elif rule.strip():
+            raise BadRequest(f'{source}, line {number}: "{line.strip()}" is not a rule: write x -> y, or x ->. y to '
+                             "stop, no blanks within a side")  # fmt: skip
     if not productions:
-        raise BadRequest(f"{source} holds no rule: write one a line, such as ab -> c")
-    return MarkovAlgorithm(tuple(productions), Path(source).stem, "\n".join(opening).strip())
-
-
-def _production(line: str, rule: str, where: str) -> Production:
-    sides = rule.split("->")
-    if len(sides) == 2:
-        pattern, replacement = sides[0].strip(), sides[1]
-        stop = replacement.startswith(".")
-        replacement = replacement.removeprefix(".").strip()
-        if len(pattern.split()) <= 1 and len(replacement.split()) <= 1:
-            return Production(pattern, replacement, stop)
-    raise BadRequest(f'{where}: "{line.strip()}" is not a rule: write x -> y, or x ->. y to stop, no blanks within a '
-                     'side')  # fmt: skip
+        raise BadRequest(f"{source} holds no rule: write one per line, such as ab -> c")
+    return MarkovAlgorithm(tuple(productions), Path(source).stem)
 
 
 def _steps(algorithm: MarkovAlgorithm, text: str) -> Iterator[Step]:
-    """Every step of the run, however long; StepLimit when the string outgrows `MAX_LENGTH` symbols."""
+    """Every step of the run, however long; BadRequest when the string outgrows `MAX_LENGTH` symbols."""
     rules = list(enumerate(algorithm.productions, start=1))
     while applicable := next(((number, rule) for number, rule in rules if rule.pattern in text), None):
         number, rule = applicable
         position = text.index(rule.pattern)
         after = text[:position] + rule.replacement + text[position + len(rule.pattern) :]
         if len(after) > MAX_LENGTH:
-            raise StepLimit(f"{algorithm.name} has grown its string beyond {MAX_LENGTH:,} symbols: give it a shorter "
+            raise BadRequest(f"{algorithm.name} has grown its string beyond {MAX_LENGTH:,} symbols: give it a shorter "
                             "input, or a smaller max_steps if it never stops")  # fmt: skip
         yield Step(number, rule, text, position, after)
         if rule.stop:
@@ -122,8 +110,8 @@ def run(algorithm: MarkovAlgorithm, text: str, max_steps: int = 10_000, *,
         on_limit: Literal["raise", "return"] = "raise") -> Run:  # fmt: skip
     """Run the algorithm on any string of symbols.
 
-    A run that is not over after max_steps raises StepLimit, or with on_limit="return" is returned as it then
-    stands, halted by "limit". StepLimit also when the string outgrows `MAX_LENGTH` symbols.
+    A run that is not over after max_steps raises BadRequest, or with on_limit="return" is returned as it then
+    stands, halted by "limit". BadRequest also when the string outgrows `MAX_LENGTH` symbols.
 
     >>> run(parse("ab -> ba"), "abab")  # doctest: +ELLIPSIS
     Run(..., input='abab', output='bbaa', steps=3, halted='no rule applies')
@@ -142,14 +130,14 @@ def run(algorithm: MarkovAlgorithm, text: str, max_steps: int = 10_000, *,
     return Run(algorithm, text, output, taken, "stop" if stopped else "no rule applies")
 
 
-def over_limit(algorithm: MarkovAlgorithm, max_steps: int) -> StepLimit:
+def over_limit(algorithm: MarkovAlgorithm, max_steps: int) -> BadRequest:
     """The refusal of a run that is not over after max_steps."""
-    return StepLimit(f"{algorithm.name} is not over after {max_steps:,} steps: raise max_steps if it needs more, "
+    return BadRequest(f"{algorithm.name} is not over after {max_steps:,} steps: raise max_steps if it needs more, "
                      "or look at the trace for a loop")  # fmt: skip
 
 
 def format_trace(run: Run) -> Iterator[str]:
-    """A line for each string of the run: by which rule it goes on and what that replaces, in brackets; why it ended.
+    """One line per string of the run: by which rule it goes on and what that replaces, in brackets; why it ended.
 
     >>> print("\n".join(format_trace(run(parse("ab -> ba"), "aab"))))
         0  rule 1: ab -> ba  a[ab]
@@ -174,8 +162,3 @@ def load(path: str | Path) -> MarkovAlgorithm:
     except UnicodeDecodeError:
         raise BadRequest(f"cannot read the Markov algorithm {path}: it is not a text file in UTF-8") from None
     return parse(text, str(path))
-
-
-def textbook() -> dict[str, Path]:
-    """The algorithms that come with the package, by name."""
-    return {path.stem: path for path in sorted((Path(__file__).parent / "textbook").glob("*.markov"))}

@@ -10,9 +10,9 @@ lowest that has such a request. The first call builds the patterns; the others t
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, combinations
 from string import Formatter
 from typing import Any, NamedTuple
 
@@ -69,11 +69,10 @@ def held_out(question: str) -> str | None:
 
 
 class _Wording(NamedTuple):
-    """One wording of a step: its pattern, the numbers of the values in it, and where the step stands."""
+    """One wording of a step: its pattern with a group for each value, and where the step stands."""
 
     text: str
     pattern: re.Pattern[str]
-    values: list[int]
     step: Step
     places: list[tuple[str, int, int, int]]  # family, kind, pool of the kind, step of the pool
 
@@ -99,9 +98,9 @@ def _values(wording: _Wording, text: str) -> Values | None:
     if match is None:
         return None
     values: list[Any] = [None] * len(step.domains)
-    for number, said in zip(wording.values, match.groups(), strict=True):
-        domain = step.domains[number]
-        values[number] = said if isinstance(domain, str) else domain[said]
+    for name, said in match.groupdict().items():
+        domain = step.domains[int(name[1:])]
+        values[int(name[1:])] = said if isinstance(domain, str) else domain[said]
     complete = step.complete(tuple(values))
     return complete if complete is not None and wording.text.format(*complete) == text else None
 
@@ -118,28 +117,47 @@ def _wordings() -> dict[str, list[_Wording]]:
     found = dict[str, list[_Wording]]()
     for step, where in places.values():
         for text in step.wordings:
-            wording = _Wording(text, *_pattern(text, step.domains), step, where)
+            wording = _Wording(text, _pattern(text, step.domains), step, where)
             found.setdefault(text.partition(" ")[0], []).append(wording)
     return found
 
 
-def _pattern(text: str, domains: Sequence[Domain]) -> tuple[re.Pattern[str], list[int]]:
-    pattern, values = "", list[int]()
+def _pattern(text: str, domains: Sequence[Domain]) -> re.Pattern[str]:
+    """A pattern with a group for each value, such as v0; where a value is said again, it must be the same."""
+    pattern, known = "", set[str]()
     for literal, field, _, _ in Formatter().parse(text):
         pattern += re.escape(literal)
-        if field is not None and int(field) in values:
-            pattern += f"(?:\\{values.index(int(field)) + 1})"
+        if field in known:
+            pattern += f"(?P=v{field})"
         elif field is not None:
-            values.append(int(field))
+            known.add(field)
             domain = domains[int(field)]
-            pattern += f"({domain if isinstance(domain, str) else '|'.join(map(re.escape, domain))})"
-    return re.compile(pattern), values
+            pattern += f"(?P<v{field}>{domain if isinstance(domain, str) else _any_of(domain)})"
+    return re.compile(pattern)
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    return "|".join(map(re.escape, texts))
 
 
 # Functions
 
 _Slot = dict[str, tuple[tuple[int, Part], ...]]  # what may be said, and which parts of the program that settles
-_LONGEST = 12  # words of a part
+
+
+class _Segment:
+    """One of the joined parts of a wording: what may be said in each of its slots, with a blank between them."""
+
+    def __init__(self, *slots: _Slot) -> None:
+        self.slots = slots
+        self.pattern = re.compile(" ".join(f"({_any_of(slot)})" for slot in slots))
+
+    def read(self, said: str) -> list[tuple[tuple[int, Part], ...]]:
+        """What the words of each slot settle; nothing where they are no words of this segment."""
+        match = self.pattern.fullmatch(said)
+        return [slot[text] for slot, text in zip(self.slots, match.groups(), strict=True)] if match else []
+
+
 _COMBINED = [(shape, source) for shape in ("chain", "split") for source in SOURCES]
 _COMBINED += [("loop", "list"), ("loop", "digits"), ("loop", "lengths"), ("branch", "list"), ("branch", "letters")]
 _COMBINED += [("countdown", "range")]
@@ -149,11 +167,14 @@ def _by_program(parts: Sequence[str], input: str | None) -> Iterator[Recognised]
     """What the parts say as a function of any shape and source."""
     start = next((start for start in STARTS[1:] if parts[0].startswith(start)), "")
     parts = [parts[0].removeprefix(start), *parts[1:]]
-    words = [part.split(" ") for part in parts]
     for shape, source in _COMBINED:
-        for found in _read(words, _segments(shape, source)) if input is None or SOURCES[source].takes in input else ():
-            settled, places = dict(found), range(len(SHAPES[shape]) - 1)
-            program = Program(shape, source, tuple(settled.get(place, NOTHING) for place in places))
+        segments = _segments(shape, source) if input is None or SOURCES[source].takes in input else ()
+        for chosen in combinations(segments, len(parts)):  # any may be left out of a wording
+            read = [segment.read(part) for segment, part in zip(chosen, parts, strict=True)]
+            if not all(read):
+                continue
+            settled = dict(chain(*chain(*read)))
+            program = Program(shape, source, tuple(settled.get(i, NOTHING) for i in range(len(SHAPES[shape]) - 1)))
             texts = functions.build(program).texts
             if len(texts) == len(parts) and all(part in some for part, some in zip(parts, texts, strict=True)):
                 simple = source in ("list", "letters") and NOTHING in program.parts
@@ -161,27 +182,8 @@ def _by_program(parts: Sequence[str], input: str | None) -> Iterator[Recognised]
                     yield Recognised("functions", instruction, 3 if shape != "chain" else 1 if simple else 2)
 
 
-def _read(said: list[list[str]], segments: list[list[_Slot]]) -> Iterator[list[tuple[int, Part]]]:
-    """The parts that are settled when each group of words is a segment, in their order; segments may be left out."""
-    if not said:
-        yield []
-    for number, slots in enumerate(segments if said else []):
-        for found in _read_words(said[0], slots):
-            for rest in _read(said[1:], segments[number + 1 :]):
-                yield found + rest
-
-
-def _read_words(words: list[str], slots: list[_Slot]) -> Iterator[list[tuple[int, Part]]]:
-    if not slots and not words:
-        yield []
-    for n in range(1, min(len(words), _LONGEST) + 1 if slots else 0):
-        if (found := slots[0].get(" ".join(words[:n]))) is not None:
-            for rest in _read_words(words[n:], slots[1:]):
-                yield [*found, *rest]
-
-
 @cache
-def _segments(shape: str, name: str) -> list[list[_Slot]]:
+def _segments(shape: str, name: str) -> list[_Segment]:
     """What the joined parts of a wording consist of."""
     source = SOURCES[name]
     tables = [functions.table_of(table, source) for table in SHAPES[shape][1:]]
@@ -189,10 +191,10 @@ def _segments(shape: str, name: str) -> list[list[_Slot]]:
     def slot(place: int, says: str = "{0}", o: str = source.items) -> _Slot:
         return {text: ((place, part),) for part, texts in _said(tables[place], says, o) for text in texts}
 
-    head: list[list[_Slot]] = [[dict.fromkeys(texts, ())] for texts in source.texts]
+    head = [_Segment(dict.fromkeys(texts, ())) for texts in source.texts]
     if shape == "chain":
         change = slot(1, o="each") | slot(1, o=f"each {source.domain[:-1]}")
-        return [*head, [slot(0, SAYS["keep"])], [change], [slot(2, SAYS["end"])]]
+        return [*head, _Segment(slot(0, SAYS["keep"])), _Segment(change), _Segment(slot(2, SAYS["end"]))]
     if shape == "split":
         which: _Slot = {
             text: ((0, keep), (1, change))
@@ -200,12 +202,12 @@ def _segments(shape: str, name: str) -> list[list[_Slot]]:
             for change, texts in _said(tables[1], "{0}", kept[0])
             for text in texts
         }
-        return [*head, [which, {"and": ()}, slot(2, o="others")], [slot(3, SAYS["end"])]]
+        return [*head, _Segment(which, {"and": ()}, slot(2, o="others")), _Segment(slot(3, SAYS["end"]))]
     if shape == "loop":
-        return [*head, [slot(3), slot(0, SAYS["at"]), slot(1), slot(2, SAYS["else"])]]
+        return [*head, _Segment(slot(3), slot(0, SAYS["at"]), slot(1), slot(2, SAYS["else"]))]
     if shape == "branch":
-        return [[slot(0, SAYS["if"]), slot(1, SAYS["end"]), slot(2, SAYS["else end"])]]
-    return [[slot(0, SAYS["while"]), slot(1)], [slot(2)]]
+        return [_Segment(slot(0, SAYS["if"]), slot(1, SAYS["end"]), slot(2, SAYS["else end"]))]
+    return [_Segment(slot(0, SAYS["while"]), slot(1)), _Segment(slot(2))]
 
 
 def _said(table: dict[str, Entry], says: str, o: str) -> Iterator[tuple[Part, tuple[str, ...]]]:

@@ -11,23 +11,22 @@ answer comes from a search of the finished input. Left open: two inputs of one r
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labkit.errors import BadRequest, unknown
-from labkit.instructions.example import Example
 
 Split = Literal["train", "test"]
-TEST_SHARE = 0.1  # of all strings of the pattern's length: only test rules are made of these
-
 SPLITS: tuple[Split, ...] = get_args(Split)
-_SMALL = 2**20  # so many strings are counted, more are estimated
-_BLOCK = 2**14  # strings a block of the rule stream; part of the stream's definition
+TEST_SHARE = 0.1  # of all strings of the pattern's length: only test rules are made of these
+SHARES: dict[Split | None, float] = {"train": 1 - TEST_SHARE, "test": TEST_SHARE, None: 1}
+_COUNTED = 2**20  # up to so many strings are counted, more are estimated
+_BLOCK = 2**14  # strings per block of the rule stream; part of the stream's definition
 _CHUNK = 2**18  # letters of inputs drawn at once, few enough to stay in the cache
 _MAX_ROUNDS = 1_000  # redraws of an input before its rule is refused
 
@@ -63,11 +62,7 @@ class Rule:
 
     def apply(self, z: str) -> str:
         """z with its leftmost occurrence of the pattern replaced, or z itself when there is none."""
-        length = len(self.pattern)
-        for start in range(len(z) - length + 1):
-            if z[start : start + length] == self.pattern:
-                return z[:start] + self.replacement + z[start + length :]
-        return z
+        return z.replace(self.pattern, self.replacement, 1)
 
 
 @dataclass(frozen=True)
@@ -91,24 +86,22 @@ class RewritingTask:
 
     def __post_init__(self) -> None:
         p, n = self.pattern_length, self.input_length
-        _check_positive("pattern_length", p)
-        _check_positive("input_length", n)
+        _check_positive(pattern_length=p, input_length=n)
         if p > n:
             raise BadRequest(f"pattern_length {p} does not fit into input_length {n}: use {n} at most")
         if not self.mixture:
             raise BadRequest("occurrences is an empty tuple: give at least one number")
         for times in self.mixture:
-            _check_positive("occurrences", times)
+            _check_positive(occurrences=times)
             if times * p > n:
-                raise BadRequest(f"occurrences {times} of pattern_length {p} do not fit into input_length {n}: use "
-                                 f"{n // p} at most")  # fmt: skip
+                sizes = f"pattern_length {p} do not fit into input_length {n}"
+                raise BadRequest(f"occurrences {times} of {sizes}: use {n // p} at most")
         if not isinstance(self.noop_share, Real) or not 0 <= self.noop_share <= 1:
             raise BadRequest(f"noop_share is {self.noop_share!r}: it must be a number from 0 to 1")
         if not 2 <= len(self.alphabet) <= 64:
             raise BadRequest(f"alphabet has {len(self.alphabet)} symbols: it must have 2 to 64")
-        for symbol in self.alphabet:
-            if self.alphabet.count(symbol) > 1:
-                raise BadRequest(f"alphabet holds {symbol!r} more than once: its symbols must differ")
+        if repeated := [symbol for symbol in self.alphabet if self.alphabet.count(symbol) > 1]:
+            raise BadRequest(f"alphabet holds {repeated[0]!r} more than once: its symbols must differ")
 
     @property
     def mixture(self) -> tuple[int, ...]:
@@ -123,22 +116,31 @@ class RewritingTask:
         """
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
-        symbols, p = len(self.alphabet), self.pattern_length
-        if symbols**p <= _SMALL:
-            every = np.indices((symbols,) * p, np.uint8).reshape(p, -1)
-            pool = int(in_split(every, symbols, split, seed).sum())
-        else:
-            pool = int(_SMALL * (TEST_SHARE if split == "test" else 1 - TEST_SHARE) / 2)
-        return pool * (pool - 1)
+        return self._pool(split, seed).capacity()
+
+    def _pool(self, split: Split, seed: int) -> "Pool":
+        """The strings of a split, of which its rules are made."""
+        symbols = len(self.alphabet)
+
+        def strings(letters: Codes) -> Codes:
+            return letters[:, in_split(letters, symbols, split, seed)]
+
+        return Pool(symbols, self.pattern_length, strings, SHARES[split], _COUNTED, _BLOCK)
 
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """n rules as symbol codes: x and y are uint8 [n, pattern_length], a code a place in the alphabet."""
+    """n rules as symbol codes: x and y are uint8 [n, pattern_length], a code is a place in the alphabet."""
 
     x: Codes
     y: Codes
     alphabet: str
+
+    @classmethod
+    def of(cls, columns: Codes, alphabet: str) -> "Rules":
+        """The rules in columns of codes, x above y: [2 pattern_length, n]."""
+        x, y = np.split(columns.T, 2, axis=1)
+        return cls(np.ascontiguousarray(x), np.ascontiguousarray(y), alphabet)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -160,18 +162,19 @@ class Inputs:
 def draw_rules(task: RewritingTask, n: int, *, seed: int, split: Split = "train") -> Rules:
     """The first n rules of a split's endless stream, x != y, no rule twice; BadRequest if it holds fewer.
 
-    Every string of the pattern's length belongs to one split, told by a hash of its letters under the seed,
+    Every string of the pattern's length belongs to one split, decided by a hash of its letters under the seed,
     so that a test rule shares neither x nor y with a training rule of the same seed (2402.10891, sec. 3). x
     and y are uniform over the split's strings. A million rules of 20 letters take a second or two.
     """
-    _check_positive("n", n)
-    symbols, length, capacity = len(task.alphabet), task.pattern_length, task.capacity(split, seed)
+    _check_positive(n=n)
+    capacity = task.capacity(split, seed)
     if n > capacity:
-        raise BadRequest(f"n is {n}, but the {split} split holds {capacity} rules of pattern_length {length} over "
-                         f"{symbols} symbols: use {capacity} at most, or longer patterns")  # fmt: skip
-    columns = first_distinct(_rule_stream(task, seed, split), n, capacity, symbols)
-    x, y = (np.ascontiguousarray(side.T) for side in np.split(columns, 2))
-    return Rules(x, y, task.alphabet)
+        raise BadRequest(
+            f"n is {n}, but the {split} split holds {capacity} rules of pattern_length {task.pattern_length} over "
+            f"{len(task.alphabet)} symbols: use {capacity} at most, or longer patterns"
+        )
+    rng = _generator(seed, SPLITS.index(split))
+    return Rules.of(task._pool(split, seed).draw(n, capacity, rng), task.alphabet)
 
 
 def draw_inputs(task: RewritingTask, rules: Rules, index: Ints, *, seed: int | np.random.Generator) -> Inputs:
@@ -195,12 +198,12 @@ def draw_inputs(task: RewritingTask, rules: Rules, index: Ints, *, seed: int | n
         for start in range(0, rows.size, chunk):
             pending = rows[start : start + chunk]
             for _ in range(_MAX_ROUNDS):
-                of = index[pending]
-                drawn = _arrange(task, x[of], times, rng)
-                count, first = _search(drawn, x[of], len(task.alphabet))
+                rule = index[pending]
+                drawn = _arrange(task, x[rule], times, rng)
+                count, first = _search(drawn, x[rule], len(task.alphabet))
                 z[pending] = _as_strings(drawn)
                 if times:  # then x is in every row
-                    _windows(drawn, task.pattern_length)[first] = y[of]
+                    _windows(drawn, task.pattern_length)[first] = y[rule]
                 answer[pending] = _as_strings(drawn)
                 pending = pending[count != times]  # to be overwritten in the next round
                 if not pending.size:
@@ -225,28 +228,62 @@ def draw_example_plain(task: RewritingTask, rule: Rule, rng: random.Random, noop
     raise _no_room(task, rule, times)
 
 
-def examples(task: RewritingTask, rules: Rules, inputs: Inputs) -> Iterator[Example]:
-    """The inputs as examples in words, in order."""
-    for i, z, answer in zip(inputs.index, inputs.z, inputs.answer, strict=True):
-        rule = rules.rule(int(i))
-        text = f'Replace the first "{rule.pattern}" with "{rule.replacement}".'
-        yield Example(text, decode(z, task.alphabet), decode(answer, task.alphabet), "rewriting", str(rule))
-
-
-def encode(text: str, alphabet: str) -> Codes:
-    """The text's symbols as places in the alphabet, uint8 [len(text)]; BadRequest names one outside it."""
-    for symbol in text:
-        if symbol not in alphabet:
-            raise BadRequest(f'{symbol!r} in "{text}" is not in the alphabet "{alphabet}"')
-    return np.array([alphabet.index(symbol) for symbol in text], np.uint8)
-
-
 def decode(codes: Codes, alphabet: str) -> str:
-    """The text of one row of codes [length]; the inverse of `encode`."""
+    """The text of one row of codes [length]."""
     return "".join([alphabet[code] for code in codes.tolist()])
 
 
 # Rules, drawn in columns of codes, [letters, N], so that every step is one pass over a letter of all of them.
+
+
+class Pool(NamedTuple):
+    """The strings that may be sides of rules: x and y of a rule are different, and uniform over the pool.
+
+    Attributes:
+        symbols: How many different letters there are.
+        free: How many letters are drawn for each string.
+        strings: From drawn letters [free, N] to those strings [p, M] they make that are in the pool.
+        share: About how many of all drawn strings that is.
+        counted: Up to so many strings are counted, more are estimated.
+        block: Strings per block of the stream of rules; part of the stream's definition.
+    """
+
+    symbols: int
+    free: int
+    strings: Callable[[Codes], Codes]
+    share: float
+    counted: int
+    block: int
+
+    def capacity(self) -> int:
+        """How many distinct rules there are, or where more than `counted` strings may be drawn, a lower bound."""
+        if self.symbols**self.free <= self.counted:
+            every = np.indices((self.symbols,) * self.free, np.uint8).reshape(self.free, -1)
+            size = self.strings(every).shape[1]
+        else:
+            size = int(self.counted * self.share / 2)
+        return size * (size - 1)
+
+    def draw(self, n: int, capacity: int, rng: np.random.Generator) -> Codes:
+        """The first n different rules of a stream that has `capacity` of them, x above y: [2 p, n]."""
+        kept = self._block(rng)
+        while True:
+            kept = kept[:, np.sort(np.unique(_numbers(kept, self.symbols), return_index=True)[1])]
+            have = kept.shape[1]
+            if have >= n:
+                return kept[:, :n]
+            blocks = [kept]
+            needed = (n - have) * capacity // (capacity - have)  # on average: many to come are known already
+            while sum(block.shape[1] for block in blocks) < have + needed:
+                blocks.append(self._block(rng))
+            kept = np.concatenate(blocks, axis=1)
+
+    def _block(self, rng: np.random.Generator) -> Codes:
+        """The next rules of the endless stream, of which some may be known already."""
+        strings = self.strings(uniform_letters(rng, self.symbols, self.free * self.block).reshape(self.free, -1))
+        half = strings.shape[1] // 2
+        x, y = strings[:, :half], strings[:, half : 2 * half]
+        return np.concatenate([x, y])[:, (x != y).any(axis=0)]
 
 
 def in_split(strings: Codes, symbols: int, split: Split, seed: int) -> NDArray[np.bool_]:
@@ -274,33 +311,6 @@ def _mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
-
-
-def _rule_stream(task: RewritingTask, seed: int, split: Split) -> Iterator[Codes]:
-    """Blocks of rules without end, x above y: [2 p, rules of the block]."""
-    rng = _generator(seed, SPLITS.index(split))
-    symbols, length = len(task.alphabet), task.pattern_length
-    while True:
-        strings = uniform_letters(rng, symbols, length * _BLOCK).reshape(length, _BLOCK)
-        strings = strings[:, in_split(strings, symbols, split, seed)]
-        half = strings.shape[1] // 2
-        x, y = strings[:, :half], strings[:, half : 2 * half]
-        yield np.concatenate([x, y])[:, (x != y).any(axis=0)]
-
-
-def first_distinct(stream: Iterator[Codes], n: int, capacity: int, symbols: int) -> Codes:
-    """The first n different columns of a stream that has `capacity` of them."""
-    kept = next(stream)
-    while True:
-        kept = kept[:, np.sort(np.unique(_numbers(kept, symbols), return_index=True)[1])]
-        have = kept.shape[1]
-        if have >= n:
-            return kept[:, :n]
-        blocks = [kept]
-        needed = (n - have) * capacity // (capacity - have)  # on average: many to come are known already
-        while sum(block.shape[1] for block in blocks) < have + needed:
-            blocks.append(next(stream))
-        kept = np.concatenate(blocks, axis=1)
 
 
 # Inputs. A string of codes is also one numpy element of type void, so that taking, planting and comparing
@@ -356,11 +366,9 @@ def uniform_letters(rng: np.random.Generator, symbols: int, count: int) -> Codes
     """Codes [count]: blocks of eight letters, drawn as one number each and halved down to single letters."""
     blocks: NDArray[Any] = rng.integers(symbols**8, size=-(-count // 8), dtype=np.uint64)
     for letters, dtype in ((4, np.uint32), (2, np.uint16), (1, np.uint8)):
-        base, halves = blocks.dtype.type(symbols**letters), np.empty((2, blocks.size), dtype)
-        halves[0] = high = blocks // base
-        high *= base
-        halves[1] = blocks - high
-        blocks = halves.ravel()
+        base = blocks.dtype.type(symbols**letters)
+        high = blocks // base
+        blocks = np.concatenate([high, blocks - high * base], dtype=dtype, casting="unsafe")
     return blocks[:count]
 
 
@@ -370,18 +378,14 @@ def _search(z: Codes, x: NDArray[np.void], symbols: int) -> tuple[Ints, Ints]:
     Places count letters from the start of all of z; -1 stands for no occurrence.
     """
     (B, n), p, pattern = z.shape, x.itemsize, _as_codes(x)
-    # Letters are compared until chance leaves less than one candidate a row; then whole windows are.
-    flags = np.zeros(-(-z.size // 8) * 8, np.bool_)  # padded to whole eights, see below
-    candidate = np.equal(z, pattern[:, :1], out=flags[: z.size].reshape(B, n))
+    # Letters are compared until chance leaves less than one candidate per row; then whole windows are.
+    candidate = z == pattern[:, :1]
     for letter in range(1, p):
         if symbols**letter >= n:
             break
         candidate.ravel()[:-letter] &= (z == pattern[:, letter : letter + 1]).ravel()[letter:]
     candidate[:, n - p + 1 :] = False  # these windows run into the next row
-    eights = flags.view(np.uint64)  # nearly all are empty, and numpy skips them faster than single windows
-    some = np.flatnonzero(eights != 0)
-    within = np.flatnonzero(eights[some].view(np.bool_))
-    at = (some[within >> 3] << 3) + (within & 7)
+    at = np.flatnonzero(candidate)
     row = at // n
     match = _windows(z, p)[at] == x[row]
     at, row = at[match], row[match]
@@ -406,9 +410,10 @@ def _generator(seed: int | np.random.Generator, stream: int) -> np.random.Genera
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream,)))
 
 
-def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, Integral) or value < 1:
-        raise BadRequest(f"{name} is {value!r}: it must be a whole number, 1 or more")
+def _check_positive(**values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise BadRequest(f"{name} is {value!r}: it must be a whole number, 1 or more")
 
 
 def _no_room(task: RewritingTask, rule: Rule, times: int) -> BadRequest:

@@ -75,16 +75,12 @@ def unknown_shape(record: Mapping[str, Any]) -> str:
 
 def inside(record: Mapping[str, Any]) -> str:
     """Where the records seem to be, when a whole file is one object."""
-    inner = [name for name, value in record.items() if isinstance(value, list) and value and _plain(value[0])]
-    if inner:
+    lists = {name: value[0] for name, value in record.items() if isinstance(value, list) and value}
+    if inner := [name for name, first in lists.items() if isinstance(first, dict) and not _is_turn(first)]:
         return f" (one JSON object, not a list of records: those in {shown(inner)} can be saved as a file of their own)"
     if record and all(isinstance(value, dict) and value for value in record.values()):
         return " (one JSON object of objects, not a list of records)"
     return ""
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, dict) and not _is_turn(value)
 
 
 def column_wise(record: Mapping[str, Any]) -> bool:

@@ -17,7 +17,8 @@ first n of m rules are the n rules drawn alone. The one exception: k = p makes t
 and a mixture counts them once.
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
@@ -26,13 +27,13 @@ from numpy.typing import NDArray
 
 from labkit.errors import BadRequest, unknown
 from labkit.instructions import rewriting
-from labkit.instructions.rewriting import SPLITS, TEST_SHARE, Codes, Ints, RewritingTask, Rules, Split
+from labkit.instructions.rewriting import SHARES, Codes, Ints, Pool, RewritingTask, Rules, Split
 
 Kind = Literal["repeated", "periodic", "mirror"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _STREAM = 20  # this module's spawn key, apart from those of `rewriting`
-_COUNTED = 2**16  # so many strings are counted, more are estimated
-_BLOCK = 2**13  # strings a block of a space's stream; part of the stream's definition
+_COUNTED = 2**16  # up to so many strings are counted, more are estimated
+_BLOCK = 2**13  # strings per block of a space's stream; part of the stream's definition
 
 
 class Space(NamedTuple):
@@ -54,10 +55,6 @@ class Drawn(NamedTuple):
     rules: Rules
     of: Ints
     spaces: tuple[Space, ...]
-
-    def counts(self) -> dict[Space, int]:
-        """How many rules each space of the mixture gave."""
-        return dict(zip(self.spaces, np.bincount(self.of, minlength=len(self.spaces)).tolist(), strict=True))
 
 
 def divisors(pattern_length: int, low: int = 1, high: int | None = None) -> list[int]:
@@ -85,16 +82,9 @@ def belongs(space: Space, strings: Codes) -> NDArray[np.bool_]:
     Raises:
         BadRequest: when k does not divide the length of the strings.
     """
-    (N, p), k = strings.shape, space.k
-    _check_k(k, p)
-    if space.kind == "repeated":
-        groups = strings.reshape(N, p // k, k)
-        return (groups == groups[:, :, :1]).all(axis=(1, 2))
-    blocks = strings.reshape(N, k, p // k)
-    if space.kind == "mirror":
-        blocks = blocks.copy()
-        blocks[:, 1::2] = blocks[:, 1::2, ::-1]
-    return (blocks == blocks[:, :1]).all(axis=(1, 2))
+    places = _places(space, strings.shape[1])
+    first = np.unique(places, return_index=True)[1]  # where each free letter stands first
+    return (strings == strings[:, first[places]]).all(axis=1)
 
 
 def belongs_plain(space: Space, text: str) -> bool:
@@ -116,23 +106,15 @@ def capacity(task: RewritingTask, space: Space, split: Split | None, seed: int) 
 
     Exact up to 2**16 strings, beyond that a lower bound of some millions: half of what 2**16 strings give.
     """
-    p, symbols = task.pattern_length, len(task.alphabet)
-    _check_k(space.k, p)
-    free = p // space.k
-    if symbols**free <= _COUNTED:
-        letters = np.indices((symbols,) * free, np.uint8).reshape(free, -1)
-        pool = _pool(task, space, letters, split, seed).shape[1]
-    else:
-        pool = int(_COUNTED * {"train": 1 - TEST_SHARE, "test": TEST_SHARE, None: 1}[split] / 2)
-    return pool * (pool - 1)
+    return _pool(task, space, split, seed).capacity()
 
 
 def shares(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int,
            split: Split | None = "train") -> dict[Space, int]:  # fmt: skip
     """How many of n rules each space of a mixture gives.
 
-    One rule a space in turn; a space that has run out (few strings: k near p) is passed over, and the others give its
-    part. So they are even wherever each space holds enough, and they always sum to n.
+    Each space gives one rule in turn; a space that has run out (few strings: k near p) is passed over, and the others
+    give its part. So they are even wherever each space holds enough, and they always sum to n.
 
     Raises:
         BadRequest: when the spaces together hold fewer than n rules, or a k does not divide the pattern length.
@@ -145,13 +127,9 @@ def shares(task: RewritingTask, spaces: Sequence[Space], n: int, *, seed: int,
         raise BadRequest(f"n_instructions = {n} is more than the {most.sum()} rules of the spaces {kinds} with k = "
                          f"{ks} at pattern_length = {task.pattern_length} over {len(task.alphabet)} symbols (seed "
                          f"{seed}): use {most.sum()} at most, or a smaller k")  # fmt: skip
-    full = np.sort(most)  # the spaces that run out, the smallest first
-    given = np.concatenate([[0], np.cumsum(full)[:-1]])  # what they give together, before each
-    level = max((n - given) // np.arange(len(full), 0, -1))  # the turns that all others take
-    rest = n - np.minimum(most, level).sum()
-    extra = np.flatnonzero(most > level)[:rest]
-    counts = np.minimum(most, level)
-    counts[extra] += 1
+    turns = bisect_right(range(n + 1), n, key=lambda turns: np.minimum(most, turns).sum()) - 1  # that are whole
+    counts = np.minimum(most, turns)
+    counts[np.flatnonzero(most > turns)[: n - counts.sum()]] += 1
     return dict(zip(spaces, counts.tolist(), strict=True))
 
 
@@ -159,54 +137,42 @@ def draw_space_rules(task: RewritingTask, spaces: Sequence[Space], n: int, *, se
                      split: Split | None = "train") -> Drawn:  # fmt: skip
     """n rules of a mixture of spaces, as evenly over the spaces as `shares` says; raises as it does.
 
-    x and y of a rule are different and uniform over the strings of its space and split, told by a hash of the letters
-    under the seed. `split=None` draws from all strings, for a space that is not trained on.
+    x and y of a rule are different and uniform over the strings of its space and split, which a hash of the letters
+    under the seed decides. `split=None` draws from all strings, for a space that is not trained on.
     """
     given = shares(task, spaces, n, seed=seed, split=split)
-    of = np.repeat(np.arange(len(given)), list(given.values()))
     parts = []
     for space, count in given.items():
-        stream = _rule_stream(task, space, seed, split)
-        most = capacity(task, space, split, seed)
-        columns = rewriting.first_distinct(stream, count, most, len(task.alphabet)) if count else next(stream)[:, :0]
-        sides = np.concatenate(np.split(columns, 2), axis=1).T
-        if not belongs(space, np.ascontiguousarray(sides)).all():
+        key = (_STREAM, list(SHARES).index(split), KINDS.index(space.kind), space.k)
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+        columns = _pool(task, space, split, seed).draw(count, capacity(task, space, split, seed), rng)
+        if not belongs(space, np.concatenate(np.split(columns, 2), axis=1).T).all():
             raise AssertionError(f"a rule drawn from the space {space} does not belong to it")
         parts.append(columns)
     turn = np.argsort(np.concatenate([np.arange(count) for count in given.values()]), kind="stable")
-    x, y = (np.ascontiguousarray(side.T) for side in np.split(np.concatenate(parts, axis=1)[:, turn], 2))
-    return Drawn(Rules(x, y, task.alphabet), of[turn], tuple(given))
+    of = np.repeat(np.arange(len(given)), list(given.values()))
+    return Drawn(Rules.of(np.concatenate(parts, axis=1)[:, turn], task.alphabet), of[turn], tuple(given))
 
 
-def _rule_stream(task: RewritingTask, space: Space, seed: int, split: Split | None) -> Iterator[Codes]:
-    """Blocks of rules without end, x above y: [2 p, rules of the block]."""
-    key = (_STREAM, (*SPLITS, None).index(split), KINDS.index(space.kind), space.k)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-    free, symbols = task.pattern_length // space.k, len(task.alphabet)
-    while True:
-        letters = rewriting.uniform_letters(rng, symbols, free * _BLOCK).reshape(free, _BLOCK)
-        strings = _pool(task, space, letters, split, seed)
-        half = strings.shape[1] // 2
-        x, y = strings[:, :half], strings[:, half : 2 * half]
-        yield np.concatenate([x, y])[:, (x != y).any(axis=0)]
+def _pool(task: RewritingTask, space: Space, split: Split | None, seed: int) -> Pool:
+    """The strings that free letters make in a space, less those of narrower spaces and of other splits."""
+    p, symbols = task.pattern_length, len(task.alphabet)
+    places = _places(space, p)
+    spaces = [Space(kind, k) for k in divisors(p, max(2, space.k)) for kind in KINDS]
+    others = [other for other in spaces if other.k > space.k or other.kind != space.kind] if space.k < p else []
 
+    def strings(letters: Codes) -> Codes:
+        made = letters[places]
+        for other in others:
+            made = made[:, ~belongs(other, made.T)]
+        return made[:, rewriting.in_split(made, symbols, split, seed)] if split else made
 
-def _pool(task: RewritingTask, space: Space, letters: Codes, split: Split | None, seed: int) -> Codes:
-    """The strings [p, M] that free letters [p / k, N] make in a space, less those of other spaces and splits."""
-    p = task.pattern_length
-    strings = letters[_places(space, p)]
-    other = np.zeros(strings.shape[1], bool)
-    if space.k < p:
-        for k in divisors(p, max(2, space.k)):
-            for kind in KINDS:
-                if k > space.k or kind != space.kind:
-                    other |= belongs(Space(kind, k), np.ascontiguousarray(strings.T))
-    strings = strings[:, ~other]
-    return strings[:, rewriting.in_split(strings, len(task.alphabet), split, seed)] if split else strings
+    return Pool(symbols, p // space.k, strings, SHARES[split], _COUNTED, _BLOCK)
 
 
 def _places(space: Space, p: int) -> Ints:
-    """Which free letter stands at each place of a string: [p]."""
+    """Which free letter stands at each place of a string: [p]; BadRequest where k does not divide p."""
+    _check_k(space.k, p)
     places, free = np.arange(p), p // space.k
     if space.kind == "repeated":
         return places // space.k

@@ -1,6 +1,7 @@
 """What the general families are made of: instructions given as tables of steps.
 
-A family is a table of kinds, a kind a row of pools of steps; an instruction settles a step of each pool and its values.
+A family is a table of kinds, and a kind is a row of pools of steps; an instruction settles one step of each pool, and
+the step's values.
 """
 
 import re
