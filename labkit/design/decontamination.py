@@ -30,7 +30,7 @@ from unicodedata import category, normalize
 
 from labkit.errors import BadRequest
 from labkit.instructions import Example
-from labkit.instructions.corpora import records
+from labkit.instructions.files import records
 
 DEFAULT_N = 13
 LEAST_N = 8
