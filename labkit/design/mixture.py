@@ -154,6 +154,7 @@ class _Entry(NamedTuple):
     example: Example
 
 
+@refusing("the mixture cannot be composed")
 def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
     """Draw the training set that a mixture describes; its paths are relative to `base`.
 
@@ -161,11 +162,7 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
         BadRequest: for a source or test file that cannot be read, bad records that are not skipped, a source of which
             decontamination or de-duplication leaves nothing, an unknown tokenizer, a budget below one example.
     """
-    with refusing("the mixture cannot be composed"):
-        return _compose(mixture, Path(base))
-
-
-def _compose(mixture: Mixture, base: Path) -> Mixed:
+    base = Path(base)
     count, tests = _counter(mixture.tokenizer, base), mixture.decontaminate or ()
     readers = [source.reader(base) for source in mixture.sources]
     guard = Decontaminator(tests, mixture.n, base=base) if tests else None
@@ -236,43 +233,45 @@ class _Pool:
 
     Attributes:
         room: The most that the source may be asked for, in the unit of the budget.
+        heap: What is held, the last in the order on top; `order`: the same once all is read, the first in front.
         copies: How many more of each example that is held were met, by its rank.
         elsewhere: How many of its examples are in sources before it.
-        order: What is held, once all is read, in the seed's order.
     """
 
     def __init__(self, reader: Reader, room: int, before: Sequence["_Pool"]) -> None:
         self.reader, self.room, self.before = reader, room, tuple(before)
         self.size = self.elsewhere = 0
+        self.heap: list[tuple[int, _Entry]] = []
+        self.order: list[_Entry] = []
         self.copies: dict[int, int] = {}
         self.contaminated: list[dict[str, Any]] = []
-        self.order: list[_Entry] = []
 
     def fill(self, mixture: Mixture, count: Count, guard: Decontaminator | None) -> None:
         """Read the source to its end."""
-        heap: list[tuple[int, _Entry]] = []  # the last in the order on top
-        fresh = self._fresh(mixture, guard, heap)
+        fresh = self._fresh(mixture, guard)
         while batch := list(islice(fresh, _BATCH)):
             for (rank, example), tokens in zip(batch, count([_text(example) for _, example in batch]), strict=True):
                 cost = tokens if mixture.tokens else 1
-                heappush(heap, (-rank, _Entry(rank, tokens, cost, example)))
+                heappush(self.heap, (-rank, _Entry(rank, tokens, cost, example)))
                 self.size += cost
-                while self.size - heap[0][1].cost >= self.room:
-                    _, last = heappop(heap)
+                while self.size - self.heap[0][1].cost >= self.room:
+                    _, last = heappop(self.heap)
                     self.size -= last.cost
                     del self.copies[last.rank]
-        self.order = sorted(entry for _, entry in heap)
+        self.order = sorted(entry for _, entry in self.heap)
         if not self.order:
-            lost = f"{self.n_contaminated} are contaminated and {self.elsewhere} are in sources before it"
-            raise BadRequest(
-                f"nothing is left of the source '{self.reader.name}': of {self.reader.good} records {lost}"
-            )
+            raise BadRequest(f"nothing is left of the source '{self.reader.name}': of {self.reader.good} records "
+                             f"{self.n_contaminated} are contaminated and {self.elsewhere} are in sources before "
+                             "it")  # fmt: skip
 
-    def _fresh(self, mixture: Mixture, guard: Decontaminator | None,
-               heap: list[tuple[int, _Entry]]) -> Iterator[tuple[int, Example]]:  # fmt: skip
-        """The examples, with their ranks, that may be among those that are held, each once."""
+    def _fresh(self, mixture: Mixture, guard: Decontaminator | None) -> Iterator[tuple[int, Example]]:
+        """The clean examples, with their ranks, that may be among those that are held, each once."""
         key = str(mixture.seed).encode()
-        for number, example in enumerate(self._clean(guard)):
+        for number, example in enumerate(self.reader):
+            if overlaps := guard.overlaps(example) if guard else []:
+                asks = {"source": self.reader.name, "example": number + 1, "instruction": example.instruction[:200]}
+                self.contaminated += [asks | overlap._asdict() for overlap in overlaps]
+                continue
             text = " ".join(f"{example.instruction} {example.input}".lower().split())
             what = text if mixture.deduplicate else f"{len(self.before)} {number}"
             rank = int.from_bytes(blake2b(what.encode(), digest_size=16, key=key).digest(), "big")
@@ -280,17 +279,9 @@ class _Pool:
                 self.elsewhere += 1
             elif rank in self.copies:
                 self.copies[rank] += 1
-            elif self.size < self.room or rank < -heap[0][0]:
+            elif self.size < self.room or rank < -self.heap[0][0]:
                 self.copies[rank] = 0
                 yield rank, example
-
-    def _clean(self, guard: Decontaminator | None) -> Iterator[Example]:
-        for number, example in enumerate(self.reader, 1):
-            overlaps = guard.overlaps(example) if guard else []
-            asks = {"source": self.reader.name, "example": number, "instruction": example.instruction[:200]}
-            self.contaminated += [asks | overlap._asdict() for overlap in overlaps]
-            if not overlaps:
-                yield example
 
     @property
     def n_contaminated(self) -> int:

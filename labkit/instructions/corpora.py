@@ -88,8 +88,7 @@ def read(source: str | Path, *, path: str | Path | None = None, fields: Mapping[
     corpus, file = CORPORA.get(str(source)), Path(source)
     if corpus is None and (path is not None or not os.path.exists(file)):  # noqa: PTH110 (which raises for long names)
         if path is None and (len(file.parts) > 1 or file.suffix):
-            name = f"{str(source)[:200]}..." if len(str(source)) > 200 else source
-            raise BadRequest(f"{name} does not exist: neither a corpus nor a file or folder")
+            raise BadRequest(f"{str(source)[:200]} does not exist: neither a corpus nor a file or folder")
         raise unknown("corpus", str(source), CORPORA)
     local = Path(path) if path is not None else None if corpus else file
     if corpus and local is None:
@@ -113,6 +112,7 @@ class Reader:
     ) -> None:
         self.name, self.corpus, self.path, self.on_bad = name, corpus, path, on_bad
         self.revision = corpus.revision if corpus else None
+        self._what = str(path or name)
         self._shape = shapes.Shape(fields, detected=False) if fields else None
         self._settled = False
         self._reset()
@@ -140,9 +140,9 @@ class Reader:
             if self._shape and not missing:
                 break
         if first and self._shape is None:
-            raise BadRequest(f"{self._what()}: {shapes.unknown_shape(first)}")
+            raise BadRequest(f"{self._what}: {shapes.unknown_shape(first)}")
         if first and missing:
-            raise BadRequest(f"{self._what()} has no column '{missing[0]}'; its columns: "
+            raise BadRequest(f"{self._what} has no column '{missing[0]}'; its columns: "
                              f"{shown(first)}{shapes.inside(first)}")  # fmt: skip
         self._settled = bool(first)
 
@@ -167,12 +167,9 @@ class Reader:
         if not self.good:
             raise BadRequest(f"no usable record in {self._complaint()}")
 
-    def _what(self) -> str:
-        return str(self.path or self.name)
-
     def _complaint(self) -> str:
         quoted = "; ".join(self.quoted)
-        return f"{self._what()}: {self.bad.total()} bad record(s): {counted(self.bad)}; such as {quoted}"
+        return f"{self._what}: {self.bad.total()} bad record(s): {counted(self.bad)}; such as {quoted}"
 
     def _taken(self, number: int, record: Any) -> Example | None:
         """The example in a record; where it has none, the reason is counted."""
@@ -279,13 +276,10 @@ def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
         return Path(copy) / file
     from huggingface_hub import hf_hub_download
 
-    where: dict[str, Any] = {"repo_id": _hub_id(corpus), "filename": file, "repo_type": "dataset"}
+    where = _hub_id(corpus)
     try:
-        return Path(hf_hub_download(**where, revision=corpus.revision, local_files_only=True))
-    except OSError:
-        pass  # not downloaded yet
-    try:
-        return Path(hf_hub_download(**where, revision=_commit(corpus)))
+        with hub_or_cache():
+            return Path(hf_hub_download(where, file, repo_type="dataset", revision=corpus.revision))
     except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own
         raise BadRequest(f"{file} of {name} cannot be had from the hub ({corpus.hub}: {type(error).__name__}): give a "
                          "local copy of its repository") from None  # fmt: skip

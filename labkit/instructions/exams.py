@@ -90,11 +90,6 @@ class Exam(NamedTuple):
     bad: Counter[str]
     shots: Mapping[str, Sequence[Question]]
 
-    @property
-    def chance(self) -> float:
-        """The share of right answers that choosing at random gives."""
-        return sum(1 / len(question.options) for question in self.questions) / len(self.questions)
-
     def ask(self, question: Question) -> Example:
         """The question as a prompt, after the answered examples of its group, with its right answer."""
         text = question.text
