@@ -173,7 +173,7 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
         pool.fill(mixture, count, guard)
         pools.append(pool)
     reached, given = _drawn(pools, parts, mixture)
-    rows = [{**_origin(source, pool.reader), "asked": round(mixture.budget * part / sum(parts)), **pool.row(drawn)}
+    rows = [{"asked": round(mixture.budget * part / sum(parts)), **pool.row(source, drawn)}
             for source, pool, drawn, part in zip(mixture.sources, pools, given, parts, strict=True)]  # fmt: skip
     examples = [entry.example for drawn in given for entry in drawn]
     Random(mixture.seed).shuffle(examples)
@@ -195,15 +195,6 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
         "contaminated": overlaps, "notes": notes + (guard.notes if guard else []), "fingerprint": seal.hexdigest(),
     }  # fmt: skip
     return Mixed(examples, manifest, contaminated)
-
-
-def _origin(source: Source, reader: Reader) -> dict[str, Any]:
-    """Where a source's records come from: a file and its digest, or the hub and the commit."""
-    corpus, local = reader.corpus, reader.path
-    return {"source": reader.name, "file": source.path, "sha256": digest(local) if local else None,
-            "hub": corpus.hub if corpus and not local else None, "revision": None if local else reader.revision,
-            "licence": corpus.licence if corpus else None,
-            "task_type": corpus.task_type if corpus else None}  # fmt: skip
 
 
 def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:
@@ -287,10 +278,14 @@ class _Pool:
     def n_contaminated(self) -> int:
         return len({pair["example"] for pair in self.contaminated})
 
-    def row(self, drawn: list[_Entry]) -> dict[str, Any]:
-        """What the manifest says of the source and of what was drawn from it."""
-        reader = self.reader
-        return {"examples": len(drawn), "tokens": sum(entry.tokens for entry in drawn),
+    def row(self, source: Source, drawn: list[_Entry]) -> dict[str, Any]:
+        """What the manifest says: where the records come from (a file and its digest, or the hub and the commit), and
+        what was drawn of them."""
+        reader, corpus, local = self.reader, self.reader.corpus, self.reader.path
+        return {"source": reader.name, "file": source.path, "sha256": digest(local) if local else None,
+                "hub": corpus.hub if corpus and not local else None, "revision": None if local else reader.revision,
+                "licence": corpus.licence if corpus else None, "task_type": corpus.task_type if corpus else None,
+                "examples": len(drawn), "tokens": sum(entry.tokens for entry in drawn),
                 "epochs": round(max(1, len(drawn) / len(self.order)), 3), "records": reader.good + reader.bad.total(),
                 "bad": dict(reader.bad), "contaminated": self.n_contaminated,
                 "duplicates": self.elsewhere + sum(self.copies.values()), "notes": reader.notes}  # fmt: skip

@@ -56,7 +56,6 @@ class Corpus:
     task_type: TaskType
     home: str
     hub: str | None = None
-    split: str = "train"
     files: str | None = None
     subset: str | None = None
 
@@ -209,7 +208,7 @@ class Reader:
         assert corpus  # for the type checker
         try:
             self.revision = _commit(corpus)
-            stream = datasets.load_dataset(corpus.hub, corpus.subset, data_files=corpus.files, split=corpus.split,
+            stream = datasets.load_dataset(corpus.hub, corpus.subset, data_files=corpus.files, split="train",
                                            revision=self.revision, streaming=True)  # fmt: skip
             yield from enumerate(stream, 1)
         except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own

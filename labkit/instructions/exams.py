@@ -5,8 +5,8 @@ What can be read, a file or a folder of them:
 - AGIEval v1: `<name>.jsonl` (passage, question, options, label); it brings no few-shot examples;
 - DoIT (arXiv 2310.19651): `curated/test/<ability>_test.json` and `ceval_*.json`, JSON lines.
 
-Guaranteed: a question has exactly one right answer among different ones, or it is bad: bad questions are counted by
-their reason and refused, or skipped where that is asked for. In AGIEval the label names the option that is *marked* so,
+Guaranteed: a question has exactly one right answer among different ones, or it is bad: bad questions are left out and
+counted by their reason. In AGIEval the label names the option that is *marked* so,
 wherever it stands: 19 questions each of logiqa-en and logiqa-zh list their options as (A), (C), (B), (D).
 Left open: whether the published answer is true; two questions alike are two questions.
 
@@ -29,12 +29,11 @@ from itertools import combinations, islice
 from pathlib import Path
 from random import Random
 from string import ascii_uppercase
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from labkit.errors import BadRequest, unknown
-from labkit.instructions.corpora import OnBad
+from labkit.errors import BadRequest
 from labkit.instructions.example import Example
 from labkit.instructions.files import Broken, counted, records, utf8
 from labkit.instructions.shapes import conversation, turns
@@ -99,34 +98,26 @@ class Exam(NamedTuple):
         return Example(text, "", question.gold, self.name, question.group)
 
 
-def read_exam(path: str | Path, *, shots: int = 0, on_bad: OnBad = "refuse") -> Exam:
+def read_exam(path: str | Path, *, shots: int = 0) -> Exam:
     """The exam in a file, or in all files of a folder (see the module).
 
     Args:
         shots: How many answered examples stand before each question, where the benchmark has them.
-        on_bad: Whether bad questions are refused or skipped.
 
     Raises:
-        BadRequest: for what is no exam, bad questions, no question left, or fewer examples than `shots`.
+        BadRequest: for what is no exam, no usable question, or fewer examples than `shots`.
     """
-    if on_bad not in get_args(OnBad):
-        raise unknown("rule for bad questions", on_bad, get_args(OnBad))
     path = Path(path)
     files = _files(path)
-    read = [found for file in files for found in _read(file)]
+    read = [question for file in files for _, question in _read(file)]
     golds = defaultdict[str, set[str]](set)  # the right answers of the open questions of each file
-    for _, question in read:
+    for question in read:
         if isinstance(question, Question) and len(question.options) == 1:
             golds[question.group].add(question.gold)
-    read = [(where, _with_distractors(question, golds)) for where, question in read]
+    read = [_with_distractors(question, golds) for question in read]
     examples = {_group(file): _dev(file, shots) for file in files} if shots else {}
-    questions = tuple(question for _, question in read if isinstance(question, Question))
-    faults = [(where, reason) for where, reason in read if isinstance(reason, str)]
-    bad = Counter(reason for _, reason in faults)
-    if bad and on_bad == "refuse":
-        quoted = "; ".join(f"{where}: {reason}" for where, reason in faults[:3])
-        raise BadRequest(f"{path}: {len(faults)} of {len(read)} questions are bad: {counted(bad)}; such as {quoted}; "
-                         "on_bad = skip would leave them out")  # fmt: skip
+    questions = tuple(question for question in read if isinstance(question, Question))
+    bad = Counter(reason for reason in read if isinstance(reason, str))
     if not questions:
         raise BadRequest(f"{path} holds no usable question: {counted(bad)}")
     name = re.sub(r"\W+", "_", _group(path))
@@ -177,15 +168,15 @@ def _group(file: Path) -> str:
     return re.sub(r"[\W_](test|valid)$", "", name)
 
 
-def _read(file: Path) -> Iterator[tuple[str, Question | str]]:
-    """Where each question of a file stands, and the question; or, in a few words, why there is none."""
+def _read(file: Path) -> Iterator[tuple[int, Question | str]]:
+    """The number of each record of a file, and its question; or, in a few words, why it has none."""
     readers = {".csv": _cmmlu, ".jsonl": _agieval, ".json": _doit}
     reader = readers.get(Path(file.name.removesuffix(".gz")).suffix.lower())
     if reader is None:
         raise BadRequest(f"{file} is no exam: .csv (CMMLU), .jsonl (AGIEval) and .json (DoIT) can be read")
     for number, record in records(file):
         bad = record.reason if isinstance(record, Broken) else "not an object"
-        yield f"{file.name}, record {number}", reader(record, _group(file)) if isinstance(record, dict) else bad
+        yield number, reader(record, _group(file)) if isinstance(record, dict) else bad
 
 
 def _dev(file: Path, shots: int) -> list[Question]:
@@ -196,8 +187,9 @@ def _dev(file: Path, shots: int) -> list[Question]:
     read = list(islice(_read(dev), shots))
     if len(read) < shots:
         raise BadRequest(f"{dev} has {len(read)} few-shot examples, not {shots}")
-    if bad := [f"{where}: {question}" for where, question in read if isinstance(question, str)]:
-        raise BadRequest(f"{dev}: a few-shot example is bad: {bad[0]}")
+    for number, question in read:
+        if isinstance(question, str):
+            raise BadRequest(f"{dev}: a few-shot example is bad: {dev.name}, record {number}: {question}")
     return [question for _, question in read if isinstance(question, Question)]
 
 
