@@ -23,9 +23,10 @@ which fewer than half are different words with letters (`0, 0, 0, ...`).
 
 import os
 import re
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 from unicodedata import category, normalize
 
 from labkit.errors import BadRequest
@@ -97,8 +98,7 @@ class Decontaminator:
     def __init__(self, tests: Sequence[str | Path], n: int = DEFAULT_N, base: str | Path = ".") -> None:
         if n < 1:
             raise BadRequest(f"n = {n}: at least one word")
-        self.short = 0
-        self._n = n
+        self._n, self.short = n, 0
         self._grams: dict[str, dict[tuple[str, str], Match]] = {}
         self._whole: dict[str, dict[tuple[str, str], str]] = {}
         self.test_sets = [self._read(str(file), located(base, file)) for file in tests]
@@ -135,10 +135,11 @@ class Decontaminator:
 
     def _add_record(self, test: tuple[str, str], record: dict[str, Any]) -> set[Match]:
         """Which matches of a record are looked for: its questions and its answers, each alone and all together."""
-        texts = dict.fromkeys(_texts(record, None))
+        texts: dict[Match, list[str]] = {"question": [], "answer": []}
+        for kind, text in dict.fromkeys(_texts(record, None)):
+            texts[kind].append(text)
         matches = set[Match]()
-        for kind in get_args(Match)[:2]:
-            parts = [text for its_kind, text in texts if its_kind == kind]
+        for kind, parts in texts.items():
             together = "\n".join(parts)
             added = [self._add(test, kind, text) for text in dict.fromkeys([*parts, together])]
             if any(added):
@@ -178,9 +179,7 @@ class Decontaminator:
             run = 0  # words in a row that occur in the tests at all: what breaks it is in no n-gram
             for end, word in enumerate(words, 1):
                 run = run + 1 if word in self._words else 0
-                for length in self._lengths:
-                    if length > run:
-                        break
+                for length in self._lengths[: bisect(self._lengths, run)]:
                     gram = " ".join(words[end - length : end])
                     for test, kind in self._grams.get(gram, {}).items():
                         shared.setdefault(test, (gram, kind))

@@ -106,9 +106,8 @@ class Reader:
     something that did not become part of the example.
     """
 
-    def __init__(
-        self, name: str, corpus: Corpus | None, path: Path | None, fields: Fields | None, on_bad: OnBad
-    ) -> None:
+    def __init__(self, name: str, corpus: Corpus | None, path: Path | None, fields: Fields | None,
+                 on_bad: OnBad) -> None:  # fmt: skip
         self.name, self.corpus, self.path, self.on_bad = name, corpus, path, on_bad
         self.revision = corpus.revision if corpus else None
         self._what = str(path or name)
@@ -125,14 +124,12 @@ class Reader:
         """What the latest passage left out of the examples, one sentence per column."""
         return [f"not used: {shown([name])} (records: {count:,})" for name, count in self.unused.items()]
 
-    def settle(self) -> None:
+    def settle(self, rows: Iterable[Any] | None = None) -> None:
         """Find the columns in the first records: the first of a known shape, or those that the fields name."""
-        self._look(record for _, record in self._rows() if isinstance(record, dict))
-
-    def _look(self, rows: Iterable[dict[str, Any]]) -> None:
+        rows = (record for _, record in self._rows()) if rows is None else rows
         first: dict[str, Any] = {}
         missing = self._shape.columns if self._shape else []
-        for record in islice(rows, _AHEAD):
+        for record in islice((row for row in rows if isinstance(row, dict)), _AHEAD):
             first = first or record
             self._shape = self._shape or shapes.detect(record)
             missing = [column for column in missing if not shapes.has(record, column)]
@@ -186,7 +183,7 @@ class Reader:
         if not isinstance(record, dict):
             return record.reason if isinstance(record, Broken) else "not an object"
         if not self._settled:
-            self._look([record])
+            self.settle([record])
         assert self._shape  # for the type checker
         parts = self._shape.parts(record)
         if not isinstance(parts, str):

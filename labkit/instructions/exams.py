@@ -156,8 +156,8 @@ def _letters(label: Any) -> str:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    for found in (path.glob("test/*.csv"), path.glob("*.csv"), path.glob("*.jsonl"), path.glob("*.json")):
-        if files := sorted(found):
+    for pattern in ("test/*.csv", "*.csv", "*.jsonl", "*.json"):
+        if files := sorted(path.glob(pattern)):
             return files
     raise BadRequest(f"{path} is no exam: a .csv (CMMLU), .jsonl (AGIEval) or .json (DoIT) file, or a folder of them")
 

@@ -88,8 +88,8 @@ class FamilySource(_PublicSet, frozen=True):
     def public_set(self, spec: Any, seed: int) -> list[Known]:
         """The public set in training order."""
         numbers = dict(zip(self.tasks, design.apportion(self.shares, self.public), strict=True))
-        found = language.published(numbers, spec.layout(), levels=self.levels, wrong=self.wrong, seed=seed)
-        return [Known(example, example.source, task) for example, task in found]
+        drawn = language.published(numbers, spec.layout(), levels=self.levels, wrong=self.wrong, seed=seed)
+        return [Known(example, example.source, task) for example, task in drawn]
 
     def forbidden(self) -> Forbidden:
         """Says why a new question must not be trained on: it asks for an instruction of the exam."""
@@ -181,5 +181,5 @@ def digests(given: Mapping[str, Any]) -> dict[str, str]:
     if references:
         benchmarks.read_answers(references)
     names = [given["questions"], references, corpus, given["model"]]
-    found = {name: digest(Path(name)) for name in names if name and Path(name).exists()}
-    return found | ({corpus: CORPORA[corpus].revision} if corpus in CORPORA else {})
+    files = {name: digest(Path(name)) for name in names if name and Path(name).exists()}
+    return files | ({corpus: CORPORA[corpus].revision} if corpus in CORPORA else {})
