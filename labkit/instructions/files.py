@@ -199,7 +199,7 @@ def _json(text: io.TextIOWrapper, path: Path, *, lines: bool) -> Iterator[tuple[
         if not others and not _failed(whole):
             yield 1, whole
             return
-        if len(window) > LIMIT and first.strip() == "{":
+        if _failed(whole) and len(window) > LIMIT and first.strip() == "{":
             raise BadRequest(f"{path} is one JSON object, {too_long()}, not a list of records")
     text.seek(0)
     for number, line in enumerate(_lines(text), 1):
