@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from labkit import BadRequest
 from labkit.instructions import Example, corpora, files
-from labkit.instructions.corpora import CORPORA, SHAPES, Reader, TaskType, read
+from labkit.instructions.corpora import CORPORA, Reader, TaskType, read
+from labkit.instructions.shapes import SHAPES
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30).filter(str.strip)
@@ -619,4 +620,4 @@ def test_messages_can_be_printed_whatever_the_file_holds(tmp_path: Path) -> None
 @pytest.mark.parametrize("file", sorted(DATA.rglob("*.*")), ids=lambda file: file.name)
 def test_no_record_of_a_published_file_is_broken(file: Path) -> None:
     if file.suffix not in (".txt", ".md"):
-        assert all(isinstance(record, dict) for _, record in corpora.records(file))
+        assert all(isinstance(record, dict) for _, record in files.records(file))

@@ -203,12 +203,6 @@ def test_a_broken_record_is_refused_in_one_sentence(broken: str, tmp_path: Path)
     assert "\n" not in str(refusal.value)
 
 
-def test_the_columns_given_are_the_only_ones(tmp_path: Path) -> None:
-    guard = guard_of(tmp_path, {"body": [{"x": LONG}], "prompt": SPANISH}, columns=["body"])
-    assert matches(guard, LONG)
-    assert not matches(guard, SPANISH)
-
-
 def test_the_manifest_counts_by_test_set_and_match(tmp_path: Path) -> None:
     for folder, tests in (("a", [{"id": 1, "prompt": LONG, "answer": SPANISH}, {"id": 2}]), ("b", [{"prompt": SHORT}])):
         (tmp_path / folder).mkdir()

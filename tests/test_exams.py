@@ -106,18 +106,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("reason", [*BAD, "broken JSON"])
-def test_bad_questions_are_counted_and_refused_or_skipped(reason: str, tmp_path: Path) -> None:
+def test_bad_questions_are_left_out_and_counted(reason: str, tmp_path: Path) -> None:
     good = {"passage": None, "question": "Q?", "options": ["(A)x", "(B)y"], "label": "A"}
     path = lines(tmp_path / "x.jsonl", good, good, *([good | BAD[reason]] if reason in BAD else []))
     if reason not in BAD:
         path.write_text(path.read_text() + '{"question": \n')
-    exam = read_exam(path, on_bad="skip")
-    assert (len(exam.questions), exam.bad, exam.chance) == (2, {reason: 1}, 0.5)
-    with pytest.raises(
-        BadRequest, match=rf"1 of 3 questions are bad: {reason} \(1\); such as x.jsonl, record 3: "
-    ) as said:
-        read_exam(path)
-    assert "\n" not in str(said.value)
+    exam = read_exam(path)
+    assert (len(exam.questions), exam.bad) == (2, {reason: 1})
 
 
 def test_what_is_no_exam_is_refused(tmp_path: Path) -> None:
@@ -126,21 +121,19 @@ def test_what_is_no_exam_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(BadRequest, match=r"is no exam: \.csv"):
         read_exam(tmp_path / "a.txt")
-    with pytest.raises(BadRequest, match="unknown rule"):
-        read_exam(tmp_path, on_bad="ignore")  # type: ignore[arg-type]
     path = lines(tmp_path / "x.jsonl", {"question": "Q?", "options": ["x", "y"], "label": "E"})
     with pytest.raises(BadRequest, match=r"holds no usable question: no right option \(1\)"):
-        read_exam(path, on_bad="skip")
+        read_exam(path)
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
     with pytest.raises(BadRequest, match="no columns Question and Answer"):
-        read_exam(tmp_path / "b.csv", on_bad="skip")
+        read_exam(tmp_path / "b.csv")
 
 
 def test_doit_questions_of_every_form(tmp_path: Path) -> None:
     """The forms that the authors' scorer tells apart, with its chance levels; shapes made up after it."""
 
     def one(record: dict[str, Any]) -> Question | str:
-        exam = read_exam(lines(tmp_path / "made_test.json", record, *others), on_bad="skip")
+        exam = read_exam(lines(tmp_path / "made_test.json", record, *others))
         return exam.questions[0] if not exam.bad else next(iter(exam.bad))
 
     others = [asked("选\nA. 甲\nB. 乙", "A", type="biology")]
@@ -194,25 +187,26 @@ def test_upper_and_lower_case_tell_options_apart() -> None:
 
 
 def test_files_of_a_corpus_are_had_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the pinned commit: what is in the hub's cache is not asked for again."""
     import huggingface_hub
 
-    asked, cached = [], False
+    corpus = corpora.CORPORA["doit"]
+    asked = []
 
-    def download(**given: Any) -> str:
-        asked.append(given["revision"])
-        if given.get("local_files_only") and not cached:
-            raise FileNotFoundError
-        return str(tmp_path / given["filename"])
+    def download(hub: str, file: str, *, repo_type: str, revision: str) -> str:
+        asked.append((hub, file, repo_type, revision))
+        return str(tmp_path / file)
 
-    resolved = type("Info", (), {"sha": "c0ffee"})
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *given, **more: resolved)
-    pinned = corpora.CORPORA["doit"].revision
-    assert corpora.fetch("doit", "x.json") == tmp_path / "x.json"
-    assert asked == [pinned, "c0ffee"]
-    cached = True
-    corpora.fetch("doit", "x.json")
-    assert asked[2:] == [pinned]
+    with monkeypatch.context() as patch:
+        patch.setattr(huggingface_hub, "hf_hub_download", download)
+        assert corpora.fetch("doit", "x.json") == tmp_path / "x.json"
+    assert asked == [(corpus.hub, "x.json", "dataset", corpus.revision)]
+    stored = tmp_path / f"datasets--{str(corpus.hub).replace('/', '--')}" / "snapshots" / corpus.revision / "x.json"
+    stored.parent.mkdir(parents=True)
+    stored.write_text("{}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: pytest.fail("the hub was asked"))
+    assert corpora.fetch("doit", "x.json") == stored
     with pytest.raises(BadRequest, match=r"holds no x\.json: a local copy of doit is laid out as its repository"):
         corpora.fetch("doit", "x.json", tmp_path)
     with pytest.raises(BadRequest, match="flan_cot is not on the hub"):
@@ -241,16 +235,17 @@ def test_the_published_cmmlu() -> None:
     exam = read_exam(_published("cmmlu"), shots=5)
     assert Counter(question.group for question in exam.questions) == CMMLU
     assert len(exam.questions) == 1557
-    assert (exam.bad, exam.chance, exam.name) == ({}, 0.25, "cmmlu_5_shot")
+    assert (exam.bad, exam.name) == ({}, "cmmlu_5_shot")
+    assert choice.chance_level([len(question.options) for question in exam.questions]) == 0.25
     assert {question.language for question in exam.questions} == {"zh"}
     assert {group: len(shots) for group, shots in exam.shots.items()} == dict.fromkeys(CMMLU, 5)
-    assert exam.chance == choice.chance_level([len(question.options) for question in exam.questions])
 
 
 @pytest.mark.parametrize("name", AGIEVAL)
 def test_the_published_agieval(name: str) -> None:
     exam = read_exam(_published(f"agieval/{name}.jsonl"))
-    assert (len(exam.questions), exam.bad, exam.chance) == (AGIEVAL[name], {}, 0.25)
+    assert (len(exam.questions), exam.bad) == (AGIEVAL[name], {})
+    assert choice.chance_level([len(question.options) for question in exam.questions]) == 0.25
     language = "en" if name in ("logiqa-en", "sat-math") else "zh"
     assert {question.language for question in exam.questions} == {language}
     left = sum(option.startswith(("(A)", "(B)", "(C)", "(D)")) for q in exam.questions for option in q.options)
@@ -282,7 +277,7 @@ def test_every_field_of_another_type_is_a_bad_question(reason: str, change: dict
     good = {"passage": None, "question": "Q?", "options": ["(A)x", "(B)y"], "label": "A"}
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps(good) + "\n" + json.dumps(good | change) + "\n")
-    exam = read_exam(path, on_bad="skip")
+    exam = read_exam(path)
     assert (len(exam.questions), exam.bad) == (1, {reason: 1})
 
 
@@ -304,10 +299,10 @@ def test_options_of_a_table_are_those_of_their_letters(tmp_path: Path) -> None:
     ):
         path.write_text(f"{header}\nq,x,y,z,B\n")
         with pytest.raises(BadRequest, match=says):
-            read_exam(path, on_bad="skip")
+            read_exam(path)
     path.write_text('Question,A,B,Answer\n"q,x,y,A\nr,x,y,B\n')
     with pytest.raises(BadRequest, match="a quote of the row that begins in line 2"):
-        read_exam(path, on_bad="skip")
+        read_exam(path)
 
 
 def test_a_bad_few_shot_example_is_not_passed_over(tmp_path: Path) -> None:
@@ -346,7 +341,7 @@ def test_bad_records_of_doit_are_named(record: dict[str, Any], reason: str, tmp_
     good = asked("选\nA. 甲\nB. 乙", "A", type="biology", answer=None)  # null is none
     path = tmp_path / "made_test.json"
     path.write_text(json.dumps(good) + "\n" + json.dumps(record) + "\n")
-    exam = read_exam(path, on_bad="skip")
+    exam = read_exam(path)
     assert len(exam.questions) == 1
     assert next(iter(exam.bad)).startswith(reason)
     named = [{"from": "human", "value": "选\nA. 甲\nB. 乙"}, {"from": "gpt", "value": "B"}]

@@ -6,8 +6,12 @@ import pytest
 
 from labkit import BadRequest
 from labkit.instructions import ABILITIES, EVERY
-from labkit.instructions.family import split_of
-from labkit.instructions.imperfect import Teacher, draw_imperfect, right
+from labkit.instructions.family import Family, Task, split_of
+from labkit.instructions.imperfect import Teacher, draw_imperfect
+
+
+def right(task: Task, family: Family) -> bool:
+    return family.accepts(task.instruction, task.example.input, task.example.output)
 
 
 @pytest.mark.parametrize("name", list(ABILITIES))

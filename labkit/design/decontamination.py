@@ -23,14 +23,15 @@ which fewer than half are different words with letters (`0, 0, 0, ...`).
 
 import os
 import re
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 from unicodedata import category, normalize
 
 from labkit.errors import BadRequest
 from labkit.instructions import Example
-from labkit.instructions.corpora import records
+from labkit.instructions.files import records
 
 DEFAULT_N = 13
 LEAST_N = 8
@@ -83,9 +84,8 @@ class Decontaminator:
     """The n-grams of some test files, and which examples hold one.
 
     Args:
-        tests: HumanEval- or MBPP-shaped files, or others in any format of `corpora`, relative to `base`.
+        tests: HumanEval- or MBPP-shaped files, or others in any format of `files`, relative to `base`.
         n: Words in a row that make an overlap.
-        columns: The columns that are looked for, in place of all named in `QUESTION` and `ANSWER`.
 
     Attributes:
         short: How many questions and answers have too few (different) words for n in a row.
@@ -95,22 +95,16 @@ class Decontaminator:
         BadRequest: for a missing or broken file, one of which nothing can be looked for, or n < 1.
     """
 
-    def __init__(self, tests: Sequence[str | Path], n: int = DEFAULT_N, columns: Sequence[str] | None = None,
-                 base: str | Path = ".") -> None:  # fmt: skip
+    def __init__(self, tests: Sequence[str | Path], n: int = DEFAULT_N, base: str | Path = ".") -> None:
         if n < 1:
             raise BadRequest(f"n = {n}: at least one word")
-        self.short = 0
-        self._n, self._columns = n, columns
+        self._n, self.short = n, 0
         self._grams: dict[str, dict[tuple[str, str], Match]] = {}
         self._whole: dict[str, dict[tuple[str, str], str]] = {}
         self.test_sets = [self._read(str(file), located(base, file)) for file in tests]
         self._longest = 4 * max(map(len, self._whole), default=0)  # room for spaces and what is invisible
         self._words = {word for gram in self._grams for word in gram.split()}
-        # Lengths of n-grams by their last words, as many as every n-gram has: one look-up a word rules most out.
-        self._last = min((gram.count(" ") + 1 for gram in self._grams), default=1)
-        self._lengths: dict[str, set[int]] = {}
-        for words in map(str.split, self._grams):
-            self._lengths.setdefault(" ".join(words[-self._last :]), set()).add(len(words))
+        self._lengths = sorted({gram.count(" ") + 1 for gram in self._grams})
 
     @property
     def notes(self) -> list[str]:
@@ -122,34 +116,30 @@ class Decontaminator:
                 if (names := getattr(tests, kind))]  # fmt: skip
 
     def _read(self, test_set: str, file: Path) -> TestSet:
-        whole, unchecked, count = list[str](), list[str](), 0
+        read = list[tuple[str, set[Match]]]()
         for number, record in records(file):
             if not isinstance(record, dict):
                 raise BadRequest(f"{file}: record {number} is broken: a test set is read whole or not at all")
             try:
-                for place, test in _tests(record, str(number), self._columns):
-                    count += 1
-                    name = next((test[key] for key in _IDS if isinstance(test.get(key), str | int)), place)
-                    if not isinstance(name, str) or name == place:
-                        name = f"{file.name.split('.')[0]}/{name}"
-                    matches = self._add_record((test_set, name), test)
-                    if not matches:
-                        unchecked.append(name)
-                    elif matches == {"whole question"}:
-                        whole.append(name)
+                for place, test in _tests(record, str(number)):
+                    key = next((test[key] for key in _IDS if isinstance(test.get(key), str | int)), place)
+                    name = key if isinstance(key, str) and key != place else f"{file.name.split('.')[0]}/{key}"
+                    read.append((name, self._add_record((test_set, name), test)))
             except RecursionError:
                 raise BadRequest(f"{file}: record {number} is nested too deep to be read") from None
-        if len(unchecked) == count:
-            raise BadRequest(f"{file} has none of the columns {', '.join(self._columns or QUESTION + ANSWER)} with a "
-                             f"text that can be looked for; its columns: {', '.join(map(str, record))}")  # fmt: skip
-        return TestSet(test_set, count, whole, unchecked)
+        unchecked = [name for name, matches in read if not matches]
+        if len(unchecked) == len(read):
+            raise BadRequest(f"{file} has none of the columns {', '.join(QUESTION + ANSWER)} with a text that can be "
+                             f"looked for; its columns: {', '.join(map(str, record))}")  # fmt: skip
+        return TestSet(test_set, len(read), [name for name, kinds in read if kinds == {"whole question"}], unchecked)
 
     def _add_record(self, test: tuple[str, str], record: dict[str, Any]) -> set[Match]:
         """Which matches of a record are looked for: its questions and its answers, each alone and all together."""
-        texts = dict.fromkeys(_texts(record, None, self._columns))
+        texts: dict[Match, list[str]] = {"question": [], "answer": []}
+        for kind, text in dict.fromkeys(_texts(record, None)):
+            texts[kind].append(text)
         matches = set[Match]()
-        for kind in get_args(Match)[:2]:
-            parts = [text for its_kind, text in texts if its_kind == kind]
+        for kind, parts in texts.items():
             together = "\n".join(parts)
             added = [self._add(test, kind, text) for text in dict.fromkeys([*parts, together])]
             if any(added):
@@ -161,6 +151,7 @@ class Decontaminator:
         return matches
 
     def _add(self, test: tuple[str, str], kind: Match, text: str) -> bool:
+        """Keep the n-grams of a text, or all of one that is a little shorter; whether its words are enough for that."""
         added = False
         for reading, words in enumerate(_readings(text)):
             length = min(self._n, len(words))
@@ -188,10 +179,8 @@ class Decontaminator:
             run = 0  # words in a row that occur in the tests at all: what breaks it is in no n-gram
             for end, word in enumerate(words, 1):
                 run = run + 1 if word in self._words else 0
-                if run < self._last:
-                    continue
-                for length in self._lengths.get(" ".join(words[end - self._last : end]), ()):
-                    gram = " ".join(words[max(0, end - length) : end])
+                for length in self._lengths[: bisect(self._lengths, run)]:
+                    gram = " ".join(words[end - length : end])
                     for test, kind in self._grams.get(gram, {}).items():
                         shared.setdefault(test, (gram, kind))
         for text in (asked, example.input, example.output, *_TURN.split(asked)) if self._whole else ():
@@ -207,10 +196,10 @@ def located(base: str | Path, path: str | Path) -> Path:
     return Path(base) / os.path.expanduser(path)  # noqa: PTH111 (pathlib's fails where ~name is no user)
 
 
-def _tests(record: dict[str, Any], place: str, columns: Sequence[str] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+def _tests(record: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The tests of a record and their places: itself, or those in its lists where the file is one object of them."""
     lists = [value for value in record.values() if isinstance(value, list) and value]
-    known = any(_kind(name, None, columns) for name in record)
+    known = any(_kind(name, None) for name in record)
     rows = [row for rows in lists for row in rows if isinstance(row, dict)] if not known else []
     if known and len(lists) == len(record) and len(set(map(len, lists))) == 1:  # column by column
         rows = [dict(zip(record, row, strict=True)) for row in zip(*lists, strict=True)]
@@ -218,35 +207,33 @@ def _tests(record: dict[str, Any], place: str, columns: Sequence[str] | None) ->
         yield place, record
         return
     for number, row in enumerate(rows, 1):
-        yield from _tests(row, f"{place}.{number}", columns)
+        yield from _tests(row, f"{place}.{number}")
 
 
-def _texts(value: Any, kind: Match | None, columns: Sequence[str] | None) -> Iterator[tuple[Match, str]]:
+def _texts(value: Any, kind: Match | None) -> Iterator[tuple[Match, str]]:
     """The texts of a test's record, at any depth, each as part of its question or of an answer."""
     if isinstance(value, str) and kind and value.strip():
         yield kind, value
     elif isinstance(value, list):
         for item in value:
-            yield from _texts(item, kind, columns)
+            yield from _texts(item, kind)
     elif isinstance(value, dict):
         role = str(value.get("role") or value.get("from")).lower()
         for name, inner in value.items() if role not in ("system", "developer") else ():
             words = _name(name)
-            if columns or "test" not in words or words.intersection(QUESTION):
-                within = _kind(name, kind, columns)
-                yield from _texts(inner, "answer" if within and role in _ASSISTANT else within, columns)
+            if "test" not in words or words.intersection(QUESTION):
+                within = _kind(name, kind)
+                yield from _texts(inner, "answer" if within and role in _ASSISTANT else within)
 
 
-def _kind(name: str, above: Match | None, columns: Sequence[str] | None) -> Match | None:
+def _kind(name: str, above: Match | None) -> Match | None:
     """What a column of this name holds, inside a column that holds `above`."""
-    if columns:
-        return above or ("question" if name in columns else None)
     words = _name(name)
     if words & _ABOUT:
         return None
-    if above == "answer":
-        return above
-    return "answer" if words.intersection(ANSWER) else "question" if words.intersection(QUESTION) else above
+    if above == "answer" or words.intersection(ANSWER):
+        return "answer"
+    return "question" if words.intersection(QUESTION) else above
 
 
 def _name(name: str) -> set[str]:

@@ -107,8 +107,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _stage(stage: Path, spec: Any, contents: Contents) -> None:
     """Write the files aside, first of all the spec: by it the next process knows whose they are."""
     stage.mkdir(exist_ok=True)
-    _write(stage / "spec.new", [json.dumps({"spec": spec})])
-    (stage / "spec.new").replace(stage / "spec.json")
+    write_text(stage / "spec.json", json.dumps({"spec": spec}))
     for name, lines in contents.items():
         (stage / name).unlink(missing_ok=True)
         if lines is not None:
@@ -132,7 +131,7 @@ def _put_in_place(out: Path, contents: Contents) -> None:
 def _clear(out: Path, contents: Contents) -> None:
     """Remove what is unfinished; the spec stays as long as files without a manifest are to be known by it."""
     with suppress(OSError):
-        for name in (*contents, "spec.new"):
+        for name in contents:
             (out / UNFINISHED / name).unlink(missing_ok=True)
         if (out / MANIFEST).exists() or not any((out / name).exists() for name in contents):
             rmtree(out / UNFINISHED)

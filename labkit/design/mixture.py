@@ -21,7 +21,7 @@ import json
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from hashlib import blake2b, file_digest, sha256
 from heapq import heappop, heappush
@@ -29,10 +29,9 @@ from itertools import islice
 from math import lcm
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
-import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr, ValidationError, model_validator
 
 from labkit.design import plain_yaml
 from labkit.design.decontamination import DEFAULT_N, Decontaminator, located
@@ -48,7 +47,6 @@ _MOST_REPEATED = 10_000_000  # examples of a set whose sources are repeated
 _SHORT = reprlib.Repr()  # a spec may hold anything of any size
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
-T = TypeVar("T")
 Count = Callable[[Sequence[str]], list[int]]
 
 
@@ -63,10 +61,8 @@ def _number(value: Any) -> Any:
 Weight = Annotated[float, BeforeValidator(_number)]
 
 
-class Source(BaseModel):
+class Source(BaseModel, frozen=True, extra="forbid"):
     """Where a part of a mixture comes from: a corpus, a local copy of it, or a file; see `corpora.read`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     corpus: str | None = Field(None, description="a name in CORPORA")
     path: str | None = Field(None, description="a local file or folder")
@@ -76,16 +72,14 @@ class Source(BaseModel):
 
     def reader(self, base: Path) -> Reader:
         path = located(base, self.path) if self.path else None
-        if self.corpus is None and path is None:
+        source = self.corpus or path
+        if source is None:
             raise BadRequest("a source needs a corpus or a path")
-        which = {"source": self.corpus, "path": path} if self.corpus else {"source": path}
-        return read(**which, fields=self.fields, on_bad=self.on_bad)
+        return read(source, path=path if self.corpus else None, fields=self.fields, on_bad=self.on_bad)
 
 
-class Mixture(BaseModel):
+class Mixture(BaseModel, frozen=True, extra="forbid"):
     """The design of a training set; what each rule means is said at the head of this module."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sources: tuple[Source, ...] = Field(min_length=1)
     examples: int | None = Field(None, gt=0, strict=True, description="budget in examples, or")
@@ -98,7 +92,7 @@ class Mixture(BaseModel):
     decontaminate: tuple[str, ...] | None = Field(None, description="test files; [] says that none is wanted")
     n: int = Field(DEFAULT_N, ge=1, strict=True, description="words in a row that make an overlap")
 
-    @pydantic.model_validator(mode="after")
+    @model_validator(mode="after")
     def _consistent(self) -> "Mixture":
         if (self.examples is None) == (self.tokens is None):
             raise BadRequest("a mixture has one budget: either examples or tokens")
@@ -152,11 +146,15 @@ class Mixed(NamedTuple):
 
 
 class _Entry(NamedTuple):
+    """An example that may be taken: its place in the seed's order, its tokens, and what it takes of the budget."""
+
     rank: int
+    tokens: int
     cost: int
     example: Example
 
 
+@refusing("the mixture cannot be composed")
 def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
     """Draw the training set that a mixture describes; its paths are relative to `base`.
 
@@ -164,41 +162,19 @@ def compose(mixture: Mixture, base: str | Path = ".") -> Mixed:
         BadRequest: for a source or test file that cannot be read, bad records that are not skipped, a source of which
             decontamination or de-duplication leaves nothing, an unknown tokenizer, a budget below one example.
     """
-    with refusing("the mixture cannot be composed"):
-        return _compose(mixture, Path(base))
-
-
-def _compose(mixture: Mixture, base: Path) -> Mixed:
-    count = _counter(mixture.tokenizer, base)
+    base = Path(base)
+    count, tests = _counter(mixture.tokenizer, base), mixture.decontaminate or ()
     readers = [source.reader(base) for source in mixture.sources]
-    tests = mixture.decontaminate or ()
     guard = Decontaminator(tests, mixture.n, base=base) if tests else None
-    parts, cost = _parts(mixture), count if mixture.tokens else lambda texts: [1] * len(texts)
-    pools: list[_Pool] = []
-    for place, (reader, part) in enumerate(zip(readers, parts, strict=True)):
+    parts, pools = _parts(mixture), list[_Pool]()
+    for reader, part in zip(readers, parts, strict=True):
         room = mixture.budget if mixture.when_exhausted == "reshare" else -(-mixture.budget * part // sum(parts))
-        pool = _Pool(room, cost, pools)
-        clean = _clean(reader, guard, pool.contaminated) if guard else reader
-        for batch in _batches(_ranked(clean, mixture, place)):
-            pool.take(batch)
-        if not pool.heap:
-            lost = f"{pool.n_contaminated()} are contaminated and {pool.elsewhere} are in sources before it"
-            raise BadRequest(f"nothing is left of the source '{reader.name}': of {reader.good} records {lost}")
+        pool = _Pool(reader, room, pools)
+        pool.fill(mixture, count, guard)
         pools.append(pool)
-    orders = [sorted(entry for _, entry in pool.heap) for pool in pools]
-    sizes = [pool.size if pool.size < pool.room else None for pool in pools]
-    reached, given = _fill(orders, sizes, parts, mixture)
-    rows = []
-    sources = zip(mixture.sources, readers, pools, orders, given, parts, strict=True)
-    for source, reader, pool, order, drawn, part in sources:
-        used = (_text(entry.example) for entry in order[: len(drawn)])
-        tokens = [n for batch in _batches(used) for n in count(batch)]
-        asked = {"asked": round(mixture.budget * part / sum(parts)), "examples": len(drawn)}
-        rows.append({**_origin(source, reader), **asked,
-                     "tokens": sum(tokens[i % len(order)] for i in range(len(drawn))),
-                     "epochs": round(max(1, len(drawn) / len(order)), 3), "records": reader.good + reader.bad.total(),
-                     "bad": dict(reader.bad), "contaminated": pool.n_contaminated(),
-                     "duplicates": pool.elsewhere + sum(pool.copies.values()), "notes": reader.notes})  # fmt: skip
+    reached, given = _drawn(pools, parts, mixture)
+    rows = [{"asked": round(mixture.budget * part / sum(parts)), **pool.row(source, drawn)}
+            for source, pool, drawn, part in zip(mixture.sources, pools, given, parts, strict=True)]  # fmt: skip
     examples = [entry.example for drawn in given for entry in drawn]
     Random(mixture.seed).shuffle(examples)
     contaminated = [pair for pool in pools for pair in pool.contaminated]
@@ -219,15 +195,6 @@ def _compose(mixture: Mixture, base: Path) -> Mixed:
         "contaminated": overlaps, "notes": notes + (guard.notes if guard else []), "fingerprint": seal.hexdigest(),
     }  # fmt: skip
     return Mixed(examples, manifest, contaminated)
-
-
-def _origin(source: Source, reader: Reader) -> dict[str, Any]:
-    """Where a source's records come from: a file and its digest, or the hub and the commit."""
-    corpus, local = reader.corpus, reader.path
-    return {"source": reader.name, "file": source.path, "sha256": digest(local) if local else None,
-            "hub": corpus.hub if corpus and not local else None, "revision": None if local else reader.revision,
-            "licence": corpus.licence if corpus else None,
-            "task_type": corpus.task_type if corpus else None}  # fmt: skip
 
 
 def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:
@@ -253,54 +220,92 @@ def mix(spec: str | Path, out: str | Path) -> dict[str, Any]:
 
 
 class _Pool:
-    """Of a source: the examples that come first in the seed's order, just as many as its room asks for."""
+    """Of a source: the examples that come first in the seed's order, just as many as its room asks for.
 
-    def __init__(self, room: int, cost: Count, before: Sequence["_Pool"]) -> None:
-        self.room, self.cost, self.before = room, cost, [pool.copies for pool in before]
+    Attributes:
+        room: The most that the source may be asked for, in the unit of the budget.
+        heap: What is held, the last in the order on top; `order`: the same once all is read, the first in front.
+        copies: How many more of each example that is held were met, by its rank.
+        elsewhere: How many of its examples are in sources before it.
+    """
+
+    def __init__(self, reader: Reader, room: int, before: Sequence["_Pool"]) -> None:
+        self.reader, self.room, self.before = reader, room, tuple(before)
         self.size = self.elsewhere = 0
-        self.heap: list[tuple[int, _Entry]] = []  # the last in the order on top
-        self.copies: dict[int, int] = {}  # of each example held, how many more were met
+        self.heap: list[tuple[int, _Entry]] = []
+        self.order: list[_Entry] = []
+        self.copies: dict[int, int] = {}
         self.contaminated: list[dict[str, Any]] = []
 
-    def take(self, batch: list[tuple[int, Example]]) -> None:
-        fresh = []
-        for rank, example in batch:
-            if any(rank in held for held in self.before):
+    def fill(self, mixture: Mixture, count: Count, guard: Decontaminator | None) -> None:
+        """Read the source to its end."""
+        fresh = self._fresh(mixture, guard)
+        while batch := list(islice(fresh, _BATCH)):
+            for (rank, example), tokens in zip(batch, count([_text(example) for _, example in batch]), strict=True):
+                cost = tokens if mixture.tokens else 1
+                heappush(self.heap, (-rank, _Entry(rank, tokens, cost, example)))
+                self.size += cost
+                while self.size - self.heap[0][1].cost >= self.room:
+                    _, last = heappop(self.heap)
+                    self.size -= last.cost
+                    del self.copies[last.rank]
+        self.order = sorted(entry for _, entry in self.heap)
+        if not self.order:
+            raise BadRequest(f"nothing is left of the source '{self.reader.name}': of {self.reader.good} records "
+                             f"{self.n_contaminated} are contaminated and {self.elsewhere} are in sources before "
+                             "it")  # fmt: skip
+
+    def _fresh(self, mixture: Mixture, guard: Decontaminator | None) -> Iterator[tuple[int, Example]]:
+        """The clean examples, with their ranks, that may be among those that are held, each once."""
+        key = str(mixture.seed).encode()
+        for number, example in enumerate(self.reader):
+            if overlaps := guard.overlaps(example) if guard else []:
+                asks = {"source": self.reader.name, "example": number + 1, "instruction": example.instruction[:200]}
+                self.contaminated += [asks | overlap._asdict() for overlap in overlaps]
+                continue
+            text = " ".join(f"{example.instruction} {example.input}".lower().split())
+            what = text if mixture.deduplicate else f"{len(self.before)} {number}"
+            rank = int.from_bytes(blake2b(what.encode(), digest_size=16, key=key).digest(), "big")
+            if any(rank in pool.copies for pool in self.before):
                 self.elsewhere += 1
             elif rank in self.copies:
                 self.copies[rank] += 1
             elif self.size < self.room or rank < -self.heap[0][0]:
                 self.copies[rank] = 0
-                fresh.append((rank, example))
-        costs = self.cost([_text(example) for _, example in fresh]) if fresh else []
-        for (rank, example), cost in zip(fresh, costs, strict=True):
-            heappush(self.heap, (-rank, _Entry(rank, cost, example)))
-            self.size += cost
-            while self.size - self.heap[0][1].cost >= self.room:
-                _, last = heappop(self.heap)
-                self.size -= last.cost
-                del self.copies[last.rank]
+                yield rank, example
 
+    @property
     def n_contaminated(self) -> int:
         return len({pair["example"] for pair in self.contaminated})
 
+    def row(self, source: Source, drawn: list[_Entry]) -> dict[str, Any]:
+        """What the manifest says: where the records come from (a file and its digest, or the hub and the commit), and
+        what was drawn of them."""
+        reader, corpus, local = self.reader, self.reader.corpus, self.reader.path
+        return {"source": reader.name, "file": source.path, "sha256": digest(local) if local else None,
+                "hub": corpus.hub if corpus and not local else None, "revision": None if local else reader.revision,
+                "licence": corpus.licence if corpus else None, "task_type": corpus.task_type if corpus else None,
+                "examples": len(drawn), "tokens": sum(entry.tokens for entry in drawn),
+                "epochs": round(max(1, len(drawn) / len(self.order)), 3), "records": reader.good + reader.bad.total(),
+                "bad": dict(reader.bad), "contaminated": self.n_contaminated,
+                "duplicates": self.elsewhere + sum(self.copies.values()), "notes": reader.notes}  # fmt: skip
 
-def _fill(
-    orders: list[list[_Entry]], sizes: list[int | None], parts: list[int], mixture: Mixture
-) -> tuple[int, list[list[_Entry]]]:
-    """What each source gives, and the budget that was reached; `sizes`: of the sources that are held whole."""
-    budget = mixture.budget
-    if mixture.when_exhausted == "stop":
-        budget = min([budget, *(n * sum(parts) // part for n, part in zip(sizes, parts, strict=True) if n is not None)])
-    elif mixture.when_exhausted == "repeat":
-        _check_repeats(orders, parts, budget)
-    given: list[list[_Entry]] = [[] for _ in orders]
-    spent = [0] * len(orders)
-    active, left, weight = list(range(len(orders))), budget, sum(parts)
+
+def _drawn(pools: list[_Pool], parts: list[int], mixture: Mixture) -> tuple[int, list[list[_Entry]]]:
+    """The budget that is reached, and what each source gives."""
+    budget, rule = mixture.budget, mixture.when_exhausted
+    if rule == "stop":  # a source that does not fill its room has no more to give
+        for pool, part in zip(pools, parts, strict=True):
+            budget = min(budget, pool.size * sum(parts) // part) if pool.size < pool.room else budget
+    if rule == "repeat":
+        _check_repeats(pools, parts, budget)
+    given: list[list[_Entry]] = [[] for _ in pools]
+    spent = [0] * len(pools)
+    active, left, weight = list(range(len(pools))), budget, sum(parts)
     while active:
-        place = max(active, key=lambda i: parts[i] * left - spent[i] * weight)
-        order = orders[place]
-        if len(given[place]) >= len(order) and mixture.when_exhausted != "repeat":
+        place = max(active, key=lambda i: parts[i] * left - spent[i] * weight)  # the one furthest below its share
+        order = pools[place].order
+        if len(given[place]) >= len(order) and rule != "repeat":
             active.remove(place)
             left, weight = left - spent[place], weight - parts[place]
             continue
@@ -316,14 +321,14 @@ def _fill(
     return budget, given
 
 
-def _check_repeats(orders: list[list[_Entry]], parts: list[int], budget: int) -> None:
+def _check_repeats(pools: list[_Pool], parts: list[int], budget: int) -> None:
     """Refuse a budget that would repeat the sources beyond what a machine holds."""
-    costs = (sum(entry.cost for entry in order) for order in orders)
+    held = sum(len(pool.order) for pool in pools)
     shares = (budget * part // sum(parts) for part in parts)
-    drawn = sum(share * len(order) // cost for share, order, cost in zip(shares, orders, costs, strict=True))
-    if drawn > max(_MOST_REPEATED, sum(map(len, orders))):
-        raise BadRequest(f"a budget of {_SHORT.repr(budget)} would repeat the {sum(map(len, orders))} examples of "
-                         f"these sources to more than {_MOST_REPEATED:,}: name a smaller one")  # fmt: skip
+    drawn = sum(share * len(pool.order) // pool.size for share, pool in zip(shares, pools, strict=True))
+    if drawn > max(_MOST_REPEATED, held):
+        raise BadRequest(f"a budget of {_SHORT.repr(budget)} would repeat the {held} examples of these sources to more "
+                         f"than {_MOST_REPEATED:,}: name a smaller one")  # fmt: skip
 
 
 def _parts(mixture: Mixture) -> list[int]:
@@ -331,23 +336,6 @@ def _parts(mixture: Mixture) -> list[int]:
     weights = [Fraction(repr(source.weight)) for source in mixture.sources]
     unit = lcm(*(weight.denominator for weight in weights))
     return [int(weight * unit) for weight in weights]
-
-
-def _ranked(examples: Iterable[Example], mixture: Mixture, place: int) -> Iterator[tuple[int, Example]]:
-    key = str(mixture.seed).encode()
-    for number, example in enumerate(examples):
-        text = " ".join(f"{example.instruction} {example.input}".lower().split())
-        what = text if mixture.deduplicate else f"{place} {number}"
-        yield int.from_bytes(blake2b(what.encode(), digest_size=16, key=key).digest(), "big"), example
-
-
-def _clean(reader: Reader, guard: Decontaminator, contaminated: list[dict[str, Any]]) -> Iterator[Example]:
-    for number, example in enumerate(reader, 1):
-        overlaps = guard.overlaps(example)
-        asks = {"source": reader.name, "example": number, "instruction": example.instruction[:200]}
-        contaminated += [asks | overlap._asdict() for overlap in overlaps]
-        if not overlaps:
-            yield example
 
 
 def _counter(tokenizer: str, base: Path) -> Count:
@@ -363,11 +351,6 @@ def _counter(tokenizer: str, base: Path) -> Count:
                          "words or bytes") from None  # fmt: skip
     plain = {"add_special_tokens": False, "verbose": False}
     return lambda texts: [max(1, len(ids)) for ids in encode(list(texts), **plain)["input_ids"]]
-
-
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    items = iter(items)
-    return iter(lambda: list(islice(items, _BATCH)), [])
 
 
 def _text(example: Example) -> str:

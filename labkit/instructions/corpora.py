@@ -11,6 +11,7 @@ hub's stream is trusted at the pinned revision and has no checksum of ours.
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,13 +26,9 @@ import yaml
 from labkit.errors import BadRequest, unknown
 from labkit.instructions import shapes
 from labkit.instructions.example import Example
-from labkit.instructions.files import LIMIT, Broken, exists, needs_datasets, records, shown, too_long
+from labkit.instructions.files import LIMIT, Broken, counted, needed, records, shown, too_long, utf8
 from labkit.instructions.hub import hub_or_cache
-from labkit.instructions.shapes import SHAPES, Fields, conversation
-
-__all__ = [
-    "CORPORA", "LIMIT", "SHAPES", "Broken", "Corpus", "Fields", "Reader", "conversation", "fetch", "read", "records",
-]  # fmt: skip
+from labkit.instructions.shapes import Fields
 
 TaskType = Literal["code", "general", "reasoning", "mathematics", "knowledge", "writing"]
 OnBad = Literal["refuse", "skip"]
@@ -59,17 +56,14 @@ class Corpus:
     task_type: TaskType
     home: str
     hub: str | None = None
-    split: str = "train"
     files: str | None = None
     subset: str | None = None
 
 
-def _published() -> dict[str, Corpus]:
-    found = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
-    return {name: Corpus(name=name, **{**row, "fields": Fields(**row["fields"])}) for name, row in found.items()}
-
-
-CORPORA: dict[str, Corpus] = _published()
+CORPORA = {
+    name: Corpus(name=name, **{**row, "fields": Fields(**row["fields"])})
+    for name, row in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8")).items()
+}
 
 
 def read(source: str | Path, *, path: str | Path | None = None, fields: Mapping[str, str | int] | None = None,
@@ -90,18 +84,16 @@ def read(source: str | Path, *, path: str | Path | None = None, fields: Mapping[
     """
     if on_bad not in get_args(OnBad):
         raise unknown("rule for bad records", on_bad, get_args(OnBad))
-    corpus = CORPORA.get(str(source))
-    if corpus is None and (path is not None or not exists(Path(source))):
-        if path is None and (len(Path(source).parts) > 1 or Path(source).suffix):
-            name = f"{str(source)[:200]}..." if len(str(source)) > 200 else source
-            raise BadRequest(f"{name} does not exist: neither a corpus nor a file or folder")
+    corpus, file = CORPORA.get(str(source)), Path(source)
+    if corpus is None and (path is not None or not os.path.exists(file)):  # noqa: PTH110 (which raises for long names)
+        if path is None and (len(file.parts) > 1 or file.suffix):
+            raise BadRequest(f"{str(source)[:200]} does not exist: neither a corpus nor a file or folder")
         raise unknown("corpus", str(source), CORPORA)
-    local = Path(path if path is not None else source) if path is not None or corpus is None else None
-    if local is None and corpus and corpus.hub is None:
-        raise BadRequest(f"{corpus.name} is not on the hub: give `path`, a local copy from {corpus.home}")
+    local = Path(path) if path is not None else None if corpus else file
+    if corpus and local is None:
+        _hub_id(corpus)
     chosen = shapes.fields_of(fields) if fields else corpus.fields if corpus else None
-    name = str(source) if corpus else Path(source).name.split(".")[0]
-    reader = Reader(name, corpus, local, chosen, on_bad)
+    reader = Reader(corpus.name if corpus else file.name.split(".")[0], corpus, local, chosen, on_bad)
     if local is not None:
         reader.settle()
     return reader
@@ -114,40 +106,39 @@ class Reader:
     something that did not become part of the example.
     """
 
-    def __init__(
-        self, name: str, corpus: Corpus | None, path: Path | None, fields: Fields | None, on_bad: OnBad
-    ) -> None:
+    def __init__(self, name: str, corpus: Corpus | None, path: Path | None, fields: Fields | None,
+                 on_bad: OnBad) -> None:  # fmt: skip
         self.name, self.corpus, self.path, self.on_bad = name, corpus, path, on_bad
         self.revision = corpus.revision if corpus else None
-        self.bad: Counter[str] = Counter()
-        self.unused: Counter[str] = Counter()
-        self.quoted: list[str] = []
-        self.good = 0
+        self._what = str(path or name)
         self._shape = shapes.Shape(fields, detected=False) if fields else None
         self._settled = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self.bad, self.unused, self.good = Counter[str](), Counter[str](), 0
+        self.quoted: list[str] = []
 
     @property
     def notes(self) -> list[str]:
-        """What the latest passage left out of the examples, a sentence per column."""
+        """What the latest passage left out of the examples, one sentence per column."""
         return [f"not used: {shown([name])} (records: {count:,})" for name, count in self.unused.items()]
 
-    def settle(self) -> None:
+    def settle(self, rows: Iterable[Any] | None = None) -> None:
         """Find the columns in the first records: the first of a known shape, or those that the fields name."""
-        self._look(record for _, record in self._rows() if isinstance(record, dict))
-
-    def _look(self, rows: Iterable[dict[str, Any]]) -> None:
+        rows = (record for _, record in self._rows()) if rows is None else rows
         first: dict[str, Any] = {}
         missing = self._shape.columns if self._shape else []
-        for record in islice(rows, _AHEAD):
+        for record in islice((row for row in rows if isinstance(row, dict)), _AHEAD):
             first = first or record
             self._shape = self._shape or shapes.detect(record)
             missing = [column for column in missing if not shapes.has(record, column)]
             if self._shape and not missing:
                 break
         if first and self._shape is None:
-            raise BadRequest(f"{self._what()}: {shapes.unknown_shape(first)}")
+            raise BadRequest(f"{self._what}: {shapes.unknown_shape(first)}")
         if first and missing:
-            raise BadRequest(f"{self._what()} has no column '{missing[0]}'; its columns: "
+            raise BadRequest(f"{self._what} has no column '{missing[0]}'; its columns: "
                              f"{shown(first)}{shapes.inside(first)}")  # fmt: skip
         self._settled = bool(first)
 
@@ -158,71 +149,63 @@ class Reader:
         return records(self.path, headless=headless)
 
     def __iter__(self) -> Iterator[Example]:
-        self.bad, self.unused, self.quoted, self.good = Counter(), Counter(), [], 0
-        seen = ahead = 0
-        for number, record in self._rows():
-            made = self._example(record)
-            seen += 1
-            if not isinstance(made, Example):
-                self._note(number, record, made)
-            elif self.on_bad == "skip" or not self.bad:
-                self.good += 1
-                yield made
-            if self.on_bad == "refuse" and self.bad:
-                ahead += 1
-                if ahead > _AHEAD:
-                    break
-        if self.bad and self.on_bad == "refuse":
-            raise BadRequest(f"{self._complaint()}; of {seen} records read; on_bad = skip would leave them out")
+        self._reset()
+        rows = self._rows()
+        for number, record in rows:
+            example = self._taken(number, record)
+            if example:
+                yield example
+            elif self.on_bad == "refuse":
+                for row in islice(rows, _AHEAD):  # to say how many more are bad
+                    self._taken(*row)
+                seen = self.good + self.bad.total()
+                raise BadRequest(f"{self._complaint()}; of {seen} records read; on_bad = skip would leave them out")
         if not self.good:
             raise BadRequest(f"no usable record in {self._complaint()}")
 
-    def _what(self) -> str:
-        return str(self.path or self.name)
-
     def _complaint(self) -> str:
-        counts = ", ".join(f"{reason} ({count})" for reason, count in self.bad.most_common())
-        return f"{self._what()}: {self.bad.total()} bad record(s): {counts}; such as {'; '.join(self.quoted)}"
+        quoted = "; ".join(self.quoted)
+        return f"{self._what}: {self.bad.total()} bad record(s): {counted(self.bad)}; such as {quoted}"
 
-    def _note(self, number: int, record: Any, reason: str) -> None:
-        self.bad[reason] += 1
+    def _taken(self, number: int, record: Any) -> Example | None:
+        """The example in a record; where it has none, the reason is counted."""
+        made = self._example(record)
+        if isinstance(made, Example):
+            self.good += 1
+            return made
+        self.bad[made] += 1
         if len(self.quoted) < _QUOTED:
             self.quoted.append(f"record {number}: {_excerpt(record)[:60]!a}")
+        return None
 
     def _example(self, record: Any) -> Example | str:
         """The example in a record, or why it has none."""
-        if isinstance(record, Broken):
-            return record.reason
         if not isinstance(record, dict):
-            return "not an object"
+            return record.reason if isinstance(record, Broken) else "not an object"
         if not self._settled:
-            self._look([record])
+            self.settle([record])
         assert self._shape  # for the type checker
-        values = self._shape.parts(record)
-        reason = values if isinstance(values, str) else _text_of(values, self._shape.fields.rewrite)
-        if reason or isinstance(values, str):
-            return _COLUMN_WISE if reason.endswith("no text") and shapes.column_wise(record) else reason
-        names, lost = self._shape.left_out(record, list(values.values()))
+        parts = self._shape.parts(record)
+        if not isinstance(parts, str):
+            parts = _texts(parts, self._shape.fields.rewrite)
+        if isinstance(parts, str):
+            return _COLUMN_WISE if parts.endswith("no text") and shapes.column_wise(record) else parts
+        names, lost = self._shape.left_out(record, list(parts.values()))
         if lost:
             which = f"columns {shown(lost)}" if len(lost) > 1 else f"column {shown(lost)}"
             return f"{which} would be left out: name `fields` if that is meant"
         for name in names:
             if name in self.unused or len(self.unused) < _NOTED:
                 self.unused[name] += 1
-        key = sha256(f"{values['instruction']}\0{values['input']}".encode()).hexdigest()[:16]
-        return Example(values["instruction"], values["input"], values["output"], self.name, key)
+        key = sha256(f"{parts['instruction']}\0{parts['input']}".encode()).hexdigest()[:16]
+        return Example(**parts, source=self.name, instruction_id=key)
 
     def _hub(self) -> Iterator[tuple[int, Any]]:
-        corpus, datasets = self.corpus, needs_datasets()
+        corpus, datasets = self.corpus, needed("datasets", "this source")
         assert corpus  # for the type checker
-        assert corpus.hub
-        from huggingface_hub import HfApi
-
         try:
-            # Asked first: what is out of reach is known at once, without the stream's retries.
-            with hub_or_cache():
-                self.revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
-            stream = datasets.load_dataset(corpus.hub, corpus.subset, data_files=corpus.files, split=corpus.split,
+            self.revision = _commit(corpus)
+            stream = datasets.load_dataset(corpus.hub, corpus.subset, data_files=corpus.files, split="train",
                                            revision=self.revision, streaming=True)  # fmt: skip
             yield from enumerate(stream, 1)
         except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own
@@ -235,23 +218,20 @@ class Reader:
 _COLUMN_WISE = "column-wise (each column holds the values of all records; pandas writes records with orient='records')"
 
 
-def _text_of(values: dict[str, Any], rewrite: Iterable[tuple[str, str]]) -> str:
-    """Rewrite the parts of an example in place; or, in a few words, why they are none."""
-    for name, value in values.items():
-        if not isinstance(value, str):
-            return f"{name} is missing" if value is None else f"{name} is no text"
+def _texts(parts: Mapping[str, Any], rewrite: Iterable[tuple[str, str]]) -> dict[str, str] | str:
+    """The parts of an example, rewritten; or, in a few words, why they are none."""
+    texts = {}
+    for name, text in parts.items():
+        if not isinstance(text, str):
+            return f"{name} is missing" if text is None else f"{name} is no text"
         for pattern, new in rewrite:
-            value = re.sub(pattern, new, value)
-        if not value.strip() and name != "input":
+            text = re.sub(pattern, new, text)
+        if not text.strip() and name != "input":
             return f"{name} is empty"
-        values[name] = value
-    if sum(map(len, values.values())) > LIMIT:
+        texts[name] = text
+    if sum(map(len, texts.values())) > LIMIT:
         return too_long()
-    try:
-        "".join(values.values()).encode()
-    except UnicodeEncodeError:
-        return "not UTF-8"
-    return ""
+    return texts if utf8(*texts.values()) else "not UTF-8"
 
 
 def _excerpt(record: Any) -> str:
@@ -259,6 +239,23 @@ def _excerpt(record: Any) -> str:
         return record.text if isinstance(record, Broken) else json.dumps(record, default=str)
     except (RecursionError, TypeError, ValueError):
         return "(cannot be shown)"
+
+
+def _hub_id(corpus: Corpus) -> str:
+    if corpus.hub is None:
+        raise BadRequest(f"{corpus.name} is not on the hub: give `path`, a local copy from {corpus.home}")
+    return corpus.hub
+
+
+def _commit(corpus: Corpus) -> str | None:
+    """The commit that the hub has at the pinned revision.
+
+    Asked before anything else: what is out of reach is known at once, without the retries of a stream or a download.
+    """
+    from huggingface_hub import HfApi
+
+    with hub_or_cache():
+        return HfApi().dataset_info(_hub_id(corpus), revision=corpus.revision, timeout=20).sha
 
 
 def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
@@ -273,20 +270,12 @@ def fetch(name: str, file: str, copy: str | Path | None = None) -> Path:
             raise BadRequest(f"{copy} holds no {file}: a local copy of {name} is laid out as its repository "
                              f"{corpus.hub}")  # fmt: skip
         return Path(copy) / file
-    if corpus.hub is None:
-        raise BadRequest(f"{name} is not on the hub: give a local copy from {corpus.home}")
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
-    where: dict[str, Any] = {"repo_id": corpus.hub, "filename": file, "repo_type": "dataset"}
+    where = _hub_id(corpus)
     try:
-        return Path(hf_hub_download(**where, revision=corpus.revision, local_files_only=True))
-    except OSError:
-        pass  # not downloaded yet
-    try:
-        # Asked first: what is out of reach is known at once, without the download's retries.
         with hub_or_cache():
-            revision = HfApi().dataset_info(corpus.hub, revision=corpus.revision, timeout=20).sha
-        return Path(hf_hub_download(**where, revision=revision))
+            return Path(hf_hub_download(where, file, repo_type="dataset", revision=corpus.revision))
     except Exception as error:  # hub, HTTP client and file systems each have exceptions of their own
         raise BadRequest(f"{file} of {name} cannot be had from the hub ({corpus.hub}: {type(error).__name__}): give a "
                          "local copy of its repository") from None  # fmt: skip

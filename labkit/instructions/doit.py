@@ -27,24 +27,24 @@ def ordered(corpus: str, ability: str, source: str, seed: int) -> list[Example]:
         BadRequest: for a source or a file that is not there.
     """
     file, place, step = _part(corpus, ability, source)
-    pool, own = pool_of(file)[0], 0 if step > 1 else 1 + exams.DOIT.index(ability)
+    pool, own = _usable(file)[0], 0 if step > 1 else 1 + exams.DOIT.index(ability)
     return [pool[i] for i in np.random.default_rng([seed, own]).permutation(len(pool))[place::step].tolist()]
 
 
 def bad_records(corpus: str, parts: set[tuple[str, str]]) -> int:
     """How many records of the files of some abilities and sources cannot be used."""
-    return sum(pool_of(file)[1] for file in {_part(corpus, *part)[0] for part in parts})
+    return sum(_usable(file)[1] for file in {_part(corpus, *part)[0] for part in parts})
 
 
 def exam(corpus: str, entry: str) -> exams.Exam:
     """An ability's test file, one of `OUTSIDE`, or an exam's file (`cmmlu@5`: with five answered examples)."""
     if entry in (*exams.DOIT, *OUTSIDE):
         name = entry if entry in OUTSIDE else f"{entry}_test"
-        return exams.read_exam(fetch(HUB, f"curated/test/{name}.json", _copy(corpus)), on_bad="skip")
+        return exams.read_exam(fetch(HUB, f"curated/test/{name}.json", _copy(corpus)))
     path, _, shots = entry.partition("@")
     if shots and not shots.isdecimal():
         raise BadRequest(f"exams: {entry}: what follows @ is the number of answered examples")
-    return exams.read_exam(path, shots=int(shots or 0), on_bad="skip")
+    return exams.read_exam(path, shots=int(shots or 0))
 
 
 def _copy(corpus: str) -> str | None:
@@ -68,7 +68,7 @@ def _part(corpus: str, ability: str, source: str) -> tuple[Path, int, int]:
     return fetch(HUB, own, copy), 0, 1
 
 
-def pool_of(file: Path) -> tuple[list[Example], int]:
+def _usable(file: Path) -> tuple[list[Example], int]:
     """The usable examples of a file, and how many records are bad."""
     return _read(file, file.stat().st_mtime_ns)
 

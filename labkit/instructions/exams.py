@@ -5,8 +5,8 @@ What can be read, a file or a folder of them:
 - AGIEval v1: `<name>.jsonl` (passage, question, options, label); it brings no few-shot examples;
 - DoIT (arXiv 2310.19651): `curated/test/<ability>_test.json` and `ceval_*.json`, JSON lines.
 
-Guaranteed: a question has exactly one right answer among different ones, or it is bad: bad questions are counted by
-their reason and refused, or skipped where that is asked for. In AGIEval the label names the option that is *marked* so,
+Guaranteed: a question has exactly one right answer among different ones, or it is bad: bad questions are left out and
+counted by their reason. In AGIEval the label names the option that is *marked* so,
 wherever it stands: 19 questions each of logiqa-en and logiqa-zh list their options as (A), (C), (B), (D).
 Left open: whether the published answer is true; two questions alike are two questions.
 
@@ -23,26 +23,25 @@ gold answers of others in the file.
 import math
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
 from pathlib import Path
 from random import Random
 from string import ascii_uppercase
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from labkit.errors import BadRequest, unknown
-from labkit.instructions.corpora import OnBad
+from labkit.errors import BadRequest
 from labkit.instructions.example import Example
-from labkit.instructions.files import Broken, records
+from labkit.instructions.files import Broken, counted, records, utf8
 from labkit.instructions.shapes import conversation, turns
 
 _DATA = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
 DOIT: tuple[str, ...] = tuple(_DATA["doit"])
 Kind = Literal["listed", "given", "sets", "open"]
-_RIGHT, _WRONG = tuple[str, ...](_DATA["right"]), tuple[str, ...](_DATA["wrong"])
+_RIGHT_OR_WRONG = list(zip(_DATA["right"], _DATA["wrong"], strict=True))  # the same word's two sides
 _MARK = re.compile(r"\s*[(（]?([A-H])(?:([)）.．、:：。?？])|\s)\s*")
 _INLINE = re.compile(r"(?<![A-Za-z])([A-H])\s*[.．、:：)）]")
 # By language: what the question is introduced by, how it begins, and where the answer belongs.
@@ -90,11 +89,6 @@ class Exam(NamedTuple):
     bad: Counter[str]
     shots: Mapping[str, Sequence[Question]]
 
-    @property
-    def chance(self) -> float:
-        """The share of right answers that choosing at random gives."""
-        return sum(1 / len(question.options) for question in self.questions) / len(self.questions)
-
     def ask(self, question: Question) -> Example:
         """The question as a prompt, after the answered examples of its group, with its right answer."""
         text = question.text
@@ -104,42 +98,30 @@ class Exam(NamedTuple):
         return Example(text, "", question.gold, self.name, question.group)
 
 
-def read_exam(path: str | Path, *, shots: int = 0, on_bad: OnBad = "refuse") -> Exam:
+def read_exam(path: str | Path, *, shots: int = 0) -> Exam:
     """The exam in a file, or in all files of a folder (see the module).
 
     Args:
         shots: How many answered examples stand before each question, where the benchmark has them.
-        on_bad: Whether bad questions are refused or skipped.
 
     Raises:
-        BadRequest: for what is no exam, bad questions, no question left, or fewer examples than `shots`.
+        BadRequest: for what is no exam, no usable question, or fewer examples than `shots`.
     """
-    if on_bad not in get_args(OnBad):
-        raise unknown("rule for bad questions", on_bad, get_args(OnBad))
-    path, questions, bad, quoted = Path(path), list[Question](), Counter[str](), list[str]()
-    examples: dict[str, list[Question]] = {}
-    for file in _files(path):
-        group = re.sub(r"_(test|valid)$", "", _stem(file))
-        for where, found in _read(file, group):
-            if isinstance(found, Question):
-                questions.append(found)
-            else:
-                bad[found] += 1
-                quoted.append(f"{where}: {found}")
-        if shots:
-            examples[group] = _dev(file, group, shots)
-    questions, alone = _with_distractors(questions)
-    bad += Counter({"no two other answers to rank it against": alone} if alone else {})
-    counts = ", ".join(f"{reason} ({count})" for reason, count in bad.most_common())
-    if bad and on_bad == "refuse":
-        raise BadRequest(
-            f"{path}: {bad.total()} of {bad.total() + len(questions)} questions are bad: {counts}; such as "
-            f"{'; '.join(quoted[:3]) or 'all of a kind'}; on_bad = skip would leave them out"
-        )
+    path = Path(path)
+    files = _files(path)
+    read = [question for file in files for _, question in _read(file)]
+    golds = defaultdict[str, set[str]](set)  # the right answers of the open questions of each file
+    for question in read:
+        if isinstance(question, Question) and len(question.options) == 1:
+            golds[question.group].add(question.gold)
+    read = [_with_distractors(question, golds) for question in read]
+    examples = {_group(file): _dev(file, shots) for file in files} if shots else {}
+    questions = tuple(question for question in read if isinstance(question, Question))
+    bad = Counter(reason for reason in read if isinstance(reason, str))
     if not questions:
-        raise BadRequest(f"{path} holds no usable question: {counts}")
-    name = re.sub(r"_(test|valid)$", "", re.sub(r"\W+", "_", _stem(path)))
-    return Exam(f"{name}_{shots}_shot" if shots else name, tuple(questions), bad, examples)
+        raise BadRequest(f"{path} holds no usable question: {counted(bad)}")
+    name = re.sub(r"\W+", "_", _group(path))
+    return Exam(f"{name}_{shots}_shot" if shots else name, questions, bad, examples)
 
 
 def closed(text: Any, options: Sequence[Any], label: Any, group: str) -> Question | str:
@@ -151,7 +133,7 @@ def closed(text: Any, options: Sequence[Any], label: Any, group: str) -> Questio
         else "an option is no text" if not all(isinstance(option, str | None) for option in options)
         else "an empty option" if not all(texts)
         else "duplicate options" if len(set(texts)) < len(texts)
-        else "not UTF-8" if not _utf8(text, *texts)
+        else "not UTF-8" if not utf8(text, *texts)
         else "several right options" if len(letters) > 1
         else "no right option" if not letters or letters not in ascii_uppercase[: len(texts)]
         else ""
@@ -171,51 +153,44 @@ def _letters(label: Any) -> str:
     return "".join(dict.fromkeys(re.findall("[A-Z]", text))) if re.fullmatch(r"[\W_]*([A-Z][\W_]*)+", text) else ""
 
 
-def _utf8(*texts: str) -> bool:
-    try:
-        return bool("".join(texts).encode())
-    except UnicodeEncodeError:
-        return False
-
-
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    for found in (path.glob("test/*.csv"), path.glob("*.csv"), path.glob("*.jsonl"), path.glob("*.json")):
-        if files := sorted(found):
+    for pattern in ("test/*.csv", "*.csv", "*.jsonl", "*.json"):
+        if files := sorted(path.glob(pattern)):
             return files
     raise BadRequest(f"{path} is no exam: a .csv (CMMLU), .jsonl (AGIEval) or .json (DoIT) file, or a folder of them")
 
 
-def _stem(file: Path) -> str:
-    return file.name.removesuffix(".gz").rsplit(".", 1)[0] if file.is_file() else file.name
+def _group(file: Path) -> str:
+    """The subject or ability by the name of its file."""
+    name = file.name.removesuffix(".gz").rsplit(".", 1)[0] if file.is_file() else file.name
+    return re.sub(r"[\W_](test|valid)$", "", name)
 
 
-def _read(file: Path, group: str) -> Iterator[tuple[str, Question | str]]:
-    readers: dict[str, Callable[[dict[str, Any], str], Question | str]]
+def _read(file: Path) -> Iterator[tuple[int, Question | str]]:
+    """The number of each record of a file, and its question; or, in a few words, why it has none."""
     readers = {".csv": _cmmlu, ".jsonl": _agieval, ".json": _doit}
-    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
-    if suffix not in readers:
+    reader = readers.get(Path(file.name.removesuffix(".gz")).suffix.lower())
+    if reader is None:
         raise BadRequest(f"{file} is no exam: .csv (CMMLU), .jsonl (AGIEval) and .json (DoIT) can be read")
     for number, record in records(file):
-        where = f"{file.name}, record {number}"
-        if isinstance(record, dict):
-            yield where, readers[suffix](record, group)
-        else:
-            yield where, record.reason if isinstance(record, Broken) else "not an object"
+        bad = record.reason if isinstance(record, Broken) else "not an object"
+        yield number, reader(record, _group(file)) if isinstance(record, dict) else bad
 
 
-def _dev(file: Path, group: str, shots: int) -> list[Question]:
+def _dev(file: Path, shots: int) -> list[Question]:
     """The first answered examples of a CMMLU subject."""
     dev = file.parent.parent / "dev" / file.name
     if ".csv" not in file.name or not dev.is_file():
         raise BadRequest(f"{file} has no few-shot examples beside it (CMMLU's are in dev/): ask it with shots = 0")
-    found = list(islice(_read(dev, group), shots))
-    if len(found) < shots:
-        raise BadRequest(f"{dev} has {len(found)} few-shot examples, not {shots}")
-    if bad := [f"{where}: {question}" for where, question in found if not isinstance(question, Question)]:
-        raise BadRequest(f"{dev}: a few-shot example is bad: {bad[0]}")
-    return [question for _, question in found if isinstance(question, Question)]
+    read = list(islice(_read(dev), shots))
+    if len(read) < shots:
+        raise BadRequest(f"{dev} has {len(read)} few-shot examples, not {shots}")
+    for number, question in read:
+        if isinstance(question, str):
+            raise BadRequest(f"{dev}: a few-shot example is bad: {dev.name}, record {number}: {question}")
+    return [question for _, question in read if isinstance(question, Question)]
 
 
 def _cmmlu(record: dict[str, Any], group: str) -> Question | str:
@@ -251,36 +226,36 @@ def _doit(record: dict[str, Any], group: str) -> Question | str:
     text, label, form = parts["instruction"], parts["output"].strip(), record.get("question_format")
     if not text.strip() or not label:
         return "no question with its answer"
-    choices = record.get("choices") if form == 1 else []
-    if not isinstance(choices, list) or not all(isinstance(choice, str) and choice.strip() for choice in choices):
+    choices: Any = record.get("choices") if form == 1 else []
+    texts = isinstance(choices, list) and all(isinstance(choice, str) and choice.strip() for choice in choices)
+    if not texts or (form == 1 and len(choices) < 2):
         return "no distractors"
-    if not _utf8(text, label, *choices):
+    if not utf8(text, label, *choices):
         return "not UTF-8"
     if form == 1:
-        twice = len(set(choices)) < len(choices)
-        fault = "no distractors" if len(choices) < 2 else "duplicate options" if twice else ""
-        return fault or Question(text, tuple(choices), 0, group, "zh", "open")
+        distinct = len(set(choices)) == len(choices)
+        return Question(text, tuple(choices), 0, group, "zh", "open") if distinct else "duplicate options"
     if form != 0:
         return "no question_format"
     if record.get("answer") is not None:
         final = _final(record["answer"])
         return Question(text, (label,), 0, group, "zh", "open", final) if final else "no right answer"
-    letters = _offered(listed[-2][1])
+    options: Sequence[str] = list(_offered(listed[-2][1]))
+    kind: Kind = "given"
     if record.get("type") == "ethics":
-        chosen = "".join(sorted(set(re.findall("[A-H]", label.splitlines()[-1] if label else ""))))
-        sets = tuple("".join(some) for some in combinations(letters, len(chosen)))
-        if not chosen or chosen not in sets or len(sets) < 2:
-            return "nothing to choose from" if chosen in sets and chosen else "no right option"
-        return Question(text, sets, sets.index(chosen), group, "zh", "sets")
-    if len(label) == 1 and label in letters:
-        return Question(text, tuple(letters), letters.index(label), group, "zh", "given")
-    if label in _RIGHT + _WRONG:
-        right = int(label in _WRONG)
-        place = (_RIGHT, _WRONG)[right].index(label)
-        return Question(text, (_RIGHT[place], _WRONG[place]), right, group, "zh", "given")
-    if re.fullmatch(r"[A-H]([\s,，、]*[A-H])*", label):
-        return "no right option" if len(label) == 1 else "several right options"
-    return Question(text, (label,), 0, group, "zh", "open", label)
+        label, kind = "".join(sorted(set(re.findall("[A-H]", label.splitlines()[-1])))), "sets"
+        options = ["".join(letters) for letters in combinations(options, len(label))] if label else []
+        if len(options) == 1 and label in options:
+            return "nothing to choose from"
+    elif label not in options:
+        options = next((pair for pair in _RIGHT_OR_WRONG if label in pair), ())
+        if not options and not re.fullmatch(r"[A-H]([\s,，、]*[A-H])*", label):
+            return Question(text, (label,), 0, group, "zh", "open", label)
+        if not options and len(label) > 1:
+            return "several right options"
+    if label not in options:
+        return "no right option"
+    return Question(text, tuple(options), options.index(label), group, "zh", kind)
 
 
 def _final(answer: Any) -> str:
@@ -296,23 +271,15 @@ def _offered(text: str) -> str:
     return ascii_uppercase[: count if count >= 2 else 4]
 
 
-def _with_distractors(questions: Sequence[Question]) -> tuple[list[Question], int]:
-    """Open questions of one text get two others to be ranked against; and how many could not."""
-    golds: dict[tuple[str, str], set[str]] = {}
-    for question in questions:
-        if len(question.options) == 1:
-            golds.setdefault((question.group, question.language), set()).add(question.gold)
-    found, alone = [], 0
-    for question in questions:
-        if len(question.options) == 1:
-            others = sorted(golds[question.group, question.language] - {question.gold})
-            if len(others) < 2:
-                alone += 1
-                continue
-            drawn = Random(question.text).sample(others, 2)  # seeded by the question: the same in any order
-            question = question._replace(options=(question.gold, *drawn))
-        found.append(question)
-    return found, alone
+def _with_distractors(question: Question | str, golds: Mapping[str, set[str]]) -> Question | str:
+    """An open question that has only its right answer gets two of others to be ranked against."""
+    if isinstance(question, str) or len(question.options) > 1:
+        return question
+    others = sorted(golds[question.group] - {question.gold})
+    if len(others) < 2:
+        return "no two other answers to rank it against"
+    # Seeded by the question: the same distractors in any order of the file.
+    return question._replace(options=(question.gold, *Random(question.text).sample(others, 2)))
 
 
 def _block(question: Question) -> str:

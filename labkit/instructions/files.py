@@ -17,6 +17,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -28,7 +29,9 @@ LIMIT = 1 << 24  # characters of one record; a longer one counts as broken
 _CHUNK = 1 << 20
 _TEXT = 200  # characters kept of what is broken
 _COLUMNS = 30  # columns named in a message
-_NOT_JSON = "broken JSON"
+_NOT_JSON, _TOO_DEEP = "broken JSON", "nested too deeply"
+_ENDS = ("\n", "\r")
+_BETWEEN = re.compile(r"[\s,]*")  # elements of an array
 # How files of other kinds begin, and what they look like.
 _LOOKS = {
     begin.encode("latin-1"): looks
@@ -44,11 +47,11 @@ class Broken(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A line, whole or, where it is above `LIMIT`, cut; then with how many quotes it had."""
+    """A line, its number of quotes, and whether it is cut because it is above `LIMIT`."""
 
     text: str
-    cut: bool = False
-    quotes: int = 0
+    quotes: int
+    cut: bool
 
 
 def shown(names: Iterable[Any]) -> str:
@@ -58,16 +61,29 @@ def shown(names: Iterable[Any]) -> str:
     return ", ".join(listed[:_COLUMNS]) + more
 
 
-def exists(path: Path) -> bool:
-    """Whether there is such a file; a name that cannot be one, or is too long, is none."""
+def too_long() -> str:
+    return f"longer than {LIMIT:,} characters"
+
+
+def utf8(*texts: str) -> bool:
+    """Whether texts hold no lone surrogate, which a file that is no UTF-8 or an escape of JSON leaves."""
     try:
-        return path.exists()
-    except (OSError, ValueError):
+        return bool("".join(texts).encode())
+    except UnicodeEncodeError:
         return False
 
 
-def too_long() -> str:
-    return f"longer than {LIMIT:,} characters"
+def counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
+
+
+def needed(package: str, what: str) -> Any:
+    """A package that not every installation has."""
+    try:
+        return import_module(package)
+    except ImportError:
+        name = package.split(".")[0]
+        raise BadRequest(f"{what} needs the package {name}: pip install 'labkit[qlora]'") from None
 
 
 def records(path: Path, *, headless: bool = False) -> Iterator[tuple[int, Any]]:
@@ -104,20 +120,21 @@ def _rows(path: Path, headless: bool) -> Iterator[tuple[int, Any]]:
     return _text(path, suffix, zipped, headless)
 
 
-def _refuse_other(path: Path, head: bytes, but: str = "") -> None:
-    """Refuse what begins as data of another kind than `but`."""
+def _refuse_other(path: Path, file: BinaryIO, but: str = "") -> None:
+    """Refuse a file that begins as data of another kind than `but`."""
+    head = file.read(512)
+    file.seek(0)
     looks = next((looks for begin, looks in _LOOKS.items() if re.match(begin, head, re.DOTALL)), "")
     if looks and not (but and looks.startswith(but)):
         raise BadRequest(f"{path} cannot be read: it looks like {looks}")
 
 
 def _text(path: Path, suffix: str, zipped: bool, headless: bool) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as raw:
-        _refuse_other(path, raw.read(512), "gzip" if zipped else "")
-    with cast(BinaryIO, gzip.open(path)) if zipped else path.open("rb") as raw:
+    with path.open("rb") as stored:
+        _refuse_other(path, stored, "gzip" if zipped else "")
+        raw = cast(BinaryIO, gzip.GzipFile(fileobj=stored)) if zipped else stored
         if zipped:
-            _refuse_other(path, raw.read(512))
-            raw.seek(0)
+            _refuse_other(path, raw)
         # What is no UTF-8 becomes lone surrogates, which no example may hold.
         text = io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", "" if suffix == ".csv" else "\n")
         if suffix in (".json", ".jsonl"):
@@ -128,13 +145,10 @@ def _text(path: Path, suffix: str, zipped: bool, headless: bool) -> Iterator[tup
 
 def _lines(text: io.TextIOWrapper) -> Iterator[_Line]:
     while line := text.readline(LIMIT + 1):
-        if len(line) <= LIMIT or line.endswith("\n"):
-            yield _Line(line)
-            continue
-        start, quotes = line[:_TEXT], line.count('"')
-        while not line.endswith(("\n", "\r")) and (line := text.readline(_CHUNK)):
+        start, quotes, cut = line, line.count('"'), len(line) > LIMIT and not line.endswith(_ENDS)
+        while cut and not line.endswith(_ENDS) and (line := text.readline(_CHUNK)):
             quotes += line.count('"')
-        yield _Line(start, True, quotes)
+        yield _Line(start[:_TEXT] if cut else start, quotes, cut)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
@@ -149,21 +163,23 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def _value(text: str) -> Any:
+def _decoded(text: str, at: int = 0) -> tuple[Any, int]:
+    """The JSON value that begins at a place and where it ends; where there is none, `Broken` to the end of the text."""
     try:
-        return _DECODER.decode(text)
-    except RecursionError:
-        return Broken("nested too deeply", text[:_TEXT])
-    except ValueError:
-        return Broken(_NOT_JSON, text[:_TEXT])
+        return _DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError) as error:
+        reason = _NOT_JSON if isinstance(error, ValueError) else _TOO_DEEP
+        return Broken(reason, text[at : at + _TEXT]), len(text)
 
 
-def _jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(_lines(text), 1):
-        if line.cut:
-            yield number, Broken(too_long(), line.text)
-        elif stripped := line.text.strip().lstrip("\ufeff"):  # the mark of a file that was appended
-            yield number, _value(stripped)
+def _value(text: str) -> Any:
+    """The JSON value that a text is, or `Broken`."""
+    value, end = _decoded(text)
+    return value if end == len(text) else Broken(_NOT_JSON, text[:_TEXT])
+
+
+def _failed(value: Any) -> bool:
+    return isinstance(value, Broken) and value.reason in (_NOT_JSON, _TOO_DEEP)
 
 
 def _json(text: io.TextIOWrapper, path: Path, *, lines: bool) -> Iterator[tuple[int, Any]]:
@@ -172,154 +188,115 @@ def _json(text: io.TextIOWrapper, path: Path, *, lines: bool) -> Iterator[tuple[
     if re.match(r"\[\s*\{" if lines else r"\[", window):
         yield from _array(text, path, window)
         return
-    whole = _one_object(text, path, window)
-    if whole is not None:
-        yield 1, whole
-        return
-    text.seek(0)
-    yield from _jsonl(text)
-
-
-def _one_object(text: io.TextIOWrapper, path: Path, window: str) -> Any:
-    """The object that a file is, written over several lines; None for JSON lines, and what may be such."""
     first, _, others = window.partition("\n")
-    line = _value(first)
-    if not (first.startswith("{") and others.strip() and isinstance(line, Broken) and line.reason == _NOT_JSON):
-        return None
-    window += text.read(LIMIT)
-    try:
-        record, end = _DECODER.raw_decode(window)
-    except (ValueError, RecursionError):
-        if len(window) > LIMIT and first.strip() == "{":
-            raise BadRequest(f"{path} is one JSON object, {too_long()}, not a list of records") from None
-        return None
-    others = window[end:].strip()
-    if others.startswith("{"):
-        raise BadRequest(f"{path} is neither an array nor JSON lines: its objects go over several lines")
-    return None if others else record
+    # Where the first line alone is no value, the whole file may be one; where that is none, the line is broken.
+    if first.startswith("{") and others.strip() and _failed(_value(first.strip())):
+        window += text.read(LIMIT)
+        whole, end = _decoded(window)
+        others = window[end:].strip()
+        if others.startswith("{"):
+            raise BadRequest(f"{path} is neither an array nor JSON lines: its objects go over several lines")
+        if not others and not _failed(whole):
+            yield 1, whole
+            return
+        if _failed(whole) and len(window) > LIMIT and first.strip() == "{":
+            raise BadRequest(f"{path} is one JSON object, {too_long()}, not a list of records")
+    text.seek(0)
+    for number, line in enumerate(_lines(text), 1):
+        if line.cut:
+            yield number, Broken(too_long(), line.text)
+        elif stripped := line.text.strip().lstrip("\ufeff"):  # the mark of a file that was appended
+            yield number, _value(stripped)
 
 
 def _array(text: io.TextIOWrapper, path: Path, window: str) -> Iterator[tuple[int, Any]]:
     """The elements, decoded one after the other from a window on the file."""
-    between = re.compile(r"[\s,]*")
-    at, number = 1, 0
+    at, number = 1, 1
     while True:
-        at = between.match(window, at).end()  # type: ignore[union-attr]
+        at = _BETWEEN.match(window, at).end()  # type: ignore[union-attr]
         if window[at : at + 1] == "]":
             if (window[at + 1 :] + text.read(_CHUNK)).strip():
                 raise BadRequest(f"{path} goes on after its array: it is not one JSON value")
             return
-        try:
-            record, end = _DECODER.raw_decode(window, at)
-        except RecursionError:
-            raise BadRequest(f"{path}: record {number + 1} is nested too deeply") from None
-        except ValueError:
-            end = len(window)
+        record, end = _decoded(window, at)
+        if isinstance(record, Broken) and record.reason == _TOO_DEEP:
+            raise BadRequest(f"{path}: record {number} is {_TOO_DEEP}")
         if end < len(window):
-            number += 1
             yield number, Broken(too_long(), window[at : at + _TEXT]) if end - at > LIMIT else record
-            at = end
+            at, number = end, number + 1
             continue
         more = text.read(_CHUNK)  # what ends with the window may go on after it
         if not more or end - at > LIMIT:
             long = f", or this record is {too_long()}" if more else ""
-            raise BadRequest(f"{path} is broken from record {number + 1} on, {window[at : at + 60]!a}: an array cannot "
+            raise BadRequest(f"{path} is broken from record {number} on, {window[at : at + 60]!a}: an array cannot "
                              f"be read past that (JSON lines could){long}")  # fmt: skip
         window, at = window[at:] + more, 0
-
-
-class _Feed:
-    """Lines for the csv module; of the row being read it knows the first line and how many it took."""
-
-    def __init__(self, lines: Iterator[_Line]) -> None:
-        self.lines, self.number = lines, 0
-        self.next_row()
-
-    def next_row(self) -> None:
-        self.first, self.size, self.cut = self.number + 1, 0, False
-        self.line: _Line | None = None
-
-    def __iter__(self) -> "_Feed":
-        return self
-
-    def __next__(self) -> str:
-        line = next(self.lines)
-        self.number += 1
-        self.line = self.line or line
-        self.size += len(line.text)
-        if self.size > LIMIT:
-            raise csv.Error(too_long())
-        if not line.cut:
-            return line.text
-        self.cut = True  # what follows is read on from the same side of a quote as after the whole line
-        return '"\n' if line.quotes % 2 else "\n"
-
-    @property
-    def over(self) -> int:
-        """How many lines the row went over."""
-        return self.number - self.first + 1
-
-    @property
-    def text(self) -> str:
-        return self.line.text[:_TEXT] if self.line else ""
-
-    @property
-    def balanced(self) -> bool:
-        """Whether as many quotes close as open in the first line."""
-        return not self.line or (self.line.quotes or self.line.text.count('"')) % 2 == 0
 
 
 def _table(text: io.TextIOWrapper, path: Path, tabs: bool, headless: bool) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(LIMIT + 1)
     form: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
-    feed = _Feed(_lines(text))
-    rows, columns = csv.reader(feed, strict=True, **form), list[str]()
+    lines, columns = list[_Line](), list[str]()  # the lines of the row that is being read
+    rows = csv.reader(_fed(text, lines), strict=True, **form)
     while True:
-        feed.next_row()
+        lines.clear()
+        number, row, reason = rows.line_num + 1, list[str](), ""
         try:
             row = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            reason = _wrong_quote(feed, path, tabs, str(error))
-            if not columns:
-                raise BadRequest(f"{path}: its first row cannot be read: {reason}") from None
-            yield feed.first, Broken(reason, feed.text)
-            continue
-        if feed.cut and not columns:
-            raise BadRequest(f"{path}: its first row is {too_long()}")
-        if feed.cut:
-            yield feed.first, Broken(too_long(), feed.text)
-        elif row and not columns:
+            reason = _wrong_quote(lines, number, path, tabs, str(error))
+        if any(line.cut for line in lines):
+            reason = too_long()
+        if not columns and reason:
+            raise BadRequest(f"{path}: its first row cannot be read: {reason}")
+        if not columns and row:
             columns = [str(i) for i in range(len(row))] if headless else _header(row, path, tabs)
-            if headless:
-                yield feed.first, dict(zip(columns, row, strict=True))
-        elif len(row) == len(columns):
-            yield feed.first, dict(zip(columns, row, strict=True))
+            if not headless:
+                continue
+        if row and not reason and len(row) != len(columns):
+            which, first = "more" if len(row) > len(columns) else "fewer", "first row" if headless else "header"
+            over = f", over {len(lines)} lines" if len(lines) > 1 else ""
+            reason = f"{which} fields than the {first}{over}"
+        if reason:
+            yield number, Broken(reason, lines[0].text[:_TEXT])
         elif row:
-            which = "more" if len(row) > len(columns) else "fewer"
-            over = f", over {feed.over} lines" if feed.over > 1 else ""
-            header = "first row" if headless else "header"
-            yield feed.first, Broken(f"{which} fields than the {header}{over}", feed.text)
+            yield number, dict(zip(columns, row, strict=True))
 
 
-def _wrong_quote(feed: _Feed, path: Path, tabs: bool, error: str) -> str:
+def _fed(text: io.TextIOWrapper, row: list[_Line]) -> Iterator[str]:
+    """Lines for the csv module; `row` collects those of the row that is being read."""
+    size = 0
+    for line in _lines(text):
+        size = len(line.text) + (size if row else 0)
+        row.append(line)
+        if size > LIMIT + 1:
+            raise csv.Error(too_long())
+        # After a cut line it is read on from the same side of a quote as after the whole line.
+        yield line.text if not line.cut else '"\n' if line.quotes % 2 else "\n"
+
+
+def _wrong_quote(lines: list[_Line], number: int, path: Path, tabs: bool, error: str) -> str:
     """The reason of a row that is bad by itself; where it may have swallowed others, the file is refused."""
     if tabs:
         return "a line break within a row"
-    if feed.cut and feed.over == 1:
-        return too_long()
-    closed = feed.balanced or "end of data" in error  # at the end no other row is behind an open quote
-    if feed.over == 1 and closed:
+    first = lines[0]
+    # At the end of the file no other row is behind an open quote.
+    if len(lines) == 1 and (first.cut or first.quotes % 2 == 0 or "end of data" in error):
         return "a quote out of place"
-    raise BadRequest(f"{path}: a quote of the row that begins in line {feed.first} is out of place or does not close "
-                     f"(it was read to line {feed.number}): where the rows after it begin is unknown; mend "
-                     f"{feed.text.strip()[:60]!a}")  # fmt: skip
+    raise BadRequest(f"{path}: a quote of the row that begins in line {number} is out of place or does not close "
+                     f"(it was read to line {number + len(lines) - 1}): where the rows after it begin is unknown; mend "
+                     f"{first.text.strip()[:60]!a}")  # fmt: skip
+
+
+def _refuse_twice(path: Path, names: Iterable[str], where: str = "") -> None:
+    if twice := [name for name, count in Counter(names).items() if count > 1 and name.strip()]:
+        raise BadRequest(f"{path}: column '{shown(twice[:1])}' stands twice{where}")
 
 
 def _header(row: list[str], path: Path, tabs: bool) -> list[str]:
-    if twice := [name for name, count in Counter(row).items() if count > 1 and name.strip()]:
-        raise BadRequest(f"{path}: column '{shown(twice[:1])}' stands twice in the header")
+    _refuse_twice(path, row, " in the header")
     other = next((mark for mark in (",;|" if tabs else ";\t|") if mark in row[0]), None)
     if len(row) == 1 and other:
         name = "a tab" if other == "\t" else f"'{other}'"
@@ -329,33 +306,20 @@ def _header(row: list[str], path: Path, tabs: bool) -> list[str]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise BadRequest(f"{path}: Parquet needs pyarrow: pip install 'labkit[qlora]'") from None
+    parquet, arrow = needed("pyarrow.parquet", f"{path}: Parquet"), needed("pyarrow", f"{path}: Parquet")
     with path.open("rb") as raw:
-        _refuse_other(path, raw.read(512), "Parquet")
+        _refuse_other(path, raw, "Parquet")
     try:
         table = parquet.ParquetFile(path, pre_buffer=False)
-        if twice := [name for name, count in Counter(table.schema_arrow.names).items() if count > 1]:
-            raise BadRequest(f"{path}: column '{shown(twice[:1])}' stands twice")
+        _refuse_twice(path, table.schema_arrow.names)
         batches = table.iter_batches(256)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
-    except ArrowException as error:
+    except arrow.ArrowException as error:
         raise BadRequest(f"{path} is no whole Parquet file: {first_line(error)}") from None
 
 
-def needs_datasets() -> Any:
-    """The package `datasets`, which not every installation has."""
-    try:
-        import datasets
-    except ImportError:
-        raise BadRequest("this source needs the package datasets: pip install 'labkit[qlora]'") from None
-    return datasets
-
-
 def _saved(path: Path) -> Iterator[tuple[int, Any]]:
-    datasets = needs_datasets()
+    datasets = needed("datasets", "this source")
     try:
         stored = datasets.load_from_disk(str(path))
     except (FileNotFoundError, ValueError):

@@ -7,7 +7,7 @@ varied, because it comes back to what it likes to ask, and some of its answers a
 - *noise*: with probability `wrong` an answer is one of the family's distractors: wrong, and of the right one's form.
 
 Guarantees of `draw_imperfect`: equal seeds give equal tasks, and the first k of n are the k drawn alone; instructions
-belong to the training split; inputs vary as in `family.draw`; which answers are wrong is known (`right`).
+belong to the training split; inputs vary as in `family.draw`; the family's oracle knows which answers are wrong.
 Left open: a real teacher's mistakes are not spread evenly, but sit where a task is hard; its favourite instructions are
 not a random choice of all. A model trained in this lab can be such a teacher, at the price of training it.
 """
@@ -70,8 +70,3 @@ def draw_imperfect(family: Family, n: int, teacher: Teacher, *, levels: tuple[in
         example = Example(wordings[place], text, answer, family.name, instruction.key)
         tasks.append(Task(example, instruction, level))
     return tasks
-
-
-def right(task: Task, family: Family) -> bool:
-    """Is the answer that the teacher gave right?"""
-    return family.accepts(task.instruction, task.example.input, task.example.output)

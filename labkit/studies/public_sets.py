@@ -13,7 +13,7 @@ from random import Random
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from labkit.design import Decontaminator
 from labkit.design import curriculum as design
@@ -40,21 +40,41 @@ class Known(NamedTuple):
     """An example of the public set; its kind where it is known, and its task where it has an oracle."""
 
     example: Example
-    kind: str | None
+    kind: str | None = None
     task: Task | None = None
 
 
-class FamilySource(BaseModel):
+class _PublicSet(BaseModel, frozen=True):
+    """What both say of a cell; what is written out here is what one of them leaves as it is."""
+
+    tasks: tuple[str, ...]
+    public: int
+
+    def task_type(self, kind: str | None) -> str:
+        """How a response of a kind is refined."""
+        return kind or ""
+
+    def guard(self) -> Decontaminator | None:
+        """What keeps texts of the exam out; None: its instructions are told by their keys."""
+        return None
+
+    def look(self, learner: Learner, spec: Any, seed: int) -> dict[str, list[int]]:
+        """A quick glance by kind at right answers, 0 or 1; empty: the exam is sat at the end alone."""
+        return {}
+
+    def trust(self, public: Sequence[Known], kinds: Sequence[str | None], scores: Sequence[float | None],
+              answers: list[str]) -> dict[str, Any]:  # fmt: skip
+        """How far judge and classifier agree with the oracles: columns of the row; empty: there is no oracle."""
+        return {}
+
+
+class FamilySource(_PublicSet, frozen=True):
     """Tasks of the instruction families; `shares` are those of the public set, `wrong` the share of wrong answers."""
 
-    model_config = ConfigDict(frozen=True)
-
     source: Literal["families"] = "families"
-    tasks: tuple[str, ...]
     shares: tuple[float, ...]
     levels: tuple[int, ...]
     wrong: float
-    public: int
     n_test: int
     confirm_unsafe: bool
 
@@ -63,22 +83,17 @@ class FamilySource(BaseModel):
         return {name: EVERY[name].task_type for name in self.tasks}
 
     def task_type(self, kind: str | None) -> str:
-        """How a response of a kind is refined."""
         return EVERY[kind].task_type if kind in EVERY else kind or ""
 
     def public_set(self, spec: Any, seed: int) -> list[Known]:
         """The public set in training order."""
         numbers = dict(zip(self.tasks, design.apportion(self.shares, self.public), strict=True))
-        found = language.published(numbers, spec.layout(), levels=self.levels, wrong=self.wrong, seed=seed)
-        return [Known(example, example.source, task) for example, task in found]
+        drawn = language.published(numbers, spec.layout(), levels=self.levels, wrong=self.wrong, seed=seed)
+        return [Known(example, example.source, task) for example, task in drawn]
 
     def forbidden(self) -> Forbidden:
         """Says why a new question must not be trained on: it asks for an instruction of the exam."""
         return held_out
-
-    def guard(self) -> Decontaminator | None:
-        """None: instructions of the exam are told by their keys."""
-        return None
 
     def graded(self, learner: Learner, asker: judging.Asker, cell: Any, folder: Path) -> Graded:
         """The lines of the exam: exact answers on unseen instructions, of equal seeds the same for all arms."""
@@ -89,23 +104,19 @@ class FamilySource(BaseModel):
         return exam.lines("unseen", exam.verdicts(learner)), {}
 
     def look(self, learner: Learner, spec: Any, seed: int) -> dict[str, list[int]]:
-        """A quick glance by kind (right answers, 0 or 1), code by its text."""
+        """By the oracles, code by its text."""
         tasks = {name: part[:LOOKED] for name, part in _unseen(self, spec, seed).items()}
         flat = [task for part in tasks.values() for task in part]
         right = iter(language.taken(flat, learner.answer(language.examples(flat))))
         return {name: [int(next(right)) for _ in part] for name, part in tasks.items()}
 
-    def trust(
-        self, public: Sequence[Known], kinds: Sequence[str | None], scores: Sequence[float | None], answers: list[str]
-    ) -> dict[str, Any]:
-        """How far judge and classifier agree with the oracles: columns of the row."""
-        tasks = [one.task for one in public[: len(answers)] if one.task is not None]
+    def trust(self, public: Sequence[Known], kinds: Sequence[str | None], scores: Sequence[float | None],
+              answers: list[str]) -> dict[str, Any]:  # fmt: skip
+        tasks = [known.task for known in public[: len(answers)] if known.task is not None]
         right = language.accepted(tasks, self.confirm_unsafe)(answers)[""].tolist()
         agreed = judging.agreement(scores, right, [task.instruction.key for task in tasks])
-        return {
-            **agreed.as_dict(),
-            "kinds_right": float(np.mean([kind == one.kind for kind, one in zip(kinds, public, strict=False)])),
-        }
+        right_kinds = [kind == known.kind for kind, known in zip(kinds, public, strict=False)]
+        return {**agreed.as_dict(), "kinds_right": float(np.mean(right_kinds))}
 
 
 @lru_cache(maxsize=4)
@@ -115,14 +126,10 @@ def _unseen(source: FamilySource, spec: Any, seed: int) -> dict[str, list[Task]]
     return {name: language.held_out(name, n, layout, levels=levels, seed=seed) for name in source.tasks}
 
 
-class CorpusSource(BaseModel):
+class CorpusSource(_PublicSet, frozen=True):
     """A public corpus or file, with MT-Bench; files are named, and part of the address by content (`digests`)."""
 
-    model_config = ConfigDict(frozen=True)
-
     source: Literal["corpus"] = "corpus"
-    tasks: tuple[str, ...]
-    public: int
     corpus: str
     questions: str
     references: str | None
@@ -131,20 +138,17 @@ class CorpusSource(BaseModel):
     def kinds(self) -> dict[str, str]:
         return {kind: design.KINDS[kind] for kind in self.tasks} | {OTHER: "anything else"}
 
-    def task_type(self, kind: str | None) -> str:
-        return kind or ""
-
     def public_set(self, spec: Any, seed: int) -> list[Known]:
         keep = self.guard()
         records = [example for example in read(self.corpus, on_bad="skip") if not keep.overlaps(example)]
         if len(records) < self.public:
             there = f"'{self.corpus}' has {len(records)} records that share nothing with {self.questions}"
             raise BadRequest(f"public = {self.public}, but {there}")
-        return [Known(example, None) for example in Random(seed).sample(records, self.public)]
+        return [Known(example) for example in Random(seed).sample(records, self.public)]
 
     def forbidden(self) -> Forbidden:
-        turns = (text for question in benchmarks.read_questions(self.questions) for text in question.turns)
-        asked = {distil.normal(text) for text in turns}
+        questions = benchmarks.read_questions(self.questions)
+        asked = {distil.normal(text) for question in questions for text in question.turns}
         return lambda question: "question of the exam" if distil.normal(question) in asked else None
 
     def guard(self) -> Decontaminator:
@@ -159,14 +163,6 @@ class CorpusSource(BaseModel):
         kinds = {kind: np.repeat(sat.category == kind, 10) for kind in dict.fromkeys(sat.category.tolist())}
         lines = Exam([], np.repeat(sat.question, 10), sat.questions, kinds).lines("unseen", {"": right})
         return lines, {"same_questions": True, "unscored": sat.unscored}
-
-    def look(self, learner: Learner, spec: Any, seed: int) -> dict[str, list[int]]:
-        """Nothing: MT-Bench is asked at the end alone."""
-        return {}
-
-    def trust(self, *_: Any) -> dict[str, Any]:
-        """Nothing: there is no oracle."""
-        return {}
 
 
 Source = Annotated[FamilySource | CorpusSource, Field(discriminator="source")]
@@ -184,6 +180,6 @@ def digests(given: Mapping[str, Any]) -> dict[str, str]:
     benchmarks.read_questions(given["questions"])
     if references:
         benchmarks.read_answers(references)
-    files = [given["questions"], *([references] if references else []), corpus, given["model"]]
-    found = {name: digest(Path(name)) for name in files if Path(name).exists()}
-    return found | ({corpus: CORPORA[corpus].revision} if corpus in CORPORA else {})
+    names = [given["questions"], references, corpus, given["model"]]
+    files = {name: digest(Path(name)) for name in names if name and Path(name).exists()}
+    return files | ({corpus: CORPORA[corpus].revision} if corpus in CORPORA else {})
