@@ -55,10 +55,8 @@ class Histogram(View):
 
         over = float(found.estimates["over"].iloc[0])
         titled = f"{self.title}: a shortfall above {over:g} points"
-        return show.histogram_chart(
-            found.estimates, value="shortfall", group="kind", count="count", threshold=int(over) + 1,
-            x_label=self.x_label, title=title or titled,
-        )  # fmt: skip
+        scores = found.estimates.rename(columns={"shortfall": "score"})
+        return show.histogram_chart(scores, threshold=int(over) + 1, x_label=self.x_label, title=title or titled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +97,7 @@ class Distribution(View):
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         from labkit import show
 
-        title = title or self.title
-        return show.distribution_chart(
-            found.estimates, kind="kind", share="share", state="state", target="target", title=title
-        )
+        return show.distribution_chart(found.estimates, target="target", title=title or self.title)
 
 
 def mean_shares(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
