@@ -95,10 +95,10 @@ def histogram_chart(scores: pd.DataFrame, *, threshold: float, x_label: str = ""
         raise BadRequest(f"kind '{kind}' has no examples")
 
     bars = scores.assign(left=np.floor(scores["score"] + 0.5) - 0.5)  # a bar is centred on its whole score
-    bars = bars.groupby(["kind", "left"], as_index=False)["count"].sum()
+    bars = bars.groupby(["kind", "left"])["count"].sum().reset_index()
     bars["right"], bars["share"] = bars["left"] + 1, bars["count"] / bars["kind"].map(sizes)
     beyond = scores["count"].where(scores["score"] >= threshold, 0).groupby(scores["kind"]).sum() / sizes
-    notes = {kind: _note(beyond[kind], size) for kind, size in sizes.items()}
+    notes = {kind: _note(share, sizes[kind]) for kind, share in beyond.to_dict().items()}
     bars["text"] = bars["kind"].map(notes).where(~bars["kind"].duplicated(), "")
     bars["threshold"] = cut = threshold - 0.5
     ends = parts.widened(parts.ends_of([*bars["left"], *bars["right"], cut]), 0.01)
