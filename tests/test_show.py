@@ -443,8 +443,8 @@ def test_published_records_are_whole():
 
 def test_explore_redraws_and_says_what_it_refuses():
     pytest.importorskip("ipywidgets")
-    frame = pd.DataFrame({"step": [10, 100, 10, 100, 10], "n_instructions": 3, "seed": [0, 0, 1, 1, 2], "accuracy_unseen": 0.5})
-    frame = frame.assign(accuracy_seen=0.9)
+    frame = pd.DataFrame({"step": [10, 100, 10, 100, 10], "n_instructions": 3, "seed": [0, 0, 1, 1, 2]})
+    frame = frame.assign(accuracy_unseen=0.5, accuracy_seen=0.9)
     asked = []
 
     def draw(rows, column):

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 from labkit.errors import BadRequest, unknown
 from labkit.lab.progress import Progress
+from labkit.lab.provenance import cores
 from labkit.lab.store import Measure, MeasureMany, Point, Row, Store
 
 
@@ -55,11 +56,6 @@ class SweepFailed(RuntimeError):
             f"{len(self.failed)} of {len(outcomes)} points failed (the others are kept); first, point "
             f"{first.point.address}: {first.error}\n{first.traceback or ''}"
         )
-
-
-def cores() -> int:
-    """The number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_jobs() -> int:

@@ -98,11 +98,12 @@ def histogram_chart(scores: pd.DataFrame, *, threshold: float, x_label: str = ""
     bars = bars.groupby(["kind", "left"])["count"].sum().reset_index()
     bars["right"], bars["share"] = bars["left"] + 1, bars["count"] / bars["kind"].map(sizes)
     beyond = scores["count"].where(scores["score"] >= threshold, 0).groupby(scores["kind"]).sum() / sizes
-    notes = {kind: _note(share, sizes[kind]) for kind, share in beyond.to_dict().items()}
+    kinds: list[Any] = list(sizes.index)
+    notes = {kind: _note(float(beyond.loc[kind]), float(sizes.loc[kind])) for kind in kinds}
     bars["text"] = bars["kind"].map(notes).where(~bars["kind"].duplicated(), "")
     bars["threshold"] = cut = threshold - 0.5
     ends = parts.widened(parts.ends_of([*bars["left"], *bars["right"], cut]), 0.01)
-    heads = {kind: parts.wrapped(kind, LETTERS) for kind in sizes.index}
+    heads = {kind: parts.wrapped(kind, LETTERS) for kind in kinds}
     bars["kind"] = bars["kind"].map(heads)
     tallest = float(bars["share"].max())
 
