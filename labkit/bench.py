@@ -2,10 +2,10 @@
 
 1. Seconds of training until 90 % of unseen rules are followed at I = 1,000: the `fast` recipe at its laptop sizes
    against `transformers.Trainer` with a `GPT2LMHeadModel` of the same sizes under the paper's recipe.
-2. Examples a second of the vectorised generator against the plain interpreter (readable Python, one example at a time,
-   the oracle's own search for the leftmost occurrence; not `str.replace`), at the paper's lengths.
-3. Training steps a second, and the share of the machine's measured matrix-product peak that they attain.
-4. Models a minute of a sweep over 16 models of one size, steps and batch: one after another with
+2. Examples per second of the vectorised generator against the plain interpreter (readable Python, one example at a
+   time, the oracle's own search for the leftmost occurrence; not `str.replace`), at the paper's lengths.
+3. Training steps per second, and the share of the machine's measured matrix-product peak that they attain.
+4. Models per minute of a sweep over 16 models of one size, steps and batch: one after another with
    `transformers.Trainer`, one after another in our loop, as one fleet, and as the sweep itself decides.
 
 1 to 3 run on one thread of the CPU, as a worker of a sweep does; in 4 the Trainer gets all cores, as it would by
@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from labkit import lab, learn
 from labkit.design import allocate
@@ -64,15 +63,13 @@ def main(seed: int = 0) -> None:
     print(f"Trainer, GPT-2, paper recipe:         {peer}")
     print(f"  -> {'' if peer.reached else 'more than '}{peer.seconds / ours.seconds:.1f} times sooner", flush=True)
     fast, plain = generator_rates()
-    print(f"examples drawn at paper lengths:      {fast:,.0f} a second vectorised, {plain:,.0f} by the plain "
-          "interpreter")  # fmt: skip
-    print(f"  -> {fast / plain:.0f} times as many", flush=True)
+    print(f"examples drawn at paper lengths:      {fast:,.0f} per second vectorised, {plain:,.0f} by the plain "
+          f"interpreter\n  -> {fast / plain:.0f} times as many", flush=True)  # fmt: skip
     rate, share, peak = training_rate(cell)
-    print(f"training:                             {rate:.1f} steps a second of {cell.batch_size} sequences")
-    print(f"  -> {share:.0%} of the measured float32 matrix-product peak of one core ({peak / 1e9:.0f} GFLOP/s)",
-          flush=True)  # fmt: skip
-    print(f"sweep of {SWEPT} models, {SWEPT_STEPS} steps of {cell.batch_size}, perceptron of one width, models a "
-          "minute:")  # fmt: skip
+    print(f"training:                             {rate:.1f} steps per second of {cell.batch_size} sequences\n"
+          f"  -> {share:.0%} of the measured float32 matrix-product peak of one core ({peak / 1e9:.0f} GFLOP/s)\n"
+          f"sweep of {SWEPT} models, {SWEPT_STEPS} steps of {cell.batch_size}, perceptron of one width, models per "
+          "minute:", flush=True)  # fmt: skip
     rates = sweep_rates(SWEPT, SWEPT_STEPS)
     for name, value in rates.items():
         print(f"  {name:<58} {value:6.1f}   {value / rates[ONE_BY_ONE]:4.1f} times", flush=True)
@@ -122,7 +119,7 @@ def race_peer(cell: Cell, patience: float) -> Race:
         def __init__(self) -> None:
             self.seconds, self.accuracy, self.since = 0.0, 0.0, time.perf_counter()
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
             if state.global_step % LOOK_EVERY == 0:
                 self.seconds += time.perf_counter() - self.since
                 with torch.inference_mode():
@@ -154,16 +151,10 @@ def train_peer(model: Any, cell: Cell, data: learn.Encoded, callbacks: list[Any]
 
     logging.set_verbosity_error()
 
-    class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
-        def __len__(self) -> int:
-            return len(data.tokens)
-
-        def __getitem__(self, i: int) -> dict[str, Tensor]:
-            tokens = torch.from_numpy(data.tokens[i]).long()
-            labels = tokens.clone()
-            labels[: data.prompt_length] = -100
-            return {"input_ids": tokens, "labels": labels}
-
+    tokens = torch.from_numpy(data.tokens).long()
+    labels = tokens.clone()
+    labels[:, : data.prompt_length] = -100
+    rows = [{"input_ids": words, "labels": label} for words, label in zip(tokens, labels, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder, per_device_train_batch_size=cell.batch_size, learning_rate=1e-3,
@@ -171,7 +162,7 @@ def train_peer(model: Any, cell: Cell, data: learn.Encoded, callbacks: list[Any]
             weight_decay=0.01, max_grad_norm=0.0,  # as in labkit.learn.paper, and no clipping
             report_to=[], logging_strategy="no", save_strategy="no", disable_tqdm=True, seed=cell.seed, **settings,
         )  # fmt: skip
-        trainer = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=callbacks)
+        trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=callbacks)
         trainer.remove_callback(PrinterCallback)
         for callback in callbacks:
             callback.since = time.perf_counter()
@@ -179,7 +170,7 @@ def train_peer(model: Any, cell: Cell, data: learn.Encoded, callbacks: list[Any]
 
 
 def sweep_rates(models: int, steps: int, jobs: int | None = None) -> dict[str, float]:
-    """Models a minute of one sweep, in each way of doing it; equal sizes, steps and batch.
+    """Models per minute of one sweep, in each way of doing it; equal sizes, steps and batch.
 
     Ours have a perceptron of one width here, the least that GPT-2 can have, so that the models are equal, too.
     """
@@ -202,9 +193,7 @@ def sweep_rates(models: int, steps: int, jobs: int | None = None) -> dict[str, f
     threads = torch.get_num_threads()
     for name, way in ways.items():
         torch.set_num_threads(lab.cores() if name == ONE_BY_ONE else 1)
-        began = time.perf_counter()
-        way()
-        rates[name] = 60 * models / (time.perf_counter() - began)
+        rates[name] = 60 * models / seconds_of(way)
     torch.set_num_threads(threads)
     return rates
 
@@ -232,34 +221,40 @@ def train_only_many(cells: Sequence[Cell], records: Sequence[lab.Record]) -> lis
 
 
 def generator_rates(n_fast: int = 500_000, n_plain: int = 5_000, rounds: int = 5) -> tuple[float, float]:
-    """Examples a second at the paper's lengths (input 50, pattern 20): vectorised, and plain one by one.
+    """Examples per second at the paper's lengths (input 50, pattern 20): vectorised, and plain one by one.
 
     The two take turns, and the best round of each counts: a busy moment of the machine hits neither alone.
     """
     task = RewritingTask(pattern_length=20, input_length=50)
     rules = draw_rules(task, 1000, seed=0)
     index = np.repeat(np.arange(1000), allocate(n_fast, 1000))
-    rng, some = random.Random(0), [rules.rule(i) for i in range(100)]
+    rng, sample = random.Random(0), [rules.rule(i) for i in range(100)]
+
+    def draw_plainly() -> None:
+        for i in range(n_plain):
+            draw_example_plain(task, sample[i % 100], rng)
+
     fast, plain = [], []
     for turn in range(rounds):
-        began = time.perf_counter()
-        draw_inputs(task, rules, index, seed=turn)
-        fast.append(n_fast / (time.perf_counter() - began))
-        began = time.perf_counter()
-        for i in range(n_plain):
-            draw_example_plain(task, some[i % 100], rng)
-        plain.append(n_plain / (time.perf_counter() - began))
+        fast.append(n_fast / seconds_of(draw_inputs, task, rules, index, seed=turn))
+        plain.append(n_plain / seconds_of(draw_plainly))
     return max(fast), max(plain)
 
 
+def seconds_of(work: Callable[..., object], *given: Any, **settings: Any) -> float:
+    """How long a piece of work takes."""
+    began = time.perf_counter()
+    work(*given, **settings)
+    return time.perf_counter() - began
+
+
 def training_rate(cell: Cell, steps: int = 60) -> tuple[float, float, float]:
-    """Steps a second, their share of the matrix-product peak, and that peak in FLOP/s."""
+    """Steps per second, their share of the matrix-product peak, and that peak in FLOP/s."""
     data = encoded(cell.lesson().data)
     model = learn.build(cell.recipe, cell.model_shape(), cell.seed)
-    run = lambda n: learn.train(model, cell.recipe, data, steps=n, batch_size=cell.batch_size, seed=0)  # noqa: E731
-    run(5)
-    rate = steps / run(steps).seconds
-    peak = matrix_peak()
+    for n in (5, steps):  # the first few steps are slower
+        trained = learn.train(model, cell.recipe, data, steps=n, batch_size=cell.batch_size, seed=0)
+    rate, peak = steps / trained.seconds, matrix_peak()
     return rate, rate * flops_a_step(cell, data) / peak, peak
 
 
@@ -283,7 +278,5 @@ def matrix_peak(size: int = 1024, seconds: float = 1.0) -> float:
         a, b = torch.randn(n, n), torch.randn(n, n)
         ends = time.perf_counter() + seconds
         while time.perf_counter() < ends:
-            began = time.perf_counter()
-            a @ b
-            best = max(best, 2 * n**3 / (time.perf_counter() - began))
+            best = max(best, 2 * n**3 / seconds_of(torch.matmul, a, b))
     return best

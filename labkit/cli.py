@@ -10,7 +10,7 @@ terminal cannot show as escapes; `command` takes care of paths.
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import wraps
 from itertools import product
@@ -40,6 +40,7 @@ Fleet = Annotated[int | None, typer.Option(min=1, help="models trained as one; d
 
 TEXT: dict[str, Any] = {"parser": expanded, "metavar": "TEXT"}  # a name, or a path whose `~` is the home folder
 Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")]
+RESUMED = "interrupted; what was finished is in the store, and the same command goes on from there"
 
 
 def main() -> None:
@@ -53,12 +54,11 @@ def main() -> None:
         leave(str(refusal), 2)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
-    except BrokenPipeError:  # `labkit ... | head`: the reader has what it wanted
-        entry.give_up_output()
-        code = 1
     except OSError as error:
         entry.give_up_output()
-        leave(entry.system_sentence(error), 1)
+        if isinstance(error, BrokenPipeError):  # `labkit ... | head`: the reader has what it wanted
+            sys.exit(1)
+        leave(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("labkit"):
             raise
@@ -73,24 +73,28 @@ def main() -> None:
     sys.exit(code)
 
 
-def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command. `~` in its paths is the home folder, devices are no files, refusals leave no new folder."""
+def command(name: str, interrupted: str = "interrupted") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command, with what it says on Ctrl-C.
+
+    `~` in its paths is the home folder, devices are no files, and a refusal leaves no new folder behind.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def prepared(**options: Any) -> None:
-            options = {key: entry.at_home(value) for key, value in options.items()}
-            paths = [value for value in options.values() if isinstance(value, Path)]
-            for path in paths:
+            paths = {key: Path(expanded(value)) for key, value in options.items() if isinstance(value, Path)}
+            for path in paths.values():
                 entry.refuse_devices(path)
-            new = [folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)]
+            new = [folder for path in paths.values() for folder in (path, *path.parents) if not os.path.lexists(folder)]
             try:
-                function(**options)
+                function(**options | paths)
             except BadRequest:
                 for folder in new:
                     with suppress(OSError):  # it was never made, or something is in it
                         folder.rmdir()
                 raise
+            except KeyboardInterrupt:
+                leave(interrupted, 130)
 
         return app.command(name)(prepared)
 
@@ -123,21 +127,7 @@ def list_studies() -> None:
         print(f"{study.name}: {study.question} [{study.paper}] {minutes}")
 
 
-def resumable(function: Callable[..., None]) -> Callable[..., None]:
-    """On Ctrl-C, say what is kept."""
-
-    @wraps(function)
-    def interruptible(**options: Any) -> None:
-        try:
-            function(**options)
-        except KeyboardInterrupt:
-            leave("interrupted; what was finished is in the store, and the same command goes on from there", 130)
-
-    return interruptible
-
-
-@command("run")
-@resumable
+@command("run", RESUMED)
 def run_study(
     name: StudyName, scale: Scale = "laptop", settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
@@ -149,7 +139,7 @@ def run_study(
     study = studies.find(name)
     lab.check_notebook(study.notebook())
     lab.check_surroundings(jobs, fleet, executor)
-    params = resolve(study, scale, settings)
+    params = study.resolve({**values_of(settings, fixed="scale"), "scale": scale})
     points = study.points(params)  # what it refuses is refused before a notebook starts
     store = lab.Store.default()
     store.check(study.name)
@@ -160,11 +150,11 @@ def run_study(
         folder = out or lab.run_folder(store, study.name, chosen)
         print(f"{study.name} at {scale} scale, expected: {study.minutes.get(scale, 'nobody has timed it')}", flush=True)
         if scale in ("paper", "qlora") and learn.best_device() == "cpu":
-            takes = "may take days (Ctrl-C loses only the points in flight)"
-            print(f"note: no GPU was found; at {scale} scale this {takes}", flush=True)
+            note = f"note: no GPU was found; at {scale} scale this may take days"
+            print(f"{note} (Ctrl-C loses only the points in flight)", flush=True)
         try:
-            settings_of = study.grouped(chosen)
-            lab.execute(study.notebook(), folder, settings_of, store=store, jobs=jobs, fleet=fleet, executor=executor)
+            lab.execute(study.notebook(), folder, study.grouped(chosen), store=store, jobs=jobs, fleet=fleet,
+                        executor=executor)  # fmt: skip
         except lab.RunFailed as failure:
             leave(str(failure), 1)
     result = json.loads((folder / "result.json").read_text("utf-8"))
@@ -174,8 +164,7 @@ def run_study(
     print_each("  ", [folder / file for file in lab.RUN_FILES])
 
 
-@command("sweep")
-@resumable
+@command("sweep", RESUMED)
 def sweep_study(
     name: StudyName,
     grid: Annotated[list[str] | None, typer.Option(metavar="NAME=V1,V2,...", help="values (repeatable)")] = None,
@@ -207,11 +196,12 @@ def sweep_study(
                                   jobs=jobs, fleet=fleet, executor=executor,
                                   progress=lab.Progress.default(study.describe))  # fmt: skip
     failed = [outcome for outcome in outcomes if outcome.row is None]
-    for row, point in ((outcome.row, outcome.point) for outcome in outcomes if outcome.row is not None):
-        varied = "".join(f"{axis}={row[axis]} " for axis in axes if axis in row)
-        print(f"{point.address}  {varied}{study.describe(row)}")
-    for outcome in failed:
-        print(f"{outcome.point.address}  FAILED {outcome.error}\n{outcome.traceback or ''}", file=sys.stderr)
+    for point, row, *_ in outcomes:
+        if row is not None:
+            varied = "".join(f"{axis}={row[axis]} " for axis in axes if axis in row)
+            print(f"{point.address}  {varied}{study.describe(row)}")
+    for point, _, error, trace in failed:
+        print(f"{point.address}  FAILED {error}\n{trace or ''}", file=sys.stderr)
     if failed:
         leave(f"{len(failed)} of {len(outcomes)} points failed; the others are in {store.root}", 1)
 
@@ -220,8 +210,9 @@ def grid_values(study: "Study", axis: str, text: str) -> list[Any]:
     """The values of one axis. A parameter that is itself a list takes all of them at once: it is an axis already."""
     from labkit import studies
 
-    if axis not in study.Params.model_fields or axis == "scale":
-        raise unknown("grid parameter", axis, [field for field in study.Params.model_fields if field != "scale"])
+    dials = [field for field in study.Params.model_fields if field != "scale"]
+    if axis not in dials:
+        raise unknown("grid parameter", axis, dials)
     values = [studies.parse_value(value) for value in text.strip("[]").split(",")]
     return [values] if is_axis(study, axis) else values
 
@@ -231,18 +222,14 @@ def is_axis(study: "Study", name: str) -> bool:
     return any(isinstance(scale.get(name), list) for scale in study.scales.values())
 
 
-def values_of(settings: list[str] | None) -> dict[str, Any]:
-    """What was given by `--set`."""
+def values_of(settings: list[str] | None, *, fixed: str = "") -> dict[str, Any]:
+    """What was given by `--set`, which is not to be what has an option of its own."""
     from labkit import studies
 
-    return {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
-
-
-def resolve(study: "Study", scale: str, settings: list[str] | None) -> Any:
-    given = values_of(settings)
-    if "scale" in given:
-        raise BadRequest("the scale is set by --scale, not by --set")
-    return study.resolve({**given, "scale": scale})
+    given = {name: studies.parse_value(value) for name, value in studies.parse_settings(settings or []).items()}
+    if fixed in given:
+        raise BadRequest(f"the {fixed} is set by --{fixed}, not by --set")
+    return given
 
 
 @command("results")
@@ -270,9 +257,9 @@ def show_results(
     else:
         if sql is None:  # settings that never vary say nothing here: csv and json have them
             known = [*studies.every().values(), *([study] if study else [])]
-            settings = {"study", "version"}.union(*(one.Params.model_fields for one in known))
+            settings = {"study", "version"}.union(*(each.Params.model_fields for each in known))
             table = table.loc[:, [c for c in table if c not in settings or table[c].astype(str).nunique() > 1]]
-        print_table([{str(k): v for k, v in row.items()} for row in table.to_dict("records")])
+        print_table(table.to_dict("records"))
     if damaged:
         sys.stdout.flush()
         others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
@@ -314,10 +301,7 @@ def finetune_model(
     from labkit.lab import ensure_writable
     from labkit.learn import qlora
 
-    given = values_of(settings)
-    if "model" in given:
-        raise BadRequest("the model is set by --model, not by --set")
-    chosen = qlora.settings(model, preset, **given)
+    chosen = qlora.settings(model, preset, **values_of(settings, fixed="model"))
     ensure_writable(out)
     reader = read(data)
     examples = list(reader)
@@ -353,11 +337,8 @@ def run_markov(
     from labkit.instructions import markov
 
     algorithm = markov.load(file)
-    if not trace:
-        print(markov.run(algorithm, text, max_steps).output)
-        return
     run = markov.run(algorithm, text, max_steps, on_limit="return")
-    print_each("", markov.format_trace(run))
+    print_each("", markov.format_trace(run) if trace else ())
     if run.halted == "limit":
         raise markov.over_limit(algorithm, max_steps)
     print(run.output)
@@ -449,15 +430,15 @@ def evaluate_code(
         leave("interrupted" if plus else f"interrupted; the same command goes on from the verdicts in {partial}", 130)
     write_text(out, json.dumps(result, indent=1) + "\n")
     partial.unlink(missing_ok=True)
-    tables = {name: result[name] for name in ("base", "plus") if plus} or {"": result}
+    tables = {name: result[name] for name in ("base", "plus")} if plus else {"": result}
     rows = []
     for name, table in tables.items():
         unjudged = {"unjudged": sum(own[name].count("unjudged") for own in result["problems"].values())} if plus else {}
-        for size, at in ((size, table[f"pass@{size}"]) for size in sizes):
-            ends = {"mean": at["mean"], "95 % low": at["ci95"][0], "high": at["ci95"][1]}
-            rows.append({"": f"{name} pass@{size}".strip(), **ends, **unjudged})
+        for size in sizes:
+            share, (low, high) = table[f"pass@{size}"]["mean"], table[f"pass@{size}"]["ci95"]
+            rows.append({"": f"{name} pass@{size}".strip(), "mean": share, "95 % low": low, "high": high, **unjudged})
     print_table(rows)
-    first = tables[next(iter(tables))][f"pass@{sizes[0]}"]
+    first = next(iter(tables.values()))[f"pass@{sizes[0]}"]
     print(f"{first['n_samples']} programs for {first['n_problems']} problems; intervals over {first['over']}")
     if not plus:
         print(", ".join(f"{count} {outcome}" for outcome, count in result["outcomes"].items()))
@@ -499,18 +480,20 @@ def print_each(before: str, lines: Iterable[Any]) -> None:
         print(f"{before}{line}")
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
+def print_table(rows: Sequence[Mapping[Any, Any]]) -> None:
     """Rows as an aligned table; numbers to the right, floats to four digits."""
     if not rows:
         return
-    names = list(rows[0])
-    cell = lambda value: f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)  # noqa: E731
-    lines = [names, *([cell(row[name]) for name in names] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
-    right = [isinstance(rows[0][name], int | float) for name in names]
-    for line in lines:
-        padded = (text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True))
-        print("  ".join(padded).rstrip())
+    columns = []
+    for name, first in rows[0].items():
+        texts = [str(name), *(_cell(row[name]) for row in rows)]
+        side = ">" if isinstance(first, int | float) else "<"
+        columns.append([f"{text:{side}{max(map(len, texts))}}" for text in texts])
+    print_each("", ("  ".join(line).rstrip() for line in zip(*columns, strict=True)))
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-from labkit.errors import BadRequest, expanded
+from labkit.errors import BadRequest
 
 
 def leave(sentence: str, code: int) -> NoReturn:
@@ -50,17 +50,6 @@ def signals_as_ctrl_c() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def system_sentence(error: OSError) -> str:
-    """What the operating system refused, and of which file: a full disk, a name too long, a read-only place."""
-    where = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror or error}{where}"
-
-
-def at_home(value: Any) -> Any:
-    """A path with `~` put right: no shell does it after `--out=`."""
-    return Path(expanded(value)) if isinstance(value, Path) else value
 
 
 def refuse_devices(path: Path) -> None:

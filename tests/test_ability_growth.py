@@ -431,8 +431,7 @@ def test_equal_points_give_equal_rows(run: dict[str, Any], tmp_path: Path) -> No
     for number, cell in enumerate((cells[0], cells[-1])):
         folder = tmp_path / str(number)
         folder.mkdir()
-        with Record(folder) as record:
-            again = STUDY.measure(cell, record)
+        again = STUDY.measure(cell, Record(folder))
         before = run["store"].result(cell)
         assert {**again, "train_seconds": 0} == {**{name: before[name] for name in again}, "train_seconds": 0}
         assert learn.load(folder).shape == cell.spec.shape()

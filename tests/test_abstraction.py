@@ -261,8 +261,7 @@ def test_a_right_answer_in_another_form_counts_for_algebra_alone(measured: list[
             return torch.nn.functional.one_hot(target[past.read], len(layout.vocabulary)).expand(len(tokens), -1)
 
     judge = lambda answers: {"": np.array([seen.append(a) or False for a in answers])}  # noqa: E731
-    with Record(tmp_path) as record:
-        learner = cell.learner(record).holding(Stub())
+    learner = cell.learner(Record(tmp_path)).holding(Stub())
     assert exam.verdicts(learner)["string"][0]
     exam._replace(judge=judge).verdicts(learner)
     assert seen[1:] == [layout.text(target[start:].tolist())] * (cell.n_test - 1)

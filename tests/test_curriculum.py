@@ -492,8 +492,7 @@ def test_a_hugging_face_student_goes_through_every_round(tmp_path: Path) -> None
         new_tokens=12,
         tuning={"rank": 4, "batch_size": 2, "max_length": 256, "quantisation": "nf4", "gradient_checkpointing": False},
     )
-    with lab.Record(tmp_path) as record:
-        student: Learner = cell.learner(record)
+    student: Learner = cell.learner(lab.Record(tmp_path))
     assert isinstance(student, TunedLearner)
     row = measured(cell, tmp_path / "runs")
     assert [line["kind"] for line in row["graded"] if line["exam"] == "unseen"] == ["", "one", "two"]

@@ -43,7 +43,7 @@ def test_it_runs_in_this_python_in_the_folder_of_that_very_name(
     tmp_path: Path, foreign_kernel: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notebook = notebook_at(tmp_path / "a {b}.ipynb", "import sys; print(sys.executable, scale)")
-    folder = tmp_path / "{scale} {0} {{}} %s #1 'ü'"
+    folder = tmp_path / "{scale} {0} {{}} %s #1 'ü' $HOME"
     made = lab.execute(notebook, folder, {"scale": "smoke", "steps": 1}, store=lab.Store.default())
     assert made == folder / "notebook.ipynb"
     assert [path.name for path in folder.iterdir()] == ["notebook.ipynb"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from faulty_files import KINDS, faulty_files
-from toy import ShapedPoint, ToyPoint
+from toy import ShapedPoint, ToyPoint, rows_of
 
 from labkit import BadRequest
 from labkit.lab import Record, Row, Store, run_points, write_text
@@ -51,10 +51,10 @@ def test_a_point_is_whole_or_not_there_whatever_fails(tmp_path: Path, kind: str)
     def check(root: Path) -> None:
         store = Store(root)
         store.check()
-        rows = store.rows("toy")
+        rows = rows_of(store)
         assert [row["squared"] for row in rows] in ([], [9])
         assert store.measure(point, train)["squared"] == 9  # the same call goes on
-        assert [row["squared"] for row in store.rows("toy")] == [9]
+        assert [row["squared"] for row in rows_of(store)] == [9]
         assert (store.folder(point) / "model.json").read_text() == WEIGHTS
         store.check()
         store.tidy("toy")
@@ -78,7 +78,7 @@ def test_a_failed_point_that_is_tried_again_is_whole_or_not_there(tmp_path: Path
     def check(root: Path) -> None:
         store = Store(root)
         store.check()
-        assert all(row["squared"] in (1, 4) for row in store.rows("toy"))
+        assert all(row["squared"] in (1, 4) for row in rows_of(store))
         assert [row["squared"] for row in store.measure_many(points, train_all)] == [1, 4]
         assert not list(store.points_folder("toy").glob("*/error.json"))
 
@@ -113,7 +113,7 @@ def test_a_sweep_ends_at_the_first_point_that_cannot_be_kept(tmp_path: Path, num
     store = Store(tmp_path / "runs")
     with pytest.raises(OSError, match="the sweep stopped with 2 points to go") as stop:
         run_points([ToyPoint(number=n) for n in range(5)], third_finds_the_disk_full, store=store, jobs=0)
-    assert (stop.value.errno, len(tried), len(store.rows("toy"))) == (number, 3, 2)
+    assert (stop.value.errno, len(tried), len(rows_of(store))) == (number, 3, 2)
     assert not list(store.points_folder("toy").glob(".tmp-*"))
 
 
@@ -147,7 +147,7 @@ def test_a_file_that_is_missing_empty_or_cut_is_named_before_work(finished: Path
         os.truncate(finished / name, left)
     with pytest.raises(BadRequest, match=rf"{name} is empty, cut or missing"):
         Store(finished.parents[2]).check()
-    assert len(Store(finished.parents[2]).rows("toy")) == 1  # what was measured is right, though
+    assert len(rows_of(Store(finished.parents[2]))) == 1  # what was measured is right, though
 
 
 def test_an_empty_file_of_a_point_without_a_seal_is_named(finished: Path) -> None:
@@ -157,7 +157,7 @@ def test_an_empty_file_of_a_point_without_a_seal_is_named(finished: Path) -> Non
     path.write_text(json.dumps(row))
     store = Store(finished.parents[2])
     store.check()
-    assert store.rows("toy")[0]["squared"] == 9
+    assert rows_of(store)[0]["squared"] == 9
     os.truncate(finished / "model.json", 0)
     with pytest.raises(BadRequest, match=r"model\.json is empty"):
         store.check()

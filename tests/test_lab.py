@@ -16,6 +16,7 @@ from filelock import FileLock
 from toy import (
     ShapedPoint,
     ToyPoint,
+    rows_of,
     square,
     square_but_not_13,
     square_many,
@@ -319,7 +320,7 @@ def test_a_wrong_fleet_size_is_refused_before_anything_starts(store: Store, monk
     monkeypatch.setenv("LABKIT_FLEET", "0")
     with pytest.raises(BadRequest, match="LABKIT_FLEET = '0' must be a whole number, 1 or more"):
         sweep([ShapedPoint(number=1)], square, measure_many=square_many, store=store, jobs=0)
-    assert store.rows("toy") == []
+    assert rows_of(store) == []
     monkeypatch.delenv("LABKIT_FLEET")
     assert default_fleet() >= 1
 
@@ -339,7 +340,7 @@ def test_rows_written_before_a_bad_one_are_kept(store: Store) -> None:
 
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.measure_many(points, third_is_nan)
-    assert [row["squared"] for row in store.rows("toy")] in ([1, 4], [4, 1])
+    assert [row["squared"] for row in rows_of(store)] in ([1, 4], [4, 1])
     assert not list(store.points_folder("toy").glob(".tmp-*"))
 
 

@@ -269,10 +269,10 @@ def test_a_heat_map_prints_every_mean_and_interval() -> None:
     ("cells", "given", "words"),
     [
         ([], {}, "nothing to draw"),
-        (CELLS, {"value": "men"}, "unknown key of a cell 'men': did you mean 'mean'"),
+        (CELLS, {"outlined": "men"}, "unknown column 'men': did you mean 'mean'"),
         (CELLS + CELLS[:1], {}, "of to 'a' and of 'r' is given twice"),
         (CELLS, {"x_order": ["a"]}, "unknown name in 'to' 'b'"),
-        (CELLS, {"domain": (0, 0.5)}, "mean = 0.9: the domain of the colours is 0 to 0.5"),
+        ([CELLS[0] | {"mean": 1.2}], {}, "mean = 1.2: the domain of the colours is 0 to 1"),
     ],
 )
 def test_a_heat_map_refuses_what_it_cannot_draw(cells: list, given: dict, words: str) -> None:

@@ -204,9 +204,9 @@ def test_learning_curves_take_any_number_of_rows_and_order_their_shades():
     spec = theme.themed(show.learning_curves(rows))  # 6,000 rows: more than Altair's own limit
     colour = spec["encoding"]["color"]
     assert (colour["type"], colour["scale"]["scheme"]["name"]) == ("ordinal", "viridis")
-    assert theme.themed(show.learning_curves([{"step": 1, "loss": 2.0, "n_instructions": 3}], y="loss", log_y=True))
-    with pytest.raises(BadRequest, match="log axis"):
-        show.learning_curves(rows, log_x=True)
+    assert theme.themed(show.learning_curves([{"step": 1, "loss": 2.0, "n_instructions": 3}], y="loss"))
+    with pytest.raises(BadRequest, match="unknown column 'accuracy_sen': did you mean 'accuracy_unseen'"):
+        show.learning_curves(rows, y="accuracy_sen")
 
 
 def test_the_strip_shows_every_token_and_wraps():
@@ -443,15 +443,15 @@ def test_published_records_are_whole():
 
 def test_explore_redraws_and_says_what_it_refuses():
     pytest.importorskip("ipywidgets")
-    frame = pd.DataFrame({"n_instructions": [10, 100, 10, 100, 10], "seed": [0, 0, 1, 1, 2], "accuracy_unseen": 0.5})
-    frame = frame.assign(accuracy_seen=0.9)
+    frame = pd.DataFrame({"step": [10, 100, 10, 100, 10], "n_instructions": 3, "seed": [0, 0, 1, 1, 2]})
+    frame = frame.assign(accuracy_unseen=0.5, accuracy_seen=0.9)
     asked = []
 
     def draw(rows, column):
         asked.append((sorted(set(rows["seed"])), column))
         if len(asked) == 3:
             raise BadRequest("not <this> one")
-        return show.learning_curves(rows, x="n_instructions", y=column, log_x=True)
+        return show.learning_curves(rows, y=column)
 
     box = show.explore(frame, draw, {"unseen": "accuracy_unseen", "seen": "accuracy_seen"})
     (quantity, seeds), view = box.children[0].children, box.children[1]

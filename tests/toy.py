@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from labkit.lab import Point, Record
+from labkit.lab import Point, Record, Row, Store
 
 
 class ToyPoint(Point):
@@ -15,6 +15,13 @@ class ToyPoint(Point):
     version: Literal[1] = 1
     number: int
     traces: str = ""
+
+
+def rows_of(store: Store) -> list[Row]:
+    """The finished rows of a store in which every entry can be read."""
+    rows, complaints = store.read("toy")
+    assert not complaints
+    return rows
 
 
 def square(point: ToyPoint, record: Record) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from labkit.lab.execute import (
     RUN_FILES, RunFailed, check_injected, check_notebook, check_out, check_surroundings, execute, run_folder,
 )  # fmt: skip
 from labkit.lab.progress import Progress
-from labkit.lab.provenance import provenance
+from labkit.lab.provenance import cores, provenance
 from labkit.lab.store import Measure, MeasureMany, Point, Record, Row, Store, ensure_writable, write_json
 from labkit.lab.sweep import (
-    Outcome, SweepFailed, checked_executor, cores, default_fleet, default_jobs, fleets, run_points, sweep,
+    Outcome, SweepFailed, checked_executor, default_fleet, default_jobs, fleets, run_points, sweep,
 )  # fmt: skip
 
 __all__ = [

@@ -13,8 +13,7 @@ from urllib.parse import urlparse
 import psutil
 import torch
 
-from labkit.lab.provenance import PACKAGES, cpu_name, installed
-from labkit.lab.sweep import cores
+from labkit.lab.provenance import PACKAGES, cores, cpu_name, installed
 
 
 class Finding(NamedTuple):

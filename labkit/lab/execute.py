@@ -17,8 +17,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def check_notebook(path: Path) -> Any:
     try:
         notebook = nbformat.reads(path.read_text("utf-8"), as_version=4)
         nbformat.validate(notebook)
-        tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+        tagged = _tagged(notebook)
     except OSError as error:
         raise BadRequest(f"cannot read {path}: {error.strerror}") from None
     except Exception as error:  # nbformat raises what it meets on its way through a broken file
@@ -119,11 +119,15 @@ def check_notebook(path: Path) -> Any:
 
 def _check_parameters(notebook: Any, given: Mapping[str, Any]) -> None:
     """Refuse a parameter that the notebook's own cell does not have."""
-    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    (cell,) = _tagged(notebook)
     names = assigned(cell.source)
     for name in given:
         if name not in names:
             raise unknown("parameter of the notebook", name, names)
+
+
+def _tagged(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
 
 
 def check_injected(names: Collection[str]) -> None:
@@ -156,13 +160,14 @@ def assigned(source: str) -> dict[str, Any]:
     with suppress(SyntaxError):  # of lines that only a kernel understands
         statements = ast.parse(source).body
     for statement in statements:
-        if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
-            continue
-        target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
-        if isinstance(target, ast.Name):
-            values[target.id] = ...
-            with suppress(ValueError):
-                values[target.id] = ast.literal_eval(statement.value)
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id=name), *_], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ):
+                values[name] = ...
+                with suppress(ValueError):
+                    values[name] = ast.literal_eval(value)
     return values
 
 
@@ -182,13 +187,11 @@ def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: S
     source = check_notebook(notebook)
     _check_parameters(source, params)
     folder.mkdir(parents=True, exist_ok=True)
-    surroundings = {"LABKIT_RUNS": str(store.root.resolve()), "LABKIT_RUN_DIR": str(folder.resolve()),
-                    "LABKIT_BATCH": "1", "LABKIT_JOBS": jobs, "LABKIT_FLEET": fleet,
-                    "LABKIT_EXECUTOR": executor}  # fmt: skip
+    surroundings = {"LABKIT_RUNS": store.root.resolve(), "LABKIT_RUN_DIR": folder.resolve(), "LABKIT_BATCH": 1,
+                    "LABKIT_JOBS": jobs, "LABKIT_FLEET": fleet, "LABKIT_EXECUTOR": executor}  # fmt: skip
     scratch = folder.resolve() / f"{SCRATCH}{os.getpid()}.ipynb"
     try:
-        with _environment({name: str(value) for name, value in surroundings.items() if value is not None}):
-            _run(source, notebook, scratch, params)
+        _run(source, notebook, scratch, params, _own_kernel(surroundings))
         (folder / "failed.ipynb").unlink(missing_ok=True)
         sync(scratch)
         return scratch.replace(folder / "notebook.ipynb")
@@ -198,7 +201,7 @@ def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: S
             folder.rmdir()
 
 
-def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any]) -> None:
+def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any], kernel: type) -> None:
     """Let papermill execute a notebook into `scratch`; what fails becomes one RunFailed."""
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -209,7 +212,7 @@ def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any]) 
         papermill.execute_notebook(
             source,
             str(scratch).replace("{", "{{").replace("}", "}}"),  # papermill formats it with the parameters
-            parameters=dict(params), kernel_name="python3", kernel_manager_class=_own_kernel(), progress_bar=False,
+            parameters=dict(params), kernel_name="python3", kernel_manager_class=kernel, progress_bar=False,
             language="python",  # of a notebook that was written by hand, and does not say so
             extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks are not the study's
             stdout_file=sys.stdout, stderr_file=sys.stderr, cwd=str(notebook.parent),
@@ -239,29 +242,18 @@ def _failed(sentence: str, scratch: Path) -> RunFailed:
     return RunFailed(sentence)
 
 
-def _own_kernel() -> type:
-    """A kernel that is this Python: a kernel called python3 may be that of another installation."""
+def _own_kernel(surroundings: Mapping[str, Any]) -> type:
+    """A kernel that is this Python, in these surroundings: one called python3 may be that of another installation."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
+
+    words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    # jupyter_client fills in what looks like a variable, of which a folder's name knows nothing
+    env = {name: str(value).replace("$", "$$") for name, value in surroundings.items() if value is not None}
 
     class OwnKernel(AsyncKernelManager):
         @property
         def kernel_spec(self) -> KernelSpec:
-            words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=words, display_name="Python 3", language="python")
+            return KernelSpec(argv=words, display_name="Python 3", language="python", env=env)
 
     return OwnKernel
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

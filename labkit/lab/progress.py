@@ -16,10 +16,10 @@ Describe = Callable[[dict[str, Any]], str]
 
 
 class Progress:
-    """Done/total, points a minute, time left and, for each point, one short line of its result.
+    """Done/total, points per minute, time left and, for each point, one short line of its result.
 
     Args:
-        bar: Draw a tqdm bar; otherwise print one line a point.
+        bar: Draw a tqdm bar; otherwise print one line per point.
         describe: From a row to its few words (say, `I=300 seed=1: unseen 0.41`).
     """
 

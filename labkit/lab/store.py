@@ -24,13 +24,13 @@ import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from labkit.design.durable import sync, write_text
@@ -79,17 +79,18 @@ class Record:
 
     def __init__(self, folder: Path, lasting: Path | None = None, store: "Store | None" = None) -> None:
         self.folder, self.lasting, self.store = folder, lasting or folder / "lasting", store
-        self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
 
     def log(self, **fields: Any) -> None:
         """Append a line to the log; it can be read while the measurement runs."""
-        self._log.write(json.dumps(fields) + "\n")
-        self._log.flush()
+        self._append("log.jsonl", json.dumps(fields))
 
     def note(self, text: str) -> None:
         """Append a line for people to `notes.txt`."""
-        with (self.folder / "notes.txt").open("a", encoding="utf-8") as notes:
-            notes.write(text + "\n")
+        self._append("notes.txt", text)
+
+    def _append(self, name: str, line: str) -> None:
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def row_of(self, point: Point) -> Row:
         """The row of a point that this one needs."""
@@ -103,12 +104,6 @@ class Record:
         self.row_of(point)
         assert self.store is not None
         return self.store.folder(point)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._log.close()
 
 
 Measure = Callable[[Any, Record], Row]
@@ -145,7 +140,7 @@ class Store:
         """
         ensure_writable(self.root)
         for name in [study] if study else self.studies():
-            for folder in self._folders(name):
+            for folder in map(_checked, self._entries(name)):
                 if _read_finished(folder) is not None:
                     _check_files(folder)
 
@@ -160,22 +155,6 @@ class Store:
             BadRequest: when its folder is damaged.
         """
         return _read_finished(self.folder(point))
-
-    def finished(self, study: str) -> list[Path]:
-        """The `result.json` of every finished point of a study, by address."""
-        folders = (path for path in self._entries(study) if len(path.name) == ADDRESS_LENGTH)
-        return [path for folder in folders if (path := folder / "result.json").exists()]
-
-    def rows(self, study: str) -> list[Row]:
-        """Every finished row of a study, by address.
-
-        Raises:
-            BadRequest: at the first foreign or damaged entry.
-        """
-        rows, complaints = self.read(study)
-        if complaints:
-            raise BadRequest(complaints[0])
-        return rows
 
     def read(self, study: str) -> tuple[list[Row], list[str]]:
         """The finished rows of a study that can be read, by address; and a sentence for each entry that cannot."""
@@ -200,11 +179,16 @@ class Store:
         Raises:
             BadRequest: when there is none, or more than one.
         """
-        everything = (path.parent for study in self.studies() for path in self.finished(study))
-        found = [folder for folder in everything if folder.name.startswith(address)]
-        if len(found) == 1:
-            return found[0]
-        how_many = f"{len(found)} points" if found else "no finished point"
+        folders = [
+            folder
+            for study in self.studies()
+            for folder in self._entries(study)
+            if len(folder.name) == ADDRESS_LENGTH and folder.name.startswith(address)
+            if (folder / "result.json").exists()
+        ]
+        if len(folders) == 1:
+            return folders[0]
+        how_many = f"{len(folders)} points" if folders else "no finished point"
         raise BadRequest(f"'{address}' names {how_many} in {self.root}: `labkit results` lists the addresses")
 
     def measure(self, point: Point, measure: Measure) -> Row:
@@ -223,53 +207,47 @@ class Store:
             Exception: whatever `measure` raised, or a row that cannot be written. Of one point alone `error.json` is
                 left; of several the rows written before are kept, and no error, since the culprit is not known.
         """
-        folder = self.points_folder(points[0].study)
-        (folder / ".locks").mkdir(parents=True, exist_ok=True)
         with ExitStack() as locks:
             for point in sorted(points, key=lambda point: point.address):  # one order for all: no deadlock
-                locks.enter_context(FileLock(folder / ".locks" / f"{point.address}.lock"))
-            rows: dict[str, Row | None] = {point.address: self.result(point) for point in points}
-            missing = [point for point in points if rows[point.address] is None]
-            if missing:
+                locks.enter_context(self._lock(point.study, point.address))
+            rows = {point.address: row for point in points if (row := self.result(point)) is not None}
+            if missing := [point for point in points if point.address not in rows]:
                 rows |= self._measured(missing, measure)
-            return [whole for point in points if (whole := rows[point.address]) is not None]
+            return [rows[point.address] for point in points]
 
     def _measured(self, points: Sequence[Point], measure: MeasureMany) -> dict[str, Row]:
         """The rows of points whose locks are held, each kept before the next is written."""
-        folder, rows = self.points_folder(points[0].study), {}
-        scratches: dict[str, Path] = {}
-        try:
-            with ExitStack() as stack:
-                for point in points:
-                    scratches[point.address] = self._scratch(point)
-                records = [stack.enter_context(Record(scratch, folder / f".work-{address}", self))
-                           for address, scratch in scratches.items()]  # fmt: skip
-                measured = measure(points, records)
-            for point, found in zip(points, measured, strict=True):
-                row = {"address": point.address, **point.model_dump(mode="json"), **found}
-                row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-                _seal(scratches[point.address], row)
-                self._move_in(scratches[point.address], self.folder(point))
-                shutil.rmtree(folder / f".work-{point.address}", ignore_errors=True)
-                rows[point.address] = row
-        except Exception as error:
-            if len(points) == 1 and scratches:
-                with suppress(OSError):  # where not even this can be written, the error itself is what counts
-                    message = f"{type(error).__name__}: {error}"
-                    self._fail(points[0], scratches[points[0].address], message, traceback.format_exc())
-            raise
-        finally:
-            for scratch in scratches.values():
-                shutil.rmtree(scratch, ignore_errors=True)
+        rows, records = {}, []
+        with ExitStack() as scratches:
+            for point in points:
+                scratch = self._scratch(point)
+                scratches.callback(shutil.rmtree, scratch, ignore_errors=True)
+                records.append(Record(scratch, self.points_folder(point.study) / f".work-{point.address}", self))
+            try:
+                for point, record, measured in zip(points, records, measure(points, records), strict=True):
+                    row = {"address": point.address, **point.model_dump(mode="json"), **measured}
+                    row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+                    _seal(record.folder, row)
+                    self._move_in(record.folder, self.folder(point))
+                    shutil.rmtree(record.lasting, ignore_errors=True)
+                    rows[point.address] = row
+            except Exception as error:
+                if len(points) == 1:
+                    with suppress(OSError):  # where not even this can be written, the error itself is what counts
+                        message = f"{type(error).__name__}: {error}"
+                        self._fail(points[0], records[0].folder, message, traceback.format_exc())
+                raise
         return rows
 
     def tidy(self, study: str) -> None:
         """Remove the scratch folders of this machine's processes that are gone: of every point that nobody is at."""
-        points = self.points_folder(study)
-        for scratch in points.glob(f".tmp-{'?' * ADDRESS_LENGTH}-{HERE}-*"):
-            address = scratch.name.split("-")[1]
-            with suppress(Timeout, OSError), FileLock(points / ".locks" / f"{address}.lock", timeout=0):
+        for scratch in self.points_folder(study).glob(f".tmp-{'?' * ADDRESS_LENGTH}-{HERE}-*"):
+            with suppress(Timeout, OSError), self._lock(study, scratch.name.split("-")[1], timeout=0):
                 shutil.rmtree(scratch, ignore_errors=True)
+
+    def _lock(self, study: str, address: str, timeout: float = -1) -> BaseFileLock:
+        """Held by the process that is at work on a point; without a timeout it is waited for."""
+        return FileLock(self.points_folder(study) / ".locks" / f"{address}.lock", timeout=timeout)
 
     def _scratch(self, point: Point) -> Path:
         """A new folder for a point whose lock is held; whatever a killed process left of it is removed."""
@@ -286,16 +264,11 @@ class Store:
 
         Where another process has taken the point up, or finished it, nothing is left and nothing is touched.
         """
-        points = self.points_folder(point.study)
-        (points / ".locks").mkdir(parents=True, exist_ok=True)
-        with suppress(Timeout), FileLock(points / ".locks" / f"{point.address}.lock", timeout=0):
-            if (self.folder(point) / "result.json").exists():
-                return
-            self._fail(point, self._scratch(point), error, detail)
+        with suppress(Timeout), self._lock(point.study, point.address, timeout=0):
+            if not (self.folder(point) / "result.json").exists():
+                self._fail(point, self._scratch(point), error, detail)
 
     def _fail(self, point: Point, scratch: Path, error: str, detail: str) -> None:
-        if (self.folder(point) / "result.json").exists():  # it is finished: what failed came after
-            return
         (scratch / "result.json").unlink(missing_ok=True)  # it could not be written whole
         write_json(scratch / "error.json", {"error": error, "traceback": detail})
         self._move_in(scratch, self.folder(point))
@@ -303,7 +276,7 @@ class Store:
     @staticmethod
     def _move_in(scratch: Path, final: Path) -> None:
         """Give a scratch folder, of which everything has reached the disk, its name."""
-        if (final / "result.json").exists():  # another machine was faster: its result stays
+        if (final / "result.json").exists():  # another machine was faster, or what failed came after: it stays
             shutil.rmtree(scratch)
             return
         old = scratch.with_name(f"{scratch.name}-old")
@@ -314,16 +287,11 @@ class Store:
         for folder in (final.parent, final.parent.parent):
             sync(folder)
 
-    def _folders(self, study: str) -> Iterator[Path]:
-        """The folders of a study's points; BadRequest at the first foreign entry."""
-        return map(_checked, self._entries(study))
-
     def _entries(self, study: str) -> list[Path]:
         points = self.points_folder(study)
-        try:
-            return sorted(path for path in points.iterdir() if not path.name.startswith("."))
-        except (FileNotFoundError, NotADirectoryError):
+        if not points.is_dir():
             return [points] if points.is_file() else []
+        return sorted(path for path in points.iterdir() if not path.name.startswith("."))
 
 
 def _checked(path: Path) -> Path:
@@ -342,12 +310,15 @@ def _read_finished(folder: Path) -> Row | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
-        raise BadRequest(f"damaged result in the store: {path} is not what its folder's name promises; move {folder} "
-                         "away")  # fmt: skip
+        raise _damaged(path, "is not what its folder's name promises")
     seal = row.pop("seal", None)
     if seal is not None and (not isinstance(seal, dict) or seal.get("row") != _digest(row)):
-        raise BadRequest(f"damaged result in the store: {path} was changed after it was measured; move {folder} away")
-    return dict(row)
+        raise _damaged(path, "was changed after it was measured")
+    return row
+
+
+def _damaged(path: Path, how: str) -> BadRequest:
+    return BadRequest(f"damaged result in the store: {path} {how}; move {path.parent} away")
 
 
 def _load(path: Path) -> Row:
@@ -379,22 +350,22 @@ def _seal(folder: Path, row: Row) -> None:
 def _check_files(folder: Path) -> None:
     """Refuse a finished point with a file that is missing, empty or cut, as a power cut or a full disk leaves them."""
     seal = _load(folder / "result.json").get("seal")
-    if seal is None:  # of an earlier version: what no measurement leaves empty
-        sizes = {path.name: 1 for path in folder.iterdir() if path.suffix in (".json", ".safetensors")}
-        damaged = [name for name in sizes if (folder / name).stat().st_size == 0]
-    else:
-        damaged = [name for name, size in seal["files"].items() if _size(folder / name) != size]
-    if damaged:
-        raise BadRequest(f"damaged point in the store: {folder / damaged[0]} is empty, cut or missing; move {folder} "
-                         "away, and the point is measured again")  # fmt: skip
+    for path in folder.iterdir() if seal is None else ():  # of an earlier version: what no measurement leaves empty
+        if path.suffix in (".json", ".safetensors") and not path.stat().st_size:
+            raise _cut(folder, path)
+    for name, size in seal["files"].items() if seal else ():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise _cut(folder, path)
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+def _cut(folder: Path, path: Path) -> BadRequest:
+    sentence = f"damaged point in the store: {path} is empty, cut or missing; move {folder} away, and the point is "
+    return BadRequest(sentence + "measured again")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object as `write_text` does, a line a key; NaN is refused, since other readers refuse it too."""
+    """Write a JSON object as `write_text` does, one line per key; NaN is refused, since other readers refuse it too."""
     lines = (f" {json.dumps(key)}: {json.dumps(item, allow_nan=False)}" for key, item in value.items())
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 

@@ -1,4 +1,4 @@
-"""The sweep: measure many points, a process a core, one thread each; here, or on a Ray cluster.
+"""The sweep: measure many points, one process per core, one thread each; here, or on a Ray cluster.
 
 Guarantees
 - A point that the store already holds is not measured again; what remains is measured in the order given.
@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 from labkit.errors import BadRequest, unknown
 from labkit.lab.progress import Progress
+from labkit.lab.provenance import cores
 from labkit.lab.store import Measure, MeasureMany, Point, Row, Store
 
 
@@ -57,18 +58,9 @@ class SweepFailed(RuntimeError):
         )
 
 
-def cores() -> int:
-    """The number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def default_jobs() -> int:
-    """`$LABKIT_JOBS`, else one worker a core, or one alone where models train on a GPU."""
-    if given := os.environ.get("LABKIT_JOBS"):
-        return _whole_number("LABKIT_JOBS", given, least=0)
-    import torch
-
-    return 1 if torch.cuda.is_available() else cores()
+    """`$LABKIT_JOBS`, else one worker per core, or one alone where models train on a GPU."""
+    return _chosen("LABKIT_JOBS", least=0, on_gpu=1, on_cpu=cores())
 
 
 def default_fleet() -> int:
@@ -76,19 +68,19 @@ def default_fleet() -> int:
 
     A GPU is idle most of the time while it trains one small model. A CPU core is not: its training steps are bound by
     memory traffic, which a fleet multiplies. There a fleet gained a tenth at best (LABLOG.md, "the fleet"), not worth
-    that a kill costs all its members instead of one: so a process a core with one model each.
+    that a kill costs all its members instead of one: so there is one process per core with one model each.
     """
-    if given := os.environ.get("LABKIT_FLEET"):
-        return _whole_number("LABKIT_FLEET", given, least=1)
+    return _chosen("LABKIT_FLEET", least=1, on_gpu=32, on_cpu=1)
+
+
+def _chosen(name: str, *, least: int, on_gpu: int, on_cpu: int) -> int:
+    if given := os.environ.get(name):
+        if not re.fullmatch("[0-9]{1,6}", given) or int(given) < least:
+            raise BadRequest(f"{name} = {given!r} must be a whole number, {least} or more")
+        return int(given)
     import torch
 
-    return 32 if torch.cuda.is_available() else 1
-
-
-def _whole_number(name: str, text: str, *, least: int) -> int:
-    if not re.fullmatch("[0-9]{1,6}", text) or int(text) < least:
-        raise BadRequest(f"{name} = {text!r} must be a whole number, {least} or more")
-    return int(text)
+    return on_gpu if torch.cuda.is_available() else on_cpu
 
 
 def fleets(points: Sequence[Point], size: int) -> list[list[Point]]:
@@ -118,10 +110,25 @@ def checked_executor(name: str | None) -> str:
     return name
 
 
-def sweep(points: Sequence[Point], measure: Measure, *, measure_many: MeasureMany | None = None,
-          store: Store | None = None, jobs: int | None = None, fleet: int | None = None, executor: str | None = None,
-          progress: Progress | None = None) -> list[Row]:  # fmt: skip
+def sweep(points: Sequence[Point], measure: Measure, **options: Any) -> list[Row]:
     """Measure every point, or read it from the store; the rows come in the order of `points`.
+
+    `options` are those of `run_points`.
+
+    Raises:
+        BadRequest: when the store cannot be used; nothing was started.
+        SweepFailed: at the end, when any point failed; the others are in the store.
+    """
+    outcomes = run_points(points, measure, **options)
+    if any(outcome.row is None for outcome in outcomes):
+        raise SweepFailed(outcomes)
+    return [outcome.row for outcome in outcomes if outcome.row is not None]
+
+
+def run_points(points: Sequence[Point], measure: Measure, *, measure_many: MeasureMany | None = None,
+               store: Store | None = None, jobs: int | None = None, fleet: int | None = None,
+               executor: str | None = None, progress: Progress | None = None) -> list[Outcome]:  # fmt: skip
+    """`sweep`, with the failures told apart instead of raised.
 
     Args:
         points: The cells of a design; equal points are measured once.
@@ -132,22 +139,7 @@ def sweep(points: Sequence[Point], measure: Measure, *, measure_many: MeasureMan
         fleet: Points of one shape measured together, at most; default `default_fleet()`.
         executor: `processes` or `ray`; default `$LABKIT_EXECUTOR` or `processes`.
         progress: Shows done/total, rate and time left; default by `Progress.default()`.
-
-    Raises:
-        BadRequest: when the store cannot be used; nothing was started.
-        SweepFailed: at the end, when any point failed; the others are in the store.
     """
-    outcomes = run_points(points, measure, measure_many=measure_many, store=store, jobs=jobs, fleet=fleet,
-                          executor=executor, progress=progress)  # fmt: skip
-    if any(outcome.row is None for outcome in outcomes):
-        raise SweepFailed(outcomes)
-    return [outcome.row for outcome in outcomes if outcome.row is not None]
-
-
-def run_points(points: Sequence[Point], measure: Measure, *, measure_many: MeasureMany | None = None,
-               store: Store | None = None, jobs: int | None = None, fleet: int | None = None,
-               executor: str | None = None, progress: Progress | None = None) -> list[Outcome]:  # fmt: skip
-    """`sweep`, with the failures told apart instead of raised."""
     store = store or Store.default()
     jobs = default_jobs() if jobs is None else jobs
     if jobs < 0:
@@ -158,16 +150,11 @@ def run_points(points: Sequence[Point], measure: Measure, *, measure_many: Measu
         store.check(study)
         store.tidy(study)
     unique = {point.address: point for point in points}
-    outcomes: dict[str, Outcome] = {}
-    for address, point in unique.items():
-        row = store.result(point)
-        if row is not None:
-            outcomes[address] = Outcome(point, row)
+    finished = {address: store.result(point) for address, point in unique.items()}
+    outcomes = {address: Outcome(unique[address], row) for address, row in finished.items() if row is not None}
+    outcomes |= _unmet([point for address, point in unique.items() if address not in outcomes], measure, store, jobs,
+                       executor)  # fmt: skip
     missing = [point for address, point in unique.items() if address not in outcomes]
-    for failed in _needed(missing, measure, store, jobs, executor):
-        unmet = [point for point in missing if failed.point.address in {need.address for need in point.needs()}]
-        outcomes |= {point.address: _unmet(point, failed) for point in unmet}
-    missing = [point for point in missing if point.address not in outcomes]
     progress = progress or Progress.default()
     progress.start(total=len(unique), already=len(outcomes))
     try:
@@ -187,17 +174,21 @@ def run_points(points: Sequence[Point], measure: Measure, *, measure_many: Measu
     return [outcomes[point.address] for point in points]
 
 
-def _needed(missing: Sequence[Point], measure: Measure, store: Store, jobs: int, executor: str) -> list[Outcome]:
-    """Measure what the points need, and say what failed of it."""
+def _unmet(missing: Sequence[Point], measure: Measure, store: Store, jobs: int, executor: str) -> dict[str, Outcome]:
+    """Measure what the points need; the outcomes of those that cannot be measured, since that failed."""
     needs = {need.address: need for point in missing for need in point.needs() if store.result(need) is None}
     if not needs:
-        return []
-    outcomes = run_points(list(needs.values()), measure, store=store, jobs=jobs, executor=executor)
-    return [outcome for outcome in outcomes if outcome.row is None]
-
-
-def _unmet(point: Point, failed: Outcome) -> Outcome:
-    return Outcome(point, None, f"what it needs failed: {failed.point.study} {failed.point.address}: {failed.error}")
+        return {}
+    done = run_points(list(needs.values()), measure, store=store, jobs=jobs, executor=executor)
+    errors = {
+        need.point.address: f"{need.point.study} {need.point.address}: {need.error}" for need in done if need.error
+    }
+    return {
+        point.address: Outcome(point, None, f"what it needs failed: {errors[need.address]}")
+        for point in missing
+        for need in point.needs()
+        if need.address in errors
+    }
 
 
 def _full(complaint: str) -> int | None:
@@ -277,11 +268,10 @@ class _Worker:
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread, which alone may say so
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
         yield
         return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
@@ -318,11 +308,8 @@ def _in_workers(groups: Sequence[list[Point]], work: Work, jobs: int) -> Generat
                 except (EOFError, OSError):  # the process is gone: killed, out of memory, or crashed in native code
                     worker.process.join()
                     error = f"the worker process died (exit code {worker.process.exitcode}; killed or out of memory?)"
-                    if len(worker.group) > 1:
-                        queue += _halves(worker.group)
-                        outcomes = []
-                    else:
-                        outcomes = _lost(worker.group, error, "", work.store)
+                    again, outcomes = _after_loss(worker.group, error, "", work.store)
+                    queue += again
                     workers.remove(worker)
                     if queue:
                         worker = _Worker(work)
@@ -336,11 +323,12 @@ def _in_workers(groups: Sequence[list[Point]], work: Work, jobs: int) -> Generat
             worker.stop()
 
 
-def _lost(group: list[Point], error: str, detail: str, store: Store) -> list[Outcome]:
-    """The outcomes of a group whose process is gone."""
-    for point in group:
-        store.fail(point, error, detail)
-    return [Outcome(point, None, error) for point in group]
+def _after_loss(group: list[Point], error: str, detail: str, store: Store) -> tuple[list[list[Point]], list[Outcome]]:
+    """What is still to be tried of a group whose process is gone, and what is settled: a point alone has failed."""
+    if len(group) > 1:
+        return _halves(group), []
+    store.fail(group[0], error, detail)
+    return [], [Outcome(group[0], None, error)]
 
 
 def _on_ray(groups: Sequence[list[Point]], work: Work, jobs: int) -> Generator[Outcome, None, None]:
@@ -358,11 +346,10 @@ def _on_ray(groups: Sequence[list[Point]], work: Work, jobs: int) -> Generator[O
             try:
                 yield from ray.get(ready)
             except ray.exceptions.RayError as lost:  # the task's process or machine is gone
-                if len(group) > 1:
-                    pending |= {task.remote(half, work): half for half in _halves(group)}
-                    continue
                 error = f"the Ray task was lost: {str(lost).splitlines()[0]}"
-                yield from _lost(group, error, str(lost), work.store)
+                again, outcomes = _after_loss(group, error, str(lost), work.store)
+                pending |= {task.remote(half, work): half for half in again}
+                yield from outcomes
     finally:
         ray.shutdown()
 

@@ -1,7 +1,7 @@
 """Accuracy along a dial: means with intervals, every model behind them, fits, and the published marks.
 
 Guaranteed: every mean, every interval and every single model is drawn, side by side where they would hide each other;
-labels of published marks stand in a strip of their own above the data, a line each, so that they touch nothing.
+labels of published marks stand in a strip of their own above the data, one line each, so that they touch nothing.
 Drawn by Altair's own means (layer, error bars, facet) from one long table, which is what a facet needs.
 """
 
@@ -12,13 +12,13 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
-from labkit.errors import BadRequest
 from labkit.show import parts
 from labkit.show.theme import INK, PAPER, QUIET, shown
 
-STRIP = 17  # pixels of a line of the labels above the data
+STRIP = 17  # pixels per line of the labels above the data
 APART = 7  # pixels between what stands at one place
 TICK = "datum.value >= 1e5 ? format(datum.value, '.3~s') : format(datum.value, ',.4~r')"
 
@@ -46,13 +46,12 @@ def curve_chart(
         BadRequest: for no rows, a missing column, a model or fit of no series, a value outside `y_domain`, or what a
             log axis cannot show.
     """
-    parts.check(estimates, [x, "series", "panel", "mean", "lo", "hi"], positive=[x] if log else [])
-    if estimates[x].isna().any():
-        raise BadRequest(f"a row has no '{x}': every row needs one")
+    positive = [x] if log else []
+    parts.check(estimates, [x, "series", "panel", "mean", "lo", "hi"], positive=positive, complete=[x])
     estimates = estimates.assign(**{name: pd.to_numeric(estimates[name]) for name in (x, "mean", "lo", "hi")})
     names, panels = (list(dict.fromkeys(estimates[column])) for column in ("series", "panel"))
-    models, lines = (_beside(frame, x, column, log, names, panels)
-                     for frame, column in ((models, "accuracy"), (lines, "mean")))  # fmt: skip
+    models = _beside(models, [x, "series", "panel", "accuracy"], positive, names, panels)
+    lines = _beside(lines, [x, "series", "panel", "mean"], positive, names, panels)
     cuts = [record for record in published if record["kind"] == "threshold" and x in record]
     values = _values(estimates, [r for r in published if r["kind"] == "value" and x in r], x, y_domain)
     fitted = set(zip(lines["panel"], lines["series"], strict=True))
@@ -76,19 +75,18 @@ def curve_chart(
     table["at"] = table["x"]
     table["x"] = _apart(table, names, across, log, wide)
     pixel = (ends[1] - ends[0]) / (tall - 16 - STRIP * len(marks))
-    for line, mark in enumerate(reversed(marks)):
+    for line, mark in enumerate(reversed(marks)):  # each label has a line of its own in the strip above the data
         mark |= {"height": ends[1] + (15 + STRIP * line) * pixel, "right": _share(mark["middle"], across, log) > 0.5}
-    rows = [mark | {"what": "mark", "panel": panel} for mark in marks for panel in panels]
-    table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if rows else table
+    marked = pd.DataFrame([mark | {"what": "mark", "panel": panel} for mark in marks for panel in panels])
+    table = pd.concat([table, marked], ignore_index=True)
 
     below = x_label + " (log scale)" * log
     x_axis = alt.Axis(title=None if faceted else below, grid=False, values=sorted(estimates[x].unique().tolist()),
                       labelExpr=TICK, labelOverlap="greedy", labelFlush=False)  # fmt: skip
-    fifths = [ends[0] + (ends[1] - ends[0]) * i / 5 for i in range(6)]
-    ticks: dict[str, Any] = {"values": fifths} if y_domain else {"tickCount": 5}
+    x_scale = alt.Scale(type="log" if log else "linear", domain=list(across), nice=False, zero=False)
+    ticks: dict[str, Any] = {"values": np.linspace(*ends, 6).tolist()} if y_domain else {"tickCount": 5}
     words = textwrap.wrap(y_label, int(tall / parts.LETTER))
     y_axis = alt.Axis(title=words, domain=False, ticks=False, format="~r", **ticks)
-    x_scale = alt.Scale(type="log" if log else "linear", domain=list(across), nice=False, zero=False)
     domain = [ends[0] - 7 * pixel, ends[1] + (9 + STRIP * len(marks)) * pixel]
     y_scale = alt.Scale(domain=domain, nice=False, zero=False)
     page = _Page({"scale": x_scale, "axis": x_axis}, {"scale": y_scale, "axis": y_axis}, 1.0 if tall > 150 else 0.5)
@@ -128,7 +126,7 @@ def _data(page: _Page, names: Sequence[str], label: str, x_label: str) -> list[a
     dash = alt.StrokeDash("series:N", scale=scales["strokeDash"], legend=None)
     shape = alt.Shape("series:N", scale=scales["shape"], legend=key)
     numbers = [alt.Tooltip(f"{column}:Q", format=".3~f") for column in ("y", "lo", "hi")]
-    told = ["series:N", alt.Tooltip("at:Q", title=x_label), *numbers]
+    tips = ["series:N", alt.Tooltip("at:Q", title=x_label), *numbers]
     mean, model = "datum.what == 'mean' && isValid(datum.y)", "datum.what == 'model'"
     look: Any = {"opacity": 1, "strokeWidth": 1.5}
     return [
@@ -138,13 +136,13 @@ def _data(page: _Page, names: Sequence[str], label: str, x_label: str) -> list[a
         _only("datum.what == 'mean' && isValid(datum.lo)").mark_rule(strokeWidth=2.2)
         .encode(*page.place(y="lo"), alt.Y2("hi:Q"), colour),
         _only(mean).mark_point(filled=True, size=85 * page.size, opacity=1)
-        .encode(*page.place(), colour, shape, tooltip=told),
+        .encode(*page.place(), colour, shape, tooltip=tips),
         _only(f"{model} && datum.learned").mark_point(fill=PAPER, size=38 * page.size, **look)
-        .encode(*page.place(), colour, shape, tooltip=told),
+        .encode(*page.place(), colour, shape, tooltip=tips),
         _only(f"{model} && !datum.learned").mark_point(shape="cross", angle=45, size=130 * page.size, **look)
-        .encode(*page.place(), colour, tooltip=told),
+        .encode(*page.place(), colour, tooltip=tips),
         _only("datum.what == 'published'").mark_point(shape="diamond", stroke=QUIET, fill=PAPER, size=110, **look)
-        .encode(*page.place(), tooltip=["source:N", *told]),
+        .encode(*page.place(), tooltip=["source:N", *tips]),
     ]  # fmt: skip
 
 
@@ -169,12 +167,12 @@ def _said(page: _Page) -> list[alt.Chart]:
 
 
 def _beside(
-    frame: pd.DataFrame | None, x: str, column: str, log: bool, names: Sequence[str], panels: Sequence[str]
+    frame: pd.DataFrame | None, columns: list[str], positive: list[str], names: Sequence[str], panels: Sequence[str]
 ) -> pd.DataFrame:
     """Models or fits, of series and panels that have means; none at all are fine."""
     if frame is None or frame.empty:
-        return pd.DataFrame(columns=[x, "series", "panel", column])
-    parts.check(frame, [x, "series", "panel", column], positive=[x] if log else [])
+        return pd.DataFrame(columns=columns)
+    parts.check(frame, columns, positive=positive)
     parts.only_known(frame["series"], "series", names)
     parts.only_known(frame["panel"], "panel", panels)
     return frame
@@ -193,15 +191,19 @@ def _values(
 ) -> pd.DataFrame:
     """Published values of the exams that are drawn, where they have the unit of the y axis."""
     lowest, highest = y_domain or (-math.inf, math.inf)
-    exams = estimates.drop_duplicates(["exam", "panel"]) if "exam" in estimates else estimates.head(0)
+    exams = set(zip(estimates["exam"], estimates["panel"], strict=True)) if "exam" in estimates else set()
     rows = [
-        {x: record[x], "y": record[key], "panel": panel, "source": f"{record['source']}, {record['figure']}"}
+        {x: record[x], "y": record[key], "panel": panel, "source": _source(record)}
         for record in records
-        for exam, panel in (zip(exams["exam"], exams["panel"], strict=True) if len(exams) else ())
+        for exam, panel in sorted(exams)
         for key in (f"accuracy_{exam}", exam)
         if key in record and lowest <= record[key] <= highest
     ]
     return pd.DataFrame(rows, columns=[x, "y", "panel", "source"])
+
+
+def _source(record: parts.Record) -> str:
+    return f"{record['source']}, {record['figure']}"
 
 
 def _marks(cuts: Sequence[parts.Record], fit: parts.Record | None, x: str) -> list[dict[str, Any]]:
@@ -223,19 +225,20 @@ def _notes(
     chance: float | None,
 ) -> str:  # fmt: skip
     """What the marks stand for, as far as they are drawn, and what the fit says of itself."""
-    single = table[table["what"] == "model"]
-    sources = [f"{record['source']}, {record['figure']}" for record in cuts] + list(values["source"])
-    learned = single["learned"].astype(bool) if len(single) else pd.Series(dtype=bool)
-    clauses = [
-        ("filled: means" + (", bars: 95 % intervals" if table["lo"].notna().any() else "")) * bool(len(single)),
-        "hollow: single models" * bool(learned.any()),
-        "crosses: models that have not learned their training set" * bool((~learned).any()),
-        "curves: fits" * bool((table["what"] == "line").any()),
-        "dotted: chance" * (chance is not None),
-        f"grey{', dashed' if cuts else ''}{', diamonds' if len(values) else ''}: published, "
-        f"{'; '.join(dict.fromkeys(sources))}" * bool(sources),
-    ]
-    said = "; ".join(clause for clause in clauses if clause)
+    drawn = set(table["what"])
+    learned = set(table.loc[table["what"] == "model", "learned"].astype(bool))
+    sources = dict.fromkeys([*map(_source, cuts), *values["source"]])
+    bars = ", bars: 95 % intervals" if table["lo"].notna().any() else ""
+    grey = "grey" + ", dashed" * bool(cuts) + ", diamonds" * bool(len(values))
+    clauses = {
+        f"filled: means{bars}": "model" in drawn,
+        "hollow: single models": True in learned,
+        "crosses: models that have not learned their training set": False in learned,
+        "curves: fits": "line" in drawn,
+        "dotted: chance": chance is not None,
+        f"{grey}: published, {'; '.join(sources)}": bool(sources),
+    }
+    said = "; ".join(clause for clause, is_drawn in clauses.items() if is_drawn)
     note = (fit or {}).get("note") or ""
     lead = "Midpoint: " if (fit or {}).get("located") else "No midpoint located: "
     return f"{said[:1].upper()}{said[1:]}." * bool(said) + f" {lead}{note}." * bool(note and note not in title)

@@ -6,10 +6,11 @@ the width of a text is estimated (a page has no ruler before it is drawn), gener
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from labkit.errors import BadRequest, unknown
@@ -18,52 +19,44 @@ from labkit.show.theme import DASHES, GREYS, PALETTE, SHAPES
 Record = Mapping[str, Any]
 Rows = pd.DataFrame | Sequence[Record]
 
-USUAL = "ci95"  # the key of an interval that rows may lack altogether
 WIDTH, HEIGHT = 640, 300  # pixels of what is drawn inside the axes, where nothing says how much room there is
 PAGE = 500  # pixels that a heading has on a narrow page
 TITLE, LETTER = 8.8, 6.5  # pixels of an average letter of a title and of other words
+LINES = "split(datum.label, '\\n')"  # a label of several lines
 
 
-def check(frame: pd.DataFrame, columns: Sequence[str], positive: Sequence[str] = ()) -> None:
-    """Refuse a frame without rows or a column, or with what a log axis cannot show."""
+def check(
+    frame: pd.DataFrame, columns: Sequence[str], *, positive: Sequence[str] = (), complete: Sequence[str] = ()
+) -> None:
+    """Refuse a frame without rows or a column, with gaps in `complete`, or with what a log axis cannot show."""
     if frame.empty:
         raise BadRequest("there is nothing to draw: the frame has no rows")
-    for column in columns:
-        if column not in frame:
-            raise unknown("column", column, map(str, frame.columns))
+    only_known(columns, "column", list(map(str, frame.columns)))
+    for column in complete:
+        if frame[column].isna().any():
+            raise BadRequest(f"a row has no '{column}': every row needs one")
     for column in positive:
         if not (frame[column] > 0).all():
             raise BadRequest(f"a log axis cannot show column '{column}': it holds zero or less")
 
 
-def drawn_rows(
-    rows: Rows, names: Mapping[str, str | None], numbers: Mapping[str, str], interval: str | None = None
-) -> pd.DataFrame:
-    """The rows under our own keys: names as text ('' where the key is None), numbers, and `lo` and `hi` (or NaN).
+def numbers_of(frame: pd.DataFrame, column: str, interval: str | None = None) -> pd.DataFrame:
+    """A column as `y`, and a column of intervals ([lowest, highest] or None) as `lo` and `hi`: all finite, or NaN.
 
-    `names` and `numbers` map our keys to those of `rows`. Raises `BadRequest` for no rows, a key that no row has, a
-    name that is missing, what is not a number, or an interval of other than two ends in order.
+    Raises:
+        BadRequest: for what is not a number, or an interval of other than two ends in order.
     """
-    given = pd.DataFrame(rows)
-    needed = [*names.values(), *numbers.values(), interval if interval != USUAL else None]
-    check(given, [key for key in needed if key is not None])
-    ours: dict[str, Any] = {}
-    for our, key in names.items():
-        if key is not None and given[key].isna().any():
-            raise BadRequest(f"a row has no '{key}': every row needs one")
-        ours[our] = [""] * len(given) if key is None else given[key].astype(str).tolist()
-    for our, key in numbers.items():
-        try:
-            ours[our] = given[key].astype(float).tolist()
-        except (TypeError, ValueError):
-            raise BadRequest(f"column '{key}' holds what is not a number") from None
-        if any(math.isinf(number) for number in ours[our]):
-            raise BadRequest(f"column '{key}' holds an infinite number, which no page has room for")
-    pairs = [_pair(one, interval) for one in (given[interval] if interval in given else [None] * len(given))]
-    return pd.DataFrame(ours | {"lo": [lo for lo, _ in pairs], "hi": [hi for _, hi in pairs]})
+    try:
+        y = frame[column].astype(float)
+    except (TypeError, ValueError):
+        raise BadRequest(f"column '{column}' holds what is not a number") from None
+    if np.isinf(y).any():
+        raise BadRequest(f"column '{column}' holds an infinite number, which no page has room for")
+    pairs = [_pair(value, interval) for value in frame[interval]] if interval else [(math.nan, math.nan)] * len(frame)
+    return pd.DataFrame({"y": y.tolist(), "lo": [lo for lo, _ in pairs], "hi": [hi for _, hi in pairs]})
 
 
-def _pair(value: Any, key: str | None) -> tuple[float, float]:
+def _pair(value: Any, key: str) -> tuple[float, float]:
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):
         return math.nan, math.nan
     try:
@@ -73,6 +66,12 @@ def _pair(value: Any, key: str | None) -> tuple[float, float]:
     if lo > hi:
         raise BadRequest(f"{key} = {value}: an interval begins with its lowest value")
     return (lo, hi) if lo == lo and hi == hi else (math.nan, math.nan)
+
+
+def once(frame: pd.DataFrame, columns: list[str], what: str) -> None:
+    """Refuse lines that are alike in some columns, of which `what` is a format."""
+    for repeated in frame.loc[frame.duplicated(columns), columns].itertuples(index=False):
+        raise BadRequest(f"{what.format(*repeated)} is given twice")
 
 
 def inside(values: Iterable[float], domain: Sequence[float], axis: str) -> None:
@@ -95,8 +94,8 @@ def only_known(names: Iterable[str], kind: str, allowed: Sequence[str]) -> None:
 def heading(title: str, subtitle: str | Sequence[str] = "", width: float = PAGE) -> alt.TitleParams:
     """A title of at most two lines; the rest of a longer one leads the subtitle, so that nothing is cut."""
     lines = textwrap.wrap(title, int(width / TITLE))
-    parts = [" ".join(lines[2:]), *([subtitle] if isinstance(subtitle, str) else subtitle)]
-    below = [line for part in parts for line in textwrap.wrap(part, int(width / LETTER))]
+    paragraphs = [" ".join(lines[2:]), *([subtitle] if isinstance(subtitle, str) else subtitle)]
+    below = [line for text in paragraphs for line in textwrap.wrap(text, int(width / LETTER))]
     more = {"subtitle": below} if below else {}
     return alt.TitleParams(lines[:2] or "", **more)
 
@@ -116,22 +115,24 @@ def wrapped(name: str, letters: int) -> str:
     return "\n".join(textwrap.wrap(str(name), letters, break_on_hyphens=False, break_long_words=False))
 
 
-LINES = "split(datum.label, '\\n')"
+def slot(names: Collection[str], rows: int) -> float:
+    """Pixels that each of some rows gets: room for its wrapped name, and more where there are few."""
+    lines = max(name.count("\n") + 1 for name in names)
+    return max(16.0 * lines + 4, 20.0, min(40.0, 330 / rows))
 
 
 def looks(names: Sequence[str]) -> dict[str, alt.Scale]:
     """Scales of colour, dash and shape that tell series apart; after six the palette goes on in greys."""
-    ranges: dict[str, list[Any]] = {"color": [], "strokeDash": [], "shape": []}
-    for i in range(len(names)):
-        ranges["color"].append(PALETTE[i] if i < len(PALETTE) else GREYS[i % len(GREYS)])
-        ranges["strokeDash"].append(DASHES[(i + i // len(DASHES)) % len(DASHES)])
-        ranges["shape"].append(SHAPES[i % len(SHAPES)])
-    # Scales of one domain share a legend, whose marks dashes would blur: theirs has one name more.
-    more = {"strokeDash": ["–"]}
-    return {
-        channel: alt.Scale(domain=[*names, *more.get(channel, [])], range=values + values[:1] * (channel in more))
-        for channel, values in ranges.items()
+    places = range(len(names))
+    ranges: dict[str, list[Any]] = {
+        "color": [PALETTE[i] if i < len(PALETTE) else GREYS[i % len(GREYS)] for i in places],
+        "strokeDash": [DASHES[(i + i // len(DASHES)) % len(DASHES)] for i in places],
+        "shape": [SHAPES[i % len(SHAPES)] for i in places],
     }
+    scales = {channel: alt.Scale(domain=list(names), range=values) for channel, values in ranges.items()}
+    # Scales of one domain share a legend, whose marks dashes would blur: theirs has one name more.
+    dashes = ranges["strokeDash"]
+    return scales | {"strokeDash": alt.Scale(domain=[*names, "–"], range=dashes + dashes[:1])}
 
 
 def legend(names: Sequence[str], title: str = "", width: float = WIDTH) -> alt.Legend | None:

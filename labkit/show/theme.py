@@ -113,7 +113,7 @@ def with_variables(text: str) -> str:
 
 
 def png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 2) -> bytes:
-    """The chart (or a specification, as it is) as a PNG of `scale` pixels a unit; 2 is sharp on a projector.
+    """The chart (or a specification, as it is) as a PNG of `scale` pixels per unit; 2 is sharp on a projector.
 
     vl-convert compresses for speed, and a notebook keeps the picture: packed again, a third of it is left.
     """

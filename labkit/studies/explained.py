@@ -1,12 +1,13 @@
 """A view that sets explanations side by side: which number explains the accuracy of many training sets best?"""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit import grade
-from labkit.studies.rows import counts_of
-from labkit.studies.views import Curve, Fit, Found, Records, View, interval
+from labkit.studies.rows import counts_of, records
+from labkit.studies.views import Curve, Fit, Found, Records, View, ranged
 
 if TYPE_CHECKING:
     import altair as alt
@@ -42,53 +43,51 @@ class Explained(View):
         lines = []
         for column in self.numbers:
             places = [max(1, round(float(group[column].iloc[0]))) for group in groups]
-            share = grade.explained(places, answers)
+            explained = grade.explained(places, answers)
+            lo, hi = explained.share_ci95 or (math.nan, math.nan)
+            mean = math.nan if explained.share is None else explained.share
             fit = grade.fit_transition(places, answers).as_dict()
-            ends = share.share_ci95 or (float("nan"), float("nan"))
-            mean = float("nan") if share.share is None else share.share
-            line = {"number": column, "exam": self.exam, "mean": mean, "lo": ends[0], "hi": ends[1], "fit": fit}
-            lines.append(line | {"seeds": min(map(len, answers)), "not_learned": 0, "over": "seeds and rules"})
+            about = {"fit": fit, "seeds": min(map(len, answers)), "not_learned": 0, "over": "seeds and rules"}
+            lines.append({"number": column, "exam": self.exam, "mean": mean, "lo": lo, "hi": hi, **about})
         estimates = pd.DataFrame(lines)
         return Found(estimates, selected.assign(accuracy=0.0), self._best(estimates))
 
     def _best(self, estimates: "pd.DataFrame") -> Fit:
-        known = estimates.dropna(subset="mean").sort_values("mean", ascending=False, kind="stable").to_dict("records")
+        known = records(estimates.dropna(subset="mean").sort_values("mean", ascending=False, kind="stable"))
         if not known:
             return Fit("no curve was fitted", {"best": next(iter(self.numbers)), "located": False})
         first, *others = known
-        share = interval(first["mean"], first["lo"], first["hi"])
         second = f" (next best: {self.numbers[others[0]['number']]}, {others[0]['mean']:.3f})" if others else ""
-        words = f"one curve over the {self.numbers[first['number']]} explains {share} of the variance between sets"
+        words = (
+            f"one curve over the {self.numbers[first['number']]} explains {ranged(first)} of the variance between sets"
+        )
         return Fit(words + second, first["fit"] | {"best": first["number"]})
 
     def table(self, found: Found) -> Records:
         return [
             {
                 "what a set is worth": self.numbers[line["number"]],
-                "variance between sets explained [95 %]": "no fit"
-                if line["mean"] != line["mean"]
-                else interval(line["mean"], line["lo"], line["hi"]),
-                "half of the plateau at": f"{line['fit']['midpoint']:,.0f} [{line['fit']['ci95'][0]:,.0f}, "
-                f"{line['fit']['ci95'][1]:,.0f}]"
-                if line["fit"]["located"]
-                else "not located",
+                "variance between sets explained [95 %]": ranged(line) if line["mean"] == line["mean"] else "no fit",
+                "half of the plateau at": _half(line["fit"]),
                 "note": line["fit"]["note"],
             }
-            for line in found.estimates.to_dict("records")
+            for line in records(found.estimates)
         ]
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         """Accuracy along the number that explains it best."""
         assert found.fit is not None
         best = found.fit.numbers["best"]
-        view = Curve(
-            title=f"{found.fit.sentence[0].upper()}{found.fit.sentence[1:]}",
-            x=best,
-            x_label=self.numbers[best][0].upper() + self.numbers[best][1:],
-            exams={self.exam: self.exam_label},
-            by=self.by,
-            by_name=self.by_name,
-            by_label=self.by_label,
-        )
+        heading, x_label = (text[0].upper() + text[1:] for text in (found.fit.sentence, self.numbers[best]))
+        view = Curve(title=heading, x=best, x_label=x_label, exams={self.exam: self.exam_label}, by=self.by,
+                     by_name=self.by_name, by_label=self.by_label)  # fmt: skip
         drawn = view.measure(found.models.assign(**{best: found.models[best].clip(lower=1.0)}))
         return view.chart(drawn._replace(fit=found.fit), title=title)
+
+
+def _half(fit: Mapping[str, Any]) -> str:
+    """Where half of the plateau is reached, with its interval, for people."""
+    if not fit["located"]:
+        return "not located"
+    midpoint, lo, hi = (f"{number:,.0f}" for number in (fit["midpoint"], *fit["ci95"]))
+    return f"{midpoint} [{lo}, {hi}]"

@@ -1,7 +1,7 @@
 """Views of what training sets are made of: how hard their examples are, and which kinds of tasks they hold."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ class Histogram(View):
                 "hard": count * (-int(points) > over),
                 "over": over,
             }
-            for kind, counts in totals(firsts[self.counts]).items()
+            for kind, counts in totals(firsts[self.counts].tolist()).items()
             for points, count in counts.items()
         ]
         return Found(pd.DataFrame(lines), firsts)
@@ -55,10 +55,8 @@ class Histogram(View):
 
         over = float(found.estimates["over"].iloc[0])
         titled = f"{self.title}: a shortfall above {over:g} points"
-        return show.histogram_chart(
-            found.estimates, value="shortfall", group="kind", count="count", threshold=int(over) + 1,
-            x_label=self.x_label, title=title or titled,
-        )  # fmt: skip
+        scores = found.estimates.rename(columns={"shortfall": "score"})
+        return show.histogram_chart(scores, threshold=int(over) + 1, x_label=self.x_label, title=title or titled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +78,9 @@ class Distribution(View):
         import pandas as pd
 
         models = rows.drop_duplicates("address")
-        states = {"public set": mean_shares(models.drop_duplicates("seed")[self.first])}
+        states = {"public set": mean_shares(models.drop_duplicates("seed")[self.first].tolist())}
         for arm, words in self.states.items():
-            rounds = [line["shares"] for one in models.loc[models[self.arm] == arm, "rounds_of"] for line in one]
+            rounds = [line["shares"] for lines in models.loc[models[self.arm] == arm, "rounds_of"] for line in lines]
             states |= {words: mean_shares(rounds)} if rounds else {}
         target = models[self.target].iloc[0]
         lines = [
@@ -99,24 +97,19 @@ class Distribution(View):
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         from labkit import show
 
-        title = title or self.title
-        return show.distribution_chart(
-            found.estimates, kind="kind", share="share", state="state", target="target", title=title
-        )
+        return show.distribution_chart(found.estimates, target="target", title=title or self.title)
 
 
-def mean_shares(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def mean_shares(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean share of each kind."""
-    each = list(found)
-    return {kind: float(np.mean([one.get(kind, 0.0) for one in each])) for kind in sorted(set().union(*each))}
+    kinds = sorted(set().union(*sets))
+    return {kind: float(np.mean([shares.get(kind, 0.0) for shares in sets])) for kind in kinds}
 
 
-def totals(found: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+def totals(models: Sequence[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
     """Counts by part and name, added up."""
-    each = list(found)
-    return {
-        name: dict(sum((Counter(one.get(name, {})) for one in each), Counter())) for name in sorted(set().union(*each))
-    }
+    parts = sorted(set().union(*models))
+    return {part: dict(sum((Counter(counts.get(part, {})) for counts in models), Counter())) for part in parts}
 
 
 def counted(column: str, arm: str, arm_label: Callable[[str], str]) -> Callable[[Results], Records]:
@@ -127,7 +120,7 @@ def counted(column: str, arm: str, arm_label: Callable[[str], str]) -> Callable[
         return [
             {arm: arm_label(str(name)), "part": part, "count": ", ".join(f"{what} {n:,}" for what, n in counts.items())}
             for name, group in models.groupby(arm, sort=False)
-            for part, counts in totals(group[column]).items()
+            for part, counts in totals(group[column].tolist()).items()
         ]
 
     return table

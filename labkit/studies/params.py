@@ -59,13 +59,13 @@ class ModelParams(SeedParams):
     recipe: Literal["fast", "paper"] = Field(description="fast: this lab's; paper: GPT-2 and AdamW")
     layers: int = Field(ge=1, le=48, description="transformer blocks")
     width: int = Field(ge=2, le=16384, description="length of a token's vector")
-    heads: int = Field(ge=1, le=1024, description="attention heads a block; must divide width")
+    heads: int = Field(ge=1, le=1024, description="attention heads per block; must divide width")
     expansion: int | None = Field(
         default=None, ge=0, le=64,
-        description="perceptron units a block, in widths; None: the recipe's own (fast 0, paper 4)"
+        description="perceptron units per block, in widths; None: the recipe's own (fast 0, paper 4)"
     )  # fmt: skip
     steps: int = Field(ge=1, le=1000000000, description="optimiser steps of a model")
-    batch_size: int = Field(ge=1, le=1000000, description="examples a step")
+    batch_size: int = Field(ge=1, le=1000000, description="examples per step")
     learning_rate: float | None = Field(default=None, gt=0, le=1000, description="None: the recipe's own")
     n_test: int = Field(ge=2, le=10000000, description="graded examples, for each exam")
 
@@ -145,8 +145,8 @@ def sentence(error: ValidationError) -> str:
 def leaves(value: Any) -> Iterator[Any]:
     """What a value holds, lists in lists taken apart."""
     if isinstance(value, list | tuple):
-        for one in value:
-            yield from leaves(one)
+        for item in value:
+            yield from leaves(item)
     else:
         yield value
 
@@ -162,25 +162,22 @@ def parse_value(text: str) -> Any:
     """
     for parse in (json.loads, ast.literal_eval):
         try:
-            value = parse(text)
+            return _shallow(parse(text))
         except (ValueError, SyntaxError):
             continue
-        except (RecursionError, MemoryError):  # what Python's parsers say of brackets in brackets
+        except (RecursionError, MemoryError):  # Python's parsers also say this of brackets in brackets
             raise BadRequest(f"'{text[:20]}...' is nested too deeply for a value") from None
-        if _depth(value) > 20:
-            raise BadRequest(f"'{text[:20]}...' is nested too deeply for a value")
-        return value
     return expanded(text) if text.startswith("~/") else text
 
 
-def _depth(value: Any) -> int:
-    """How many lists, or dicts, lie in one another."""
-    depth, layer = 0, [value]
-    while layer:
-        inside = [list(one.values()) if isinstance(one, dict) else one for one in layer]
-        layer = [item for one in inside if isinstance(one, list | tuple | set) for item in one]
-        depth += 1
-    return depth - 1
+def _shallow(value: Any, allowed: int = 20) -> Any:
+    """The value; RecursionError where more lists, or dicts, lie in one another than are allowed."""
+    if isinstance(value, dict | list | tuple | set):
+        if not allowed:
+            raise RecursionError
+        for item in value.values() if isinstance(value, dict) else value:
+            _shallow(item, allowed - 1)
+    return value
 
 
 def parse_settings(settings: Sequence[str], what: str = "--set") -> dict[str, str]:

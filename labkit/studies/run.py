@@ -59,14 +59,8 @@ class Run:
 
     def _swept(self, points: Sequence[Point], jobs: int | None) -> list[Row]:
         self.study.serving(self.params, points, self.store)
-        return sweep(
-            points,
-            self.study.measure,
-            measure_many=self.study.measure_many,
-            store=self.store,
-            jobs=jobs,
-            progress=Progress.default(self.study.describe),
-        )
+        progress, together = Progress.default(self.study.describe), self.study.measure_many
+        return sweep(points, self.study.measure, measure_many=together, store=self.store, jobs=jobs, progress=progress)
 
     def logs(self, rows: "pd.DataFrame") -> "pd.DataFrame":
         """What the measurements of some rows logged: one row per line, with its point's settings and `address`."""
