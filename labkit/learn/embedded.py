@@ -81,6 +81,19 @@ def revision(model: str) -> str:
     return MODELS[model].sha256[:12] if model in MODELS else _sha256(_shipped(model))[:12]
 
 
+def located(model: str, wanted: str | None = None) -> tuple[str, str | None]:
+    """What transformers loads, and which revision of it: the folder of a converted model, or a hub id as it is.
+
+    Raises:
+        BadRequest: as `folder`; for another revision than the one that is there.
+    """
+    if not is_converted(model):
+        return model, wanted
+    if wanted not in (None, own := revision(model)):
+        raise BadRequest(f"'{model}' is there in revision {own}, not '{wanted}'")
+    return str(folder(model)), None
+
+
 def shipped(model: str) -> Path | None:
     """The file that a model's package ships; None where the package is not installed."""
     about, spec = MODELS[model], find_spec(MODELS[model].module)

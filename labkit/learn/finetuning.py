@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 
 from labkit.errors import BadRequest, unknown
-from labkit.learn import chat
+from labkit.learn import chat, embedded
 
 QUANTISATIONS = ("nf4", "int8", "none")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
@@ -109,4 +109,6 @@ def settings(model: str, preset: str = "default", /, **changes: Any) -> Finetuni
             raise unknown("setting", name, names)
     replaced = ("steps", "epochs") if {"steps", "epochs"} & set(changes) else ()
     kept = {name: value for name, value in PRESETS[preset].items() if name not in replaced}
+    if embedded.is_converted(model):
+        kept["revision"] = embedded.revision(model)
     return Finetuning(**{"model": model, **kept, **changes})

@@ -33,7 +33,7 @@ from labkit.design.durable import write_text
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
 from labkit.instructions.hub import hub_or_cache
-from labkit.learn import chat
+from labkit.learn import chat, embedded
 from labkit.learn.finetuning import PRESETS, QUANTISATIONS, Finetuning, settings
 from labkit.learn.finite import NotFinite, all_finite, check_files, check_scores, check_training, check_weights
 from labkit.learn.memory import check_memory, describe, estimate_memory, lora_config, training_device, training_dtype
@@ -259,6 +259,7 @@ def load_config(model: str, revision: str | None = None) -> Any:
         raise BadRequest(
             f"{model} holds a LoRA adapter, not a whole model: PEFT's merge_and_unload adds it to its base"
         )
+    model, revision = embedded.located(model, revision)
     with _refusals(model):
         config = AutoConfig.from_pretrained(model, revision=revision)
     wanted = CAUSAL.get(config.model_type)
@@ -272,6 +273,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
     """A model's tokenizer; raises as `load_config`."""
     from transformers import AutoTokenizer
 
+    model, revision = embedded.located(model, revision)
     with _refusals(model):
         return AutoTokenizer.from_pretrained(model, revision=revision)
 
@@ -344,6 +346,7 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
     if quantisation == "nf4":
         how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": double}
         how["bnb_4bit_compute_dtype"] = training_dtype()
+    model, revision = embedded.located(model, revision)
     with _refusals(model):
         if quantisation == "nf4":
             check_files(Path(str(cached_file(model, "config.json", revision=revision))).parent, model)

@@ -36,6 +36,7 @@ from labkit.grade import sandbox
 from labkit.instructions.families import FAMILIES
 from labkit.lab import Record
 from labkit.learn import finetuning
+from labkit.learn.embedded import is_converted
 from labkit.learn.learner import Learner
 from labkit.studies import cell as study_cell
 from labkit.studies import language, learners
@@ -218,7 +219,8 @@ def published_scores(results: Results) -> list[dict[str, Any]]:
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     unsafe = params.confirm_unsafe and not sandbox.available(unsafe=True)
-    pinned = params.model == learners.SMALL or Path(params.model).is_dir() or "revision" in params.tuning
+    pinned = params.model == learners.SMALL or Path(params.model).is_dir() or is_converted(params.model)
+    pinned = pinned or "revision" in params.tuning
     contained = ["programs are run without bubblewrap: what they may touch is not contained"]
     loose = [f"'{params.model}' is not pinned: tuning = {{'revision': COMMIT}} pins it"]
     return contained * unsafe + loose * (not pinned)
