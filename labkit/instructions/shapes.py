@@ -283,4 +283,4 @@ def fields_of(given: Mapping[str, str | int]) -> Fields:
     """The fields that a person names."""
     if not {"instruction", "output"} <= given.keys() <= {"instruction", "output", "input"}:
         raise BadRequest(f"fields name {shown(given)}: instruction and output are needed, input may be added")
-    return Fields(*(str(given.get(name, "")) for name in ("instruction", "output", "input")))
+    return Fields(str(given["instruction"]), str(given["output"]), str(given.get("input", "")))
