@@ -1,7 +1,5 @@
 """The intervals of an accuracy: against simulation, scipy, and at the degenerate ends."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,11 +89,6 @@ def test_the_same_seed_draws_the_same_interval_and_rules_never_asked_do_not_coun
     padded = cluster_bootstrap(np.append(right, 0), np.append(np.full(50, ASKED), 0), seed=7)
     assert estimate == cluster_bootstrap(right, ASKED, seed=7) == padded
     assert estimate != cluster_bootstrap(right, ASKED, seed=8)
-
-
-def test_as_dict_is_json_and_names_its_level():
-    out = json.loads(json.dumps(cluster_bootstrap([1, 0, 1], level=0.9).as_dict()))
-    assert list(out) == ["mean", "ci90", "over", "n_rules", "n_seeds"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ none covers a change of the task, of the recipe, or of a training set that all s
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,11 +43,6 @@ class Estimate(NamedTuple):
     n_seeds: int
     over: str
     level: float = 0.95
-
-    def as_dict(self) -> dict[str, Any]:
-        """The estimate for a result file: `{"mean", "ci95": [lo, hi], "over", "n_rules", "n_seeds"}`."""
-        interval = {"mean": self.mean, f"ci{100 * self.level:g}": [self.lo, self.hi]}
-        return interval | {"over": self.over, "n_rules": self.n_rules, "n_seeds": self.n_seeds}
 
 
 def cluster_bootstrap(

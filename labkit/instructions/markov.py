@@ -137,7 +137,7 @@ def over_limit(algorithm: MarkovAlgorithm, max_steps: int) -> BadRequest:
 
 
 def format_trace(run: Run) -> Iterator[str]:
-    """One line per string of the run: by which rule it goes on and what that replaces, in brackets; why it ended.
+    r"""One line per string of the run: by which rule it goes on and what that replaces, in brackets; why it ended.
 
     >>> print("\n".join(format_trace(run(parse("ab -> ba"), "aab"))))
         0  rule 1: ab -> ba  a[ab]

@@ -254,17 +254,13 @@ def _said(turn: Mapping[str, Any]) -> str | Broken:
     content = held[0] if held else next((turn[key] for key in _TEXTS if turn.get(key) is not None), None)
     if isinstance(content, list):
         for part in content:
-            if not isinstance(part, dict) or not isinstance(part.get("text"), str) or _other_kind(part):
-                kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            fields = part if isinstance(part, dict) else {"type": type(part).__name__}
+            if not isinstance(fields.get("text"), str) or not str(fields.get("type", "text")).endswith("text"):
+                kind = fields.get("type")
                 return Broken(f"a turn with a part of type '{shown([kind])}'", "")
         return "".join(part["text"] for part in content)
-    if isinstance(content, str):
-        return content
-    return Broken("a turn without text content" if content is None else "a turn whose content is no text", "")
-
-
-def _other_kind(part: Mapping[str, Any]) -> bool:
-    return not str(part.get("type", "text")).endswith("text")
+    unread = "a turn without text content" if content is None else "a turn whose content is no text"
+    return content if isinstance(content, str) else Broken(unread, "")
 
 
 def conversation(listed: Any) -> dict[str, Any] | str:
@@ -285,7 +281,6 @@ def conversation(listed: Any) -> dict[str, Any] | str:
 
 def fields_of(given: Mapping[str, str | int]) -> Fields:
     """The fields that a person names."""
-    columns = {name: str(column) for name, column in given.items()}
-    if not {"instruction", "output"} <= columns.keys() <= {"instruction", "output", "input"}:
+    if not {"instruction", "output"} <= given.keys() <= {"instruction", "output", "input"}:
         raise BadRequest(f"fields name {shown(given)}: instruction and output are needed, input may be added")
-    return Fields(columns["instruction"], columns["output"], columns.get("input", ""))
+    return Fields(str(given["instruction"]), str(given["output"]), str(given.get("input", "")))
