@@ -198,7 +198,7 @@ class Results:
     @cached_property
     def endpoint(self) -> list[dict[str, Any]]:
         """The registered endpoint as measured, with the smallest difference that would have been found."""
-        return self.promise.measured(self.found) if self.promise else []
+        return self.promise.measured(self.found) if self.promise else [{"primary endpoint": "nothing was registered"}]
 
     @cached_property
     def published(self) -> list[dict[str, Any]]:
