@@ -11,8 +11,8 @@ Guaranteed:
 - *Deterministic.* Equal arguments give equal arrays; what is drawn of one task type depends on its own examples and the
   seed alone, and a larger share of it holds all of a smaller one.
 - *Counted.* What is repeated, left out or without a score or type is counted, never silently dropped.
-Left open: the numbers of `TARGET`, and of the defaults of `schedule`, are this lab's own, not published ones; an index
-says nothing about near duplicates; a learner's progress is as noisy as the probe set that it is measured on.
+Left open: the defaults of `schedule` are this lab's own, not published ones; how the published categories map to the
+types of `TARGET` is ours; an index says nothing about near duplicates; a learner's progress is as noisy as the probe set that it is measured on.
 """
 
 import math
@@ -32,7 +32,7 @@ from labkit.errors import BadRequest, unknown
 Indices = npt.NDArray[np.int64]
 
 _LISTED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
-TARGET: dict[str, float] = _LISTED["target"]  # shares of task types after re-balancing
+TARGET: dict[str, float] = _LISTED["target"]  # published shares of task types, after re-balancing
 KINDS: dict[str, str] = _LISTED["kinds"]  # what task types are, for a classifier
 
 

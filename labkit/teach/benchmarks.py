@@ -269,7 +269,7 @@ def sit(
     write_answers(folder / "mt_bench_answers.jsonl", name, answers)
     write_judgments(folder / "mt_bench_judgments.jsonl", judgments)
     firsts = [Output(one.turns[0], answers[one.id][0], name, "mt_bench") for one in questions]
-    write_outputs(folder / "alpaca_eval_outputs.json", firsts)
+    write_outputs(folder / "mt_bench_first_turns.json", firsts)
     place = {one.id: number for number, one in enumerate(questions)}
     scored = [(round(one.score), place[one.question_id]) for one in judgments if one.score is not None]
     points, question = np.array(scored, np.int64).reshape(-1, 2).T
