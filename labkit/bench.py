@@ -174,7 +174,8 @@ def sweep_rates(models: int, steps: int, jobs: int | None = None) -> dict[str, f
 
     Ours have a perceptron of one width here, the least that GPT-2 can have, so that the models are equal, too.
     """
-    given = {"n_instructions": [1000], "seeds": list(range(models)), "noop_shares": [], "expansion": 1, "steps": steps}
+    given = {"n_instructions": [1000], "seeds": list(range(models)), "expansion": 1, "steps": steps}
+    given |= {"noop_shares": [], "input_lengths": []}
     cells = points(STUDY.resolve(given))
 
     def trainer() -> None:

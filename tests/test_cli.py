@@ -293,7 +293,7 @@ def test_a_process_says_its_one_sentence_and_leaves_with_2() -> None:
         (["run", "diversity_sweep", "--set", "learning_rate=Infinity"], "learning_rate = inf"),
         (["run", "long_tail", "--set", "floor=0"], "rules without examples at budget = 48000: at most"),
         (["run", "input_variety", "--set", "variety=[1,6]"], "do not fit into input_length 12: use 4 at most"),
-        (["run", "semantic_diversity", "--set", "k_ranges=[[4,6]]"], "k = 4 does not divide pattern_length = 6"),
+        (["run", "semantic_diversity", "--set", "k_ranges=[[5,6]]"], "k = 5 does not divide pattern_length = 12"),
         (["run", "semantic_diversity", "--set", "alphabet=abc"], "is more than the"),
         (["run", "abstraction", "--set", "n_rules=[1000000]"], "at most"),
         (["run", "markov_programs", "--set", "run_steps=[9]"], "steps at most"),

@@ -59,7 +59,7 @@ def test_a_cell_holds_what_the_recipe_decides() -> None:
 
 @pytest.mark.slow
 def test_laptop_models_follow_unseen_rules_after_1000_but_not_after_30(own_store: object) -> None:
-    params = STUDY.resolve({"n_instructions": [30, 1000], "noop_shares": [], "seeds": [0]})
+    params = STUDY.resolve({"n_instructions": [30, 1000], "noop_shares": [], "input_lengths": [], "seeds": [0]})
     many, few = sweep(STUDY.points(params), STUDY.measure)
     assert few["accuracy_seen"] >= 0.95
     assert many["accuracy_seen"] >= 0.95
@@ -68,7 +68,9 @@ def test_laptop_models_follow_unseen_rules_after_1000_but_not_after_30(own_store
 
 
 def test_points_differ_in_instructions_and_seed_only() -> None:
-    points = STUDY.points(STUDY.resolve({"n_instructions": [10, 1000], "noop_shares": [], "seeds": [0, 1, 2]}))
+    points = STUDY.points(
+        STUDY.resolve({"n_instructions": [10, 1000], "noop_shares": [], "input_lengths": [], "seeds": [0, 1, 2]})
+    )
     assert {(point.n_instructions, point.seed) for point in points} == {(n, s) for n in (10, 1000) for s in range(3)}
     rest = [point.model_dump(exclude={"n_instructions", "seed"}) for point in points]
     assert all(one == rest[0] for one in rest)
@@ -145,6 +147,7 @@ def test_noops_are_graded_apart(own_store: object) -> None:
 def test_noops_are_a_design_of_their_own() -> None:
     params = STUDY.resolve(
         {"n_instructions": [10, 300], "noop_shares": [0.1, 0.5], "noop_counts": [300], "noop_seeds": 1, "seeds": [4, 5]}
+        | {"input_lengths": []}
     )
     cells = {(cell.noop_share, cell.n_instructions, cell.seed) for cell in STUDY.points(params)}
     assert cells == {(0.0, n, s) for n in (10, 300) for s in (4, 5)} | {(share, 300, 4) for share in (0.1, 0.5)}
@@ -152,8 +155,33 @@ def test_noops_are_a_design_of_their_own() -> None:
     assert len(STUDY.points(again)) == 4 + 2  # a share of none is the main design
 
 
+def test_lengths_are_a_design_of_their_own() -> None:
+    given = {"n_instructions": [10, 300], "noop_shares": [], "seeds": [4, 5], "length_counts": [300]}
+    params = STUDY.resolve({**given, "input_lengths": [16, [20, 6]], "length_seeds": 1})
+    cells = {(c.n_instructions, c.seed, c.input_length, c.pattern_length) for c in STUDY.points(params)}
+    assert cells == {(n, s, 8, 3) for n in (10, 300) for s in (4, 5)} | {(300, 4, 16, 3), (300, 4, 20, 6)}
+    usual = STUDY.resolve({**given, "input_lengths": [8, [8, 3]]})
+    assert len(STUDY.points(usual)) == 4  # the usual length is the main design
+    longest = STUDY.points(params)[-1].lesson()
+    assert longest.data.tokens.shape[1] == 2 * 6 + 2 * 20 + 3
+
+
+def test_a_longer_input_is_told_from_the_main_design() -> None:
+    longer = fabricated({400: [0.2] * 2}, length=16)
+    found = results([*with_noops({0.1: 0.9}), *longer])
+    assert found["growth"].estimates.equals(results(fabricated(STEP))["growth"].estimates)
+    assert found["no-ops"].estimates.equals(results(with_noops({0.1: 0.9}))["no-ops"].estimates)
+    lines = found["lengths"].lines("unseen")
+    assert [(line["n_instructions"], line["input_length"], line["seeds"]) for line in lines] == [
+        (400, 8, 3),
+        (400, 16, 2),
+    ]
+    assert "lengths" not in results(fabricated(STEP)).views()
+    assert found.chart("lengths").to_dict()
+
+
 def fabricated(
-    by_count: dict[int, list[float]], seen: float = 1.0, share: float = 0.0, kinds: bool = False
+    by_count: dict[int, list[float]], seen: float = 1.0, share: float = 0.0, kinds: bool = False, length: int = 8
 ) -> list[dict]:
     """Models as a sweep would leave them, with the given unseen accuracies by number of instructions and seed."""
     rng, asked = np.random.default_rng(0), np.full(500, 4)
@@ -163,7 +191,17 @@ def fabricated(
             unseen = rng.binomial(asked, accuracy), asked
             exams = {"unseen": unseen, "seen": ((asked * seen).astype(int), asked)}
             exams |= {"unseen:op": unseen, "unseen:noop": (asked, asked)} if kinds else {}
-            models.append(model(exams, n_instructions=n, seed=seed, noop_share=share, learned=seen >= 0.95))
+            models.append(
+                model(
+                    exams,
+                    n_instructions=n,
+                    seed=seed,
+                    pattern_length=3,
+                    noop_share=share,
+                    input_length=length,
+                    learned=seen >= 0.95,
+                )
+            )
     return models
 
 
@@ -276,6 +314,12 @@ def test_every_seed_is_in_the_chart() -> None:
         ({"recipe": "slow"}, "recipe = 'slow': input should be 'fast' or 'paper'"),
         ({"noop_share": 1.5}, "noop_share = 1.5"),
         ({"noop_shares": [0.1, 1.5]}, "a share lies between 0 and 1"),
+        ({"input_lengths": [2]}, "pattern_length 3 does not fit into input_length 2"),
+        (
+            {"input_lengths": [16], "length_counts": []},
+            "length_counts = .*: input_lengths need a number of training rules",
+        ),
+        ({"length_counts": [10**6]}, "n_instructions = 1000000 is more than"),
         ({"noop_counts": [10**6]}, "n_instructions = 1000000 is more than"),
         ({"learning_rate": 0}, "learning_rate = 0"),
         ({"learning_rate": float("inf")}, "learning_rate = inf"),

@@ -106,6 +106,7 @@ def test_a_lesson_holds_the_allocation() -> None:
         ({"alphas": [0.1, 0.1]}, "names a value twice"),
         ({"law": "zipf"}, "law = 'zipf': input should be 'weight' or 'rank'"),
         ({"occurrences": 3}, "use 2 at most"),
+        ({"threshold": 0}, "threshold = 0"),
     ],
 )
 def test_a_bad_request_is_one_sentence(given: dict, complaint: str) -> None:
@@ -139,6 +140,28 @@ def test_it_runs_and_says_what_it_found(own_store: object) -> None:
         assert results.chart(view).to_dict()
     assert len(results.table("sets")) == 5
     assert "floor = 1 gives each one" in STUDY.notes(params)[-1]
+    assert STUDY.notes(params)[0].startswith("a threshold is 167 rules here (diversity sweep, laptop scale")
+
+
+def test_sizes_are_told_in_thresholds() -> None:
+    """1,000 rules of the paper, whose step is near 447, are as many thresholds as 373 of ours at a threshold of 167."""
+    asked = np.full(50, 4)
+    sizes = {373: "373 rules (2.2 thresholds)", 10_000: "10,000 rules (59.9 thresholds)"}
+    cells = STUDY.points(
+        STUDY.resolve({"n_instructions": list(sizes), "alphas": ["uniform", 0.1], "even": [], "seeds": [0, 1]})
+    )
+    right = {"uniform": asked, 0.1: asked // 4}
+    models = [model({"unseen": (right[c.alpha], asked), "seen": (asked, asked), "rare": (asked, asked)},
+                    **c.model_dump(), most_frequent=1, median=1, rarest=1) for c in cells]  # fmt: skip
+    told = STUDY.summarise(long_rows(models).assign(threshold=167))
+    lines = {line["n_instructions"]: line for line in told["sets"].lines("unseen")}
+    assert {n: line["size"] for n, line in lines.items()} == sizes
+    assert set(told.rows["paper_size"]) == {999, 26_779}
+    assert [row["verdict"] for row in told.claims] == ["supports", "contradicts"]
+    assert "373 rules (2.2 thresholds)" in told.finding
+    plain = STUDY.summarise(long_rows(models))
+    assert set(plain["sets"].estimates["size"]) == {"373 rules", "10,000 rules"}
+    assert {row["verdict"] for row in plain.claims} == {"not tested here"}
 
 
 def test_the_count_that_decides_is_found() -> None:
@@ -165,7 +188,8 @@ def test_the_count_that_decides_is_found() -> None:
 def test_a_collapse_is_told_from_robustness() -> None:
     def cell(n: int, alpha: str, unseen: float, wide: float = 0.05) -> dict:
         place = 4.0 if alpha == "uniform" else float(alpha)
-        return {"exam": "unseen", "n_instructions": n, "alpha": alpha, "place": place, **around(unseen, wide)}
+        at = {"exam": "unseen", "n_instructions": n, "size": f"{n} rules", "paper_size": n}
+        return at | {"alpha": alpha, "place": place, **around(unseen, wide)}
 
     def judge(few: dict, many: dict, even: float = 0.9) -> list[str]:
         cells = [cell(1000, "uniform", even), few, cell(10_000, "uniform", even), many]

@@ -10,7 +10,7 @@ from labkit.lab import Store, sweep
 FEW = {"seeds": [0], "steps": 2, "batch_size": 4}
 RULES = {"budget": 2000, "test_rules": 4, "n_test": 4}
 SHRUNK: dict[str, dict[str, Any]] = {  # what is cut is the number of examples and models, never a size
-    "diversity_sweep": {**RULES, "n_instructions": [500], "noop_shares": []},
+    "diversity_sweep": {**RULES, "n_instructions": [500], "noop_shares": [], "input_lengths": []},
     "long_tail": {**RULES, "n_instructions": [500], "alphas": [0.03]},
     "semantic_diversity": {**RULES, "n_instructions": [500], "k_ranges": [(3, 60)]},
     "abstraction": {"budget": 600, "test_rules": 4, "n_test": 4},

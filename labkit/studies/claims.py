@@ -10,12 +10,14 @@ rules gather the evidence, and `labkit.grade.decision` judges it; no verdict rea
   `match`, lie in [`low`, `high`); only against those whose mean is `provided` or more.
 - `fit`: the interval `interval` (default `ci95`) of the view's fit lies in [`low`, `high`).
 
-`where` and `against` choose by column: a value, a list of values, {"below": v}, {"from": v}, or "most" and "fewest"
-for the highest and lowest value there is. `quantifier` "any" asks for one piece of evidence instead of all.
+`where` and `against` choose by column: a value, a list of values, {"from": v, "below": v} or one of the two, or "most"
+and "fewest" for the highest and lowest value there is. `quantifier` "any" asks for one piece of evidence, not for all.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from labkit.grade.decision import ABOVE_ZERO, Evidence, decide, difference
 from labkit.studies.rows import records
@@ -109,10 +111,8 @@ def chosen(estimates: "pd.DataFrame", where: Mapping[str, Any], exam: str) -> li
     lines = estimates[estimates["exam"] == exam]
     for column, wanted in where.items():
         values = lines[column]
-        if isinstance(wanted, dict) and "below" in wanted:
-            lines = lines[values < wanted["below"]]
-        elif isinstance(wanted, dict):
-            lines = lines[values >= wanted["from"]]
+        if isinstance(wanted, dict):
+            lines = lines[(values >= wanted.get("from", -np.inf)) & (values < wanted.get("below", np.inf))]
         elif wanted in ("most", "fewest"):
             lines = lines[values == (values.max() if wanted == "most" else values.min())]
         else:

@@ -4,14 +4,17 @@ The budget of examples is fixed and spread evenly over I rewriting rules x -> y;
 scratch for each I and seed, and graded twice: on fresh inputs of rules that it was trained on (*seen*), and on rules
 whose x and y never occurred in training (*unseen*). Seen high and unseen low: it has learned, and does not generalise.
 Seen low: it has not learned yet. Beside the main design, in whose inputs x always occurs, models learn from inputs of
-which a share are *no-ops*: x does not occur, and the answer is the input. They are graded on both kinds apart.
+which a share are *no-ops*: x does not occur, and the answer is the input. They are graded on both kinds apart. Further
+models learn from longer inputs, at the numbers of rules in `length_counts`; each is graded on inputs of its own length.
 
 Source: Zhang, Wang, Charton, arXiv 2402.10891, 2405.19787 and 2410.04717 (Figures 2a and 2b). What differs at `laptop`
-scale: shorter patterns and inputs, fewer examples, and this lab's own learner (`labkit.learn.fast`).
+scale: shorter patterns and inputs, fewer examples, and this lab's own learner (`labkit.learn.fast`). The paper's second
+dial turns input and pattern together (50 and 20, 100 and 40, 200 and 50 letters), as `paper` scale does; at `laptop`
+scale the input alone grows, so that one thing changes at a time.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,12 +42,22 @@ if TYPE_CHECKING:
 class Params(RewritingParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
+    groups: ClassVar = RewritingParams.groups | {
+        "noops": ("noop_share", "noop_shares", "noop_counts", "noop_seeds"),
+        "longer": ("input_lengths", "length_counts", "length_seeds"),
+    }
+
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I, one model each")
     occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
     noop_share: float = Field(default=0.0, ge=0, le=1, description="share of examples in which x does not occur")
     noop_shares: list[float] = Field(description="shares of no-ops that are tried beside; [] for none")
     noop_counts: list[int] = Field(description="the numbers of training rules that they are tried at")
     noop_seeds: int = Field(default=1, ge=1, description="how many of the seeds they are tried with")
+    input_lengths: list[int | tuple[int, int]] = Field(
+        description="further lengths of the input, or of input and pattern, that are tried beside; [] for none"
+    )
+    length_counts: list[int] = Field(description="the numbers of training rules that they are tried at")
+    length_seeds: int = Field(default=1, ge=1, description="how many of the seeds they are tried with")
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
@@ -53,7 +66,13 @@ class Params(RewritingParams):
             if not 0 <= share <= 1:
                 raise BadRequest(f"noop_shares = {self.noop_shares}: a share lies between 0 and 1")
             check_rules(self, task_of(self, noop_share=share), max(counts))
-        check_counts("n_instructions", counts, self.budget)
+        lengths = [_sizes(self, length) for length in self.input_lengths]
+        if lengths and not self.length_counts:
+            raise BadRequest("length_counts = []: input_lengths need a number of training rules to be tried at")
+        for sizes in lengths:
+            longer = self.model_copy(update=sizes)
+            check_rules(longer, task_of(longer), max(self.length_counts))
+        check_counts("n_instructions", counts + self.length_counts * bool(lengths), self.budget)
         return self
 
 
@@ -68,8 +87,14 @@ class Cell(RewritingCell):
         return lesson(self, allocate(self.budget, self.n_instructions))
 
 
+def _sizes(params: Params, length: int | tuple[int, int]) -> dict[str, int]:
+    """The sizes of a further length: the pattern stays, unless it is named."""
+    both = length if isinstance(length, tuple) else (length, params.pattern_length)
+    return dict(zip(("input_length", "pattern_length"), both, strict=True))
+
+
 def points(params: Params) -> Sequence[Cell]:
-    """A cell for each number of instructions and seed, then for each share of no-ops, count and seed.
+    """A cell for each number of instructions and seed; then for each share of no-ops and each further length.
 
     Seeds are outermost and many instructions come first, so that a first whole curve comes early.
     """
@@ -85,7 +110,13 @@ def points(params: Params) -> Sequence[Cell]:
         for share in params.noop_shares
         for n in sorted(params.noop_counts, reverse=True)
     ]
-    return cells(Cell, params, main + [dials for dials in noops if dials not in main])
+    longer = [
+        {"n_instructions": n, "seed": seed, "noop_share": params.noop_share, **common, **_sizes(params, length)}
+        for seed in params.seeds[: params.length_seeds]
+        for length in params.input_lengths
+        for n in params.length_counts
+    ]
+    return list(dict.fromkeys(cells(Cell, params, main + noops + longer)))
 
 
 def transition(counts: Sequence[float], answers: list[list[grade.Counts]]) -> Fit:
@@ -99,13 +130,24 @@ def transition(counts: Sequence[float], answers: list[list[grade.Counts]]) -> Fi
 
 
 def main_design(rows: "pd.DataFrame") -> "pd.Series[bool]":
-    """The rows of the first share of no-ops: `points` puts the main design first."""
-    return rows["noop_share"] == rows["noop_share"].iloc[0]
+    """The rows of the first share of no-ops and the first sizes: `points` puts the main design first."""
+    return _usual(rows, "noop_share") & _usual(rows, "input_length")
+
+
+def _usual(rows: "pd.DataFrame", dial: str) -> "pd.Series[bool]":
+    return rows[dial] == rows[dial].iloc[0]
 
 
 def no_ops(rows: "pd.DataFrame") -> "pd.Series[bool]":
     """The rows at the numbers of rules at which no-ops were tried."""
-    return rows["n_instructions"].isin(rows.loc[rows["noop_share"] > 0, "n_instructions"].unique())
+    tried = rows.loc[rows["noop_share"] > 0, "n_instructions"]
+    return _usual(rows, "input_length") & rows["n_instructions"].isin(tried.unique())
+
+
+def lengths(rows: "pd.DataFrame") -> "pd.Series[bool]":
+    """The rows at the numbers of rules at which further lengths were tried."""
+    tried = rows.loc[~_usual(rows, "input_length"), "n_instructions"]
+    return _usual(rows, "noop_share") & rows["n_instructions"].isin(tried.unique())
 
 
 def kinds_apart(rows: "pd.DataFrame") -> "pd.DataFrame":
@@ -136,6 +178,17 @@ VIEWS = {
         where=no_ops,
         **RULES,
     ),
+    "lengths": Curve(
+        title="Longer inputs",
+        x="input_length",
+        x_label="Letters in the input",
+        exams={"unseen": "unseen rules", "seen": "training rules"},
+        by="n_instructions",
+        by_name="training rules",
+        by_label="{:,}".format,
+        beside={"pattern_length": "letters in x"},
+        where=lengths,
+    ),
 }
 
 
@@ -158,7 +211,7 @@ STUDY = Study(
     **about("diversity_sweep"),
     Params=Params,
     points=points,
-    dials={"n_instructions": "rules", "noop_share": "no-ops"},
+    dials={"n_instructions": "rules", "noop_share": "no-ops", "input_length": "input"},
     views=VIEWS,
     finding=finding,
     notes=notes,
