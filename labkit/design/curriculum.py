@@ -12,7 +12,8 @@ Guaranteed:
   seed alone, and a larger share of it holds all of a smaller one.
 - *Counted.* What is repeated, left out or without a score or type is counted, never silently dropped.
 Left open: the defaults of `schedule` are this lab's own, not published ones; how the published categories map to the
-types of `TARGET` is ours; an index says nothing about near duplicates; a learner's progress is as noisy as the probe set that it is measured on.
+types of `TARGET` is ours; an index says nothing about near duplicates; a learner's progress is as noisy as the probe
+set that it is measured on.
 """
 
 import math
