@@ -129,7 +129,11 @@ def list_studies() -> None:
 
 @command("run", RESUMED)
 def run_study(
-    name: StudyName, scale: Scale = "laptop", settings: Settings = None,
+    name: StudyName,
+    scale: Annotated[str | None, typer.Option(help="smoke, laptop (default), paper or qlora")] = None,
+    file: Annotated[Path | None, typer.Option("--params", metavar="FILE.yaml", help="values by name, as for --set, "
+                                              "which comes before them; `labkit params` makes some")] = None,
+    settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
     jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
 ) -> None:  # fmt: skip
@@ -139,7 +143,10 @@ def run_study(
     study = studies.find(name)
     lab.check_notebook(study.notebook())
     lab.check_surroundings(jobs, fleet, executor)
-    params = study.resolve({**values_of(settings, fixed="scale"), "scale": scale})
+    given = study.ungrouped(studies.read_params(file) if file else {})
+    given |= study.ungrouped(values_of(settings, fixed="scale"))
+    params = study.resolve(given | ({"scale": scale} if scale else {}))
+    scale = params.scale
     points = study.points(params)  # what it refuses is refused before a notebook starts
     store = lab.Store.default()
     store.check(study.name)
@@ -162,6 +169,21 @@ def run_study(
     print_table(result["table"])
     print(f"\n{result['finding']}\n")
     print_each("  ", [folder / file for file in lab.RUN_FILES])
+
+
+@command("params")
+def publish_params(
+    out: Annotated[Path | None, typer.Option(help="default: the folder params in papermill_runs")] = None,
+) -> None:
+    """Write what every scale of every study sets, as files for `labkit run --params` and `papermill -f`."""
+    from labkit import lab, studies
+
+    folder = out or lab.Store.default().root / "params"
+    lab.ensure_writable(folder)
+    sets = [(study, scale) for study in studies.every().values() for scale in study.scales]
+    for study, scale in sets:
+        lab.write_text(folder / f"{study.name}.{scale}.yaml", study.params_file(scale))
+    print(f"{len(sets)} files in {folder}")
 
 
 @command("sweep", RESUMED)

@@ -19,7 +19,7 @@ from typing import Any
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.lab import check_injected
 from labkit.studies import run as _run
-from labkit.studies.params import StudyParams, parse_settings, parse_value
+from labkit.studies.params import StudyParams, parse_settings, parse_value, read_params
 from labkit.studies.run import Run
 from labkit.studies.study import Results, Study
 
@@ -27,6 +27,7 @@ GROUP = "labkit.studies"
 
 __all__ = [
     "Results", "Run", "Study", "StudyParams", "begin", "every", "find", "parse_settings", "parse_value",
+    "read_params",
 ]  # fmt: skip
 
 

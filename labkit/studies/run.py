@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from labkit.lab import Point, Progress, Row, Store, provenance, run_folder, sweep, write_json, write_text
+from labkit.studies.params import from_text
 from labkit.studies.rows import long_rows, points_of
 from labkit.studies.study import Results, Study
 
@@ -142,7 +143,9 @@ def begin(study: Study, namespace: Mapping[str, Any]) -> Run:
     from labkit import show
 
     show.enable()
-    params = study.resolve({name: namespace[name] for name in study.names() if name in namespace})
+    texts = {name for name, field in study.Params.model_fields.items() if field.annotation is str}
+    given = {name: namespace[name] for name in study.names() if name in namespace}
+    params = study.resolve({name: value if name in texts else from_text(value) for name, value in given.items()})
     for note in study.notes(params):
         print(f"note: {note}")
     return Run(study, params)
