@@ -10,10 +10,10 @@ terminal cannot show as escapes; `command` takes care of paths.
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from functools import wraps
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ import typer
 from labkit import entry
 from labkit.entry import leave
 from labkit.errors import BadRequest, expanded, unknown
+from labkit.table import print_table
 
 if TYPE_CHECKING:
     from labkit.studies import Study
@@ -259,29 +260,52 @@ def show_results(
     name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study in the store")] = None,
     form: Annotated[str, typer.Option("--format", help="table, csv or json")] = "table",
     sql: Annotated[str | None, typer.Option(help="a query; the tables are `points` and one per study")] = None,
-) -> None:
-    """What the store holds, one row per point; or the answer to a query over it."""
-    from labkit import studies
-    from labkit.lab import Store
-    from labkit.lab.query import query
+    run: Annotated[str | None, typer.Option(help="the points of one run alone; `labkit runs` lists them")] = None,
+    scale: Annotated[str | None, typer.Option(help="the points of the runs at one scale alone")] = None,
+    group: Annotated[list[str] | None, typer.Option(metavar="NAME", help="with --mean: one line per value "
+                                                    "(repeatable)")] = None,
+    mean: Annotated[str | None, typer.Option(metavar="METRIC", help="mean over each group, with its interval")] = None,
+) -> None:  # fmt: skip
+    """What the store holds, one row per point; or means over groups of points; or the answer to a query."""
+    from labkit.lab import Store, query
+    from labkit.lab.runs import find_run, past_runs
 
     damaged: list[str] = []
     if form not in ("table", "csv", "json"):
         raise unknown("format", form, ["table", "csv", "json"])
-    study = None if name is None else studies.find(name)
-    table = query(Store.default(), study.name if study else None, sql, warn=damaged.append)
-    if form == "csv":
-        print(table.to_csv(index=False), end="")
-    elif form == "json":
-        print(json.dumps([entry.as_json(row) for row in table.to_dict("records")], indent=1, default=str))
-    elif table.empty:
-        print("no rows")
+    if (group is None) != (mean is None) or (group and sql):
+        raise BadRequest("--group and --mean belong together, and not to --sql: `--group n_instructions --mean loss`")
+    store = Store.default()
+    study = name
+    if name and name not in store.studies():  # else no study has to be imported, which takes a second
+        from labkit import studies
+
+        study = studies.find(name).name
+    runs = [find_run(store, run)] if run is not None else past_runs(store, study) if scale else []
+    only = {address for past in runs for address in past.addresses if scale in (None, past.result["scale"])}
+    wanted = only if run or scale else None
+    rows: list[Any]
+    table: Any = None
+    if group and mean:
+        from labkit.studies.means import grouped_means
+
+        found = query.rows_by_study(store, study, damaged.append, wanted)
+        rows = grouped_means([*chain(*found.values())], group, mean, query.settings_of(store, found))
+    elif sql or form != "table":
+        table = query.query(store, study, sql, damaged.append, wanted)
+        rows = table.to_dict("records")
     else:
-        if sql is None:  # settings that never vary say nothing here: csv and json have them
-            known = [*studies.every().values(), *([study] if study else [])]
-            settings = {"study", "version"}.union(*(each.Params.model_fields for each in known))
-            table = table.loc[:, [c for c in table if c not in settings or table[c].astype(str).nunique() > 1]]
-        print_table(table.to_dict("records"))
+        rows = query.shown_rows(store, query.rows_by_study(store, study, damaged.append, wanted))
+    if form == "csv":
+        import pandas as pd
+
+        print((pd.DataFrame(rows) if table is None else table).to_csv(index=False), end="")
+    elif form == "json":
+        print(json.dumps([entry.as_json(row) for row in rows], indent=1, default=str))
+    elif not rows:
+        print("no rows")
+    elif left_out := print_table(rows):
+        print(f"no room for {', '.join(left_out)}: a wider terminal, or --format csv, shows them")
     if damaged:
         sys.stdout.flush()
         others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
@@ -500,22 +524,6 @@ def look_around() -> None:
 def print_each(before: str, lines: Iterable[Any]) -> None:
     for line in lines:
         print(f"{before}{line}")
-
-
-def print_table(rows: Sequence[Mapping[Any, Any]]) -> None:
-    """Rows as an aligned table; numbers to the right, floats to four digits."""
-    if not rows:
-        return
-    columns = []
-    for name, first in rows[0].items():
-        texts = [str(name), *(_cell(row[name]) for row in rows)]
-        side = ">" if isinstance(first, int | float) else "<"
-        columns.append([f"{text:{side}{max(map(len, texts))}}" for text in texts])
-    print_each("", ("  ".join(line).rstrip() for line in zip(*columns, strict=True)))
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 if __name__ == "__main__":

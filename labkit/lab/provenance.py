@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 from labkit import __version__
 
@@ -21,6 +20,8 @@ PACKAGES = ("torch", "numpy", "scipy", "transformers", "pydantic", "pandas", "al
 
 def provenance() -> dict[str, Any]:
     """Code, versions and machine, as JSON-friendly values; no names of people, hosts or folders."""
+    import torch
+
     return {
         "labkit": __version__,
         "git": git_state(),

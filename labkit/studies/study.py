@@ -161,7 +161,10 @@ class Study:
         lines = [f"# {self.name} at {scale} scale, expected: {self.minutes.get(scale, 'nobody has timed it')}"]
         for name, value in self.grouped(values).items():
             if name in self.Params.groups:
-                lines += [f"{name}:", *(f"  {line}" for one in value.items() for line in _set(*one, fields))]
+                lines += [
+                    f"{name}:",
+                    *(f"  {line}" for member in value for line in _set(member, value[member], fields)),
+                ]
             else:
                 lines += _set(name, value, fields)
         return "\n".join(lines) + "\n"
