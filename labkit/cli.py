@@ -304,12 +304,29 @@ def show_results(
         print(json.dumps([entry.as_json(row) for row in rows], indent=1, default=str))
     elif not rows:
         print("no rows")
-    elif left_out := print_table(rows):
-        print(f"no room for {', '.join(left_out)}: a wider terminal, or --format csv, shows them")
+    else:
+        print_table(rows)
     if damaged:
         sys.stdout.flush()
         others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         leave(f"{damaged[0]}{others}; everything else is shown", 1)
+
+
+@command("runs")
+def list_runs(
+    name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study")] = None,
+) -> None:
+    """One line per run, the newest first: what it was asked beside its scale, what it found, how long it took."""
+    from labkit import studies
+    from labkit.lab import Store
+    from labkit.lab.runs import past_runs
+    from labkit.studies.past import line_of
+
+    study = studies.find(name) if name else None
+    known = {**studies.every(), **({study.name: study} if study else {})}
+    runs = past_runs(Store.default(), study.name if study else None)
+    print_table([line_of(run, known.get(run.study)) for run in runs], cut=["differs", "finding"])
+    print_each("", [] if runs else ["no runs"])
 
 
 @command("ask")

@@ -14,30 +14,32 @@ def width() -> int:
     return shutil.get_terminal_size((ENDLESS, 24)).columns
 
 
-def print_table(rows: Sequence[Mapping[Any, Any]], cut: str | None = None) -> list[str]:
-    """Print rows, numbers to the right and floats to four digits; return the names of columns that found no room.
+def print_table(rows: Sequence[Mapping[Any, Any]], cut: Sequence[str] = ()) -> None:
+    """Print rows, numbers to the right and floats to four digits, and the names of columns that found no room.
 
-    The first column is always shown; the text in the column `cut` is shortened before anything is left out.
+    The first column is always shown; texts in the columns `cut` are shortened before another column is left out, the
+    later ones first.
     """
-    room = width() - NARROWEST if cut else width() + len(APART)
-    texts: dict[Any, list[str]] = {}
-    sizes: dict[Any, int] = {}
+    texts = {name: [str(name), *(_cell(row[name]) for row in rows)] for name in (rows[0] if rows else ())}
+    sizes = {name: max(map(len, column)) for name, column in texts.items()}
+    cut = [name for name in cut if name in texts]
+    room = width() + len(APART) - sum(min(sizes[name], NARROWEST) + len(APART) for name in cut)
     shown: list[Any] = []
-    for name in rows[0] if rows else ():
-        texts[name] = [str(name), *(_cell(row[name]) for row in rows)]
-        sizes[name] = max(map(len, texts[name]))
     for name, size in sizes.items():
-        if name == cut or not shown or size + len(APART) <= room:
-            room -= 0 if name == cut else size + len(APART)
+        if name in cut or not shown or size + len(APART) <= room:
+            room -= 0 if name in cut else size + len(APART)
             shown.append(name)
-    if cut in texts:
-        sizes[cut] = min(sizes[cut], NARROWEST + max(0, room))
-        texts[cut] = [text if len(text) <= sizes[cut] else text[: sizes[cut] - 3] + "..." for text in texts[cut]]
+    for name in cut:
+        least = min(sizes[name], NARROWEST)
+        size, room = min(sizes[name], least + max(0, room)), room - (sizes[name] - least)
+        texts[name] = [text if len(text) <= size else text[: size - 3] + "..." for text in texts[name]]
+        sizes[name] = size
     sides = {name: ">" if isinstance(rows[0][name], int | float) else "<" for name in shown}
     columns = [[f"{text:{sides[name]}{sizes[name]}}" for text in texts[name]] for name in shown]
     for line in zip(*columns, strict=True):
         print(APART.join(line).rstrip())
-    return [str(name) for name in texts if name not in shown]
+    if len(shown) < len(texts):
+        print(f"no room for {', '.join(str(name) for name in texts if name not in shown)}: a wider terminal has it")
 
 
 def _cell(value: Any) -> str:

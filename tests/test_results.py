@@ -172,10 +172,36 @@ def test_tables_are_cut_before_they_are_left_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "30")
-    assert print_table([{"a": 1, "b": "long " * 9}], cut="b") == []
+    print_table([{"a": 1, "b": "long " * 9}], cut=["b"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith("1  long long")
-    assert lines[1].endswith("...")
-    assert len(lines[1]) == 30
-    assert print_table([{"a": "x" * 40, "b": 1}]) == ["b"]
-    assert print_table([]) == []
+    assert (lines[1][:12], lines[1][-3:], len(lines[1])) == ("1  long long", "...", 30)
+    print_table([{"a": "x" * 40, "b": 1}])
+    assert capsys.readouterr().out.splitlines()[2] == "no room for b: a wider terminal has it"
+    print_table([{"a": 1, "b": "b" * 90, "c": "c" * 90, "d": "d"}], cut=["b", "c"])
+    assert [len(word) for word in capsys.readouterr().out.splitlines()[1].split()] == [1, 20, 20]
+    print_table([], cut=["b"])
+    assert capsys.readouterr().out == ""
+
+
+def test_runs_are_listed_newest_first_with_what_is_special(store: Store, filled: list[str]) -> None:
+    put_run(store, "10-a", "smoke", filled, seeds=[3], steps=7)
+    put_run(store, "12-c", "laptop", filled, finding="a long finding " * 20)
+    put_run(store, "11-b", "smoke", filled)
+    (store.root / "diversity_sweep" / "runs" / "13-unfinished").mkdir()
+    broken = put_run(store, "14-broken", "smoke", filled)
+    (broken / "result.json").write_text("{")
+    head, *lines = labkit("runs").stdout.splitlines()
+    assert head.split() == ["run", "study", "scale", "differs", "minutes", "commit", "time", "finding"]
+    assert [line.split()[0] for line in lines] == ["12-c", "11-b", "10-a"]
+    assert "seeds=[3] steps=7" in lines[2]
+    assert [line.split()[:5] for line in lines[:2]] == [
+        ["12-c", "diversity_sweep", "laptop", "1.5", "01234567+"],  # nothing differs from the scale
+        ["11-b", "diversity_sweep", "smoke", "1.5", "01234567+"],
+    ]
+    assert "2026-11-30 12:00" in lines[0]
+    for columns in (80, 100, 140):
+        shown = labkit("runs", "diversity_sweep", COLUMNS=str(columns)).stdout.splitlines()
+        assert max(map(len, shown)) <= columns
+        assert "finding" in shown[0]
+    assert labkit("runs", "long_tail").stdout == "no runs\n"
+    assert "unknown study 'toy'" in labkit("runs", "toy").stderr
