@@ -1,6 +1,6 @@
 """The store: every measured point, kept as plain files under its own address.
 
-    papermill_runs/<study>/points/<address>/{point.json, result.json, log.jsonl, ...}
+    papermill_runs/<study>/points/<address>/{point.json, result.json, provenance.json, log.jsonl, ...}
 
 Guarantees
 - A point's address is a hash of everything that decides its result, so equal points share one folder.
@@ -8,7 +8,9 @@ Guarantees
   whole, also after a power cut; a half-written one is ignored and redone. A failed point leaves `error.json` (with its
   traceback) and is tried again by the next sweep.
 - `result.json` ends with a seal: a digest of the row, and the size of every file beside it. A row that was edited is
-  named by every reader, a file that was cut by `check`. Points without a seal, of earlier versions, are read as well.
+  named by every reader, a file that was cut by `check`. `provenance.json` says what the point was made with and what
+  it cost; it is no part of the row, so that equal points have equal rows. Points of earlier versions, without a seal,
+  are read as well.
 - Two processes may share a store: a point is worked on under a file lock that the system frees when a process dies.
 - Stores merge by copying folders; DuckDB answers SQL over their rows.
 
@@ -36,9 +38,11 @@ from pydantic import BaseModel, ConfigDict
 
 from labkit.design.durable import sync, write_text
 from labkit.errors import BadRequest, expanded
+from labkit.lab.provenance import Meter, code
 
 Row = dict[str, Any]
 ADDRESS_LENGTH = 16
+PROVENANCE = "provenance.json"  # of a point: beside its row, which it is no part of
 HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # this machine, in the names of what it may tidy up
 
 
@@ -175,6 +179,11 @@ class Store:
         """What a finished point was to be: its `point.json`."""
         return _load(self.points_folder(study) / address / "point.json")
 
+    def provenance(self, study: str, address: str) -> Row:
+        """What a finished point was made with; empty for a point of an earlier version."""
+        path = self.points_folder(study) / address / PROVENANCE
+        return _load(path) if path.exists() else {}
+
     def log(self, study: str, address: str) -> list[Row]:
         """The lines that the measurement of a point logged (say, its learning curve)."""
         path = self.points_folder(study) / address / "log.jsonl"
@@ -231,9 +240,14 @@ class Store:
                 scratches.callback(shutil.rmtree, scratch, ignore_errors=True)
                 records.append(Record(scratch, self.points_folder(point.study) / f".work-{point.address}", self))
             try:
-                for point, record, measured in zip(points, records, measure(points, records), strict=True):
+                meter = Meter()
+                every = measure(points, records)
+                cost = meter.read() | {"points_measured_together": len(points)}
+                for point, record, measured in zip(points, records, every, strict=True):
                     row = {"address": point.address, **point.model_dump(mode="json"), **measured}
                     row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+                    made = {**code(), **cost, "precision": row.get("precision")}
+                    write_json(record.folder / PROVENANCE, made)
                     _seal(record.folder, row)
                     self._move_in(record.folder, self.folder(point))
                     shutil.rmtree(record.lasting, ignore_errors=True)
