@@ -9,6 +9,7 @@ terminal cannot show as escapes; `command` takes care of paths.
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
@@ -25,6 +26,7 @@ from labkit.errors import BadRequest, expanded, unknown
 from labkit.table import print_table
 
 if TYPE_CHECKING:
+    from labkit.lab import Store
     from labkit.studies import Study
 
 app = typer.Typer(
@@ -38,6 +40,9 @@ Scale = Annotated[str, typer.Option(help="smoke, laptop, paper or qlora")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="set a parameter (repeatable)")]
 Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one per core, 0 none")]
 Fleet = Annotated[int | None, typer.Option(min=1, help="models trained as one; default 1 on a CPU, up to 32 on a GPU")]
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="its folder, or how its name in `labkit runs` begins")]
+Own = Annotated[str | None, typer.Option("--study", metavar="path/to/study.py", help="of runs of a study of your own")]
 
 TEXT: dict[str, Any] = {"parser": expanded, "metavar": "TEXT"}  # a name, or a path whose `~` is the home folder
 Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")]
@@ -139,37 +144,71 @@ def run_study(
     jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
 ) -> None:  # fmt: skip
     """Execute a study's notebook with papermill and print what it found."""
-    from labkit import lab, learn, studies
+    from labkit import lab, studies
 
     study = studies.find(name)
-    lab.check_notebook(study.notebook())
-    lab.check_surroundings(jobs, fleet, executor)
     given = study.ungrouped(studies.read_params(file) if file else {})
     given |= study.ungrouped(values_of(settings, fixed="scale"))
     params = study.resolve(given | ({"scale": scale} if scale else {}))
-    scale = params.scale
-    points = study.points(params)  # what it refuses is refused before a notebook starts
-    store = lab.Store.default()
-    store.check(study.name)
-    chosen = params.model_dump(mode="json")
-    if out:
-        lab.check_out(out, study.name)
-    with study.serving(params, points, store):  # what it lacks is said before a folder is made
-        folder = out or lab.run_folder(store, study.name, chosen)
-        print(f"{study.name} at {scale} scale, expected: {study.minutes.get(scale, 'nobody has timed it')}", flush=True)
-        if scale in ("paper", "qlora") and learn.best_device() == "cpu":
-            note = f"note: no GPU was found; at {scale} scale this may take days"
-            print(f"{note} (Ctrl-C loses only the points in flight)", flush=True)
-        try:
-            lab.execute(study.notebook(), folder, study.grouped(chosen), store=store, jobs=jobs, fleet=fleet,
-                        executor=executor)  # fmt: skip
-        except lab.RunFailed as failure:
-            leave(str(failure), 1)
+    folder = conduct(study, params, lab.Store.default(), out, jobs=jobs, fleet=fleet, executor=executor)
     result = json.loads((folder / "result.json").read_text("utf-8"))
     print()
     print_table(result["table"])
     print(f"\n{result['finding']}\n")
     print_each("  ", [folder / file for file in lab.RUN_FILES])
+
+
+def conduct(study: "Study", params: Any, store: "Store", out: Path | None = None, home: "Store | None" = None,
+            **options: Any) -> Path:  # fmt: skip
+    """Execute a study's notebook over a store; its files go to `out`, default a new folder of the store `home`."""
+    from labkit import lab, learn
+
+    lab.check_notebook(study.notebook())
+    lab.check_surroundings(**options)
+    points = study.points(params)  # what it refuses is refused before a notebook starts
+    store.check(study.name)
+    chosen, scale = params.model_dump(mode="json"), params.scale
+    if out:
+        lab.check_out(out, study.name)
+    with study.serving(params, points, store):  # what it lacks is said before a folder is made
+        folder = out or lab.run_folder(home or store, study.name, chosen)
+        print(f"{study.name} at {scale} scale, expected: {study.minutes.get(scale, 'nobody has timed it')}", flush=True)
+        if scale in ("paper", "qlora") and learn.best_device() == "cpu":
+            note = f"note: no GPU was found; at {scale} scale this may take days"
+            print(f"{note} (Ctrl-C loses only the points in flight)", flush=True)
+        try:
+            lab.execute(study.notebook(), folder, study.grouped(chosen), store=store, **options)
+        except lab.RunFailed as failure:
+            leave(str(failure), 1)
+    return folder
+
+
+@command("rerun", RESUMED)
+def rerun_run(
+    name: RunName,
+    fresh: Annotated[bool, typer.Option("--fresh", help="measure every point anew, in a store of its own")] = False,
+    own: Own = None, jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
+) -> None:  # fmt: skip
+    """Repeat a run from the parameters it left, and name the first difference between the results."""
+    from labkit import lab, studies
+    from labkit.lab.runs import find_run
+    from labkit.studies.past import differences
+
+    store = lab.Store.default()
+    past = find_run(store, name)
+    study = studies.find(own or past.study)
+    params = study.resolve(studies.read_params(past.folder / "params.yaml"))
+    anew = lab.Store(store.root / f".fresh-{past.folder.name}") if fresh else store
+    folder = conduct(study, params, anew, home=store, jobs=jobs, fleet=fleet, executor=executor)
+    now = find_run(store, str(folder))
+    if fresh:  # kept till here, so that the same command goes on where an earlier one stopped
+        shutil.rmtree(anew.root)
+    print_each(
+        "", [f"before  {past.folder}  {past.provenance.get('git')}", f"now     {folder}  {now.provenance.get('git')}"]
+    )
+    if found := list(differences(past.result, now.result)):
+        leave(f"{len(found)} difference(s); the first: {found[0]}", 1)
+    print(f"all is equal: {len(now.addresses)} points, the estimates and the finding")
 
 
 @command("params")

@@ -12,7 +12,7 @@ from labkit.errors import BadRequest
 from labkit.lab.runs import PastRun
 from labkit.studies.study import Study
 
-NOT_RESULTS = ("finished", "seconds")  # ends of names that tell of time: no run repeats it
+NOT_RESULTS = ("finished", "seconds", "fleet")  # ends of names that tell of time and machine: no run repeats them
 
 
 def off_scale(study: Study, run: PastRun) -> dict[str, Any]:
@@ -36,14 +36,14 @@ def line_of(run: PastRun, study: Study | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def first_difference(one: Any, other: Any, where: str = "") -> Iterator[str]:
-    """Where two results differ, one sentence each, in their order; times are no results."""
+def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Where two results differ, one sentence each, in their order; what tells of time or machine is no result."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for name in dict.fromkeys([*one, *other]):
             if not str(name).endswith(NOT_RESULTS):
-                yield from first_difference(one.get(name), other.get(name), f"{where}.{name}".strip("."))
+                yield from differences(one.get(name), other.get(name), f"{where}.{name}".strip("."))
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for place, pair in enumerate(zip(one, other, strict=True)):
-            yield from first_difference(*pair, f"{where}[{place}]")
+            yield from differences(*pair, f"{where}[{place}]")
     elif one != other:
         yield f"{where}: {str(one)[:200]} before, {str(other)[:200]} now"
