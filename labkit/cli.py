@@ -211,6 +211,26 @@ def rerun_run(
     print(f"all is equal: {len(now.addresses)} points, the estimates and the finding")
 
 
+@command("compare")
+def compare_runs(
+    one: RunName, other: RunName, own: Own = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="the picture: .html, opens offline, or .png")] = None,
+) -> None:  # fmt: skip
+    """Two runs of one study: what differs between them, and by how much they differ, model by model."""
+    from labkit import show, studies
+
+    if out and out.suffix not in (".html", ".png"):
+        raise BadRequest(f"--out {out} ends neither in .html nor in .png")
+    both = studies.compare(one, other, own)
+    print_each("", [f"{label}  {run.folder}" for label, run in both.runs.items()])
+    print_table(both.parameters(), cut=["A", "B"])
+    print_table(both.differences())
+    if out:
+        show.enable()
+        both.chart().save(out, inline=True)
+        print(out)
+
+
 @command("params")
 def publish_params(
     out: Annotated[Path | None, typer.Option(help="default: the folder params in papermill_runs")] = None,

@@ -175,6 +175,17 @@ class Store:
                 rows += [row] if row is not None else []
         return rows, complaints
 
+    def row(self, study: str, address: str) -> Row:
+        """The row of a finished point.
+
+        Raises:
+            BadRequest: when it is damaged, or not there.
+        """
+        folder = self.points_folder(study) / address
+        if (row := _read_finished(folder)) is None:
+            raise BadRequest(f"no finished point {address} of {study} in {self.root}")
+        return row
+
     def settings(self, study: str, address: str) -> Row:
         """What a finished point was to be: its `point.json`."""
         return _load(self.points_folder(study) / address / "point.json")
