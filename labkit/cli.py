@@ -9,11 +9,12 @@ terminal cannot show as escapes; `command` takes care of paths.
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from functools import wraps
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,8 +23,10 @@ import typer
 from labkit import entry
 from labkit.entry import leave
 from labkit.errors import BadRequest, expanded, unknown
+from labkit.table import print_table
 
 if TYPE_CHECKING:
+    from labkit.lab import Store
     from labkit.studies import Study
 
 app = typer.Typer(
@@ -37,6 +40,9 @@ Scale = Annotated[str, typer.Option(help="smoke, laptop, paper or qlora")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="set a parameter (repeatable)")]
 Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one per core, 0 none")]
 Fleet = Annotated[int | None, typer.Option(min=1, help="models trained as one; default 1 on a CPU, up to 32 on a GPU")]
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="its folder, or how its name in `labkit runs` begins")]
+Own = Annotated[str | None, typer.Option("--study", metavar="path/to/study.py", help="of runs of a study of your own")]
 
 TEXT: dict[str, Any] = {"parser": expanded, "metavar": "TEXT"}  # a name, or a path whose `~` is the home folder
 Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")]
@@ -129,39 +135,115 @@ def list_studies() -> None:
 
 @command("run", RESUMED)
 def run_study(
-    name: StudyName, scale: Scale = "laptop", settings: Settings = None,
+    name: StudyName,
+    scale: Annotated[str | None, typer.Option(help="smoke, laptop (default), paper or qlora")] = None,
+    file: Annotated[Path | None, typer.Option("--params", metavar="FILE.yaml", help="values by name, as for --set, "
+                                              "which comes before them; `labkit params` makes some")] = None,
+    settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
     jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
 ) -> None:  # fmt: skip
     """Execute a study's notebook with papermill and print what it found."""
-    from labkit import lab, learn, studies
+    from labkit import lab, studies
 
     study = studies.find(name)
-    lab.check_notebook(study.notebook())
-    lab.check_surroundings(jobs, fleet, executor)
-    params = study.resolve({**values_of(settings, fixed="scale"), "scale": scale})
-    points = study.points(params)  # what it refuses is refused before a notebook starts
-    store = lab.Store.default()
-    store.check(study.name)
-    chosen = params.model_dump(mode="json")
-    if out:
-        lab.check_out(out, study.name)
-    with study.serving(params, points, store):  # what it lacks is said before a folder is made
-        folder = out or lab.run_folder(store, study.name, chosen)
-        print(f"{study.name} at {scale} scale, expected: {study.minutes.get(scale, 'nobody has timed it')}", flush=True)
-        if scale in ("paper", "qlora") and learn.best_device() == "cpu":
-            note = f"note: no GPU was found; at {scale} scale this may take days"
-            print(f"{note} (Ctrl-C loses only the points in flight)", flush=True)
-        try:
-            lab.execute(study.notebook(), folder, study.grouped(chosen), store=store, jobs=jobs, fleet=fleet,
-                        executor=executor)  # fmt: skip
-        except lab.RunFailed as failure:
-            leave(str(failure), 1)
+    given = study.ungrouped(studies.read_params(file) if file else {})
+    given |= study.ungrouped(values_of(settings, fixed="scale"))
+    params = study.resolve(given | ({"scale": scale} if scale else {}))
+    folder = conduct(study, params, lab.Store.default(), out, jobs=jobs, fleet=fleet, executor=executor)
     result = json.loads((folder / "result.json").read_text("utf-8"))
     print()
     print_table(result["table"])
     print(f"\n{result['finding']}\n")
     print_each("  ", [folder / file for file in lab.RUN_FILES])
+
+
+def conduct(study: "Study", params: Any, store: "Store", out: Path | None = None, home: "Store | None" = None,
+            **options: Any) -> Path:  # fmt: skip
+    """Execute a study's notebook over a store; its files go to `out`, default a new folder of the store `home`."""
+    from labkit import lab, learn
+
+    lab.check_notebook(study.notebook())
+    lab.check_surroundings(**options)
+    points = study.points(params)  # what it refuses is refused before a notebook starts
+    store.check(study.name)
+    chosen, scale = params.model_dump(mode="json"), params.scale
+    if out:
+        lab.check_out(out, study.name)
+    with study.serving(params, points, store):  # what it lacks is said before a folder is made
+        folder = out or lab.run_folder(home or store, study.name, chosen)
+        print(f"{study.name} at {scale} scale, expected: {study.minutes.get(scale, 'nobody has timed it')}", flush=True)
+        if scale in ("paper", "qlora") and learn.best_device() == "cpu":
+            note = f"note: no GPU was found; at {scale} scale this may take days"
+            print(f"{note} (Ctrl-C loses only the points in flight)", flush=True)
+        try:
+            lab.execute(study.notebook(), folder, study.grouped(chosen), store=store, **options)
+        except lab.RunFailed as failure:
+            leave(str(failure), 1)
+    return folder
+
+
+@command("rerun", RESUMED)
+def rerun_run(
+    name: RunName,
+    fresh: Annotated[bool, typer.Option("--fresh", help="measure every point anew, in a store of its own")] = False,
+    own: Own = None, jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
+) -> None:  # fmt: skip
+    """Repeat a run from the parameters it left, and name the first difference between the results."""
+    from labkit import lab, studies
+    from labkit.lab.runs import find_run
+    from labkit.studies.past import differences
+
+    store = lab.Store.default()
+    past = find_run(store, name)
+    study = studies.find(own or past.study)
+    params = study.resolve(studies.read_params(past.folder / "params.yaml"))
+    anew = lab.Store(store.root / f".fresh-{past.folder.name}") if fresh else store
+    folder = conduct(study, params, anew, home=store, jobs=jobs, fleet=fleet, executor=executor)
+    now = find_run(store, str(folder))
+    if fresh:  # kept till here, so that the same command goes on where an earlier one stopped
+        shutil.rmtree(anew.root)
+    print_each(
+        "", [f"before  {past.folder}  {past.provenance.get('git')}", f"now     {folder}  {now.provenance.get('git')}"]
+    )
+    if found := list(differences(past.result, now.result)):
+        leave(f"{len(found)} difference(s); the first: {found[0]}", 1)
+    print(f"all is equal: {len(now.addresses)} points, the estimates and the finding")
+
+
+@command("compare")
+def compare_runs(
+    one: RunName, other: RunName, own: Own = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="the picture: .html, opens offline, or .png")] = None,
+) -> None:  # fmt: skip
+    """Two runs of one study: what differs between them, and by how much they differ, model by model."""
+    from labkit import show, studies
+
+    if out and out.suffix not in (".html", ".png"):
+        raise BadRequest(f"--out {out} ends neither in .html nor in .png")
+    both = studies.compare(one, other, own)
+    print_each("", [f"{label}  {run.folder}" for label, run in both.runs.items()])
+    print_table(both.parameters(), cut=["A", "B"])
+    print_table(both.differences())
+    if out:
+        show.enable()
+        both.chart().save(out, inline=True)
+        print(out)
+
+
+@command("params")
+def publish_params(
+    out: Annotated[Path | None, typer.Option(help="default: the folder params in papermill_runs")] = None,
+) -> None:
+    """Write what every scale of every study sets, as files for `labkit run --params` and `papermill -f`."""
+    from labkit import lab, studies
+
+    folder = out or lab.Store.default().root / "params"
+    lab.ensure_writable(folder)
+    sets = [(study, scale) for study in studies.every().values() for scale in study.scales]
+    for study, scale in sets:
+        lab.write_text(folder / f"{study.name}.{scale}.yaml", study.params_file(scale))
+    print(f"{len(sets)} files in {folder}")
 
 
 @command("sweep", RESUMED)
@@ -237,33 +319,73 @@ def show_results(
     name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study in the store")] = None,
     form: Annotated[str, typer.Option("--format", help="table, csv or json")] = "table",
     sql: Annotated[str | None, typer.Option(help="a query; the tables are `points` and one per study")] = None,
-) -> None:
-    """What the store holds, one row per point; or the answer to a query over it."""
-    from labkit import studies
-    from labkit.lab import Store
-    from labkit.lab.query import query
+    run: Annotated[str | None, typer.Option(help="the points of one run alone; `labkit runs` lists them")] = None,
+    scale: Annotated[str | None, typer.Option(help="the points of the runs at one scale alone")] = None,
+    group: Annotated[list[str] | None, typer.Option(metavar="NAME", help="with --mean: one line per value "
+                                                    "(repeatable)")] = None,
+    mean: Annotated[str | None, typer.Option(metavar="METRIC", help="mean over each group, with its interval")] = None,
+) -> None:  # fmt: skip
+    """What the store holds, one row per point; or means over groups of points; or the answer to a query."""
+    from labkit.lab import Store, query
+    from labkit.lab.runs import find_run, past_runs
 
     damaged: list[str] = []
     if form not in ("table", "csv", "json"):
         raise unknown("format", form, ["table", "csv", "json"])
-    study = None if name is None else studies.find(name)
-    table = query(Store.default(), study.name if study else None, sql, warn=damaged.append)
+    if (group is None) != (mean is None) or (group and sql):
+        raise BadRequest("--group and --mean belong together, and not to --sql: `--group n_instructions --mean loss`")
+    store = Store.default()
+    study = name
+    if name and name not in store.studies():  # else no study has to be imported, which takes a second
+        from labkit import studies
+
+        study = studies.find(name).name
+    runs = [find_run(store, run)] if run is not None else past_runs(store, study) if scale else []
+    only = {address for past in runs for address in past.addresses if scale in (None, past.result["scale"])}
+    wanted = only if run or scale else None
+    rows: list[Any]
+    table: Any = None
+    if group and mean:
+        from labkit.studies.means import grouped_means
+
+        found = query.rows_by_study(store, study, damaged.append, wanted)
+        rows = grouped_means([*chain(*found.values())], group, mean, query.settings_of(store, found))
+    elif sql or form != "table":
+        table = query.query(store, study, sql, damaged.append, wanted)
+        rows = table.to_dict("records")
+    else:
+        rows = query.shown_rows(store, query.rows_by_study(store, study, damaged.append, wanted))
     if form == "csv":
-        print(table.to_csv(index=False), end="")
+        import pandas as pd
+
+        print((pd.DataFrame(rows) if table is None else table).to_csv(index=False), end="")
     elif form == "json":
-        print(json.dumps([entry.as_json(row) for row in table.to_dict("records")], indent=1, default=str))
-    elif table.empty:
+        print(json.dumps([entry.as_json(row) for row in rows], indent=1, default=str))
+    elif not rows:
         print("no rows")
     else:
-        if sql is None:  # settings that never vary say nothing here: csv and json have them
-            known = [*studies.every().values(), *([study] if study else [])]
-            settings = {"study", "version"}.union(*(each.Params.model_fields for each in known))
-            table = table.loc[:, [c for c in table if c not in settings or table[c].astype(str).nunique() > 1]]
-        print_table(table.to_dict("records"))
+        print_table(rows)
     if damaged:
         sys.stdout.flush()
         others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         leave(f"{damaged[0]}{others}; everything else is shown", 1)
+
+
+@command("runs")
+def list_runs(
+    name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study")] = None,
+) -> None:
+    """One line per run, the newest first: what it was asked beside its scale, what it found, how long it took."""
+    from labkit import studies
+    from labkit.lab import Store
+    from labkit.lab.runs import past_runs
+    from labkit.studies.past import line_of
+
+    study = studies.find(name) if name else None
+    known = {**studies.every(), **({study.name: study} if study else {})}
+    runs = past_runs(Store.default(), study.name if study else None)
+    print_table([line_of(run, known.get(run.study)) for run in runs], cut=["differs", "finding"])
+    print_each("", [] if runs else ["no runs"])
 
 
 @command("ask")
@@ -492,22 +614,6 @@ def look_around() -> None:
 def print_each(before: str, lines: Iterable[Any]) -> None:
     for line in lines:
         print(f"{before}{line}")
-
-
-def print_table(rows: Sequence[Mapping[Any, Any]]) -> None:
-    """Rows as an aligned table; numbers to the right, floats to four digits."""
-    if not rows:
-        return
-    columns = []
-    for name, first in rows[0].items():
-        texts = [str(name), *(_cell(row[name]) for row in rows)]
-        side = ">" if isinstance(first, int | float) else "<"
-        columns.append([f"{text:{side}{max(map(len, texts))}}" for text in texts])
-    print_each("", ("  ".join(line).rstrip() for line in zip(*columns, strict=True)))
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 if __name__ == "__main__":

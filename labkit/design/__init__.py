@@ -3,13 +3,29 @@
 `budget` and `long_tail` share a budget out; `mixture` composes a training set of real sources (its spec is read by
 `plain_yaml`, its files are written by `durable`); `decontamination` keeps it apart from test sets. `curriculum` says
 what is trained on round by round; `plan` which abilities the next data set should hold.
+
+What reads whole corpora is imported when it is first asked for: the store needs `durable` alone, and is opened often.
 """
 
-from labkit.design import curriculum, plan
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from labkit.design.budget import allocate
-from labkit.design.decontamination import Decontaminator
 from labkit.design.long_tail import allocate_long_tail, hill_number, shares
-from labkit.design.mixture import Mixed, Mixture, compose
+
+if TYPE_CHECKING:
+    from labkit.design import curriculum, plan
+    from labkit.design.decontamination import Decontaminator
+    from labkit.design.mixture import Mixed, Mixture, compose
 
 __all__ = ["Decontaminator", "Mixed", "Mixture", "allocate", "allocate_long_tail", "compose", "curriculum",
            "hill_number", "plan", "shares"]  # fmt: skip
+_LATER = {"Decontaminator": "decontamination", "Mixed": "mixture", "Mixture": "mixture", "compose": "mixture"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("curriculum", "plan"):
+        return import_module(f"{__name__}.{name}")
+    if name in _LATER:
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tqdm.auto import tqdm
-
 Describe = Callable[[dict[str, Any]], str]
 
 
@@ -37,6 +35,8 @@ class Progress:
     def start(self, *, total: int, already: int) -> None:
         self.total, self.done, self.already, self.started = total, already, already, time.monotonic()
         if self.bar:
+            from tqdm.auto import tqdm
+
             self._tqdm = tqdm(total=total, initial=already, unit="point", dynamic_ncols=True)
         elif total:
             print(f"{total} points, {already} of them already in the store", flush=True)

@@ -13,7 +13,7 @@ table of its own.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -33,24 +33,22 @@ SHOWN_AS_TEXT = re.compile(r"TIME|DATE|BLOB|UUID|INTERVAL|BIT|UNION|MAP")
 
 
 def query(
-    store: Store, study: str | None = None, sql: str | None = None, warn: Callable[[str], None] | None = None
-) -> "pd.DataFrame":
+    store: Store, study: str | None = None, sql: str | None = None, warn: Callable[[str], None] | None = None,
+    only: Collection[str] | None = None,
+) -> "pd.DataFrame":  # fmt: skip
     """The answer to `sql`, default every scalar column of `points`.
 
     Args:
         warn: Takes a sentence for each entry of the store that cannot be read, while the others are; default: the
             first such entry is refused.
+        only: The addresses of the points that are looked at; default all.
 
     Raises:
         BadRequest: for an empty or damaged store, or a query that DuckDB refuses.
     """
     import duckdb
 
-    rows = _rows(store, [study] if study else store.studies(), warn)
-    if not rows:
-        raise BadRequest(
-            f"no finished points{f' of {study}' if study else ''} in {store.root}: `labkit run` makes some"
-        )
+    rows = rows_by_study(store, study, warn, only)
     try:
         with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": "", "threads": 2}) as db:
             for name, its_rows in rows.items():
@@ -64,17 +62,50 @@ def query(
         raise BadRequest(f"the query was refused: {first_line(error)}") from None
 
 
-def _rows(store: Store, studies: Sequence[str], warn: Callable[[str], None] | None) -> dict[str, list[Row]]:
-    """The rows by study, where there are any. What cannot be read is named, and refused where nothing else is left."""
-    found = {study: store.read(study) for study in studies}
+def rows_by_study(store: Store, study: str | None = None, warn: Callable[[str], None] | None = None,
+                  only: Collection[str] | None = None) -> dict[str, list[Row]]:  # fmt: skip
+    """The finished rows by study. What cannot be read is named, and refused where nothing else is left; see `query`."""
+    found = {name: store.read(name) for name in ([study] if study else store.studies())}
     complaints = [complaint for _, its_complaints in found.values() for complaint in its_complaints]
-    rows = {study: its_rows for study, (its_rows, _) in found.items() if its_rows}
+    chosen = {
+        name: [row for row in rows if only is None or row["address"] in only] for name, (rows, _) in found.items()
+    }
+    rows = {name: its_rows for name, its_rows in chosen.items() if its_rows}
     if complaints and (warn is None or not rows):
         raise BadRequest(complaints[0])
     if warn:
         for complaint in complaints:
             warn(complaint)
+    if not rows:
+        which = f" of {study}" * bool(study) + " among those asked for" * (only is not None)
+        raise BadRequest(f"no finished points{which} in {store.root}: `labkit run` makes some")
     return rows
+
+
+def shown_rows(store: Store, rows: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """The rows for people: sorted by the settings that vary, which come first; lists and constant settings are out."""
+    settings = settings_of(store, rows)
+    every = [row for its_rows in rows.values() for row in its_rows]
+    columns = {key: [row.get(key) for row in every] for key in dict.fromkeys(chain.from_iterable(every))}
+    varying = [key for key in settings if len(set(map(str, columns[key]))) > 1]
+    varying.sort(key="seed".__eq__)  # of equal settings the seeds stand together
+    plain = [key for key, values in columns.items() if key not in settings and not isinstance(_type(values), list)]
+    order = [*plain[:1], *varying, *plain[1:]]  # the address is the first of a row
+
+    ordered = sorted(every, key=lambda row: [sort_key(row.get(key)) for key in varying])
+    return [{key: row.get(key) for key in order} for row in ordered]
+
+
+def sort_key(value: Any) -> tuple[bool, float, str]:
+    """Numbers by their size, then everything else by its text."""
+    number = isinstance(value, int | float)
+    return not number, value if number else 0, str(value)
+
+
+def settings_of(store: Store, rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    """The columns that are settings, not measurements: what `point.json` of the last point of each study holds."""
+    latest = {name: max(its_rows, key=lambda row: str(row["finished"])) for name, its_rows in rows.items()}
+    return list(dict.fromkeys(key for name, row in latest.items() for key in store.settings(name, row["address"])))
 
 
 def _create(db: "duckdb.DuckDBPyConnection", name: str, rows: Sequence[Row], *, lists: bool = True) -> None:

@@ -17,16 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadRequest, first_line, unknown
-from labkit.lab import check_injected
+from labkit.lab import Store, check_injected
+from labkit.lab.runs import find_run
+from labkit.studies import past
 from labkit.studies import run as _run
-from labkit.studies.params import StudyParams, parse_settings, parse_value
+from labkit.studies.params import StudyParams, parse_settings, parse_value, read_params
+from labkit.studies.past import Comparison
 from labkit.studies.run import Run
 from labkit.studies.study import Results, Study
 
 GROUP = "labkit.studies"
 
 __all__ = [
-    "Results", "Run", "Study", "StudyParams", "begin", "every", "find", "parse_settings", "parse_value",
+    "Comparison", "Results", "Run", "Study", "StudyParams", "begin", "compare", "every", "find", "parse_settings",
+    "parse_value", "read_params",
 ]  # fmt: skip
 
 
@@ -92,6 +96,16 @@ def _from_file(path: Path) -> Study:
 def begin(name: str, namespace: Mapping[str, Any]) -> Run:
     """A run of a study with the parameters that a notebook's first cell sets: `begin(NAME, globals())`."""
     return _run.begin(find(name), namespace)
+
+
+def compare(one: str, other: str, study: str | None = None) -> Comparison:
+    """Two runs of one study side by side, each named as `labkit runs` does, or by its folder.
+
+    `study` is the path of its module where it is one of your own.
+    """
+    store = Store.default()
+    runs = {label: find_run(store, name) for label, name in (("A", one), ("B", other))}
+    return past.compare(find(study or runs["A"].study), runs, store)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,16 +5,19 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from labkit import learn
-from labkit.design import allocate
+from labkit.design import allocate, plain_yaml
 from labkit.errors import BadRequest, expanded
 
 MODEL: dict[str, Any] = {"recipe": "fast", "layers": 4, "width": 64, "heads": 2, "steps": 750, "batch_size": 64}
+DEEPEST, MOST = 20, 100_000  # lists and dicts in one another, and values in all, that one parameter may be made of
 MODEL_GROUP = ("recipe", "layers", "width", "heads", "expansion", "steps", "batch_size", "learning_rate")
 
 
@@ -170,14 +173,41 @@ def parse_value(text: str) -> Any:
     return expanded(text) if text.startswith("~/") else text
 
 
-def _shallow(value: Any, allowed: int = 20) -> Any:
-    """The value; RecursionError where more lists, or dicts, lie in one another than are allowed."""
+def _shallow(value: Any) -> Any:
+    """The value; RecursionError where it is deeper or larger than any parameter, as an anchor in itself makes it."""
+    if sum(1 for _ in islice(_nodes(value, DEEPEST), MOST)) == MOST:
+        raise RecursionError
+    return value
+
+
+def _nodes(value: Any, allowed: int) -> Iterator[Any]:
     if isinstance(value, dict | list | tuple | set):
         if not allowed:
             raise RecursionError
         for item in value.values() if isinstance(value, dict) else value:
-            _shallow(item, allowed - 1)
-    return value
+            yield from _nodes(item, allowed - 1)
+    yield value
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """What a parameter file gives: values by name, as `--set` takes them, groups of parameters included.
+
+    Raises:
+        BadRequest: for a file that cannot be read, is no mapping of names, or whose anchors lead into themselves.
+    """
+    given = plain_yaml.load(path)
+    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
+        raise BadRequest(f"{path} is not a mapping from names of parameters to values, such as `seeds: [0, 1]`")
+    try:
+        return _shallow(given)
+    except RecursionError:
+        raise BadRequest(f"{path} is nested too deeply for parameters: does an anchor repeat itself?") from None
+
+
+def from_text(value: Any) -> Any:
+    """A notebook's value, where papermill was given JSON for it (`papermill -p seeds '[0]'`); other texts stay."""
+    parsed = parse_value(value) if isinstance(value, str) else value
+    return parsed if isinstance(parsed, list | dict | tuple) or parsed is None else value
 
 
 def parse_settings(settings: Sequence[str], what: str = "--set") -> dict[str, str]:

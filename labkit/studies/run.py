@@ -8,6 +8,7 @@ run.finish(results)                                # result.json, report.html, p
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from labkit.lab import Point, Progress, Row, Store, provenance, run_folder, sweep, write_json, write_text
+from labkit.studies.params import from_text
 from labkit.studies.rows import long_rows, points_of
 from labkit.studies.study import Results, Study
 
@@ -84,12 +86,22 @@ class Run:
         chosen = self.params.model_dump(mode="json")
         folder = Path(os.environ.get("LABKIT_RUN_DIR") or run_folder(self.store, self.study.name, chosen))
         folder.mkdir(parents=True, exist_ok=True)
-        made = {**provenance(), "seconds": round(time.perf_counter() - self.began, 1)}
+        made = {**provenance(), "seconds": round(time.perf_counter() - self.began, 1), "points": self._commits(results)}
         write_text(folder / "params.yaml", yaml.safe_dump(chosen, sort_keys=False))
         write_json(folder / "provenance.json", made)
         self._report(folder / "report.html", results, chosen, made)
         write_json(folder / "result.json", self._result(results, chosen))
         return folder
+
+    def _commits(self, results: Results) -> dict[str, Any]:
+        """How many of the run's points each commit measured; says so where there are several."""
+        points = points_of(results.rows)
+        made = [self.store.provenance(*at) for at in zip(points["study"], points["address"], strict=True)]
+        commits = Counter(f"{one.get('commit') or 'unknown'}{'+changes' * one.get('dirty', False)}" for one in made)
+        several = f"points of {len(commits)} commits: they may not have been measured by the same code"
+        if len(commits) > 1:
+            print(f"note: {several}")
+        return {"commits": dict(commits)} | ({"note": several} if len(commits) > 1 else {})
 
     def _report(self, path: Path, results: Results, chosen: Mapping[str, Any], made: Mapping[str, Any]) -> None:
         from labkit import show
@@ -142,7 +154,9 @@ def begin(study: Study, namespace: Mapping[str, Any]) -> Run:
     from labkit import show
 
     show.enable()
-    params = study.resolve({name: namespace[name] for name in study.names() if name in namespace})
+    texts = {name for name, field in study.Params.model_fields.items() if field.annotation is str}
+    given = {name: namespace[name] for name in study.names() if name in namespace}
+    params = study.resolve({name: value if name in texts else from_text(value) for name, value in given.items()})
     for note in study.notes(params):
         print(f"note: {note}")
     return Run(study, params)

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from pydantic import ValidationError
 
 from labkit.errors import BadRequest, unknown
@@ -105,7 +106,7 @@ class Study:
         Raises:
             BadRequest: for an unknown name or scale, a wrong type, or a value out of range.
         """
-        given = self._ungrouped(given or {})
+        given = self.ungrouped(given or {})
         for name in given:
             if name not in self.Params.model_fields:
                 raise unknown(f"parameter of {self.name}", name, self.Params.model_fields)
@@ -132,7 +133,12 @@ class Study:
         groups = {group: {name: chosen[name] for name in members} for group, members in self.Params.groups.items()}
         return {name: groups[name] if name in groups else chosen[name] for name in self.names()}
 
-    def _ungrouped(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def ungrouped(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as the notebook's parameters cell, or a parameter file, has them, by parameter.
+
+        Raises:
+            BadRequest: for a group that is no dict, or a parameter that it does not hold, or one given twice.
+        """
         flat = {name: value for name, value in given.items() if name not in self.Params.groups}
         for group, members in self.Params.groups.items():
             parts = given.get(group) or {}
@@ -145,6 +151,23 @@ class Study:
                     raise BadRequest(f"'{name}' is given twice, by itself and in {group}")
                 flat[name] = value
         return flat
+
+    def params_file(self, scale: str) -> str:
+        """What a scale sets, as a file for `labkit run --params` and `papermill -f`: each value under what it means."""
+        fields = self.Params.model_fields
+        values = {"scale": scale} | {
+            name: self.scales[scale].get(name, field.default) for name, field in fields.items() if name != "scale"
+        }
+        lines = [f"# {self.name} at {scale} scale, expected: {self.minutes.get(scale, 'nobody has timed it')}"]
+        for name, value in self.grouped(values).items():
+            if name in self.Params.groups:
+                lines += [
+                    f"{name}:",
+                    *(f"  {line}" for member in value for line in _set(member, value[member], fields)),
+                ]
+            else:
+                lines += _set(name, value, fields)
+        return "\n".join(lines) + "\n"
 
     def describe(self, row: Mapping[str, Any]) -> str:
         """A finished point in a few words, for the progress display."""
@@ -239,6 +262,12 @@ class Results:
     def as_dict(self) -> dict[str, Any]:
         """For `result.json`: by view its estimates and the numbers of its fit."""
         return {name: found.as_dict() for name, found in self.found.items()}
+
+
+def _set(name: str, value: Any, fields: Mapping[str, Any]) -> list[str]:
+    """A line of YAML that sets a parameter, under a comment that says what it is."""
+    line = yaml.safe_dump({name: value}, default_flow_style=True, allow_unicode=True, width=10**6)
+    return [f"# {fields[name].description or 'what is not set otherwise is as at this scale'}", line.strip()[1:-1]]
 
 
 def _short(value: Any) -> str:

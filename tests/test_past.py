@@ -1,0 +1,92 @@
+"""Runs that are over: repeated from their own record, and compared."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Done, labkit
+
+from labkit.lab import Store
+from labkit.lab.runs import past_runs
+from labkit.studies.past import differences
+
+SMALL = ["--scale", "smoke", "--set", "noop_shares=[]", "--set", "n_instructions=[4,40]", "--set", "seeds=[0,1]"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two runs, of 3 and of 5 steps, shared and never changed."""
+    root = tmp_path_factory.mktemp("past") / "papermill_runs"
+    for steps in (3, 5):
+        done = labkit("run", "diversity_sweep", *SMALL, "--set", f"steps={steps}", LABKIT_RUNS=str(root))
+        assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture
+def runs(made: Path, own_store: Path) -> list[str]:
+    """The names of the two runs, the first one first, in a store of this test's own."""
+    shutil.copytree(made, own_store)
+    return [run.folder.name for run in reversed(past_runs(Store(own_store)))]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "sentences"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": [1, {"b": 2.0}]}, {"a": [1, {"b": 2.5}]}, ["a[1].b: 2.0 before, 2.5 now"]),
+        ({"a": 1, "b": 2}, {"b": 3, "c": 4}, ["a: 1 before, None now", "b: 2 before, 3 now", "c: None before, 4 now"]),
+        ({"a": [1]}, {"a": [1, 2]}, ["a: [1] before, [1, 2] now"]),
+        ({"train_seconds": 1, "finished": "x", "fleet": 1}, {"train_seconds": 2, "finished": "y", "fleet": 2}, []),
+    ],
+)
+def test_differences_are_named_by_their_place(one: Any, other: Any, sentences: list[str]) -> None:
+    assert list(differences(one, other)) == sentences
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fresh", [[], ["--fresh"]])
+def test_a_run_comes_out_again(runs: list[str], own_store: Path, fresh: list[str]) -> None:
+    points = {path: path.stat().st_mtime_ns for path in own_store.glob("*/points/*/result.json")}
+    done = labkit("rerun", runs[0], *fresh)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"4 points, {0 if fresh else 4} of them already in the store" in done.stdout
+    assert "all is equal: 4 points, the estimates and the finding" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in own_store.glob("*/points/*/result.json")} == points
+    assert not list(own_store.glob(".fresh*"))
+    assert len(past_runs(Store(own_store))) == 3  # the repetition is a run, too
+
+
+@pytest.mark.slow
+def test_the_first_difference_is_named(runs: list[str], own_store: Path) -> None:
+    path = own_store / "diversity_sweep" / "runs" / runs[0] / "result.json"
+    result = json.loads(path.read_text())
+    before = result["points"][1]["loss"]
+    result["points"][1]["loss"] = 99.5
+    path.write_text(json.dumps(result))
+    done = labkit("rerun", str(path.parent))
+    assert done.returncode == 1
+    assert f"1 difference(s); the first: points[1].loss: 99.5 before, {before} now" in done.stderr
+
+
+def refused(*words: str) -> str:
+    done: Done = labkit(*words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+    return done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_without_its_record_cannot_be_repeated(runs: list[str], own_store: Path) -> None:
+    folder = own_store / "diversity_sweep" / "runs" / runs[0]
+    assert "names 2 runs" in refused("rerun", "2")
+    assert "names no run" in refused("rerun", "none")
+    assert "unknown study" in refused("rerun", runs[0], "--study", "diversty")
+    (folder / "params.yaml").write_text("sedes: [0]\n")
+    assert "did you mean 'seeds'" in refused("rerun", runs[0])
+    (folder / "params.yaml").unlink()
+    assert "does not exist" in refused("rerun", runs[0])
+    (folder / "result.json").write_text("[]")
+    assert "is not the result of a run" in refused("rerun", str(folder))
+    assert len(list(folder.parent.iterdir())) == 2
