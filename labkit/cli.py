@@ -466,6 +466,21 @@ def run_bench() -> None:
     bench.main()
 
 
+@command("tour")
+def open_tour() -> None:
+    """Open the tour in JupyterLab: answer a rule, draw a prediction, watch two models train."""
+    from importlib.util import find_spec
+
+    from labkit.studies.study import NotebookPlaces
+
+    wanted = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "altair", "vl_convert", "pandas")
+    if missing := [name for name in wanted if find_spec(name) is None]:
+        raise BadRequest(f"the tour needs what is not installed ({', '.join(missing)}): pip install 'labkit[lab]'")
+    notebook = next(path for folder in NotebookPlaces if (path := folder / "00_tour.ipynb").exists())
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(notebook)])  # Ctrl-C is JupyterLab's from here
+
+
 @command("doctor")
 def look_around() -> None:
     """What this machine offers, and what each missing piece would enable."""
