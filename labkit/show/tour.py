@@ -9,6 +9,7 @@ Left open: who watches is guessed from the session that a Jupyter server names; 
 `watched=True`.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -31,13 +32,14 @@ from labkit.instructions import Rule
 from labkit.lab import Point, Store
 from labkit.learn.live import ASKED, TASK, Live
 from labkit.show import parts, theme
-from labkit.show.charts import learning_curves
 
 COLUMNS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # numbers of rules at which a prediction is drawn
 LONGEST = 40  # letters of what a person types
 SETTLED = 0.8  # seconds without another move after which the slider is held to be dropped
 LABELS = {"ready": "Start", "running": "Stop", "stopped": "Go on", "finished": "Once more", "failed": "Once more"}
-INK, QUIET, LINE = (theme.with_variables(f'"{colour}"')[1:-1] for colour in (theme.INK, theme.QUIET, theme.GRID))
+INK, LINE = (theme.with_variables(f'"{colour}"')[1:-1] for colour in (theme.INK, theme.GRID))
+LINES = {"line": [1, 0], "dashed": [9, 5], "own": [3, 4]}  # kinds of series with a line, and those with marks
+DOTS = ("dot", "ring", "own")
 BOX = "display: inline-block; width: 1.6em; margin: 2px 1px; text-align: center; font: 16px monospace"
 RULES, FOLLOWED = "Number of training rules (log scale)", "Accuracy on unseen rules"
 CURVE: dict[str, Any] = {
@@ -115,7 +117,7 @@ class Tour:
     def predict(self) -> Any:
         """Empty axes to draw the expected curve on; what was drawn before is still there."""
         if not self.watched:
-            return curve_picture(self.series())
+            return self.curve()
         drawn = {str(n): value for n, value in self.prediction.items()}
         plot = Plot(view=CURVE | {"series": []}, columns=list(COLUMNS), drawn=drawn)
 
@@ -134,7 +136,7 @@ class Tour:
             with self._lock:
                 if live is self.live:
                     button.description = LABELS[live.state]
-                    letters.value, plot.view = standing(live), losses(live)
+                    letters.value, plot.view = standing(live), seen(losses(live))
 
         self.live = Live(self.counts, steps=self.steps, tell=show)
         if not self.watched:
@@ -156,7 +158,7 @@ class Tour:
         """A slider for the number of rules; seconds after it is let go, one more model stands beside the prediction."""
         if not self.watched:
             self.train(n)
-            return curve_picture(self.series())
+            return self.curve()
         slider = w.FloatLogSlider(
             n, min=1, max=4, step=0.05, readout_format=",.0f", continuous_update=False, description="rules",
             layout=w.Layout(width="100%", max_width="640px"),
@@ -165,7 +167,7 @@ class Tour:
 
         def show(words: str) -> None:
             with self._lock:
-                said.value, plot.view = escape(words), CURVE | {"series": self.series()}
+                said.value, plot.view = escape(words), seen(CURVE | {"series": self.series()})
 
         def tell(n: int, live: Live) -> None:
             show(f"{n:,} rules: {progress(live, n)}")
@@ -206,10 +208,16 @@ class Tour:
         self.trained.append((n, followed))
         return followed
 
+    def curve(self) -> alt.LayerChart:
+        """The axes as a chart."""
+        models = len(self.trained) + sum(map(len, self.before.values()))
+        counts = f"{len(self.prediction)} points are predicted, {models:,} models are trained."
+        return picture(CURVE | {"series": self.series()}, "A prediction, and models", counts)
+
     def series(self) -> list[dict[str, Any]]:
         """What stands on the axes of the curve: ghosts first, then the prediction, then the models trained here."""
-        named = [(f"stored: {name}", "ring", QUIET, points) for name, points in self.before.items()]
-        named.append(("your prediction", "own", INK, sorted(self.prediction.items())))
+        named = [(f"stored: {name}", "ring", theme.QUIET, points) for name, points in self.before.items()]
+        named.append(("your prediction", "own", theme.INK, sorted(self.prediction.items())))
         named.append(("trained here", "dot", theme.PALETTE[0], self.trained))
         keys = ("name", "kind", "colour", "points")
         return [dict(zip(keys, one, strict=True)) for one in named if one[-1]]
@@ -295,33 +303,52 @@ def losses(live: Live) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def race_picture(live: Live) -> alt.Chart:
+def race_picture(live: Live) -> alt.LayerChart:
     """The race's losses and last answers as a chart."""
-    rows = [{"rules": n, "step": look.step, "loss": look.loss} for n, looks in live.looks.items() for look in looks]
     said = "; ".join(f"{n:,} rules: {progress(live, n)}" for n in live.looks)
-    chart = learning_curves(rows, y="loss", colour="rules", colour_label="Training rules", title="")
     answers = [f"{n:,} rules: {looks[-1].answer}" for n, looks in live.looks.items() if looks]
     asked = f"The unseen rule {live.rule} on {live.text}: right is {live.right}; {'; '.join(answers)}."
-    y = alt.Y("loss:Q", title="Loss (log scale)").scale(type="log").axis(tickCount=4, format="~r")
-    return parts.drawn(chart.encode(y), parts.heading("", [said, asked]), 1)
+    followed = [str(round(looks[-1].followed * ASKED)) for looks in live.looks.values() if looks]
+    return picture(losses(live), f"Unseen rules followed: {' and '.join(followed)} of {ASKED}", [said, asked])
 
 
-def curve_picture(series: Sequence[Mapping[str, Any]]) -> alt.LayerChart:
-    """Prediction and models as a chart."""
+def seen(view: Mapping[str, Any]) -> Any:
+    """The same in the colours of the page that a `Plot` is on."""
+    return json.loads(theme.with_variables(json.dumps(view)))
+
+
+def picture(view: Mapping[str, Any], title: str, below: str | Sequence[str] = "") -> alt.LayerChart:
+    """What a `Plot` shows, as a chart."""
+    series: Sequence[Any] = view["series"]
+    names, keyed = [one["name"] for one in series], not any(one["kind"] in DOTS for one in series)
+    looks, key = parts.looks(names), parts.legend(names)
     rows = [(one["name"], one["kind"], *point) for one in series for point in one["points"]]
-    names = [str(one["name"]) for one in series]
-    looks, key, across = parts.looks(names), parts.legend(names), CURVE["x"]
-    base = alt.Chart(pd.DataFrame(rows, columns=["name", "kind", "rules", "followed"])).encode(
-        alt.X("rules:Q", title=RULES).scale(type="log", domain=across["ends"], nice=False)
-        .axis(values=across["ticks"], format=",", grid=False),
-        alt.Y("followed:Q", title=FOLLOWED).scale(domain=[0, 1]).axis(tickCount=5),
-        alt.Color("name:N", legend=key, scale=looks["color"]),
-        tooltip=["name:N", "rules:Q", "followed:Q"],
+
+    def axis(make: Any, end: str) -> Any:
+        about = view[end]
+        scale = make(f"{end}:Q", title=about["title"]).scale(
+            type="log" if about.get("log") else "linear", domain=about["ends"], nice=False, clamp=True
+        )
+        return scale.axis(values=about["ticks"], format=",~r", grid=end == "y")
+
+    colours = alt.Scale(domain=names, range=[one["colour"] for one in series])
+    base = alt.Chart(pd.DataFrame(rows, columns=["name", "kind", "x", "y"])).encode(
+        axis(alt.X, "x"), axis(alt.Y, "y"), alt.Color("name:N", legend=key, scale=colours),
+        tooltip=["name:N", "x:Q", "y:Q"],
     )  # fmt: skip
-    marks = base.mark_point(size=70, opacity=1).encode(shape=alt.Shape("name:N", legend=key, scale=looks["shape"]))
-    line = base.mark_line(strokeDash=[3, 4]).transform_filter(alt.datum.kind == "own")
-    said = parts.heading("", "" if rows else "Nothing is drawn or trained yet.")
-    return parts.drawn(alt.layer(line, marks).properties(width=parts.WIDTH, height=parts.HEIGHT), said, 1)
+    # scales of one domain share a legend, whose marks dashes would blur
+    dashes = alt.Scale(
+        domain=names if keyed else [*names, "–"], range=[LINES.get(one["kind"], [1, 0]) for one in series]
+    )
+    dash = alt.StrokeDash("name:N", scale=dashes, legend=key if keyed else None)
+    layers = [base.transform_filter(alt.FieldOneOfPredicate("kind", [*LINES])).mark_line().encode(dash)]
+    if not keyed:
+        shape = alt.Shape("name:N", legend=key, scale=looks["shape"])
+        for kinds, filled in ((["ring", "own"], False), (["dot"], True)):
+            marks = base.transform_filter(alt.FieldOneOfPredicate("kind", kinds))
+            layers.append(marks.mark_point(size=80, opacity=1, filled=filled).encode(shape))
+    chart = alt.layer(*layers).properties(width=parts.WIDTH, height=parts.HEIGHT)
+    return parts.drawn(chart, parts.heading(title, below), 1)
 
 
 def stored(store: Store, steps: int) -> dict[str, list[tuple[int, float]]]:
