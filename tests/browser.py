@@ -1,4 +1,4 @@
-"""A real browser, driven over Chrome's DevTools protocol: enough of it to load a page, press keys, move the mouse, look.
+"""A real browser, driven over Chrome's DevTools protocol: enough to load a page, press keys, move the mouse, look.
 
 Needs Debian's chromium and the websocket client that JupyterLab brings along.
 """

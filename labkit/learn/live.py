@@ -24,6 +24,7 @@ from labkit.learn.transformer import Shape
 
 TASK = RewritingTask(pattern_length=3, input_length=8)
 RECIPE, BATCH, ASKED = "fast", 64, 200
+LONGEST = 100_000  # steps
 State = Literal["ready", "running", "stopped", "finished", "failed"]
 
 
@@ -46,7 +47,7 @@ class Live:
         rule, text, right: The question that is shown, of an unseen rule, and its answer.
 
     Raises:
-        BadRequest: for no steps, or for fewer rules than one or more than the examples.
+        BadRequest: for no steps or too many, or for fewer rules than one or more than the examples.
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class Live:
         tell: Callable[["Live"], None] = lambda live: None,
     ) -> None:  # fmt: skip
         """`tell(live)` is called on the training's thread after each look at all models, and at the end."""
-        if steps < 1:
-            raise BadRequest(f"steps = {steps}: a training has 1 or more")
+        if not 1 <= steps <= LONGEST:
+            raise BadRequest(f"steps = {steps}: a training that is watched has from 1 to {LONGEST:,}")
         for n in counts:
             if not 1 <= n <= steps * BATCH:
                 raise BadRequest(f"{n:,} rules: {steps * BATCH:,} examples teach from 1 to {steps * BATCH:,} rules")

@@ -2,7 +2,7 @@
 // with the mouse, or with the arrow keys, which do not leave the plot.
 const INK = "var(--jp-content-font-color0, #1b1b1b)", QUIET = "var(--jp-content-font-color2, #6a6a6a)";
 const PAPER = "var(--jp-layout-color0, #fff)", LINE = "var(--jp-border-color2, #e2e2e2)";
-const LEFT = 58, RIGHT = 16, TOP = 10, BOTTOM = 46, TALL = 300, STEP = 0.05;
+const LEFT = 58, RIGHT = 16, TOP = 10, BOTTOM = 46, TALL = 260, STEP = 0.05;
 const LINES = { line: {}, dashed: { "stroke-dasharray": "9 5" }, own: { "stroke-dasharray": "3 4" } };
 const DOTS = { dot: { r: 6 }, ring: { r: 5, fill: PAPER }, own: { r: 4, fill: PAPER } };
 
@@ -59,7 +59,7 @@ export default {
       for (const one of all) {
         mark(svg, one, one.places);
         const item = legend.appendChild(document.createElement("span"));
-        item.style.cssText = "display: inline-flex; align-items: center; margin: 2px 18px 2px 0";
+        item.style.cssText = "display: inline-flex; align-items: center; gap: 6px; margin: 2px 18px 2px 0";
         mark(put(item, "svg", { width: 34, height: 16 }), one, one.kind === "own" ? [[5, 8], [29, 8]] : one.kind in DOTS ? [[17, 8]] : [[2, 8], [32, 8]]);
         item.append(one.name);
       }
@@ -69,38 +69,46 @@ export default {
       said.textContent = `${number(n)} rules: ${n in drawn ? Math.round(100 * drawn[n]) + " %" : "nothing drawn yet"}`;
     }
 
-    function set(n, value) {
-      const { [n]: _, ...drawn } = model.get("drawn");
-      if (value !== null) drawn[n] = Math.min(1, Math.max(0, Math.round(100 * value) / 100));
-      model.set("drawn", drawn);
+    function set(changes) {
+      const drawn = { ...model.get("drawn"), ...changes };
+      model.set("drawn", Object.fromEntries(Object.entries(drawn).filter(([, value]) => value !== null)));
       model.save_changes();
     }
 
-    function point(event) {
+    function point(event, last) {
       const place = svg.getBoundingClientRect(), far = columns().map((n) => Math.abs(x(n) - event.clientX + place.left));
-      chosen = far.indexOf(Math.min(...far));
-      set(columns()[chosen], (TALL - BOTTOM - event.clientY + place.top) / (TALL - BOTTOM - TOP));
+      const share = (TALL - BOTTOM - event.clientY + place.top) / (TALL - BOTTOM - TOP), changes = {};
+      const here = { column: far.indexOf(Math.min(...far)), value: Math.min(1, Math.max(0, Math.round(100 * share) / 100)) };
+      const from = last ?? here, way = here.column - from.column;
+      for (let i = 0; i <= Math.abs(way); i++) { // a fast mouse jumps over columns
+        const part = way ? i / Math.abs(way) : 1, value = from.value + part * (here.value - from.value);
+        changes[columns()[from.column + i * Math.sign(way)]] = Math.round(100 * value) / 100;
+      }
+      chosen = here.column;
+      set(changes);
       draw();
+      return here;
     }
 
     function press(event) {
-      const n = columns()[chosen], now = model.get("drawn")[n] ?? 0;
-      const moves = { ArrowLeft: -1, ArrowRight: 1 }, changes = { ArrowUp: now + STEP, ArrowDown: now - STEP, Delete: null, Backspace: null };
+      const n = columns()[chosen], now = model.get("drawn")[n] ?? -STEP, moves = { ArrowLeft: -1, ArrowRight: 1 };
+      const changes = { ArrowUp: Math.min(1, now + STEP), ArrowDown: Math.max(0, now - STEP), Delete: null, Backspace: null };
       event.stopPropagation();
-      if (event.key in changes) set(n, n in model.get("drawn") || changes[event.key] === null ? changes[event.key] : 0);
+      if (event.key in changes) set({ [n]: changes[event.key] && Math.round(100 * changes[event.key]) / 100 });
       else if (event.key in moves) chosen = Math.min(columns().length - 1, Math.max(0, chosen + moves[event.key]));
       else return;
       event.preventDefault();
       draw();
     }
 
+    let last = null;
     if (columns().length) {
       svg.setAttribute("tabindex", 0);
       svg.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's
       svg.style.cursor = "crosshair";
       svg.addEventListener("keydown", press);
-      svg.addEventListener("pointerdown", (event) => { svg.setPointerCapture(event.pointerId); svg.focus(); point(event); event.preventDefault(); });
-      svg.addEventListener("pointermove", (event) => event.buttons && point(event));
+      svg.addEventListener("pointerdown", (event) => { svg.setPointerCapture(event.pointerId); svg.focus(); last = point(event); event.preventDefault(); });
+      svg.addEventListener("pointermove", (event) => event.buttons && (last = point(event, last)));
     } else svg.setAttribute("role", "img");
     model.on("change:view change:drawn", draw);
     const watch = new ResizeObserver(() => el.clientWidth !== wide && draw());

@@ -30,17 +30,20 @@ from IPython.display import HTML
 from labkit.errors import BadRequest
 from labkit.instructions import Rule
 from labkit.lab import Point, Store
-from labkit.learn.live import ASKED, TASK, Live
+from labkit.learn.live import ASKED, RECIPE, TASK, Live
 from labkit.show import parts, theme
 
 COLUMNS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # numbers of rules at which a prediction is drawn
+ALIKE = {"recipe": RECIPE, **vars(TASK)}  # stored models that may stand beside this tour's
 LONGEST = 40  # letters of what a person types
 SETTLED = 0.8  # seconds without another move after which the slider is held to be dropped
 LABELS = {"ready": "Start", "running": "Stop", "stopped": "Go on", "finished": "Once more", "failed": "Once more"}
 INK, LINE = (theme.with_variables(f'"{colour}"')[1:-1] for colour in (theme.INK, theme.GRID))
 LINES = {"line": [1, 0], "dashed": [9, 5], "own": [3, 4]}  # kinds of series with a line, and those with marks
 DOTS = ("dot", "ring", "own")
-BOX = "display: inline-block; width: 1.6em; margin: 2px 1px; text-align: center; font: 16px monospace"
+BOX = (
+    "display: inline-block; box-sizing: border-box; width: 1.8em; margin: 1px; text-align: center; font: 16px monospace"
+)
 RULES, FOLLOWED = "Number of training rules (log scale)", "Accuracy on unseen rules"
 CURVE: dict[str, Any] = {
     "x": {"title": RULES, "ends": [8, 12_500], "log": True, "ticks": [10, 100, 1000, 10_000]},
@@ -182,7 +185,7 @@ class Tour:
                     pass
                 try:
                     followed = self.train(wish, partial(tell, wish))
-                    show(f"{wish:,} rules: {followed:.0%} of the unseen rules are followed.")
+                    show(f"{wish:,} rules: {100 * followed:.0f} % of the unseen rules are followed.")
                 except (BadRequest, OSError) as error:
                     show(f"{wish:,} rules: {error}")
 
@@ -251,7 +254,8 @@ def trace(rule: Rule, text: str, answer: str) -> str:
     why = f"the leftmost “{rule.pattern}” becomes “{rule.replacement}”" if at >= 0 else (
         f"“{rule.pattern}” does not occur, so the answer is the input")  # fmt: skip
     rows = "".join(
-        f"<div><span style='display: inline-block; width: 4em'>{k}</span>{v}</div>" for k, v in lines.items()
+        f"<div><span style='display: inline-block; width: 4em; vertical-align: top'>{k}</span>{v}</div>"
+        for k, v in lines.items()
     )
     return f"{rows}<p><b>{'Right' if answer == right else 'Not right'}</b>: {escape(why)}.</p>"
 
@@ -274,19 +278,20 @@ def progress(live: Live, n: int) -> str:
     if not live.looks[n]:
         return f"not trained yet; {live.steps} steps to go"
     look = live.looks[n][-1]
-    followed = f"follows {round(look.followed * ASKED)} of {ASKED} unseen rules"
-    return f"step {look.step} of {live.steps}, loss {look.loss:.3f}, {followed}"
+    followed = f"{round(look.followed * ASKED)} of {ASKED}"
+    return f"step {look.step} of {live.steps}, loss {look.loss:.3f}, unseen rules followed: {followed}"
 
 
 def standing(live: Live) -> str:
     """The race as it stands, as HTML: each model's answer to one unseen rule, letter for letter."""
     asked = f"<p>No model has seen the rule <b>{live.rule}</b>. Input {live.text}, right answer {live.right}.</p>"
     cards = [
-        f"<div style='flex: 1 1 320px'><b>{n:,} rules</b>: {escape(progress(live, n))}<br>"
+        f"<div style='flex: 1 1 300px'><b>{n:,} rules</b><br>{escape(progress(live, n))}<br>"
         f"{letters(looks[-1].answer if looks else '', live.right)}</div>"
         for n, looks in live.looks.items()
     ]
-    return f"{asked}<div style='display: flex; flex-wrap: wrap; gap: 12px'>{''.join(cards)}</div>"
+    row = f"<div style='display: flex; flex-wrap: wrap; gap: 12px'>{''.join(cards)}</div>"
+    return f"<div style='line-height: 1.5'>{asked}{row}</div>"
 
 
 def losses(live: Live) -> dict[str, Any]:
@@ -357,7 +362,7 @@ def stored(store: Store, steps: int) -> dict[str, list[tuple[int, float]]]:
     tour = [(row["rules"], row["followed"]) for row in store.read("tour")[0] if row["steps"] == steps]
     found = {"this tour": tour} if tour else {}
     for row in store.read("diversity_sweep")[0]:
-        if row["steps"] >= steps and all(row.get(name) == value for name, value in vars(TASK).items()):
+        if row["steps"] >= steps and all(row.get(name) == value for name, value in ALIKE.items()):
             name = f"diversity sweep, {row['steps']:,} steps"
             found.setdefault(name, []).append((row["n_instructions"], row["accuracy_unseen"]))
     return found
