@@ -51,12 +51,12 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, expression: str) -> Any:
-        """The value of an expression as soon as it is true; fails when that takes too long."""
+    def wait(self, expression: str) -> None:
+        """Until an expression is true; fails when that takes too long."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            if value := self.js(expression):
-                return value
+            if self.js(f"Boolean({expression})"):
+                return
             time.sleep(0.2)
         raise AssertionError(f"never came true: {expression}")
 

@@ -120,8 +120,7 @@ class Live:
         return encode_rewriting(TASK, rules, draw_inputs(TASK, rules, index, seed=self._seed))
 
     def _look(self, member: int, model: nn.Module, step: int, loss: float, _: float) -> bool:
-        exam = self._exam
-        tokens = torch.from_numpy(exam.tokens).long()
+        exam, tokens = self._exam, torch.from_numpy(self._exam.tokens).long()
         followed = (predict(model, exam) == tokens[:, exam.prompt_length :]).all(1).float().mean().item()
         (written,) = generate(model, tokens[:1, : exam.prompt_length], exam.answer_length).tolist()
         answer = "".join(exam.vocabulary[token] for token in written)

@@ -12,6 +12,7 @@ Left open: who watches is guessed from the session that a Jupyter server names; 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -42,12 +43,17 @@ INK, LINE = (theme.with_variables(f'"{colour}"')[1:-1] for colour in (theme.INK,
 LINES = {"line": [1, 0], "dashed": [9, 5], "own": [3, 4]}  # kinds of series with a line, and those with marks
 DOTS = ("dot", "ring", "own")
 BOX = (
-    "display: inline-block; box-sizing: border-box; width: 1.8em; margin: 1px; text-align: center; font: 16px monospace"
+    "display: inline-block; box-sizing: border-box; width: 29px; margin: 1px; text-align: center; font: 16px monospace"
 )
-RULES, FOLLOWED = "Number of training rules (log scale)", "Accuracy on unseen rules"
+LABEL = "display: inline-block; width: 4em; vertical-align: top"
 CURVE: dict[str, Any] = {
-    "x": {"title": RULES, "ends": [8, 12_500], "log": True, "ticks": [10, 100, 1000, 10_000]},
-    "y": {"title": FOLLOWED, "ends": [0, 1], "ticks": [0, 0.2, 0.4, 0.6, 0.8, 1]},
+    "x": {
+        "title": "Number of training rules (log scale)",
+        "ends": [8, 12_500],
+        "log": True,
+        "ticks": [10, 100, 1000, 10_000],
+    },
+    "y": {"title": "Accuracy on unseen rules", "ends": [0, 1], "ticks": [0, 0.2, 0.4, 0.6, 0.8, 1]},
 }
 
 
@@ -178,11 +184,9 @@ class Tour:
         def work() -> None:
             while True:
                 wish = wishes.get()
-                try:
+                with suppress(Empty):
                     while True:  # an arrow key that is held down, or what was asked for meanwhile: the last counts
                         wish = wishes.get(timeout=SETTLED)
-                except Empty:
-                    pass
                 try:
                     followed = self.train(wish, partial(tell, wish))
                     show(f"{wish:,} rules: {100 * followed:.0f} % of the unseen rules are followed.")
@@ -213,9 +217,8 @@ class Tour:
 
     def curve(self) -> alt.LayerChart:
         """The axes as a chart."""
-        models = len(self.trained) + sum(map(len, self.before.values()))
-        counts = f"{len(self.prediction)} points are predicted, {models:,} models are trained."
-        return picture(CURVE | {"series": self.series()}, "A prediction, and models", counts)
+        n = len(self.trained) + sum(map(len, self.before.values()))
+        return picture(CURVE | {"series": self.series()}, f"{len(self.prediction)} predicted points, {n:,} models")
 
     def series(self) -> list[dict[str, Any]]:
         """What stands on the axes of the curve: ghosts first, then the prediction, then the models trained here."""
@@ -249,14 +252,11 @@ def trace(rule: Rule, text: str, answer: str) -> str:
     """What a rule makes of an input, and how an answer compares, as HTML: frames mark what is replaced."""
     at, right = text.find(rule.pattern), rule.apply(text)
     here, there = (range(at, at + len(side)) if at >= 0 else () for side in (rule.pattern, rule.replacement))
-    lines = {"input": letters(text, framed=here), "right": letters(right, framed=there)}
-    lines["yours"] = letters(answer, right)
+    shown = (letters(text, framed=here), letters(right, framed=there), letters(answer, right))
+    named = zip(("input", "right", "yours"), shown, strict=True)
     why = f"the leftmost “{rule.pattern}” becomes “{rule.replacement}”" if at >= 0 else (
         f"“{rule.pattern}” does not occur, so the answer is the input")  # fmt: skip
-    rows = "".join(
-        f"<div><span style='display: inline-block; width: 4em; vertical-align: top'>{k}</span>{v}</div>"
-        for k, v in lines.items()
-    )
+    rows = "".join(f"<div><span style='{LABEL}'>{name}</span>{boxes}</div>" for name, boxes in named)
     return f"{rows}<p><b>{'Right' if answer == right else 'Not right'}</b>: {escape(why)}.</p>"
 
 
@@ -310,11 +310,10 @@ def losses(live: Live) -> dict[str, Any]:
 
 def race_picture(live: Live) -> alt.LayerChart:
     """The race's losses and last answers as a chart."""
-    said = "; ".join(f"{n:,} rules: {progress(live, n)}" for n in live.looks)
-    answers = [f"{n:,} rules: {looks[-1].answer}" for n, looks in live.looks.items() if looks]
-    asked = f"The unseen rule {live.rule} on {live.text}: right is {live.right}; {'; '.join(answers)}."
+    said = [f"{n:,} rules: {progress(live, n)}, answer {looks[-1].answer}." for n, looks in live.looks.items() if looks]
+    asked = f"The unseen rule is {live.rule}, the input {live.text}, the right answer {live.right}."
     followed = [str(round(looks[-1].followed * ASKED)) for looks in live.looks.values() if looks]
-    return picture(losses(live), f"Unseen rules followed: {' and '.join(followed)} of {ASKED}", [said, asked])
+    return picture(losses(live), f"Unseen rules followed: {' and '.join(followed)} of {ASKED}", [asked, *said])
 
 
 def seen(view: Mapping[str, Any]) -> Any:
@@ -330,11 +329,9 @@ def picture(view: Mapping[str, Any], title: str, below: str | Sequence[str] = ""
     rows = [(one["name"], one["kind"], *point) for one in series for point in one["points"]]
 
     def axis(make: Any, end: str) -> Any:
-        about = view[end]
-        scale = make(f"{end}:Q", title=about["title"]).scale(
-            type="log" if about.get("log") else "linear", domain=about["ends"], nice=False, clamp=True
-        )
-        return scale.axis(values=about["ticks"], format=",~r", grid=end == "y")
+        about, log = view[end], "log" if view[end].get("log") else "linear"
+        made = make(f"{end}:Q", title=about["title"]).scale(type=log, domain=about["ends"], nice=False, clamp=True)
+        return made.axis(values=about["ticks"], format=",~r", grid=end == "y")
 
     colours = alt.Scale(domain=names, range=[one["colour"] for one in series])
     base = alt.Chart(pd.DataFrame(rows, columns=["name", "kind", "x", "y"])).encode(
