@@ -471,13 +471,13 @@ def open_tour() -> None:
     """Open the tour in JupyterLab: answer a rule, draw a prediction, watch two models train."""
     from importlib.util import find_spec
 
+    from labkit.lab import Store
     from labkit.studies.study import NotebookPlaces
 
-    wanted = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "altair", "vl_convert", "pandas")
-    if missing := [name for name in wanted if find_spec(name) is None]:
+    if missing := [name for name in ("jupyterlab", "anywidget", "altair", "vl_convert") if find_spec(name) is None]:
         raise BadRequest(f"the tour needs what is not installed ({', '.join(missing)}): pip install 'labkit[lab]'")
     notebook = next(path for folder in NotebookPlaces if (path := folder / "00_tour.ipynb").exists())
-    sys.stdout.flush()
+    os.environ["LABKIT_RUNS"] = str(Store.default().root.resolve())  # wherever the notebook lies
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(notebook)])  # Ctrl-C is JupyterLab's from here
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from labkit.errors import BadRequest, first_line
 from labkit.instructions import RewritingTask, Rule, decode, draw_inputs, draw_rules
 from labkit.learn.checkpoint import build
-from labkit.learn.encoding import Encoded, encode_rewriting, rewriting_layout
+from labkit.learn.encoding import Encoded, encode_rewriting
 from labkit.learn.inference import generate, predict
 from labkit.learn.train import Member, train_fleet
 from labkit.learn.transformer import Shape
@@ -61,7 +61,8 @@ class Live:
             if not 1 <= n <= steps * BATCH:
                 raise BadRequest(f"{n:,} rules: {steps * BATCH:,} examples teach from 1 to {steps * BATCH:,} rules")
         self.looks: dict[int, list[Look]] = {n: [] for n in counts}
-        self.steps, self.state, self.problem = steps, State.__args__[0], ""  # type: ignore[attr-defined]
+        self.state: State = "ready"
+        self.steps, self.problem = steps, ""
         self._seed, self._every, self._tell, self._closed = seed, every, tell, False
         unseen = draw_rules(TASK, ASKED, seed=seed, split="test")
         asked = draw_inputs(TASK, unseen, np.arange(ASKED), seed=seed)
@@ -101,8 +102,7 @@ class Live:
     def _run(self) -> None:
         try:
             torch.set_num_threads(1)
-            layout = rewriting_layout(TASK)
-            shape = Shape(len(layout.vocabulary), layout.length)
+            shape = Shape(len(self._exam.vocabulary), self._exam.tokens.shape[1])
             members = [Member(self._examples(n), self._seed, self.steps) for n in self.looks]
             models = [build(RECIPE, shape, self._seed) for _ in members]
             train_fleet(models, RECIPE, members, batch_size=BATCH, every=self._every, on_step=self._look)

@@ -13,11 +13,9 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from html import escape
 from pathlib import Path
 from queue import Empty, Queue
-from string import ascii_lowercase
 from threading import RLock, Thread
 from typing import Any, Literal
 
@@ -34,7 +32,7 @@ from labkit.lab import Point, Store
 from labkit.learn.live import ASKED, RECIPE, TASK, Live
 from labkit.show import parts, theme
 
-COLUMNS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # numbers of rules at which a prediction is drawn
+COLUMNS = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]  # numbers of rules at which a prediction is drawn
 ALIKE = {"recipe": RECIPE, **vars(TASK)}  # stored models that may stand beside this tour's
 LONGEST = 40  # letters of what a person types
 SETTLED = 0.8  # seconds without another move after which the slider is held to be dropped
@@ -42,19 +40,13 @@ LABELS = {"ready": "Start", "running": "Stop", "stopped": "Go on", "finished": "
 INK, LINE = (theme.with_variables(f'"{colour}"')[1:-1] for colour in (theme.INK, theme.GRID))
 LINES = {"line": [1, 0], "dashed": [9, 5], "own": [3, 4]}  # kinds of series with a line, and those with marks
 DOTS = ("dot", "ring", "own")
-BOX = (
-    "display: inline-block; box-sizing: border-box; width: 29px; margin: 1px; text-align: center; font: 16px monospace"
-)
-LABEL = "display: inline-block; width: 4em; vertical-align: top"
+INLINE = "display: inline-block; vertical-align: top"
+LABEL, BOX = f"{INLINE}; width: 4em", f"{INLINE}; box-sizing: border-box; width: 29px; margin: 1px; text-align: center"
 CURVE: dict[str, Any] = {
-    "x": {
-        "title": "Number of training rules (log scale)",
-        "ends": [8, 12_500],
-        "log": True,
-        "ticks": [10, 100, 1000, 10_000],
-    },
+    "x": {"title": "Number of training rules (log scale)", "ends": [8, 12_500], "log": True,
+          "ticks": [10, 100, 1000, 10_000]},
     "y": {"title": "Accuracy on unseen rules", "ends": [0, 1], "ticks": [0, 0.2, 0.4, 0.6, 0.8, 1]},
-}
+}  # fmt: skip
 
 
 class Plot(anywidget.AnyWidget):
@@ -127,8 +119,7 @@ class Tour:
         """Empty axes to draw the expected curve on; what was drawn before is still there."""
         if not self.watched:
             return self.curve()
-        drawn = {str(n): value for n, value in self.prediction.items()}
-        plot = Plot(view=CURVE | {"series": []}, columns=list(COLUMNS), drawn=drawn)
+        plot = Plot(view=CURVE | {"series": []}, columns=COLUMNS, drawn={str(n): y for n, y in self.prediction.items()})
 
         def keep(change: Any) -> None:
             self.prediction = {int(n): float(value) for n, value in change.new.items()}
@@ -178,8 +169,8 @@ class Tour:
             with self._lock:
                 said.value, plot.view = escape(words), seen(CURVE | {"series": self.series()})
 
-        def tell(n: int, live: Live) -> None:
-            show(f"{n:,} rules: {progress(live, n)}")
+        def tell(live: Live) -> None:
+            show(" ".join(f"{n:,} rules: {progress(live, n)}" for n in live.looks))
 
         def work() -> None:
             while True:
@@ -188,7 +179,7 @@ class Tour:
                     while True:  # an arrow key that is held down, or what was asked for meanwhile: the last counts
                         wish = wishes.get(timeout=SETTLED)
                 try:
-                    followed = self.train(wish, partial(tell, wish))
+                    followed = self.train(wish, tell)
                     show(f"{wish:,} rules: {100 * followed:.0f} % of the unseen rules are followed.")
                 except (BadRequest, OSError) as error:
                     show(f"{wish:,} rules: {error}")
@@ -225,8 +216,7 @@ class Tour:
         named = [(f"stored: {name}", "ring", theme.QUIET, points) for name, points in self.before.items()]
         named.append(("your prediction", "own", theme.INK, sorted(self.prediction.items())))
         named.append(("trained here", "dot", theme.PALETTE[0], self.trained))
-        keys = ("name", "kind", "colour", "points")
-        return [dict(zip(keys, one, strict=True)) for one in named if one[-1]]
+        return [dict(zip(("name", "kind", "colour", "points"), one, strict=True)) for one in named if one[-1]]
 
 
 def read_rule(text: str) -> Rule:
@@ -241,7 +231,7 @@ def read_letters(name: str, text: str) -> str:
     text = text.strip()
     if not text:
         raise BadRequest(f"the {name} is empty: type letters from a to z")
-    if foreign := [letter for letter in text if letter not in ascii_lowercase]:
+    if foreign := [letter for letter in text if letter not in TASK.alphabet]:
         raise BadRequest(f"'{foreign[0]}' in the {name} is not one of the letters from a to z")
     if len(text) > LONGEST:
         raise BadRequest(f"the {name} has {len(text)} letters: {LONGEST} at most")
@@ -267,16 +257,14 @@ def letters(text: str, right: str | None = None, framed: Sequence[int] = ()) -> 
         good = right is None or letter == right[place : place + 1]
         border = f"2px solid {INK}" if place in framed else f"1px solid {LINE}" if good else f"2px dashed {INK}"
         below = "" if right is None else f"<br>{'✓' if good else '✗'}"
-        boxes.append(f"<span style='{BOX}; border: {border}'>{escape(letter)}{below}</span>")
+        boxes.append(f"<span style='{BOX}; font: 16px monospace; border: {border}'>{escape(letter)}{below}</span>")
     return "".join(boxes)
 
 
 def progress(live: Live, n: int) -> str:
     """How far a model has come, in words."""
-    if live.problem:
-        return live.problem
-    if not live.looks[n]:
-        return f"not trained yet; {live.steps} steps to go"
+    if live.problem or not live.looks[n]:
+        return live.problem or f"not trained yet, {live.steps} steps to go"
     look = live.looks[n][-1]
     followed = f"{round(look.followed * ASKED)} of {ASKED}"
     return f"step {look.step} of {live.steps}, loss {look.loss:.3f}, unseen rules followed: {followed}"
@@ -296,12 +284,11 @@ def standing(live: Live) -> str:
 
 def losses(live: Live) -> dict[str, Any]:
     """The race's losses, for a `Plot`."""
-    kinds = ("line", "dashed", "own", "ring", "dot")
     return {
         "x": {"title": "Training step", "ends": [0, live.steps], "ticks": [0, live.steps // 2, live.steps]},
         "y": {"title": "Loss (log scale)", "ends": [0.001, 4], "log": True, "ticks": [0.001, 0.01, 0.1, 1]},
         "series": [
-            {"name": f"{n:,} rules", "kind": kinds[i % 5], "colour": theme.PALETTE[i % 6],
+            {"name": f"{n:,} rules", "kind": ("line", "dashed")[i % 2], "colour": theme.PALETTE[i % 6],
              "points": [[look.step, look.loss] for look in looks]}
             for i, (n, looks) in enumerate(live.looks.items())
         ],
@@ -310,10 +297,11 @@ def losses(live: Live) -> dict[str, Any]:
 
 def race_picture(live: Live) -> alt.LayerChart:
     """The race's losses and last answers as a chart."""
-    said = [f"{n:,} rules: {progress(live, n)}, answer {looks[-1].answer}." for n, looks in live.looks.items() if looks]
-    asked = f"The unseen rule is {live.rule}, the input {live.text}, the right answer {live.right}."
-    followed = [str(round(looks[-1].followed * ASKED)) for looks in live.looks.values() if looks]
-    return picture(losses(live), f"Unseen rules followed: {' and '.join(followed)} of {ASKED}", [asked, *said])
+    last = {n: looks[-1] for n, looks in live.looks.items() if looks}
+    said = [f"{n:,} rules: {look.answer}; loss {look.loss:.3f} at step {look.step}" for n, look in last.items()]
+    asked = f"Unseen rule {live.rule} on {live.text}, right answer {live.right}"
+    followed = " and ".join(str(round(look.followed * ASKED)) for look in last.values())
+    return picture(losses(live), f"Unseen rules followed: {followed} of {ASKED}", [asked, *said])
 
 
 def seen(view: Mapping[str, Any]) -> Any:
@@ -339,9 +327,8 @@ def picture(view: Mapping[str, Any], title: str, below: str | Sequence[str] = ""
         tooltip=["name:N", "x:Q", "y:Q"],
     )  # fmt: skip
     # scales of one domain share a legend, whose marks dashes would blur
-    dashes = alt.Scale(
-        domain=names if keyed else [*names, "–"], range=[LINES.get(one["kind"], [1, 0]) for one in series]
-    )
+    dashed = [LINES.get(one["kind"], [1, 0]) for one in series]
+    dashes = alt.Scale(domain=names if keyed else [*names, "–"], range=dashed)
     dash = alt.StrokeDash("name:N", scale=dashes, legend=key if keyed else None)
     layers = [base.transform_filter(alt.FieldOneOfPredicate("kind", [*LINES])).mark_line().encode(dash)]
     if not keyed:
