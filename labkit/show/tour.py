@@ -40,8 +40,7 @@ LABELS = {"ready": "Start", "running": "Stop", "stopped": "Go on", "finished": "
 INK, LINE = (theme.with_variables(f'"{colour}"')[1:-1] for colour in (theme.INK, theme.GRID))
 LINES = {"line": [1, 0], "dashed": [9, 5], "own": [3, 4]}  # kinds of series with a line, and those with marks
 DOTS = ("dot", "ring", "own")
-INLINE = "display: inline-block; vertical-align: top"
-LABEL, BOX = f"{INLINE}; width: 4em", f"{INLINE}; box-sizing: border-box; width: 29px; margin: 1px; text-align: center"
+BOX = "display: inline-block; box-sizing: border-box; width: 26px; margin: 1px; text-align: center"
 CURVE: dict[str, Any] = {
     "x": {"title": "Number of training rules (log scale)", "ends": [8, 12_500], "log": True,
           "ticks": [10, 100, 1000, 10_000]},
@@ -246,7 +245,10 @@ def trace(rule: Rule, text: str, answer: str) -> str:
     named = zip(("input", "right", "yours"), shown, strict=True)
     why = f"the leftmost “{rule.pattern}” becomes “{rule.replacement}”" if at >= 0 else (
         f"“{rule.pattern}” does not occur, so the answer is the input")  # fmt: skip
-    rows = "".join(f"<div><span style='{LABEL}'>{name}</span>{boxes}</div>" for name, boxes in named)
+    rows = "".join(
+        f"<div style='display: flex'><span style='flex: 0 0 4em'>{name}</span><div>{boxes}</div></div>"
+        for name, boxes in named
+    )
     return f"{rows}<p><b>{'Right' if answer == right else 'Not right'}</b>: {escape(why)}.</p>"
 
 
@@ -266,8 +268,7 @@ def progress(live: Live, n: int) -> str:
     if live.problem or not live.looks[n]:
         return live.problem or f"not trained yet, {live.steps} steps to go"
     look = live.looks[n][-1]
-    followed = f"{round(look.followed * ASKED)} of {ASKED}"
-    return f"step {look.step} of {live.steps}, loss {look.loss:.3f}, unseen rules followed: {followed}"
+    return f"step {look.step} of {live.steps}, loss {look.loss:.3f}, unseen rules followed: {look.followed * ASKED:.0f} of {ASKED}"
 
 
 def standing(live: Live) -> str:
@@ -299,9 +300,9 @@ def race_picture(live: Live) -> alt.LayerChart:
     """The race's losses and last answers as a chart."""
     last = {n: looks[-1] for n, looks in live.looks.items() if looks}
     said = [f"{n:,} rules: {look.answer}; loss {look.loss:.3f} at step {look.step}" for n, look in last.items()]
-    asked = f"Unseen rule {live.rule} on {live.text}, right answer {live.right}"
+    asked = f"{live.rule} on {live.text}: {live.right} is right"
     followed = " and ".join(str(round(look.followed * ASKED)) for look in last.values())
-    return picture(losses(live), f"Unseen rules followed: {followed} of {ASKED}", [asked, *said])
+    return picture(losses(live), f"{followed} of {ASKED} unseen rules", [asked, *said])
 
 
 def seen(view: Mapping[str, Any]) -> Any:
@@ -336,8 +337,7 @@ def picture(view: Mapping[str, Any], title: str, below: str | Sequence[str] = ""
         for kinds, filled in ((["ring", "own"], False), (["dot"], True)):
             marks = base.transform_filter(alt.FieldOneOfPredicate("kind", kinds))
             layers.append(marks.mark_point(size=80, opacity=1, filled=filled).encode(shape))
-    chart = alt.layer(*layers).properties(width=parts.WIDTH, height=parts.HEIGHT)
-    return parts.drawn(chart, parts.heading(title, below), 1)
+    return parts.drawn(alt.layer(*layers, width=parts.WIDTH, height=parts.HEIGHT), parts.heading(title, below), 1)
 
 
 def stored(store: Store, steps: int) -> dict[str, list[tuple[int, float]]]:
