@@ -113,7 +113,7 @@ def _teacher() -> Check:
 
 
 def _notebooks() -> Check:
-    if missing := _missing("papermill", "ipykernel", "altair", "vl_convert", "duckdb", "ipywidgets"):
+    if missing := _missing("papermill", "ipykernel", "altair", "vl_convert", "duckdb", "ipywidgets", "anywidget"):
         return False, f"{missing} missing: `pip install labkit[lab]` would enable `labkit run` and charts"
     return True, "papermill, charts and SQL are there"
 

@@ -43,7 +43,7 @@ COLOURS: Final = """:root { color-scheme: light dark;
   --ink: #1b1b1b; --quiet: #5f5f5f; --line: #d8d8d8; --paper: #fff; --blue: #00477f; }
 @media (prefers-color-scheme: dark) { :root {
   --ink: #ededed; --quiet: #b0b0b0; --line: #474a50; --paper: #16181b; --blue: #7fc0ff; } }"""  # of a page of ours
-ROOM: Final = "clamp(windowSize()[0] - 500, 340, 960)"  # pixels for panels beside all that JupyterLab shows
+ROOM: Final = "clamp(windowSize()[0] - 570, 260, 960)"  # pixels for panels beside all that JupyterLab shows
 _VEGA_LITE: Final = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # what Altair writes
 _VEGA_LITE_5: Final = "5.21"  # the newest that compiles to JupyterLab's Vega 5
 
