@@ -5,10 +5,10 @@
     answered    curated instructions, but the weak teacher's answers
     synthetic   the weak teacher's few instructions and its own answers
 
-so that correctness and repertoire are varied one at a time. The *weak teacher* is a smaller model, trained from nothing
-on the few instructions; its mistakes are its own. All sources are balanced over abilities alike; of one seed a smaller
-set is the beginning of a larger one. The exams ask for held-out instructions, other ones for each seed (so that what is
-said of a recipe does not hang on one draw of questions), the same ones for all models of a seed.
+so that correctness and repertoire are varied one at a time. The *weak teacher* is a smaller model with a smaller base,
+trained on the few instructions; its mistakes are its own. All sources are balanced over abilities alike; of one seed a
+smaller set is the beginning of a larger one. The exams ask for held-out instructions, other ones for each seed (so that
+what is said of a recipe does not hang on one draw of questions), the same ones for all models of a seed.
 
 Guaranteed: no training set holds an instruction of an exam, whatever the seeds; how many different examples an ability
 has is found out before anything is trained. Left open: texts that do not fit into a sequence are passed over,
@@ -123,6 +123,9 @@ class WeakTeacher(cell.Cell):
     repertoire: int
     volume: int  # examples of each ability that it learns from, and answers
 
+    def needs(self) -> Sequence[Point]:
+        return self.spec.needs()
+
     def learner(self, record: Record) -> Learner:
         return self.spec.make(self.seed, record)
 
@@ -160,8 +163,8 @@ class FamilyTask(BaseModel):
     kind: Literal["families"] = "families"
     levels: tuple[int, ...]
     outside: tuple[str, ...]
-    repertoire: int
-    teacher: WeakTeacher | None
+    repertoire: int = 0
+    teacher: WeakTeacher | None = None
 
     def needs(self) -> Sequence[Point]:
         """The weak teacher, which is measured first."""
@@ -218,25 +221,31 @@ def available(params: Any) -> dict[str, dict[str, int]]:
 
 def check(params: Any) -> None:
     """What the families must have, tried for one seed: the others differ little."""
+    enough(params, params.volumes[-1])
+    if {*FEW, *TAUGHT} & {*params.sources}:
+        for name in params.abilities:
+            read = _reading(spec(params, 0))
+            language.tasks(name, 1, "train", tuple(params.levels), params.seeds[0], read, params.repertoire)
+
+
+def enough(params: Any, volume: int) -> None:
+    """BadRequest where an ability has fewer examples, or a family fewer questions, than are asked."""
     levels, seed, reading = tuple(params.levels), params.seeds[0], _reading(spec(params, 0))
     for name in params.abilities:
-        language.tasks(name, params.volumes[-1], "train", levels, seed, reading)
-        if {*FEW, *TAUGHT} & {*params.sources}:
-            language.tasks(name, 1, "train", levels, seed, reading, params.repertoire)
+        language.tasks(name, volume, "train", levels, seed, reading)
     for name in (*params.abilities, *params.outside):
         language.tasks(name, params.n_test, "test", levels, seed, reading)
 
 
 def task(params: Any, seed: int, sources: set[str]) -> FamilyTask:
     """What a cell of these parameters is taught and asked."""
-    levels, reads = tuple(params.levels), (*params.abilities, *params.outside)
-    weak = None
+    levels, weak = tuple(params.levels), None
     if sources & {*TAUGHT}:
-        own: Any = {"width": params.teacher_width, "loss": params.loss}
-        small = learners.small(params, reads, params.question, params.answer, **own)
-        weak = WeakTeacher(seed=seed, steps=params.steps, spec=small, abilities=tuple(params.abilities), levels=levels,
-                           repertoire=params.repertoire, volume=params.last_compared)  # fmt: skip
-    return FamilyTask(levels=levels, outside=tuple(params.outside), repertoire=params.repertoire, teacher=weak)
+        small = spec(params.model_copy(update={"base_gate": 0}), 0, width=params.teacher_width)
+        weak = WeakTeacher(seed=seed, steps=params.teacher_steps, spec=small, abilities=tuple(params.abilities),
+                           levels=levels, repertoire=params.repertoire, volume=params.last_compared)  # fmt: skip
+    few = params.repertoire if sources & {*FEW} else 0
+    return FamilyTask(levels=levels, outside=tuple(params.outside), repertoire=few, teacher=weak)
 
 
 def spec(params: Any, examples: int, **changes: Any) -> learners.SmallSpec:

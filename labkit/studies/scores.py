@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+WHOLE, ALONE = ("ladder", "together"), ("gate", "alone")  # designs of all abilities, and of a single one
 MACRO, OUTSIDE = "macro", "outside"
 MEANS = {"unseen": MACRO, "outside": OUTSIDE}  # of an exam's kinds
 
@@ -51,7 +52,7 @@ def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    ladders = rows[rows["design"] == "ladder"]
+    ladders = rows[rows["design"].isin(WHOLE)]
     if ladders.empty:
         raise BadRequest("there is no ladder among these rows: nothing grows")
     source = "curated" if "curated" in set(ladders["source"]) else ladders["source"].iloc[0]
@@ -62,7 +63,7 @@ def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
     ).sort_values("seed", kind="stable")  # fmt: skip
     scores = rows[rows["counted"]]
     scores = scores.assign(key="score", counted=False, right=[_score(line) for line in scores.to_dict("records")])
-    kept, means = scores[~scores["ability"].isin(failing(rows)) & (scores["design"] != "gate")], [scores]
+    kept, means = scores[~scores["ability"].isin(failing(rows)) & ~scores["design"].isin(ALONE)], [scores]
     for (_, exam), group in kept.groupby(["address", "exam"], sort=False):
         means.append(group.iloc[:1].assign(ability=MEANS[str(exam)], right=[_macro(group)]))
     added: Any = pd.concat(means)
@@ -81,7 +82,7 @@ def _macro(group: "pd.DataFrame") -> list[float]:
 
 def gates(rows: "pd.DataFrame") -> Records:
     """What a model scores that was trained on an ability alone, at the last volume and for as many steps."""
-    alone = rows[(rows["design"] == "gate") & rows["counted"] & (rows["arm"] == rows["ability"])]
+    alone = rows[rows["design"].isin(ALONE) & rows["counted"] & (rows["arm"] == rows["ability"])]
     lines = Records()
     for name, group in alone.groupby("ability", sort=False):
         mean, lo, hi = corrected(group)

@@ -29,8 +29,9 @@ class Params(AbilityParams):
     groups: ClassVar = {
         "plan": ("budget", "least", "mixes", "fresh_seeds"),
         "task": ("outside", "levels", "question", "answer", "n_test"),
-        "weak": ("compared", "repertoire", "teacher_width"),
-        "small": (*MODEL_GROUP, "loss", "base_steps", "base_batch", "base_tokens", "base_gate"),
+        "weak": ("compared", "repertoire", "teacher_width", "teacher_steps"),
+        "small": MODEL_GROUP,
+        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_gate"),
         "tuned": ("model", "corpus", "tuning", "exams", "new_tokens"),
     }
     volumes: list[Volume] = Field(min_length=1, description="the ladder: examples of each ability")
@@ -42,6 +43,7 @@ class Params(AbilityParams):
     mixes: list[str] = Field(description="second stage: planned, baseline, reconstruct, maximum, mix-N; []: none")
     repertoire: int = Field(ge=1, le=10**6, description="different instructions of an ability that the weak one knows")
     teacher_width: int = Field(ge=2, le=16384, description="width of the weak teacher")
+    teacher_steps: int = Field(ge=1, le=10**9, description="optimiser steps of the weak teacher")
     model: str = Field(description="a Hugging Face id or folder to fine-tune; small: small models of the lab")
     corpus: str = Field(description="for it: doit (the hub) or a folder with a copy of it")
     tuning: dict[str, Any] = Field(description="for it: settings of `learn.qlora.Finetuning`")

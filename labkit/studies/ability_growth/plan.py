@@ -53,7 +53,8 @@ def designs(params: Any, curves: Records, failing: Collection[str] = ()) -> dict
         elif fits:
             rest = {name: {"curated": params.least} for name in failing}
             most = {name: have[name]["curated"] for name in fits}
-            best = plan.allocate(fits, params.budget - params.least * len(rest), available=most, least=params.least)
+            budget = min(params.budget - params.least * len(rest), sum(most.values()))
+            best = plan.allocate(fits, budget, available=most, least=params.least)
             predicted = best.planned.as_dict() | {"difference": best.difference.macro.as_dict()}
             made[mix] = Design(rest | {name: {"curated": n} for name, n in best.counts.items()}, _rounded(predicted))
     return made
