@@ -7,7 +7,7 @@ families: a point that other cells need, measured once in the same store.
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,7 +34,6 @@ class SmallSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    shares_run: ClassVar[bool] = SmallLearner.shares_run
     kind: Literal["small"] = "small"
     recipe: str
     recipe_version: int
@@ -142,7 +141,6 @@ class TunedSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    shares_run: ClassVar[bool] = TunedLearner.shares_run
     kind: Literal["tuned"] = "tuned"
     precision: str
     settings: dict[str, Any]
