@@ -484,29 +484,6 @@ def mix_sources(
     print_each("  ", sorted(out.iterdir()))
 
 
-@command("plan")
-def plan_next(
-    run: Annotated[Path, typer.Option("--from", help="folder of an ability_growth run, or its result.json")],
-    budget: Annotated[int, typer.Option(min=1, help="examples in all")],
-    out: Annotated[Path | None,
-                   typer.Option(help="folder for plan.json, plan.yaml (for `labkit mix`) and data")] = None,
-    data: Annotated[list[str] | None,
-                    typer.Option(metavar="ABILITY=FILE", help="of abilities not the lab's own (repeatable)")] = None,
-) -> None:  # fmt: skip
-    """From growth curves to the next data set: how many examples of each ability, and what is predicted of them."""
-    from labkit import studies
-    from labkit.lab import ensure_writable
-    from labkit.studies.ability_growth.plan import plan_from
-
-    paths = studies.parse_settings(data, "--data") if data else None
-    if out:
-        ensure_writable(out)
-    made = plan_from(run, budget, out, paths)
-    print_table(made.rows)
-    print(f"\n{made.sentence}")
-    print_each("  ", sorted(out.glob("plan.*")) if out else [])
-
-
 @command("code-eval")
 def evaluate_code(
     samples: Annotated[Path, typer.Option(help="JSON lines of {task_id, completion | solution}")],

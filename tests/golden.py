@@ -57,26 +57,3 @@ def same(ours: Any, theirs: Any, where: str = "") -> None:
         assert abs(ours - theirs) <= 1e-12 or ours == theirs, f"{where}: {ours} is not {theirs}"
     else:
         assert ours == theirs, f"{where}: {ours!r} is not {theirs!r}"
-
-
-def laddered(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Wide rows of ability growth as long rows: a line per ability, volume and grading."""
-    points = []
-    for row in rows:
-        graded = []
-        for rung, (volume, total) in enumerate(zip(row["volumes"], row["totals"], strict=True)):
-            for ability in (*row["abilities"], *row["others"]):
-                for grading in row["gradings"]:
-                    name = f"{ability}_{grading}"
-                    counts = grade.Counts(row[f"{name}_right"][rung], row[f"{name}_asked"])
-                    exam = "unseen" if ability in row["abilities"] else "outside"
-                    line = graded_line(exam, ability, grading, counts) | {"chance": row[f"{name}_chance"]}
-                    if grading == "likelihood" and f"{ability}_gold_nats" in row:
-                        nats = row[f"{ability}_gold_nats"][rung], row[f"{ability}_gold_nats_tokens"]
-                        line |= dict(zip(("nats", "nats_tokens"), nats, strict=True))
-                    graded.append(line | {"volume": volume, "examples": total})
-        kept = {
-            name: value for name, value in row.items() if not name.endswith((*SUFFIXES, "_chance", "_nats", "_tokens"))
-        }
-        points.append(kept | {"graded": graded})
-    return long_rows(points)

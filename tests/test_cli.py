@@ -301,7 +301,6 @@ def test_a_process_says_its_one_sentence_and_leaves_with_2() -> None:
         (["run", "curriculum", "--set", "teacher=gpt-4o-mini"], "LABKIT_TEACHER_URL"),
         (["run", "ability_growth", "--set", "budget=5"], "budget = 5 is too small"),
         (["run", "ability_growth", "--set", "abilities=['poetry','role']"], "unknown ability 'poetry'"),
-        (["plan", "--from", "nowhere", "--budget", "10"], "nowhere holds no result.json"),
         (["sweep", "diversity_sweep"], "--grid is missing"),
         (["sweep", "diversity_sweep", "--grid", "width=63,64"], "does not divide"),
         (["sweep", "diversity_sweep", "--grid", "widht=32"], "did you mean 'width'"),

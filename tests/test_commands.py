@@ -167,7 +167,6 @@ def test_the_home_folder_is_found_in_every_path(home: Path, monkeypatch: pytest.
     assert str(home / "none.yaml") in labkit("mix", "~/none.yaml", "--out", "~/mixed").stderr
     assert str(home / "a") in labkit("code-eval", "--samples=~/a", "--problems=~/b").stderr
     assert str(home / "runs") in labkit("results", LABKIT_RUNS="~/runs").stderr
-    assert str(home / "r") in labkit("plan", "--from=~/r", "--budget", "10").stderr
     assert parse_value("~/problems.jsonl") == str(home / "problems.jsonl")
     seen = {}
     monkeypatch.setattr("labkit.instructions.corpora.read", lambda data: seen.setdefault("data", data) and Noted())
@@ -196,7 +195,6 @@ def test_a_refusal_leaves_no_new_folder(home: Path) -> None:
         ["mix", "/dev/zero", "--out", "x"],
         ["code-eval", "--samples", "/dev/zero"],
         ["code-eval", "--samples", "a", "--out", "/dev/null"],
-        ["plan", "--from", "/dev/zero", "--budget", "3"],
         ["run", "diversity_sweep", "--out", "/dev/null"],
         ["pretrain", "--out", "/dev/null"],
         ["ask", "/dev/zero", "--instruction", "x"],

@@ -99,7 +99,11 @@ def params(doit: Path, base: str, **changes: Any) -> Any:
 
 
 def training_set(cell: Any) -> list[Any]:
-    return list(cell.lesson().data)
+    return list(cell.data(None))  # the data are files, and need no record
+
+
+def volume(cell: Any) -> int:
+    return cell.counts["biology"][cell.source]
 
 
 def test_volumes_are_exact_and_nested(doit: Path, base: str) -> None:
@@ -108,7 +112,7 @@ def test_volumes_are_exact_and_nested(doit: Path, base: str) -> None:
     cells = points(given)
     assert [cell.design for cell in cells] == ["untrained"] + ["ladder"] * 8
     assert len({cell.address for cell in cells}) == len(cells)
-    ladders = sorted(cells[1:], key=lambda cell: (cell.seed, cell.source, cell.rungs))
+    ladders = sorted(cells[1:], key=lambda cell: (cell.seed, cell.source, volume(cell)))
     for one, four in zip(ladders[::2], ladders[1::2], strict=True):
         assert (one.source, one.seed) == (four.source, four.seed)
         few, many = training_set(one), training_set(four)
@@ -119,7 +123,7 @@ def test_volumes_are_exact_and_nested(doit: Path, base: str) -> None:
     first = training_set(ladders[1])[0]
     assert first.instruction.startswith("biology")
     assert ladders[0].spec.settings["epochs"] is None
-    paper = sorted(points(params(doit, base, tuning={}))[1:], key=lambda cell: (cell.seed, cell.source, cell.rungs))
+    paper = sorted(points(params(doit, base, tuning={}))[1:], key=lambda cell: (cell.seed, cell.source, volume(cell)))
     assert [cell.spec.settings["epochs"] for cell in paper[:2]] == [25, 20]
     assert paper[0].spec.settings["learning_rate"] == 1e-5
 
@@ -175,7 +179,7 @@ def test_the_papers_mixes_are_cells(doit: Path, base: str) -> None:
         "maximum": plan.maximum(have, small=small),
         "mix_20": plan.mix_n(have, 20, small=small),
     }
-    shared = {"width": 48, "design": "mix", "source": "curated", "seed": 7, "rungs": ()}
+    shared = {"design": "mix", "source": "curated", "seed": 7}
     cells = _cells(given, [{**shared, "arm": name, "counts": counts} for name, counts in designs.items()])
     assert [(cell.design, cell.arm, cell.seed) for cell in cells] == [("mix", name, 7) for name in designs]
     assert [len(training_set(cell)) for cell in cells] == [50, 50, 92, 112]
@@ -190,7 +194,6 @@ def lines_of(row: dict[str, Any], grading: str) -> dict[str, dict[str, Any]]:
 def check(row: dict[str, Any], exams: list[str]) -> None:
     """The lines that small and fine-tuned models share."""
     assert json.loads(json.dumps(row)) == row
-    assert len(row["steps_taken"]) == len(row["loss"]) == 1
     for grading in ("likelihood", "generated"):
         lines = lines_of(row, grading)
         assert list(lines) == exams
@@ -215,7 +218,7 @@ def test_the_whole_path(doit: Path, base: str, tmp_path: Path) -> None:
     at = {"volume", "examples"}
     assert {tuple(line[name] for name in sorted(at)) for line in zero["graded"]} == {(0, 0)}
     assert {tuple(line[name] for name in sorted(at)) for line in row["graded"]} == {(10, 1)}
-    assert (zero["learned"], row["steps_taken"], row["learned"]) == (True, [3], True)
+    assert (zero["learned"], row["steps_taken"], row["learned"]) == (True, 3, True)
     assert row["parameters"] == zero["parameters"] == qlora.load(base)[0].num_parameters()
     chances = {name: {kind: line["chance"] for kind, line in lines_of(row, name).items()} for name in GRADINGS}
     assert (chances["likelihood"]["ethics"], chances["likelihood"]["code"]) == (1 / 6, 1 / 3)

@@ -17,7 +17,6 @@ Every source carries its oracle, so that answers are computed and not stored. No
     lexicon     the words they are made of; like the parts of functions, they stand in a YAML file beside the module
     functions   small Python functions, told apart by what they return
     recognise   from the wording of an instruction back to the instruction
-    imperfect   what an imperfect teacher would write: some answers wrong, few instructions, one wording
     corpora     real instruction data: named corpora and local files, as a stream
     files       the records of a file of any format, whole or named as broken
     shapes      which columns of a record, or turns of a conversation, make an example

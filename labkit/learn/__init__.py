@@ -2,8 +2,8 @@
 
 Each file is meant to be read as teaching material: `transformer` (the model), `fast` and `paper` (the recipes;
 `llama` is a third, whose models are Hugging Face models), `encoding` and `text` (from examples to tokens), `batches`
-(which of them a step reads), `train` (the loop), `ladder` (a model at each of several volumes of data, in one run),
-`inference` (answers and their likelihood), `checkpoint` (saved, reloaded and asked).
+(which of them a step reads), `train` (the loop), `inference` (answers and their likelihood), `checkpoint` (saved,
+reloaded and asked).
 
 Hugging Face models, by `from labkit.learn import chat, qlora`: `chat` (templates, label masks, packing), `qlora`,
 `scoring` (likelihoods of several answers to a prompt).
@@ -12,7 +12,6 @@ Hugging Face models, by `from labkit.learn import chat, qlora`: `chat` (template
 from labkit.learn.checkpoint import Answer, Learner, ask, build, load, save
 from labkit.learn.encoding import Encoded, Layout, encode_rewriting, rewriting_layout
 from labkit.learn.inference import Likelihood, generate, log_likelihood, predict
-from labkit.learn.ladder import stable, train_ladder
 from labkit.learn.paper import gpt2_configuration
 from labkit.learn.text import TextLayout, pieces
 from labkit.learn.train import (
@@ -32,6 +31,6 @@ from labkit.learn.transformer import Shape
 __all__ = [
     "LOSSES", "RECIPES", "Answer", "Encoded", "Layout", "Learner", "Likelihood", "Loss", "Member", "Schedule", "Shape",
     "TextLayout", "Trained", "ask", "best_device", "build", "encode_rewriting", "generate", "gpt2_configuration",
-    "load", "log_likelihood", "pieces", "precision_name", "predict", "rewriting_layout", "save", "stable", "train",
-    "train_fleet", "train_ladder",
+    "load", "log_likelihood", "pieces", "precision_name", "predict", "rewriting_layout", "save", "train",
+    "train_fleet",
 ]  # fmt: skip

@@ -29,7 +29,6 @@ from labkit.learn import chat, checkpoint, qlora, scoring
 from labkit.learn.encoding import Encoded, Layout
 from labkit.learn.finetuning import Finetuning
 from labkit.learn.inference import generate, log_likelihood, predict
-from labkit.learn.ladder import train_ladder
 from labkit.learn.scoring import Scores
 from labkit.learn.text import TextLayout
 from labkit.learn.train import Loss, Member, Trained, best_device, train_fleet
@@ -60,15 +59,12 @@ class Learned(NamedTuple):
     about: Mapping[str, Any] = MappingProxyType({})
 
 
-OnRung = Callable[[int, "Learner", Learned], object]  # the rung's number, its model, and what learning cost so far
-
-
 class Learner(ABC):
     """See the module.
 
     Attributes:
         batch: Examples per optimiser step.
-        shares_run: Whether one training run may give a model at every data volume (a ladder).
+        shares_run: Whether its models are looked at while they learn.
     """
 
     batch: int
@@ -90,22 +86,6 @@ class Learner(ABC):
         Raises:
             BadRequest: for an example that does not fit, a model that cannot be had, or too little memory.
         """
-
-    def learn_ladder(
-        self, rungs: Sequence[Data], *, passes: float, cooldown: float, seed: int, folder: Path, on_rung: OnRung,
-        look: Look | None = None,
-    ) -> list[Learned]:  # fmt: skip
-        """Learn from data that grow: rung k adds to those before it, and its model is handed to `on_rung`.
-
-        Where one run cannot serve several volumes (`shares_run`) there is one rung, which is learned as the learner's
-        settings say, or not at all where it is empty: `passes` and `cooldown` are those of a shared run.
-        """
-        (data,) = rungs
-        learned = [Learned(0, 0, 0.0, None)]
-        if size_of(data):
-            learned = [self.learn(data, steps=0, seed=seed, folder=folder, look=look)]
-        on_rung(0, self, learned[0])
-        return learned
 
     def room_for(self, questions: Sequence[Example], answers: Sequence[Sequence[str]]) -> Flags:
         """Whether each question fits into the model with its longest answer, bool [N]."""
@@ -191,7 +171,7 @@ class SmallLearner(Learner):
         )  # fmt: skip
 
     def holding(self, model: nn.Module) -> "SmallLearner":
-        """The same learner with another model in its place, such as a branch of a ladder."""
+        """The same learner with another model in its place."""
         if model is self.model:
             return self
         other = object.__new__(SmallLearner)
@@ -224,22 +204,6 @@ class SmallLearner(Learner):
             [self], [tokens], steps=[steps], seeds=[seed], rates=[rate * self.rate], look=looked, every=every
         )
         return Learned(done.steps, done.tokens, done.seconds, done.loss)
-
-    def learn_ladder(
-        self, rungs: Sequence[Data], *, passes: float, cooldown: float, seed: int, folder: Path, on_rung: OnRung,
-        look: Look | None = None,
-    ) -> list[Learned]:  # fmt: skip
-        """One run with a branch per rung; see `learn.ladder`. The learner ends as the model of the last rung."""
-
-        def branched(number: int, model: nn.Module, steps: int, tokens: int, loss: float) -> None:
-            on_rung(number, self.holding(model), Learned(steps, tokens, 0.0, loss))
-
-        trained = train_ladder(
-            self.model, self.recipe, [self.encode(rung) for rung in rungs], batch_size=self.batch, seed=seed,
-            passes=passes, cooldown=cooldown, learning_rate=self.rate, device=self.device, loss=self.loss,
-            on_rung=branched,
-        )  # fmt: skip
-        return [Learned(done.steps, done.tokens, done.seconds, done.loss) for done in trained]
 
     def right(self, data: Data) -> Flags:
         asked = self.encode(data)

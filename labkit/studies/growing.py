@@ -1,8 +1,8 @@
 """A view of growth curves: how the score of every ability grows with its data, with fits and verdicts.
 
 Scores have chance taken off: 0 is a guess, 1 is all right (`grade.choice`); fits and verdicts are those of
-`grade.growth`. Rows need the columns `ability`, `volume`, `chance`, `design` (`ladder` or `untrained`), `size`,
-`source`, `counted` (of the main grading) and `main_size` (whose curves are kept for predictions).
+`grade.growth`. Rows need the columns `ability`, `volume`, `chance`, `design` (`ladder` or `untrained`), `source`,
+`counted` (of the main grading) and `main_source` (whose curves are kept for predictions).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 from labkit import grade
 from labkit.errors import BadRequest
 from labkit.grade import choice, growth
-from labkit.studies.rows import counts_of
+from labkit.studies.scores import chance_of, corrected
 from labkit.studies.views import Fit, Found, Records, View, ranged, same_questions
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SCORE, VOLUME = "Score (0: chance, 1: all right)", "Training examples of each ability"
 KNOWN = ("plateau", "pace", "gain", "step", "response", "reached")  # what a fit says, each with its interval
-AT = ("ability", "size", "source")  # what tells curves apart
+AT = ("ability", "source")  # what tells curves apart
 KEPT = 200  # curves of a fit's sample in a result
 ESTIMATE = ("exam", "volume", "mean", "lo", "hi")
 
@@ -88,20 +88,18 @@ class Growing(View):
             None if self.by else placed(found.models.assign(accuracy=found.models["value"])),
             x="volume", x_label=VOLUME, y_label=SCORE, series_label=self.by or "", chance=0.0, y_domain=None,
             lines=placed(pd.DataFrame(fits)) if fits else None, title=title or self.title,
-            subtitle="" if self.by else f"{curves[0]['size']}, {curves[0]['source']} data",
+            subtitle="" if self.by else f"{curves[0]['source']} data",
         )  # fmt: skip
 
 
+GROWTH = Growing(
+    title="How each ability grows with its data", where=lambda rows: rows["main_source"] & rows["exam"].eq("unseen")
+)
+
+
 def curves_of(found: Found) -> Records:
-    """The curves of a view: each with ability, size and source, `chance`, `fit` (or None), and `why` there is none."""
+    """The curves of a view: each with ability and source, `chance`, `fit` (or None), and `why` there is none."""
     return list(found.fit.numbers["curves"]) if found.fit else []
-
-
-def corrected(group: "pd.DataFrame") -> tuple[float, float, float]:
-    """The mean score of some models that differ by seed, with its interval."""
-    found = grade.seed_cluster_bootstrap(counts_of(group), same_rules=same_questions(group))
-    mean, lo, hi = choice.correct([found.mean, found.lo, found.hi], _chance(group)).tolist()
-    return mean, lo, hi
 
 
 def open_ended(known: Mapping[str, Any] | None, digits: int = 3) -> str:
@@ -114,7 +112,7 @@ def open_ended(known: Mapping[str, Any] | None, digits: int = 3) -> str:
 
 def _curve(group: Any, start: "pd.DataFrame") -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     """The estimates of one curve, and its fit, or why there is none."""
-    chance = _chance(group)
+    chance = chance_of(group)
     volumes, parts = zip(*((int(volume), part) for volume, part in group.groupby("volume")), strict=True)
     answers = tuple(map(_answers, parts))
     try:
@@ -128,7 +126,7 @@ def _curve(group: Any, start: "pd.DataFrame") -> tuple[list[tuple[Any, ...]], di
     grid = np.geomspace(volumes[0], volumes[-1], 25)
     line = zip(*(numbers.tolist() for numbers in (grid, *fit.at(grid))), strict=True)
     drawn = {"line": [{"volume": x, "mean": mean, "ci95": [lo, hi]} for x, mean, lo, hi in line]}
-    kept = KEPT if group["main_size"].iloc[0] else 0
+    kept = KEPT if group["main_source"].iloc[0] else 0
     return points, {"chance": chance, "fit": fit.as_dict(kept) | drawn, "why": ""}
 
 
@@ -144,13 +142,9 @@ def _answers(group: "pd.DataFrame") -> tuple[Any, ...]:
     return tuple((tuple(r), tuple(a)) for r, a in zip(group["right"], group["asked"], strict=True))
 
 
-def _chance(group: "pd.DataFrame") -> float:
-    return float(np.mean(group["chance"].tolist()))
-
-
 def _scores(group: "pd.DataFrame") -> list[float]:
     accuracies = [sum(right) / sum(asked) for right, asked in zip(group["right"], group["asked"], strict=True)]
-    return list(choice.correct(accuracies, _chance(group)).tolist())
+    return list(choice.correct(accuracies, chance_of(group)).tolist())
 
 
 def _verdicts(curves: Records) -> str:

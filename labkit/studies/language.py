@@ -26,7 +26,6 @@ from labkit.instructions.families import EVERY
 from labkit.instructions.families import FAMILIES as GENERAL
 from labkit.instructions.family import LEVELS, Split, Task, draw
 from labkit.instructions.functions import FUNCTIONS
-from labkit.instructions.imperfect import Teacher, draw_imperfect
 from labkit.studies.lesson import Exam, Judge
 from labkit.studies.params import MODEL, ModelParams
 
@@ -123,33 +122,29 @@ def fill(
 
 @lru_cache(maxsize=128)
 def tasks(name: str, n: int, split: Split, levels: tuple[int, ...], seed: int, reading: Reading,
-          teacher: Teacher | None = None) -> list[Task]:  # fmt: skip
+          few: int | None = None) -> list[Task]:  # fmt: skip
     """`n` tasks of an ability that fit into a sequence; the first k of n are those of k.
 
-    Without a teacher they ask different questions; a teacher's belong to the training split.
+    They ask different questions, or, with `few`, ask for so many different instructions in turn.
 
     Raises:
         BadRequest: when there are fewer; says how many.
     """
     layout, count = reading.layout(), n + n // 8 + 8
     while True:
-        if teacher:
-            drawn = draw_imperfect(EVERY[name], count, teacher, levels=levels, seed=seed)
-        else:
-            drawn = draw(EVERY[name], count, split=split, levels=levels, seed=seed)
         fitting: dict[Any, Task] = {}
+        drawn = draw(EVERY[name], count, split=split, levels=levels, seed=seed, n_instructions=few)
         for place, one in enumerate(drawn):
             question = question_of(one)
             if layout.fits(question, one.example.output):
-                fitting.setdefault(place if teacher else question, one)
+                fitting.setdefault(place if few else question, one)
         if len(fitting) >= n:
             return list(fitting.values())[:n]
         if count > TRIES * n:
             raise BadRequest(
-                f"'{name}': what the teacher asks for does not fit into {reading.question} pieces" if teacher else
                 f"'{name}' has only {len(fitting):,} different {split} examples of levels {list(levels)} that fit into "
                 f"{reading.question} and {reading.answer} pieces; {n:,} are asked"
-            )  # fmt: skip
+            )
         count *= 2
 
 

@@ -7,7 +7,7 @@ families: a point that other cells need, measured once in the same store.
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +25,7 @@ from labkit.studies import cell, language
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import MODEL_GROUP, ModelParams
 
+BASE_EXAMPLES, BASE_STEPS = 300, 200  # that a base is fine-tuned on and for, to sit its gate
 SMALL = "small"  # the model of studies whose learner is a small transformer; any other name is a Hugging Face model
 
 
@@ -33,7 +34,6 @@ class SmallSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    shares_run: ClassVar[bool] = SmallLearner.shares_run
     kind: Literal["small"] = "small"
     recipe: str
     recipe_version: int
@@ -141,7 +141,6 @@ class TunedSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    shares_run: ClassVar[bool] = TunedLearner.shares_run
     kind: Literal["tuned"] = "tuned"
     precision: str
     settings: dict[str, Any]
@@ -171,6 +170,30 @@ def small(params: ModelParams, reads: tuple[str, ...], question: int, answer: in
     )
     check_training_memory("a model of these settings", spec.recipe, spec.shape(), spec.batch_size, answer)
     return spec
+
+
+class BasedParams(ModelParams):
+    """What a person may set of small models that begin with a text base."""
+
+    loss: learn.Loss = Field(description="what a batch's loss is a mean over: tokens, or examples' own means")
+    base_steps: int = Field(ge=0, le=10**9, description="optimiser steps of the base model; 0: none, from nothing")
+    base_batch: int = Field(ge=1, le=10**6, description="windows of text a step")
+    base_tokens: int = Field(ge=1000, le=10**10, description="different tokens of text")
+    base_gate: float = Field(ge=0, le=1, description="share of functions that the base, fine-tuned, has to write")
+
+
+def based(params: BasedParams, reads: tuple[str, ...], question: int, answer: int, levels: Sequence[int],
+          **changes: Any) -> SmallSpec:  # fmt: skip
+    """The same, with its text base unless `base_steps` is 0."""
+    if not params.base_steps:
+        return small(params, reads, question, answer, loss=params.loss, **changes)
+    rate = learn.RECIPES[params.recipe].LEARNING_RATE
+    reader = small(params, reads, question, answer, **changes, batch_size=params.base_batch, learning_rate=rate)
+    base = TextBase(
+        seed=0, steps=params.base_steps, spec=reader, levels=tuple(levels), text_tokens=params.base_tokens,
+        least=params.base_gate, gate_examples=BASE_EXAMPLES, gate_steps=BASE_STEPS,
+    )  # fmt: skip
+    return small(params, reads, question, answer, loss=params.loss, base=base, **changes)
 
 
 def tuned(model: str, preset: str, tuning: dict[str, Any], new_tokens: int) -> TunedSpec:

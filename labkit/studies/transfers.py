@@ -1,7 +1,7 @@
 """A view of a transference matrix: what the data of each ability do for each ability (`grade.transference`).
 
 Rows of key `score` or `nats` hold one number per instruction as right answers; `design` says whether a model was
-trained without the ability `arm` (`without`), on it alone (`alone`), or on all (`ladder`).
+trained without the ability `arm` (`without`), on it alone (`alone`), or on all (`together`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +29,7 @@ def effects(rows: "pd.DataFrame", design: str, key: str) -> transference.Transfe
     apart = lines[lines["design"] == design]
     if apart.empty:
         raise BadRequest("no ability was left out or trained alone")
-    same = (lines[["volume", "size", "source"]] == apart[["volume", "size", "source"]].iloc[0]).all(axis=1)
-    whole = lines[(lines["design"] == "ladder") & same]
+    whole = lines[(lines["design"] == "together") & (lines["width"] == apart["width"].iloc[0])]
     abilities = apart["arm"].unique().tolist()
     blocks = {arm: apart[apart["arm"] == arm] for arm in abilities}
     seeds = set.intersection(*(set(block["seed"]) for block in (whole, *blocks.values())))

@@ -1,104 +1,109 @@
-"""Ability growth: how each ability grows with data volume, model size and data source, and the mix that follows.
+"""Ability growth: how each ability grows with data volume and data source, and the mix that follows.
 
 The dynamics of instruction tuning (Song et al., COLING 2025, arXiv 2310.19651) as a study, with what its reviewers
-missed: uncertainty, scores with chance taken off, evidence of convergence, a transference matrix, and a plan for the
-next data set that is written down before it is tried. `families` and `doit` say what is taught and tested, `results`
-what came out, `plan` what mix follows.
+missed: uncertainty, scores with chance taken off, evidence of convergence, and a plan for the next data set that is
+written down before it is tried. `labkit.studies.abilities` and `doit` say what is taught
+and tested, `plan` what mix follows, `results` what became of it.
 
-*First stage.* A ladder of volumes of every ability, for each model size, source and seed; then, at one volume and the
-main size, every ability left out, and every ability alone. *Second stage* (`later`): from the growth curves a plan for
-a budget; the planned mix and named designs of the same budget are trained on fresh seeds, whose exams ask fresh
+*First stage.* A ladder of volumes of every ability, for each source and seed; and every ability alone at the last
+volume: its *gate*. What fails its gate is listed and left out of means. *Second stage* (`later`): from the growth
+curves a plan for a budget; the planned mix and named designs are trained on fresh seeds, whose exams ask fresh
 questions. What is predicted of them is part of their points, and so lies in the store before anything is measured.
 
-*What is shared.* A small model's ladder is one training run (`learn.train_ladder`): its rungs share the trunk, weights
-and data, and differ in their annealed branches, so that errors of one seed's rungs are correlated; intervals come from
-other seeds. Curated and synthetic runs, sizes, and runs with an ability left out share the seed, so the weights they
-begin with and the exam, and are compared in pairs; a set without an ability is the whole set without its examples.
-Steps grow with the volume, as the paper's epochs do: more data and longer training are not told apart. Runs of an
-ability alone are one rung, read `alone_passes` times, because a tenth of the steps teaches a small model nothing.
+*What is held fixed.* Every small model takes the same number of optimiser steps from the same base, whatever its data:
+a rung differs from the next in how many different examples there are, and not in how long it is trained. (The paper's
+epochs let both rise together.) Each example counts alike in the loss. Models of one seed share the exam, and are
+compared in pairs; one base serves all seeds, so that intervals say nothing of other bases.
 
-Small models are trained from scratch on ten abilities of the instruction families. With `model`, a Hugging Face model
-is fine-tuned on DoIT's abilities, beside its untrained base: each volume is a run of its own, since a run repeats its
-examples for many epochs on a schedule of its own (the paper, too, trains each anew), and no ability is left out. A
-model from scratch has no knowledge to be elicited: that its abilities resemble those of the paper is an analogy.
+Small models learn abilities of the instruction families. With `model`, a Hugging Face model is fine-tuned on DoIT's
+abilities for the paper's epochs, beside its untrained base; no ability has a gate then. That our abilities resemble
+those of the paper is an analogy.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from labkit.studies import learners
-from labkit.studies.ability_growth import results
+from labkit.studies import scores
 from labkit.studies.ability_growth.design import Params, later, marks, points
-from labkit.studies.growing import Growing, Records, curves_of, open_ended
-from labkit.studies.params import scales
+from labkit.studies.ability_growth.results import Designs
+from labkit.studies.growing import GROWTH, Growing, Records, curves_of, open_ended
+from labkit.studies.params import about
+from labkit.studies.scores import MACRO, Graders, Paired
 from labkit.studies.study import Results, Study
-from labkit.studies.transfers import Effects
-from labkit.studies.views import View, signed
+from labkit.studies.views import View, ranged, signed
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MATTERS = 0.02  # a score by which a mix has to be better to beat another, where nothing is registered
+EQUAL = ("planned", "baseline", "reconstruct")  # designs of one budget
 
-def _at_last(rows: "pd.DataFrame") -> "pd.Series[bool]":
-    return (rows["design"] == "ladder") & rows["main_source"] & rows["last"]
+
+def _mixes(rows: "pd.DataFrame") -> "pd.Series[bool]":
+    return rows["design"] == "mix"
 
 
 VIEWS: dict[str, View] = {
-    "growth": results.GROWTH,
-    "sizes": Growing(title="Growth by model size", by="size", where=lambda rows: rows["main_source"]),
-    "sources": Growing(title="Growth by source of the data", by="source", where=lambda rows: rows["main_size"]),
-    "source gains": results.Paired(
-        title="What curated data score above synthetic data, in pairs",
-        where=lambda rows: (rows["design"] == "ladder") & rows["main_size"],
-        arm="source", baseline="synthetic",
+    "growth": GROWTH,
+    "outside": Growing(
+        title="How families grow that are never taught",
+        where=lambda rows: rows["main_source"] & rows["exam"].eq("outside"),
     ),
-    "size gains": results.Paired(
-        title="What the largest model scores above the smallest, in pairs",
-        where=lambda rows: _at_last(rows) & rows["rank"].notna(),
-        arm="rank", arm_name="size", baseline="smallest",
+    "sources": Growing(title="Growth by source of the data", by="source", where=lambda rows: rows["exam"].eq("unseen")),
+    "source gains": Paired(
+        title="What each source scores above synthetic data, in pairs",
+        where=lambda rows: rows["design"] == "ladder", arm="source", baseline="synthetic",
     ),
-    "graders": results.Graders(
-        title="Both graders, at the last volume", where=lambda rows: _at_last(rows) & rows["main_size"],
+    "graders": Graders(
+        title="Both graders, at the last volume",
+        where=lambda rows: (rows["design"] == "ladder") & rows["main_source"] & rows["last"],
         dials=["ability"], label=lambda row: row["ability"], rows_name="ability", x_label="graded by", diverging=True,
         exams={"likelihood": "by likelihood", "generated": "as written"},
     ),
-    "without": Effects(title="What the data of an ability add to the others' score", design="without"),
-    "without, likelihood": Effects(
-        title="What the data of an ability add to the likelihood of right answers, nats per token", design="without",
-        key="nats",
+    "designs": Designs(title="The mixes: predicted before the run, and measured"),
+    "gains": Paired(
+        title="What each mix scores above the baseline, in pairs", where=_mixes, arm="arm", arm_name="design",
+        baseline="baseline", by_volume=False,
     ),
-    "alone": Effects(title="What the data of an ability do alone, against guessing", design="alone"),
-    "features": results.Features(title="Complexity and transference of each ability, and how they go with its pace"),
-    "designs": results.Designs(title="The designs of one budget: predicted before the run, and measured"),
-    "gains": results.Paired(
-        title="What each design scores above the baseline, in pairs", where=lambda rows: rows["design"] == "mix",
-        arm="arm", arm_name="design", baseline="baseline",
+    "regret": Paired(
+        title="The plan's regret: what each other mix of its budget scores above it, in pairs",
+        where=lambda rows: _mixes(rows) & rows["arm"].isin(EQUAL), arm="arm", arm_name="design", baseline="planned",
+        by_volume=False,
     ),
 }  # fmt: skip
 
 
 def finding(found: Results) -> str:
-    """How many abilities grow in which way, curated against synthetic, and whether the plan beat the baseline."""
-    parts = [found.fit("growth").sentence]
+    """How many abilities grow in which way, each source against synthetic data, and whether the plan is beaten."""
+    parts, failed = [found.fit("growth").sentence], scores.failing(found.rows)
+    parts += [f"not learned even alone, and left out of means: {', '.join(failed)}"] * bool(failed)
     if "source gains" in found.views():
-        gain = found["source gains"].lines("score", ability=results.MACRO)[-1]
-        parts.append(f"curated less synthetic at {gain['volume']:,.0f} examples: {_signed(gain)}")
+        gains = found["source gains"].lines("score", ability=MACRO)
+        last = [gain for gain in gains if gain["volume"] == gains[-1]["volume"]]
+        said = ", ".join(f"{gain['source']} {_signed(gain)}" for gain in last)
+        parts += [f"above synthetic data at {gain['volume']:,} examples of each: {said}" for gain in last[:1]]
     return ". ".join(parts + [plan_sentence(found)] * ("designs" in found.views()))
 
 
 def plan_sentence(found: Results) -> str:
-    """Whether the plan beat the baseline at the same budget, as measured, beside what was predicted."""
-    gains = found["gains"].lines("score", arm="planned", ability=results.MACRO) if "gains" in found.views() else []
-    if not gains:
-        return "The planned mix and the baseline were not both trained"
-    about, (gain,) = found.fit("designs").numbers["designs"]["planned"], gains
-    examples = sum(n for sources in about["counts"].values() for n in sources.values())
-    ahead = about["predicted"].get("difference")
+    """Whether the plan is beaten by another mix of its budget, and what it gains over equal parts."""
+    regrets = found["regret"].lines("score", ability=MACRO) if "regret" in found.views() else []
+    gains = found["gains"].lines("score", arm="planned", ability=MACRO) if "gains" in found.views() else []
+    if not regrets or not gains:
+        return "The planned mix and the others of its budget were not all trained"
+    least = found.promise.smallest_effect if found.promise else MATTERS
+    sure = regrets[0]["seeds"] > 1
+    beaten = [line["arm"] for line in regrets if line["lo"] > least]
+    verdict = "may be beaten or not"
+    if sure and beaten:
+        verdict = f"is beaten by {' and '.join(beaten)}"
+    elif sure and all(line["hi"] < least for line in regrets):
+        verdict = "is not beaten"
+    ahead = found.fit("designs").numbers["designs"]["planned"]["predicted"].get("difference")
     predicted = f"predicted {signed(ahead['value'], *ahead['ci95'])}, " if ahead else ""
-    sure = gain["seeds"] > 1 and not gain["lo"] <= 0 <= gain["hi"]
-    what = "is not told apart from" if not sure else "beats" if gain["lo"] > 0 else "falls behind"
-    lone = " (one seed decides nothing)" if gain["seeds"] == 1 else ""
-    return f"At {examples:,} examples the planned mix {what} the baseline: {predicted}measured {_signed(gain)}{lone}"
+    others = ", ".join(f"{line['arm']} {_signed(line)}" for line in regrets)
+    return (f"The planned mix {verdict} by more than {least:g} (regret: {others}); it gains over equal parts: "
+            f"{predicted}measured {_signed(gains[0])}{'' if sure else ' (one seed decides nothing)'}")  # fmt: skip
 
 
 def _signed(gain: Mapping[str, Any]) -> str:
@@ -117,6 +122,24 @@ def convergence(found: Results) -> Records:
     return lines
 
 
+def gates(found: Results) -> Records:
+    """Which abilities a model of this size and budget can learn alone."""
+    return [{"ability": line["ability"], "score alone [95 %]": ranged(line), "asked": line["least"],
+             "verdict": "passes" if line["passes"] else "fails: left out of means"}
+            for line in scores.gates(found.rows)]  # fmt: skip
+
+
+def teacher(found: Results) -> Records:
+    """The share of the weak teacher's answers that is right, over its seeds: what synthetic data are made of."""
+    if "teacher_right" not in found.rows:
+        return []
+    models = found.rows.drop_duplicates("address").dropna(subset="teacher_right")
+    shares = {source: group["teacher_right"].apply(dict).tolist() for source, group in models.groupby("source")}
+    names = next(iter(shares.values()))[0]
+    return [{"ability": name} | {f"right, {source}": round(sum(one[name] for one in each) / len(each), 3)
+                                 for source, each in shares.items()} for name in names]  # fmt: skip
+
+
 def held(found: Results) -> Records:
     """What each design holds: examples of each ability."""
     designs = found.fit("designs").numbers["designs"] if "designs" in found.views() else {}
@@ -131,29 +154,26 @@ def notes(params: Params) -> list[str]:
         *([f"volumes = {params.volumes} and {len(params.seeds)} seeds: no growth curve is fitted and nothing is "
            "planned, which needs four volumes and two seeds; all else runs"] * few),
         *(["sources lack 'curated': nothing is planned"] * (not curated and bool(params.mixes))),
-        *(["fine-tuned models: no ability is left out or alone"] * (params.model != learners.SMALL)),
+        *(["fine-tuned models: no ability has a gate"] * (not params.small)),
     ]  # fmt: skip
 
 
 STUDY = Study(
-    name="ability_growth",
-    question="How does each ability grow with data volume, model size and data source, and what mix follows?",
-    paper="Song et al. 2025: arXiv 2310.19651 (Dynamics of Instruction Fine-Tuning for Chinese Large Language Models)",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "10 to 13 minutes on two cores",
-        "qlora": "weeks of a GPU (estimated, not run)",
-    },
-    scales=scales("ability_growth"),
+    **about("ability_growth"),
     Params=Params,
     points=points,
-    dials={"design": "design", "arm": "arm", "source": "source", "size": "size"},
+    dials={"design": "design", "arm": "arm", "source": "source"},
     views=VIEWS,
     finding=finding,
     notes=notes,
-    columns=results.scored,
+    columns=scores.scored,
     marks=marks,
-    tables={"Evidence of convergence": convergence, "What each design holds, in examples": held},
+    tables={
+        "Gates: each ability alone": gates,
+        "Evidence of convergence": convergence,
+        "Right answers of the weak teacher": teacher,
+        "What each design holds, in examples": held,
+    },
     stages=[later],
     measure_many=None,
 )

@@ -1,67 +1,50 @@
 """The design of the study of ability growth: parameters, cells, and the points of its two stages."""
 
 from collections.abc import Mapping
-from itertools import accumulate, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from labkit.errors import BadRequest, unknown
 from labkit.grade import questions
-from labkit.instructions import Example
-from labkit.instructions.imperfect import Teacher
-from labkit.lab import Record, Row
 from labkit.learn import finetuning
-from labkit.learn.learner import Learned, Learner, question
-from labkit.studies import cell, language, learners
-from labkit.studies.ability_growth import doit, families, plan, results
-from labkit.studies.growing import Records, curves_of
-from labkit.studies.lesson import Lesson
+from labkit.studies import abilities, learners, scores
+from labkit.studies.abilities import AbilityCell, AbilityParams
+from labkit.studies.ability_growth import doit, plan
+from labkit.studies.growing import GROWTH, Records, curves_of
 from labkit.studies.params import MODEL_GROUP
-from labkit.studies.rows import GRADED, graded_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COOLDOWN = 0.2  # steps of a ladder's branch, as a share of the trunk's
-Width = Annotated[int, Field(ge=2, le=16384)]
+Counts = dict[str, dict[str, int]]
+Volume = Annotated[int, Field(ge=1, le=10**7)]
 
 
-class Params(language.LanguageParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+class Params(AbilityParams):
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
         "plan": ("budget", "least", "mixes", "fresh_seeds"),
-        "task": ("levels", "question", "answer", "passes", "alone_passes", "n_test"),
-        "synthetic": ("wrong", "repertoire", "exponent"),
+        "task": ("outside", "levels", "question", "answer", "n_test"),
+        "weak": ("compared", "repertoire", "teacher_width", "teacher_steps"),
         "small": MODEL_GROUP,
+        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_gate"),
         "tuned": ("model", "corpus", "tuning", "exams", "new_tokens"),
     }
-    abilities: list[str] = Field(min_length=2, description="what is taught and examined: names of instructions.EVERY")
-    volumes: list[Annotated[int, Field(ge=1, le=10**7)]] = Field(
-        min_length=1, description="the ladder: examples of each ability"
-    )
-    sources: list[str] = Field(min_length=1, description="curated, synthetic")
-    widths: list[Width] = Field(min_length=1, description="model sizes of the growth curves")
-    width: int = Field(ge=2, le=16384, description="the main size, one of widths: sources, transference and the plan")
+    volumes: list[Volume] = Field(min_length=1, description="the ladder: examples of each ability")
+    sources: list[str] = Field(min_length=1, description="curated, narrow, answered, synthetic (DoIT: the outer two)")
+    compared: list[Volume] = Field(description="volumes at which sources but curated are tried; []: all of them")
     fresh_seeds: list[int] = Field(min_length=1, description="seeds of the second stage, none of them in seeds")
-    question: int = Field(ge=4, le=1000, description="the most pieces of a question; longer tasks are passed over")
-    answer: int = Field(ge=4, le=1000, description="the most pieces of an answer, its end included")
-    passes: float = Field(gt=0, le=10_000, description="how often a run reads its examples before it cools down")
-    alone_passes: float = Field(gt=0, le=10_000, description="the same for an ability alone")
-    steps: int = Field(ge=0, le=10**9, description="optimiser steps at the last rung, at least; 0: as passes say")
-    transference: int = Field(ge=0, description="the volume at which abilities are left out or alone; 0: none are")
     budget: int = Field(ge=1, le=10**9, description="examples in all that are planned for")
     least: int = Field(ge=1, le=10**7, description="what the plan gives every ability")
     mixes: list[str] = Field(description="second stage: planned, baseline, reconstruct, maximum, mix-N; []: none")
-    grading: Literal["likelihood", "generated"] = Field(description="the main score; both are measured")
-    wrong: float = Field(ge=0, le=1, description="synthetic: the share of wrong answers")
-    repertoire: int = Field(ge=1, le=10**6, description="synthetic: different instructions of an ability")
-    exponent: float = Field(ge=0, lt=100, description="synthetic: of Zipf's law for how often each is asked for")
-    model: str = Field(description="a Hugging Face id or folder to fine-tune; small: small models from scratch")
+    repertoire: int = Field(ge=1, le=10**6, description="different instructions of an ability that the weak one knows")
+    teacher_width: int = Field(ge=2, le=16384, description="width of the weak teacher")
+    teacher_steps: int = Field(ge=1, le=10**9, description="optimiser steps of the weak teacher")
+    model: str = Field(description="a Hugging Face id or folder to fine-tune; small: small models of the lab")
     corpus: str = Field(description="for it: doit (the hub) or a folder with a copy of it")
     tuning: dict[str, Any] = Field(description="for it: settings of `learn.qlora.Finetuning`")
     exams: list[str] = Field(description="for it: out-of-domain exams: files of CMMLU, AGIEval or DoIT")
@@ -77,19 +60,19 @@ class Params(language.LanguageParams):
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
-        for ability in self.abilities:
-            self.origin.known(ability)
+        for name in (*self.abilities, *(self.outside if self.small else ())):
+            self.origin.known(name)
+        if twice := {*self.abilities} & {*self.outside}:
+            raise BadRequest(f"'{min(twice)}' is in abilities and in outside: what is outside is never taught")
         for source in self.sources:
-            if source not in families.SOURCES:
-                raise unknown("source", source, families.SOURCES)
+            if source not in self.origin.SOURCES:
+                raise unknown("source", source, self.origin.SOURCES)
         if self.volumes != sorted(self.volumes):
             raise BadRequest(f"volumes = {self.volumes} do not rise")
-        if self.width not in self.widths:
-            raise BadRequest(f"width = {self.width} is none of widths = {self.widths}")
-        if odd := [width for width in self.widths if width % self.heads]:
-            raise BadRequest(f"heads = {self.heads} does not divide width = {odd[0]}")
-        if self.transference and self.transference not in self.volumes:
-            raise BadRequest(f"transference = {self.transference} is none of volumes = {self.volumes}, nor 0")
+        if odd := [volume for volume in self.compared if volume not in self.volumes]:
+            raise BadRequest(f"compared = {odd[0]} is none of volumes = {self.volumes}")
+        if self.teacher_width % self.heads:
+            raise BadRequest(f"heads = {self.heads} does not divide teacher_width = {self.teacher_width}")
         if both := set(self.seeds) & set(self.fresh_seeds):
             raise BadRequest(f"seed {min(both)} is in seeds and in fresh_seeds: fresh seeds are others")
         for mix in self.mixes:
@@ -98,163 +81,82 @@ class Params(language.LanguageParams):
         floor, most = self.least * len(self.abilities), self.volumes[-1] * len(self.abilities)
         if self.mixes and self.budget < floor:
             raise BadRequest(f"budget = {self.budget} is too small: least = {self.least} of each ability make {floor}")
-        if self.mixes and self.model == learners.SMALL and self.budget > most:
+        if self.mixes and self.small and self.budget > most:
             raise BadRequest(f"budget = {self.budget} is more than the last volume of all abilities, {most}")
-        self.teacher()
         if own := {"model", "seed"} & set(self.tuning):
             raise BadRequest(f"tuning sets '{min(own)}', which is a parameter of its own")
         finetuning.settings(self.model, "default", **self.tuning)
         return self
 
     @property
+    def small(self) -> bool:
+        """Whether the models are small ones of the lab."""
+        return self.model == learners.SMALL
+
+    @property
+    def last_compared(self) -> int:
+        """The largest volume at which sources but curated are tried."""
+        return max(self.compared or self.volumes)
+
+    @property
     def origin(self) -> ModuleType:
-        """Where examples and exams come from: `families` or `doit`."""
-        return families if self.model == learners.SMALL else doit
-
-    def reading(self) -> language.Reading:
-        """How small models read."""
-        return language.Reading(tuple(self.abilities), self.question, self.answer)
-
-    def teacher(self) -> Teacher:
-        """The imperfect teacher of synthetic examples."""
-        return Teacher(self.wrong, self.repertoire, self.exponent)
-
-    def repeats(self) -> float:
-        """How often a run reads its examples: `passes`, or more where `steps` ask for it."""
-        return max(self.passes, self.steps * self.batch_size / (self.volumes[-1] * len(self.abilities)))
+        """Where examples and exams come from: `abilities` or `doit`."""
+        return abilities if self.small else doit
 
 
-class Cell(cell.Cell):
-    """One training run: everything its result depends on."""
+class Cell(AbilityCell):
+    """One model: everything its result depends on."""
 
     study: Literal["ability_growth"] = "ability_growth"
-    version: Literal[2] = 2
-    spec: learners.Spec
-    task: Annotated[families.FamilyTask | doit.DoitTask, Field(discriminator="kind")]
-    design: Literal["ladder", "without", "alone", "mix", "untrained"]
-    arm: str
-    source: str
-    size: str
-    abilities: tuple[str, ...]
-    rungs: tuple[int, ...]  # examples of each ability; none for a mix
-    counts: dict[str, dict[str, int]] | None
+    version: Literal[3] = 3
+    task: Annotated[abilities.FamilyTask | doit.DoitTask, Field(discriminator="kind")]
+    design: Literal["untrained", "gate", "ladder", "mix"]
     predicted: dict[str, Any] | None
-    passes: float
-    gradings: tuple[str, ...]
-    n_test: int
-
-    def learner(self, record: Record) -> Learner:
-        return self.spec.make(self.seed, record)
-
-    def sets(self) -> list[dict[str, dict[str, tuple[int, int]]]]:
-        """For each rung which examples it adds: {ability: {source: (from, to)}}."""
-        if self.counts is not None:
-            return [{name: {of: (0, n) for of, n in sources.items() if n} for name, sources in self.counts.items()}]
-        names = {"without": [name for name in self.abilities if name != self.arm], "alone": [self.arm]}
-        rungs = pairwise([0, *self.rungs])
-        return [{n: {self.source: part} for n in names.get(self.design, self.abilities)} for part in rungs] or [{}]
-
-    def data(self) -> list[list[Example]]:
-        """The examples that each rung adds."""
-        give = self.task.examples
-        return [
-            [
-                example
-                for name, sources in part.items()
-                for source, (begin, end) in sources.items()
-                for example in give(self.spec, self.seed, name, source, end)[begin:]
-            ]
-            for part in self.sets()
-        ]
-
-    def lesson(self) -> Lesson:
-        """All examples; the exams are `task.exams`, which have graders of their own."""
-        return Lesson([example for rung in self.data() for example in rung], {}, self._about())
-
-    def _about(self) -> dict[str, Any]:
-        return self.task.about({(n, source) for part in self.sets() for n, of in part.items() for source in of})
-
-    def measured(self, record: Record) -> Row:
-        """Train one model and grade it at its rungs: all of a ladder, else the last."""
-        learner, data = self.learner(record), self.data()
-        sizes, seen = list(accumulate(map(len, data))), {question(example) for rung in data for example in rung}
-        first, lines = 0 if self.design == "ladder" else len(data) - 1, Records()
-        exams = self.task.exams(self.spec, self.seed, self.abilities, self.n_test)
-
-        def look(number: int, now: Learner, done: Learned) -> None:
-            if number < first:
-                return
-            sat = [exam.fitting(now) for exam in exams]
-            at = {"volume": sizes[number] / max(1, len(self.sets()[number])), "examples": sizes[number]}
-            for one in questions.graded(now, sat, self.gradings, record.folder / "answers.jsonl"):
-                met = sum(question(asked.example) in seen for asked in one.exam.questions)
-                line = graded_line(one.exam.name, one.exam.kind, one.grading, one.counts)
-                lines.append({**line, **one.about, **at, "seen_questions": met})
-            record.log(step=done.steps, rung=number, loss=done.loss, **at, **self._accuracies(lines, at))
-
-        done = learner.learn_ladder(
-            data, passes=self.passes, cooldown=COOLDOWN, seed=self.seed, folder=record.lasting, on_rung=look,
-            look=lambda _, step, loss, seconds: record.log(step=step, loss=loss),
-        )  # fmt: skip
-        if seen:
-            learner.save(record.folder)
-        costs = {name: [getattr(one, name) for one in done[first:]] for name in ("tokens", "loss")}
-        costs["steps_taken"] = [one.steps for one in done[first:]]
-        seconds = {"train_seconds": round(sum(one.seconds for one in done), 2), "learned": True}
-        row = {**self._about(), **learner.about(), **done[-1].about, **costs, **seconds}
-        return row | self._accuracies(lines, lines[-1]) | {GRADED: lines}
-
-    def _accuracies(self, lines: Records, at: Mapping[str, Any]) -> dict[str, float]:
-        """The mean accuracy over abilities at a volume, by grading."""
-        now = [one for one in lines if one["volume"] == at["volume"] and one["exam"] == "unseen"]
-        rates = [(one["grading"], sum(one["right"]) / sum(one["asked"])) for one in now]
-        return {f"accuracy_{g}": float(np.mean([rate for own, rate in rates if own == g])) for g in self.gradings}
 
 
 def points(params: Params) -> list[Cell]:
-    """The first stage: ladders, the longest first, then runs without an ability and of one alone.
+    """The first stage: the untrained model, the ladder of every source, and each ability alone (its gate).
 
     Raises:
-        BadRequest: for a volume beyond what an ability has, an exam longer than it has questions, a rung too small for
-            an optimiser step, or files that are not there.
+        BadRequest: for a volume beyond what an ability has, an exam longer than it has questions, or files that are not
+            there.
     """
     params.origin.check(params)
-    every, main = tuple(params.volumes), params.width
-    shared = params.origin.spec(params, main, 0).shares_run
-    part = tuple(volume for volume in every if volume <= params.transference and shared)
-    ladder = {"design": "ladder", "arm": "all"}
-    dials: Records = [
-        {**ladder, "width": width, "source": source, "seed": seed, "rungs": rungs}
-        for width in (sorted(params.widths, reverse=True) if shared else [main])
-        for source in params.sources
-        for seed in params.seeds
-        for rungs in ([every] if shared else [(volume,) for volume in every])
-        if source == "curated" or width == main or "curated" not in params.sources
-    ]
     first = "curated" if "curated" in params.sources else params.sources[0]
-    own = {"width": main, "source": first}
-    base = {**own, "design": "untrained", "arm": "", "seed": params.seeds[0], "rungs": ()}
-    apart: Records = [
-        {**own, "design": design, "arm": arm, "seed": seed, "rungs": rungs}
-        for design, rungs in (("without", part), ("alone", part[-1:]))
+    seed, last = params.seeds[0], params.volumes[-1]
+    dials: Records = [{"design": "untrained", "arm": "", "source": first, "seed": seed, "counts": _equal(params, {})}]
+    dials += [
+        {"design": "ladder", "arm": "all", "source": source, "seed": seed, "counts": _equal(params, {source: volume})}
+        for volume in params.volumes
+        for source in params.sources
+        if source == first or volume in (params.compared or params.volumes)
         for seed in params.seeds
-        for arm in params.abilities
-        if part
     ]
-    cells = _cells(params, [*([] if shared else [base]), *dials, *apart])
+    dials += [
+        {"design": "gate", "arm": name, "source": first, "seed": seed, "counts": {name: {first: last}}}
+        for name in (params.abilities if params.small and params.gate else ())
+    ]
     for name in {*params.mixes} - {"planned"}:
         plan.named(params, name, params.origin.available(params))
-    return cells
+    return _cells(params, dials)
 
 
 def later(params: Params, rows: "pd.DataFrame") -> list[Cell]:
-    """The second stage: a run for each mix and fresh seed, its prediction in the point."""
+    """The second stage: a run for each mix and fresh seed, its prediction in the point.
+
+    Abilities that failed their gate get the plan's least; what is predicted leaves them out.
+    """
     if "curated" not in params.sources:
         return []
-    curves = curves_of(results.GROWTH.measure(results.scored(rows.assign(**marks(params)))))
-    own = {"width": params.width, "design": "mix", "source": "curated", "rungs": ()}
-    mixes = [{**own, "arm": name, **mix._asdict()} for name, mix in plan.designs(params, curves).items()]
-    return _cells(params, [{**mix, "seed": seed} for seed in params.fresh_seeds for mix in mixes])
+    known = scores.scored(rows.assign(**marks(params)))
+    mixes = plan.designs(params, curves_of(GROWTH.measure(known)), scores.failing(known))
+    shared = {"design": "mix", "source": "curated"}
+    return _cells(params, [{**shared, "arm": name, "seed": seed, **mix._asdict()}
+                           for seed in params.fresh_seeds for name, mix in mixes.items()])  # fmt: skip
+
+
+def _equal(params: Params, each: dict[str, int]) -> Counts:
+    return dict.fromkeys(params.abilities, each)
 
 
 def _cells(params: Params, dials: Records) -> list[Cell]:
@@ -264,27 +166,21 @@ def _cells(params: Params, dials: Records) -> list[Cell]:
         BadRequest: for examples that there are not.
     """
     origin, have, cells = params.origin, params.origin.available(params), list[Cell]()
-    small = params.model == learners.SMALL
     for dial in dials:
-        counts = dial.get("counts") or {}
-        many = sum(sum(one.values()) for one in counts.values()) or len(params.abilities) * sum(dial["rungs"][-1:])
-        synthetic = "synthetic" in {dial["source"], *(source for sources in counts.values() for source in sources)}
+        parts = [(name, of, n) for name, sources in dial["counts"].items() for of, n in sources.items()]
+        for name, source, n in parts:
+            if n > (there := have[name].get(source, 0)):
+                what = "volumes" if dial["design"] == "ladder" else dial["arm"]
+                raise BadRequest(f"{what}: '{name}' has {there} examples from '{source}', not {n}")
         cells.append(Cell(
-            **{"counts": None, "predicted": None, **{name: dial[name] for name in dial if name != "width"}},
-            steps=0, n_test=params.n_test, abilities=tuple(params.abilities), task=origin.task(params, synthetic),
-            passes=params.alone_passes if dial["design"] == "alone" else params.repeats(),
-            gradings=questions.GRADINGS[: 2 if small or params.new_tokens else 1],
-            spec=origin.spec(params, dial["width"], many),
-            size=f"width {dial['width']}" if small else Path(params.model).name,
+            **{"predicted": None, **dial}, abilities=tuple(params.abilities), n_test=params.n_test,
+            task=origin.task(params, dial["seed"], {of for _, of, _ in parts}), steps=params.steps * params.small,
+            spec=origin.spec(params, sum(n for *_, n in parts)),
+            gradings=questions.GRADINGS[: 2 if params.small or params.new_tokens else 1],
         ))  # fmt: skip
-        for name, sources in cells[-1].sets()[-1].items():
-            for source, (_, end) in sources.items():
-                if end > (there := have[name].get(source, 0)):
-                    what = "volumes" if dial["design"] == "ladder" else dial["arm"]
-                    raise BadRequest(f"{what}: '{name}' has {there} examples from '{source}', not {end}")
     return cells
 
 
-def marks(params: Params) -> dict[str, Any]:
-    """What the parameters say of all rows: which grading is the main one."""
-    return {"scored_by": params.grading}
+def marks(params: Params) -> Mapping[str, Any]:
+    """What the parameters say of all rows: which grading is the main one, and what a gate asks for."""
+    return {"scored_by": params.grading, "least_alone": params.gate}

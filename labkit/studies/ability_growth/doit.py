@@ -9,6 +9,7 @@ LoRA often wants a higher one (`tuning`). The last epoch is graded; of a dialogu
 Left open: whether training and test data overlap is counted by identical questions only (`seen_questions`).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +20,11 @@ from labkit.design.mixture import digest
 from labkit.errors import BadRequest, unknown
 from labkit.grade.questions import Exam, of_exam
 from labkit.instructions import CORPORA, Example, doit, exams
+from labkit.lab import Point, Record
 from labkit.studies import learners
 
 SMALL = plan.SMALL
+SOURCES = ("curated", "synthetic")
 PAPER: dict[str, Any] = {"learning_rate": 1e-5, "schedule": "linear", "weight_decay": 0.1, "max_length": 2048}
 PAPER |= {"batch_size": 8, "accumulation": 8}  # the authors' eight GPUs
 EPOCHS, MORE_EPOCHS = {10: 25, 40: 20, 160: 18}, 15  # by the number of examples in all; else
@@ -37,7 +40,11 @@ class DoitTask(BaseModel):
     beside: tuple[str, ...]
     digests: dict[str, str]
 
-    def examples(self, spec: Any, seed: int, name: str, source: str, end: int) -> list[Example]:
+    def needs(self) -> Sequence[Point]:
+        """Nothing: the data are files."""
+        return ()
+
+    def examples(self, spec: Any, seed: int, name: str, source: str, end: int, record: Record) -> list[Example]:
         """The first so many examples of an ability from a source."""
         return doit.ordered(self.corpus, name, source, seed)[:end]
 
@@ -46,7 +53,7 @@ class DoitTask(BaseModel):
         entries = [("unseen", name) for name in abilities] + [("outside", entry) for entry in self.beside]
         return [of_exam(name, doit.exam(self.corpus, entry), n) for name, entry in entries]
 
-    def about(self, parts: set[tuple[str, str]]) -> dict[str, Any]:
+    def about(self, parts: set[tuple[str, str]], record: Record) -> dict[str, Any]:
         """What a row should say of the data."""
         return {"same_questions": True, "bad_examples": doit.bad_records(self.corpus, parts)}
 
@@ -76,7 +83,7 @@ def check(params: Any) -> None:
         raise BadRequest(f"abilities and exams hold '{twice[0]}' twice: each exam is sat once")
 
 
-def task(params: Any, synthetic: bool) -> DoitTask:
+def task(params: Any, seed: int, sources: set[str]) -> DoitTask:
     """What the cells of these parameters are taught and asked."""
     beside = [entry if entry in doit.OUTSIDE else str(Path(entry).resolve()) for entry in params.exams]
     corpus = params.corpus if params.corpus == doit.HUB else str(Path(params.corpus).resolve())
@@ -86,7 +93,7 @@ def task(params: Any, synthetic: bool) -> DoitTask:
     return DoitTask(corpus=corpus, beside=tuple(beside), digests={file: digest(Path(file)) for file in files} | pinned)
 
 
-def spec(params: Any, width: int, examples: int) -> learners.TunedSpec:
-    """The learner of a run on so many examples; `width` does not matter to it."""
+def spec(params: Any, examples: int) -> learners.TunedSpec:
+    """The learner of a run on so many examples."""
     own = {} if {"steps", "epochs"} & set(params.tuning) else {"epochs": EPOCHS.get(examples, MORE_EPOCHS)}
     return learners.tuned(params.model, "default", {**PAPER, **own, **params.tuning}, params.new_tokens)
