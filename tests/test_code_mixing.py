@@ -16,7 +16,7 @@ from labkit.instructions import constraints, functions
 from labkit.instructions.family import draw, split_of
 from labkit.instructions.lexicon import CRIES
 from labkit.lab import Store, sweep
-from labkit.studies import code_mixing, language
+from labkit.studies import code_mixing, family_mix, language
 from labkit.studies.rows import GRADED, long_rows, points_of
 from labkit.studies.sweet_spots import decide
 
@@ -167,7 +167,7 @@ def test_a_family_that_fails_its_gate_is_listed_and_left_out_of_averages() -> No
 def test_the_decision_is_the_registered_one() -> None:
     for promise in STUDY.registrations.values():
         assert promise.smallest_effect == code_mixing.LEAST
-        assert {code_mixing.GATE, code_mixing.LEARNED} <= set(promise.gates.values())
+        assert {family_mix.GATE, code_mixing.LEARNED} <= set(promise.gates.values())
 
 
 @needs_bubblewrap

@@ -5,13 +5,15 @@ for code. All arms of a seed take equally many optimiser steps, share the beginn
 data, and sit the same exams, so they are compared in pairs.
 
 Small models (`model = "small"`) begin with the lab's base model, which has read plain text of the families, code
-included (`base_steps = 0`: with nothing). Code is small Python functions; general is other families in equal parts,
-some of whose answers have to begin or end with a given word. Every exam of code asks for compositions whose behaviour
-no training function has; what a model writes is run (pass@1). Three strata: `same`, in the wordings of training;
-`reworded`, one part in a wording that code never had; `constrained`, with a demand on the answer that general data
-alone teach. The endpoint is the mean of the two shifted strata. If only `constrained` rises, that is said: general data
-then cover what the exam demands, and nothing more. A model trained on each general family alone is its gate: what is
-not learned so is listed and left out of averages. One base serves all seeds: intervals do not cover other bases.
+included (`base_steps = 0`: with nothing). In that text requests stand over answers as headings, as comments stand over
+code (`base_answered`), and half of the general ones demand a word at the beginning or end of the answer. Code is small
+Python functions; general is other families in equal parts, with such demands. Every exam of code asks for compositions
+whose behaviour no training function has; what a model writes is run (pass@1). Three strata: `same`, in the wordings of
+training; `reworded`, one part in a wording that code never had; `constrained`, with a demand that no code had, in the
+base's text or later. The endpoint is the mean of the two shifted strata. If only `constrained` rises, that is said:
+general data then cover what the exam demands, and nothing more. A model trained on each general family alone is its
+gate: what is not learned so is listed and left out of averages. One base serves all seeds: intervals do not cover other
+bases.
 
 Fine-tuned models (`model`, a Hugging Face id or folder; `qlora` scale): code, general and chain-of-thought examples in
 the paper's numbers, of three corpora or of files in their place, decontaminated against the problems; QLoRA; programs
@@ -81,7 +83,7 @@ class Params(FamilyParams, CorpusParams):
         "general": ("families", "general_levels", "constrained"),
         "task": ("levels", "passes", "n_test", "confirm_unsafe"),
         "small": (*MODEL_GROUP, "loss"),
-        "base": ("base_steps", "base_batch", "base_tokens", "base_gate"),
+        "base": ("base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
         "tuned": ("mixes", "corpora", "tuning", "plus", "problems", "new_tokens"),
     }
 

@@ -47,6 +47,7 @@ class FamilyParams(language.LanguageParams):
     base_steps: int = Field(ge=0, le=10**9, description="optimiser steps of the base model; 0: none, from nothing")
     base_batch: int = Field(ge=1, le=10**6, description="windows of text a step")
     base_tokens: int = Field(ge=1000, le=10**10, description="different tokens of text")
+    base_answered: bool = Field(description="requests stand over answers in general text, as comments do over code")
     base_gate: float = Field(ge=0, le=1, description="share of functions that the base, fine-tuned, has to write")
     confirm_unsafe: bool = Field(default=False, description="run the models' programs even without bubblewrap")
 
@@ -109,10 +110,12 @@ class FamilyMix(BaseModel):
     def _strata(self, reading: language.Reading, seed: int, n: int) -> dict[str, Exam]:
         """Unseen compositions, others in each stratum: in trained wordings, in held-out ones, with a constraint."""
         rng, unseen = Random(f"strata {seed}"), compositions(self.levels, 5 * n, seed)
-        same = _fitting(reading, [(task, task) for task in unseen[::3]], n)
-        reworded = _fitting(reading, [(functions.reworded(task, rng), task) for task in unseen[1::3]], n)
-        demands = {task.instruction.key: constraints.any_constraint(rng) for task in unseen[2::3]}
-        constrained = _fitting(reading, [(demands[task.instruction.key].of(task), task) for task in unseen[2::3]], n)
+        blocks = [place // len(self.levels) % 3 for place in range(len(unseen))]  # every level in every stratum
+        parts = [[task for task, block in zip(unseen, blocks, strict=True) if block == part] for part in range(3)]
+        same = _fitting(reading, [(task, task) for task in parts[0]], n)
+        reworded = _fitting(reading, [(functions.reworded(task, rng), task) for task in parts[1]], n)
+        demands = {task.instruction.key: constraints.any_constraint(rng) for task in parts[2]}
+        constrained = _fitting(reading, [(demands[task.instruction.key].of(task), task) for task in parts[2]], n)
         run = language.runs([task for _, task in constrained], self.confirm_unsafe)
 
         def judge(answers: list[str]) -> dict[str, Flags]:
@@ -179,6 +182,7 @@ def small_spec(params: FamilyParams) -> learners.SmallSpec:
     base = learners.TextBase(
         seed=0, steps=params.base_steps, spec=reads, levels=tuple(params.levels), text_tokens=params.base_tokens,
         least=params.base_gate, gate_examples=BASE_EXAMPLES, gate_steps=BASE_STEPS,
+        answered=params.base_answered,
     )  # fmt: skip
     return make(base=base)
 
@@ -199,6 +203,6 @@ def passed(rows: "pd.DataFrame") -> "pd.DataFrame":
 
 def failing(rows: "pd.DataFrame") -> list[str]:
     """The general families that a model trained on them alone does not learn."""
-    gates = rows[rows["gate"].eq(True) & rows["kind"].ne("")]
+    gates = rows[rows["gate"].eq(True) & rows["exam"].eq("general") & rows["kind"].ne("")]
     scores = gates["right"].map(sum) / gates["asked"].map(sum)
     return gates.loc[scores < GATE, "kind"].tolist()
