@@ -4,7 +4,8 @@ Documents show what a family's inputs, answers and requests look like, without t
 of a general family holds a request together with its answer, and no text has a question's or an answer's mark. Code is
 the exception that code files make: a function may stand below a comment that says what it does. Where texts are
 `answered`, general families make it as well: half of their documents are a request as a heading, its input and its
-answer, and half of these requests make a demand on the answer's form (`constraints`); code's never do. Everything is drawn from the training split, so that held-out instructions stay unseen.
+answer, and half of these requests make a demand on the answer's form (`constraints`); code's never do. Everything is
+drawn from the training split, so that held-out instructions stay unseen.
 """
 
 from collections.abc import Iterator, Sequence
