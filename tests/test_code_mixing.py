@@ -152,9 +152,11 @@ def test_gains_of_the_constraint_alone_are_called_coverage() -> None:
 
 
 def test_where_nothing_is_gained_a_sweet_spot_is_contradicted() -> None:
-    results = study_of([0.5, 0.5, 0.49, 0.48, 0.4, 0.3], [0.1] * 6)
-    assert "a sweet spot is contradicted" in results.finding
-    assert [row["verdict"] for row in results.claims] == ["contradicts"]
+    for constrained, floored in ([0.1] * 6, False), ([0.04] * 6, True):
+        results = study_of([0.5, 0.5, 0.49, 0.48, 0.4, 0.3], constrained)
+        assert "a sweet spot is contradicted" in results.finding
+        assert ("with a constraint is at its floor in every arm" in results.finding) is floored
+        assert [row["verdict"] for row in results.claims] == ["contradicts"]
 
 
 def test_a_family_that_fails_its_gate_is_listed_and_left_out_of_averages() -> None:
@@ -227,7 +229,7 @@ def test_steps_that_a_person_sets_are_taken_and_a_base_is_left_out(own_store: Pa
 def test_models_begin_with_one_base_that_read_all_families() -> None:
     for seeds in ([0], [1, 2]):
         (base,) = {cell.needs()[0] for cell in cells(seeds=seeds)}
-        assert base.spec.reads == ("role", "sorting", "functions")
+        assert base.spec.reads == ("role", "speaking", "functions")
         assert cells(seeds=seeds, base_tokens=6000)[0].needs() != [base]
 
 

@@ -72,6 +72,7 @@ DECISIONS = {
     "cannot tell": "by the rule there is no telling whether there is a sweet spot",
 }
 LEAST = 0.03  # the smallest gain that matters, in pass@1
+FLOOR = 0.05  # a stratum that no arm gets this far in tells arms apart in one direction at most
 LEARNED = 0.5  # the share of its training examples that a small model has to answer
 Mix = Annotated[FamilyMix | CorpusMix, Field(discriminator="kind")]
 
@@ -182,8 +183,15 @@ def finding(results: Results) -> str:
     begins = f"With {first['general_share']:.0%} general data {EXAMS[main]} is {ranged(first)}; {fit.sentence}"
     failed = failing(results.rows) if "gate" in results.rows else []
     parts = [DECISIONS[fit.numbers["decision"]], coverage(results) if main == "shifted" else ""]
+    parts += [f"{EXAMS[s]} is at its floor in every arm and could show no gain" for s in STRATA if floored(results, s)]
     parts += [f"not learned even alone: {', '.join(failed)}"] * bool(failed)
     return "; ".join([begins, *filter(None, parts)])
+
+
+def floored(results: Results, stratum: str) -> bool:
+    """Does no arm solve a twentieth of a stratum that was sat?"""
+    means = [line["mean"] for line in results["mix"].lines(stratum)]
+    return bool(means) and max(means) < FLOOR
 
 
 def coverage(results: Results) -> str:
