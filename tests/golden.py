@@ -15,7 +15,7 @@ from labkit import grade
 from labkit.studies.rows import graded_line, long_rows
 
 FOLDER = Path(__file__).parent / "golden"
-GRADINGS = {"string", "equal", "valid"}
+GRADINGS = {"string", "equal", "valid", "met"}
 SUFFIXES = ("_right", "_asked", "_lo", "_hi")
 
 

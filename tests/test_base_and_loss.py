@@ -14,6 +14,7 @@ from labkit import BadRequest, grade, learn, studies
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import draw, split_of
 from labkit.instructions.functions import FUNCTIONS
+from labkit.instructions.lexicon import CRIES
 from labkit.instructions.plain_text import document, plain_text
 from labkit.lab import Store
 from labkit.learn.batches import batch_of, sizes
@@ -72,6 +73,24 @@ def test_plain_text_holds_no_held_out_instruction_and_no_request_with_its_answer
     assert list(islice(plain_text(["sorting", "functions"], levels=[1], seed=1), 30)) == list(
         islice(plain_text(["sorting", "functions"], levels=[1], seed=1), 30)
     )
+
+
+def test_answered_text_has_requests_over_their_answers_and_is_another_base() -> None:
+    """Half of the general documents, and half of these with a demand; code's have none."""
+    rng, headed, demands = Random(0), 0, 0
+    for task in draw(EVERY["sorting"], 200, seed=3):
+        head, *rest = document(task, rng, answered=True).split("\n")
+        if head.startswith(f"# {task.example.instruction}"):
+            headed += 1
+            demands += head.endswith('"')
+            assert [line for line in rest if line not in CRIES] == [task.example.input, task.example.output]
+    assert 70 < headed < 130
+    assert 0.3 * headed < demands < 0.7 * headed
+    code = draw(FUNCTIONS, 60, seed=3)
+    assert [document(task, Random(1), answered=True) for task in code] == [document(task, Random(1)) for task in code]
+    plain = base(0.0)
+    assert "answered" not in plain.model_dump()
+    assert plain.model_copy(update={"answered": True}).address != plain.address
 
 
 READS = ("sorting", "functions")

@@ -11,6 +11,7 @@ from fabricated import around, estimates
 from golden import lengthened, scales
 
 from labkit import show, studies
+from labkit.studies import code_mixing
 from labkit.studies.claims import HALF, LAST, RULES, chosen, claims_of, judged
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Fit, Found
@@ -22,7 +23,7 @@ EXAMS = {  # the exams of each study that frozen rows hold
     "semantic_diversity": [*studies.find("semantic_diversity").views["matrix"].exams, "seen"],
     "abstraction": ["unseen", "seen", "special", "deeper"],
     "encrypted_rewriting": ["unseen", "seen"],
-    "code_mixing": ["seen", "code", "general"],
+    "code_mixing": ["seen", *code_mixing.STRATA, "general"],
 }
 CLAIMS = [
     pytest.param(study, claim, id=f"{study}: {record['statement'][:40]}")

@@ -57,6 +57,7 @@ DRAWN = {  # of each family, what a few draws came to when studies were first fr
     "dates": "65ed33ae", "editing": "b027c6d6", "reading": "e3889363", "deduction": "3167175b",
     "classification": "5bcea247", "formatting": "03d64c80", "functions": "606fa4ca", "encrypted": "bf9b73ba",
     "programs": "5a48bb66", "knowledge": "af6dc546", "dialogue": "92aff2e9", "role": "73dd1f00",
+    "speaking": "a5e22faa",
 }  # fmt: skip
 
 
@@ -313,7 +314,7 @@ def check_text(task: Task) -> None:
         assert text.strip() == text
         assert code or "\n" not in text
     assert example.output
-    assert example.input
+    assert bool(example.input) == (example.source != "speaking"), "of speaking, the instruction says it all"
     assert len(example.instruction.split()) <= (25 if code else 20)
     assert len(example.input.split()) <= (20 if example.source == "dialogue" else 16)
     assert len(example.input.split()) > 1 or len(example.input) <= 24

@@ -8,7 +8,8 @@
     reading         questions on a given passage       deduction       comparisons chained
     classification  labels that the request defines    formatting      marks, pairs, numbering
 
-`EVERY` adds `labkit.instructions.functions`, `symbolic_families` and `ability_families`. `ABILITIES` are the ten whose
+`EVERY` adds `labkit.instructions.functions`, `symbolic_families`, `ability_families`, and `speaking`, which says again
+what stands in quotes and is all but known to who can copy. `ABILITIES` are the ten whose
 growth is compared, from what little data may saturate to what may resist, as the abilities of arXiv 2310.19651 spread;
 the order is a guess, for the study to test.
 
@@ -32,7 +33,7 @@ _GENERAL = (*("rewriting", "sorting", "counting", "arithmetic", "dates", "editin
 _SPREAD = (*("knowledge", "classification", "dialogue", "formatting", "role"),
            *("deduction", "arithmetic", "functions", "rewriting", "editing"))  # fmt: skip
 _STEPS = {family.name: family for family in (*list_families.FAMILIES, *fact_families.FAMILIES)}
-_NEW: tuple[Family, ...] = (FUNCTIONS, *symbolic_families.FAMILIES, *ability_families.FAMILIES)
+_NEW: tuple[Family, ...] = (FUNCTIONS, *symbolic_families.FAMILIES, *ability_families.FAMILIES, _STEPS["speaking"])
 FAMILIES: dict[str, StepFamily] = {name: _STEPS[name] for name in _GENERAL}
 EVERY: dict[str, Family] = {**FAMILIES, **{family.name: family for family in _NEW}}
 ABILITIES: dict[str, Family] = {name: EVERY[name] for name in _SPREAD}

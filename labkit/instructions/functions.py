@@ -12,6 +12,7 @@ equal. `accepts` compares text: it is enough for being right, not needed; pass@1
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -27,11 +28,12 @@ NOTHING: Part = ("", 0)
 
 
 class Entry(NamedTuple):
-    """One part: its wordings, its code, and the values it may have."""
+    """One part: its wordings, its code, the values it may have, and a wording that no drawn task uses, if any."""
 
     text: str
     code: str
     values: Sequence[Any] = (0,)
+    held_out: str = ""
 
 
 class Source(NamedTuple):
@@ -149,6 +151,18 @@ def settle(program: Program) -> Instruction | None:
     return Instruction(f"functions: {key}", _wordings(program), program, composition)
 
 
+def reworded(task: Task, rng: Random) -> Task | None:
+    """The same task with one part, any that has one, in its held-out wording; None where no part has one."""
+    program: Program = task.instruction.setting
+    tables = zip(SHAPES[program.shape][1:], program.parts, strict=True)
+    entries = [table_of(table, SOURCES[program.source])[name] if name else None for table, (name, _) in tables]
+    places = [place for place, entry in enumerate(entries) if entry and entry.held_out]
+    if not places:
+        return None
+    wording = rng.choice(_wordings(program, rng.choice(places)))
+    return task._replace(example=replace(task.example, instruction=wording))
+
+
 def tests(instruction: Instruction) -> str:
     """Lines of `assert` on `f`: three edge cases, seven fresh inputs, and the battery behind the key."""
     takes, run = SOURCES[instruction.setting.source].takes, build(instruction.setting).run
@@ -190,16 +204,19 @@ def _compiled(body: str) -> Callable[[Any], Any]:
 
 
 @lru_cache(maxsize=2**14)
-def build(program: Program) -> Built:
-    """A program's wordings, code and function."""
+def build(program: Program, held_out: int | None = None) -> Built:
+    """A program's wordings, code and function; the part of number `held_out` in its held-out wording."""
     make, *tables = SHAPES[program.shape]
     source = SOURCES[program.source]
     parts = zip(tables, program.parts, strict=True)
-    return make(source, *(Bound(table_of(table, source)[name], n) if name else None for table, (name, n) in parts))
+    bound = [Bound(table_of(table, source)[name], n) if name else None for table, (name, n) in parts]
+    if held_out is not None and (part := bound[held_out]):
+        bound[held_out] = part._replace(entry=part.entry._replace(text=part.entry.held_out))
+    return make(source, *bound)
 
 
-def _wordings(program: Program) -> tuple[str, ...]:
-    texts = build(program).texts
+def _wordings(program: Program, held_out: int | None = None) -> tuple[str, ...]:
+    texts = build(program, held_out).texts
     if len(texts[0]) * len(texts) < 6:
         texts = [tuple(start + text for start in STARTS for text in texts[0]), *texts[1:]]
     return combined(texts)[:8]

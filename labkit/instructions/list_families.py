@@ -189,8 +189,30 @@ def _formatting(level: int, *pools: Pool) -> Kind:
     return Kind((level,), pools, _even_line)
 
 
+# Speaking
+
+
+def _spoken(text: str, say: Callable[[str, str], tuple[str, ...]]) -> Step:
+    """Says again what stands in quotes."""
+    return step_of(text, lambda _, *words: ",".join(say(*words)), draws.distinct(WORDS, 2))
+
+
+SPEAKING = (
+    _spoken('[say|tell|repeat|write] "{0}" and "{1}"', lambda a, b: (a, b)),
+    _spoken('[say|tell|repeat|turn around] "{0}" and "{1}" from last to first', lambda a, b: (b, a)),
+    _spoken('[double|repeat|duplicate|copy] "{0}" and drop "{1}"', lambda a, b: (a, a)),
+    _spoken('[say|tell|repeat|write] only the first of "{0}" and "{1}"', lambda a, b: (a,)),
+    _spoken('[say|tell|repeat|write] only the last of "{0}" and "{1}"', lambda a, b: (b,)),
+    _spoken('<drop> the first of "{0}" and "{1}"', lambda a, b: (b,)),
+    _spoken('[say|tell|repeat|write] "{0}", add "{1}" at the end', lambda a, b: (a, b)),
+    _spoken('[say|tell|repeat|write] "{0}", add "{1}" at the front', lambda a, b: (b, a)),
+)
+
+
 # fmt: off
 FAMILIES = (
+    StepFamily(
+        "speaking", "formatting", Kind((1, 2, 3), (SPEAKING,), lambda rng, level, steps: "", str, str)),
     StepFamily(
         "rewriting", "editing",
         _rewriting(1, rewrite(1, 1)), _rewriting(2, rewrite(2, 2)), _rewriting(3, rewrite(2, 2), rewrite(1, 1))),

@@ -1,127 +1,100 @@
 """Code mixing: how much general instruction data does a code model want?
 
-The training set has one size, in tokens; a share of it is general instructions, the rest asks for code. Each model is
-graded on code it has never been asked for, by running what it writes (pass@1), and on general instructions it has never
-seen.
+The training set has one size, in examples; a share of it is general instructions, each in the place of one that asks
+for code. All arms of a seed take equally many optimiser steps, share the beginning of their code and of their general
+data, and sit the same exams, so they are compared in pairs.
 
-Small models, trained from scratch (`model = None`): code is small Python functions, whose unseen compositions share
-neither their wording nor their behaviour with any training function (`labkit.instructions.functions`); general is the
-other families in equal parts. All arms of a seed share the beginning of their code data and sit the same exams on
-unseen instructions, so they are compared in pairs. Every token is seen equally often (`passes`); general examples are
-shorter, so that an arm with more of them takes more optimiser steps and learns fewer answer tokens: both are in its
-row, and `steps` sets equal steps instead. At level 1 functions are few, and seeds share many of their unseen ones.
+Small models (`model = "small"`) begin with the lab's base model, which has read plain text of the families, code
+included (`base_steps = 0`: with nothing). In that text requests stand over answers as headings, as comments stand over
+code (`base_answered`), and half of the general ones demand a word at the beginning or end of the answer. Code is small
+Python functions; general is other families in equal parts, with such demands. Every exam of code asks for compositions
+whose behaviour no training function has; what a model writes is run (pass@1). Three strata: `same`, in the wordings of
+training; `reworded`, one part in a wording that code never had; `constrained`, with a demand that no code had, in the
+base's text or later. The endpoint is the mean of the two shifted strata. If only `constrained` rises, that is said:
+general data then cover what the exam demands, and nothing more. A model trained on each general family alone is its
+gate: what is not learned so is listed and left out of averages. One base serves all seeds: intervals do not cover other
+bases.
 
 Fine-tuned models (`model`, a Hugging Face id or folder; `qlora` scale): code, general and chain-of-thought examples in
 the paper's numbers, of three corpora or of files in their place, decontaminated against the problems; QLoRA; programs
-written greedily for HumanEval and MBPP, by EvalPlus (`plus`) or in our own sandbox (`problems`). A share is one of
-examples there, and the arms draw their problems alike.
+written greedily for HumanEval and MBPP, by EvalPlus (`plus`) or in our own sandbox (`problems`).
 
-Source of the question: Zhang, Wang, Charton, arXiv 2410.04717, section 4, Tables 1 and 2, where pre-trained code models
-are fine-tuned on OSS-Instruct with Alpaca and CoT-Collection mixed in. A model from scratch has no general ability that
-such data could keep alive: what it can show is whether practice in following other instructions helps to follow new
-ones for code.
+Source of the question: Zhang, Wang, Charton, arXiv 2410.04717, section 4, Tables 1 and 2: pass@1 of pre-trained 7B code
+models, fine-tuned on OSS-Instruct with Alpaca and CoT-Collection mixed in.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
-from labkit.errors import BadRequest, unknown
 from labkit.grade import sandbox
-from labkit.instructions.families import FAMILIES
-from labkit.lab import Record
-from labkit.learn import finetuning
+from labkit.lab import Point, Record, Row
 from labkit.learn.embedded import is_converted
 from labkit.learn.learner import Learner
 from labkit.studies import cell as study_cell
-from labkit.studies import language, learners
+from labkit.studies import harness, learners
+from labkit.studies.family_mix import GENERAL, FamilyMix, FamilyParams, failing, family_mixes, gates, passed, small_spec
 from labkit.studies.lesson import Lesson
-from labkit.studies.mixes import FamilyMix, Mix, corpus_mixes
+from labkit.studies.mixes import CorpusMix, CorpusParams, corpus_mixes
 from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.study import Results, Study
 from labkit.studies.sweet_spots import SweetSpots
-from labkit.studies.views import Curve, Matrix, ranged
+from labkit.studies.views import Curve, Matrix, ranged, signed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-EXAMS = {
-    "code": "pass@1 on unseen compositions",
-    "humaneval": "HumanEval pass@1",
-    "humaneval/plus": "HumanEval+ pass@1",
-    "mbpp": "MBPP pass@1",
-    "mbpp/plus": "MBPP+ pass@1",
-    "own": "pass@1 on own problems",
-    "general": "accuracy on unseen general instructions",
-    "seen": "accuracy on training code",
+STRATA = {
+    "same": "pass@1 on unseen compositions in trained wordings",
+    "reworded": "pass@1 on unseen compositions in held-out wordings",
+    "constrained": "pass@1 on unseen compositions with a constraint",
 }
-MAIN = {exam: EXAMS[exam] for exam in ("code", "humaneval", "mbpp", "own")}  # the first that was sat is looked at
-Size = Annotated[int, Field(ge=1, le=10**10)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+SHIFTED = {"shifted": ("reworded", "constrained")}  # the endpoint: what code training does not show
+MAIN = {
+    "shifted": "pass@1 on both shifted strata",
+    "humaneval": "HumanEval pass@1",
+    "mbpp": "MBPP pass@1",
+    "own": "pass@1 on own problems",
+}  # the first that was sat is looked at
+MORE = {
+    "humaneval/plus": "HumanEval+ pass@1",
+    "mbpp/plus": "MBPP+ pass@1",
+    "general": "accuracy on unseen general instructions",
+    "seen": "accuracy on training examples",
+}
+EXAMS = MAIN | STRATA | MORE
+DECISIONS = {
+    "supports": "by the rule a sweet spot is supported",
+    "contradicts": "by the rule a sweet spot is contradicted",
+    "cannot tell": "by the rule there is no telling whether there is a sweet spot",
+}
+LEAST = 0.03  # the smallest gain that matters, in pass@1
+FLOOR = 0.05  # a stratum that no arm gets this far in tells arms apart in one direction at most
+LEARNED = 0.5  # the share of its training examples that a small model has to answer
+Mix = Annotated[FamilyMix | CorpusMix, Field(discriminator="kind")]
 
 
-class Params(language.LanguageParams):
+class Params(FamilyParams, CorpusParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
-        "general": ("families", "general_levels"),
+        "general": ("families", "general_levels", "constrained"),
         "task": ("levels", "passes", "n_test", "confirm_unsafe"),
-        "small": MODEL_GROUP,
+        "small": (*MODEL_GROUP, "loss"),
+        "base": ("base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
         "tuned": ("mixes", "corpora", "tuning", "plus", "problems", "new_tokens"),
     }
-    budget: list[Size] = Field(min_length=1, description="sizes of training sets, in tokens of questions and answers")
-    general_levels: list[Literal[1, 2, 3]] = Field(min_length=1, description="difficulties of the general families")
-    general_shares: list[Share] = Field(min_length=1, description="shares of the training tokens that are general")
-    families: list[str] = Field(min_length=1, description="the general families, in equal parts")
-    confirm_unsafe: bool = Field(default=False, description="run the models' programs even without bubblewrap")
-    model: str = Field(description="a Hugging Face id or folder to fine-tune; small: small models from scratch")
-    mixes: list[tuple[float, float, float]] = Field(description="thousands of code, general and reasoning examples")
-    corpora: tuple[str, str, str] = Field(description="what these come from: corpora, files, or corpus=file")
-    tuning: dict[str, Any] = Field(description="settings of `learn.qlora.Finetuning` over the preset code_mixing")
-    plus: list[Literal["humaneval", "mbpp"]] = Field(description="sets that EvalPlus grades, with its added tests")
-    problems: list[str] = Field(description="files of HumanEval- or MBPP-shaped problems to grade in the sandbox")
-    new_tokens: int = Field(ge=1, le=100000, description="the longest program a fine-tuned model may write, in tokens")
-
-    @field_validator("model", "problems", "corpora", mode="after")
-    @classmethod
-    def _files_by_their_whole_path(cls, value: Any) -> Any:
-        """A notebook runs in another folder than the command that names a file."""
-        whole = lambda one: str(Path(one).resolve()) if Path(one).exists() else one  # noqa: E731
-        if isinstance(value, str):
-            return whole(value)
-        parts = [one.rpartition("=") for one in value or ()]
-        found = [f"{corpus}{equals}{whole(path)}" for corpus, equals, path in parts]
-        return type(value)(found)
-
-    @model_validator(mode="after")
-    def _together(self) -> "Params":
-        for name in self.families:
-            if name not in FAMILIES:
-                raise unknown("general family", name, FAMILIES)
-        if self.model == learners.SMALL:
-            return self
-        if not self.mixes or not (self.plus or self.problems):
-            raise BadRequest(f"model = {self.model!r} needs mixes to train on, and plus or problems to be graded on")
-        for mix in self.mixes:
-            whole = (0 <= part < math.inf and abs(1000 * part - round(1000 * part)) < 1e-6 for part in mix)
-            if not all(whole) or not mix[0]:
-                raise BadRequest(f"the mix {list(mix)} is not of whole examples, 0 or more and some of code")
-        if own := {"model", "seed"} & set(self.tuning):
-            raise BadRequest(f"tuning sets '{min(own)}', which is a parameter of its own")
-        finetuning.settings(self.model, "code_mixing", **self.tuning)
-        return self
 
 
 class Cell(study_cell.Cell):
     """One model: everything its result depends on."""
 
     study: Literal["code_mixing"] = "code_mixing"
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     spec: learners.Spec
     task: Mix
     n_test: int
@@ -132,30 +105,32 @@ class Cell(study_cell.Cell):
     def lesson(self) -> Lesson:
         return self.task.lesson(self.spec, self.seed, self.n_test)
 
+    def needs(self) -> Sequence[Point]:
+        """The base, where there is one."""
+        return self.spec.needs() if isinstance(self.spec, learners.SmallSpec) else []
+
+    def measured(self, record: Record) -> Row:
+        """See `Cell`; a fine-tuned model has no exam on its training set."""
+        return harness.train_and_grade(self, record, LEARNED if isinstance(self.spec, learners.SmallSpec) else 0.0)
+
 
 def points(params: Params) -> Sequence[Cell]:
-    """A cell for each training set and seed; seeds outermost.
+    """A cell for each training set and seed, seeds outermost, after the gates of the first seed.
 
     Raises:
         BadRequest: for what is missing: bubblewrap, a corpus, a file, a model.
     """
     sandbox.available(params.confirm_unsafe)
-    mixes: Sequence[Mix]
+    dials: list[tuple[int, Mix]]
     spec: learners.Spec
     if params.model == learners.SMALL:
-        spec = learners.small(params, language.FAMILIES, language.QUESTION, language.ANSWER)
-        shared = params.model_dump(include=FAMILY_FIELDS)
-        dials = product(params.budget, sorted(params.general_shares))
-        mixes = [FamilyMix(budget=budget, general_share=share, **shared) for budget, share in dials]
+        spec = small_spec(params)
+        dials = [*product(params.seeds[:1], gates(params)), *product(params.seeds, family_mixes(params))]
     else:
         given = params.model_dump(include={"corpora", "plus", "problems", "confirm_unsafe"})
-        mixes = corpus_mixes(given, params.mixes, params.model)
+        dials = list(product(params.seeds, corpus_mixes(given, params.mixes, params.model)))
         spec = learners.tuned(params.model, "code_mixing", params.tuning, params.new_tokens)
-    arms = product(params.seeds, mixes)
-    return [Cell(seed=seed, steps=params.steps, spec=spec, task=mix, n_test=params.n_test) for seed, mix in arms]
-
-
-FAMILY_FIELDS = {"passes", "levels", "families", "general_levels", "confirm_unsafe"}
+    return [Cell(seed=seed, steps=params.steps, spec=spec, task=mix, n_test=params.n_test) for seed, mix in dials]
 
 
 def arms(cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -170,24 +145,27 @@ def two_way(rows: "pd.DataFrame") -> "pd.Series[bool]":
     return rows["two_way"].astype(bool)
 
 
-KINDS = {f"code:level{level}": f"code, level {level}" for level in (1, 2, 3)}
-KINDS |= {f"general:{name}": name for name in FAMILIES}
+KINDS = {f"{stratum}:level{level}": f"{stratum}, level {level}" for stratum in STRATA for level in (1, 2, 3)}
+KINDS |= {"constrained/met": "constrained, the constraint alone"}
+KINDS |= {f"general:{name}": name for name in GENERAL}
 ARM: Any = {"dials": ("size", "general_share", "mix"), "label": lambda row: f"{row['mix']} of {row['size']}"}
+SPOTS: Any = {"where": two_way, "pools": SHIFTED, "least": LEAST, "exam": "", "exam_label": "", "by": "size",
+              "arm": "general_share", "arm_name": "general data, share", "arm_label": lambda s: f"{s:.4g}"}  # fmt: skip
 VIEWS = {
     "mix": Curve(
-        title="Scores by the share of general data in the training set", exams=EXAMS, where=two_way,
-        x="general_share", x_label="General data (share of the training set)", log=False,
+        title="Scores by the share of general data in the training set", exams=EXAMS, where=two_way, pools=SHIFTED,
+        x="general_share", x_label="General data (share of the training examples)", log=False,
         y_label="Share of test problems solved", by="size", by_name="training set", beside={"mix": "mix"},
     ),
     "gains": SweetSpots(
-        title="What general data gains over the smallest share, on the same problems", where=two_way, mains=MAIN,
-        exam="code", exam_label=EXAMS["code"], arm="general_share", arm_name="general data, share",
-        arm_label=lambda share: f"{share:.4g}", by="size",
+        title="What general data gains over the smallest share, on the same problems", mains=MAIN, **SPOTS
     ),
+    **{stratum: SweetSpots(title=f"The same gains: {words}", mains={stratum: words}, **SPOTS)
+       for stratum, words in STRATA.items()},
     "kinds": Matrix(
-        title="Unseen tasks by kind: code by difficulty, general instructions by family", exams=KINDS, **ARM
+        title="Unseen tasks by kind: code by stratum and difficulty, general instructions by family", exams=KINDS, **ARM
     ),
-    "mixes": Matrix(title="Every training set, three sources among them", exams=EXAMS, **ARM),
+    "mixes": Matrix(title="Every training set", exams=EXAMS, pools=SHIFTED, **ARM),
 }  # fmt: skip
 
 
@@ -198,13 +176,35 @@ def drawn(rows: "pd.DataFrame", exam: str) -> Any:
 
 
 def finding(results: Results) -> str:
-    """What the study shows, in one sentence per size of training set, with its intervals."""
+    """What the study shows, with its intervals, the registered decision and what it rests on."""
     if "gains" not in results.views():
         return "No training set is a mix of two sources, so no share of general data can be told"
     main = next(exam for exam in MAIN if len(results["mix"].lines(exam)))
-    first = results["mix"].lines(main)[0]
-    begins = f"With {first['general_share']:.0%} general data {EXAMS[main]} is {ranged(first)}"
-    return f"{begins}; {results.fit('gains').sentence}"
+    first, fit = results["mix"].lines(main)[0], results.fit("gains")
+    begins = f"With {first['general_share']:.0%} general data {EXAMS[main]} is {ranged(first)}; {fit.sentence}"
+    failed = failing(results.rows) if "gate" in results.rows else []
+    parts = [DECISIONS[fit.numbers["decision"]], coverage(results) if main == "shifted" else ""]
+    parts += [f"{EXAMS[s]} is at its floor in every arm and could show no gain" for s in STRATA if floored(results, s)]
+    parts += [f"not learned even alone: {', '.join(failed)}"] * bool(failed)
+    return "; ".join([begins, *filter(None, parts)])
+
+
+def floored(results: Results, stratum: str) -> bool:
+    """Does no arm solve a twentieth of a stratum that was sat?"""
+    means = [line["mean"] for line in results["mix"].lines(stratum)]
+    return bool(means) and max(means) < FLOOR
+
+
+def coverage(results: Results) -> str:
+    """What each shifted stratum gains at the share that is best on both, and whether only constraints are covered."""
+    share = results.fit("gains").numbers.get("nearest")
+    gains = [line for stratum in SHIFTED["shifted"] for line in results[stratum].lines(stratum, general_share=share)]
+    if not gains:
+        return ""
+    parts = [f"{line['exam']} {signed(line['mean'], line['lo'], line['hi'])}" for line in gains]
+    reworded, constrained = gains
+    alone = "coverage of the exam's constraints, " * (constrained["lo"] > 0 >= reworded["lo"])
+    return f"{alone}at {share:.4g} general data {' and '.join(parts)}"
 
 
 def published_scores(results: Results) -> list[dict[str, Any]]:
@@ -228,6 +228,6 @@ def notes(params: Params) -> list[str]:
 
 STUDY = Study(
     **about("code_mixing"), Params=Params, points=points, dials={"size": "training set", "mix": "mix"},
-    views=VIEWS, finding=finding, notes=notes, tables={"The paper's Tables 1 and 2": published_scores},
+    views=VIEWS, columns=passed, finding=finding, notes=notes, tables={"The paper's Tables 1 and 2": published_scores},
     measure_many=None,
 )  # fmt: skip

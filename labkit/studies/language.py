@@ -1,9 +1,8 @@
 """What the studies share whose small models learn several instruction families at once, as text.
 
-Training sets are measured in tokens: a family's examples are drawn until the next one would go over its budget, so
-that a set is exact to one example, and a smaller budget of the same seed is a prefix of a larger one. The vocabulary is
-made from a fixed draw of the families that a study reads and written into the cell as a digest, so that an address
-changes with it. Exams ask for training instructions (`seen`) or for those that no training set of any seed holds.
+The vocabulary is made from a fixed draw of the families that a study reads and written into the cell as a digest, so
+that an address changes with it. Exams ask for training instructions (`seen`) or for those that no training set of any
+seed holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,46 +79,6 @@ def question_of(task: Task) -> str:
     return task.example.instruction + (f"\n{task.example.input}" if task.example.input else "")
 
 
-class Filled(NamedTuple):
-    """Training tasks under a budget, and the tokens that they take."""
-
-    tasks: list[Task]
-    tokens: int
-
-
-def fill(
-    family: str, budget: int, layout: learn.TextLayout, *, levels: Sequence[int], seed: int, n: int | None = None
-) -> Filled:
-    """Training tasks of a family, up to the one that would go over the budget in tokens.
-
-    Args:
-        family: A name of `EVERY`.
-        budget: Tokens of questions and answers, marks included, filling not.
-        layout: Tasks that do not fit into its sequences are passed over.
-        levels: Difficulties in turn.
-        seed: Equal seeds give equal tasks; a smaller budget gives the first of them.
-        n: Different instructions; None: each drawn afresh.
-
-    Raises:
-        BadRequest: when the budget does not hold a single example.
-    """
-    count = budget // 16 + 8
-    while True:
-        found, spent = list[Task](), 0
-        for task in draw(EVERY[family], count, levels=levels, seed=seed, n_instructions=n):
-            question, answer = len(layout.split(question_of(task))), len(layout.split(task.example.output))
-            if question > layout.question or answer >= layout.answer:
-                continue
-            cost = question + answer + 2  # the answer mark and the end mark
-            if spent + cost > budget:
-                if not found:
-                    raise BadRequest(f"{budget} tokens of '{family}' do not hold one example; the first takes {cost}")
-                return Filled(found, spent)
-            found.append(task)
-            spent += cost
-        count *= 2
-
-
 @lru_cache(maxsize=128)
 def tasks(name: str, n: int, split: Split, levels: tuple[int, ...], seed: int, reading: Reading,
           few: int | None = None) -> list[Task]:  # fmt: skip
@@ -194,18 +153,13 @@ def published(
     return found
 
 
-def held_out(
-    family: str, n: int, layout: learn.TextLayout, *, levels: Sequence[int], seed: int, distinct: bool = False
-) -> list[Task]:
+def held_out(family: str, n: int, layout: learn.TextLayout, *, levels: Sequence[int], seed: int) -> list[Task]:
     """`n` tasks whose instructions no training set holds, of those that fit into a sequence.
-
-    With `distinct` no two have the same instruction: for families whose instruction says it all.
 
     Raises:
         BadRequest: when the family has not so many.
     """
-    some = 2 * n if distinct else None
-    tasks = draw(EVERY[family], 2 * n, split="test", levels=levels, seed=seed, n_instructions=some)
+    tasks = draw(EVERY[family], 2 * n, split="test", levels=levels, seed=seed)
     fitting = [task for task in tasks if layout.fits(question_of(task), task.example.output)][:n]
     if len(fitting) < n:
         raise BadRequest(f"'{family}' has only {len(fitting)} held-out tasks that fit into a sequence; {n} are asked")

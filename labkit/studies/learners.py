@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from labkit import learn
 from labkit.errors import BadRequest
@@ -81,7 +81,7 @@ class SmallSpec(BaseModel):
 
 
 class TextBase(cell.Cell):
-    """A small model that has read plain text of its families, code included, and no instruction: a next-token model.
+    """A small model that has read plain text of its families, code included, and no instruction's marks.
 
     Its gate: fine-tuned on `gate_examples` functions for `gate_steps` steps, it writes at least a share `least` of new
     functions for wordings of the training split exactly.
@@ -95,6 +95,12 @@ class TextBase(cell.Cell):
     least: float
     gate_examples: int
     gate_steps: int
+    answered: bool = False  # see `instructions.plain_text`
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: Any) -> dict[str, Any]:
+        """Bases of unanswered text keep the addresses that they had before there was a choice."""
+        return {name: value for name, value in dump(self).items() if value or name != "answered"}
 
     def learner(self, record: Record) -> SmallLearner:
         return self.spec.make(self.seed, record)
@@ -106,7 +112,7 @@ class TextBase(cell.Cell):
         return Lesson(learn.Encoded(stream.reshape(-1, length), length - 1, layout.vocabulary), {})
 
     def _stream(self, layout: learn.TextLayout) -> Any:
-        for text in plain_text(self.spec.reads, levels=self.levels, seed=self.seed):
+        for text in plain_text(self.spec.reads, levels=self.levels, seed=self.seed, answered=self.answered):
             yield from (*layout.split(text), END)
 
     def measured(self, record: Record) -> Row:

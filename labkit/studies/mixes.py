@@ -1,80 +1,68 @@
-"""Training sets of code and general instructions, from the lab's families or from corpora.
+"""Training sets of real code, general and reasoning examples, the models that they fine-tune, and the exams.
 
-Both say of a cell what is learned and which exams are sat; nothing else of the study knows which of them it has.
+`labkit.studies.family_mix` holds the same for small models: both say of a cell what is learned and which exams are sat;
+nothing else of code mixing knows which of them it has.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from labkit.design.mixture import Mixture, compose, digest
 from labkit.errors import BadRequest, unknown
 from labkit.grade import code_eval, plus, sandbox
-from labkit.instructions import CORPORA, Example, functions
-from labkit.instructions.family import Task
+from labkit.instructions import CORPORA, Example
+from labkit.learn import finetuning
 from labkit.learn.learner import Flags
-from labkit.studies import language
-from labkit.studies.learners import SmallSpec
+from labkit.studies import learners
 from labkit.studies.lesson import Exam, Lesson
+from labkit.studies.params import SeedParams
 
-CODE = functions.FUNCTIONS.name
 REQUEST = "Write a Python function that solves this problem. Answer with the whole code."
 
 
-class FamilyMix(BaseModel):
-    """Small Python functions and the general instruction families, mixed by tokens."""
+class CorpusParams(SeedParams):
+    """What a person may set of fine-tuned models and what they learn."""
 
-    model_config = ConfigDict(frozen=True)
+    model: str = Field(description="a Hugging Face id or folder to fine-tune; small: small models from the lab's base")
+    mixes: list[tuple[float, float, float]] = Field(description="thousands of code, general and reasoning examples")
+    corpora: tuple[str, str, str] = Field(description="what these come from: corpora, files, or corpus=file")
+    tuning: dict[str, Any] = Field(description="settings of `learn.qlora.Finetuning` over the preset code_mixing")
+    plus: list[Literal["humaneval", "mbpp"]] = Field(description="sets that EvalPlus grades, with its added tests")
+    problems: list[str] = Field(description="files of HumanEval- or MBPP-shaped problems to grade in the sandbox")
+    new_tokens: int = Field(ge=1, le=100000, description="the longest program a fine-tuned model may write, in tokens")
 
-    kind: Literal["families"] = "families"
-    budget: int
-    passes: float
-    levels: tuple[int, ...]
-    general_share: float
-    families: tuple[str, ...]
-    general_levels: tuple[int, ...]
-    confirm_unsafe: bool
+    @field_validator("model", "problems", "corpora", mode="after")
+    @classmethod
+    def _files_by_their_whole_path(cls, value: Any) -> Any:
+        """A notebook runs in another folder than the command that names a file."""
+        whole = lambda one: str(Path(one).resolve()) if Path(one).exists() else one  # noqa: E731
+        if isinstance(value, str):
+            return whole(value)
+        parts = [one.rpartition("=") for one in value or ()]
+        found = [f"{corpus}{equals}{whole(path)}" for corpus, equals, path in parts]
+        return type(value)(found)
 
-    def lesson(self, spec: Any, seed: int, n_test: int) -> Lesson:
-        """Code and general families up to the budget, and three exams: training code, unseen code, unseen general."""
-        code, general = self._training(spec, seed)
-        tasks = [task for part in (code, *general) for task in part.tasks]
-        return Lesson(language.examples(tasks), self._exams(spec, seed, n_test, code.tasks[:n_test]),
-                      self._about(code, general, len(tasks)),
-                      round(self.passes * len(tasks) / spec.batch_size) or 1)  # fmt: skip
-
-    def _training(self, spec: SmallSpec, seed: int) -> tuple[language.Filled, list[language.Filled]]:
-        layout = spec.layout()
-        share = self.general_share
-        code = language.fill(CODE, round((1 - share) * self.budget), layout, levels=self.levels, seed=seed)
-        each = round(share * self.budget / len(self.families))
-        names = self.families if share else ()
-        return code, [language.fill(name, each, layout, levels=self.general_levels, seed=seed) for name in names]
-
-    def _exams(self, spec: SmallSpec, seed: int, n_test: int, seen: list[Task]) -> dict[str, Exam]:
-        layout, each = spec.layout(), max(1, n_test // len(self.families))
-        unseen = language.held_out(CODE, n_test, layout, levels=self.levels, seed=seed, distinct=True)
-        general = [task for name in self.families
-                   for task in language.held_out(name, each, layout, levels=self.general_levels,
-                                                 seed=seed)]  # fmt: skip
-        sources = np.array([task.example.source for task in general])
-        return {"seen": language.exam(seen), "code": language.exam(unseen, language.runs(unseen, self.confirm_unsafe)),
-                "general": language.exam(general)._replace(kinds={name: sources == name
-                                                                  for name in self.families})}  # fmt: skip
-
-    def _about(self, code: language.Filled, general: Sequence[language.Filled], examples: int) -> dict[str, Any]:
-        return {"size": f"{self.budget:,} tokens",
-                "mix": f"{100 * (1 - self.general_share):.4g}% code, {100 * self.general_share:.4g}% general",
-                "general_share": self.general_share, "two_way": True,
-                "training_tokens": code.tokens + sum(part.tokens for part in general), "training_examples": examples,
-                "code_examples": len(code.tasks),
-                "code_instructions": len({task.instruction.key for task in code.tasks}),
-                "sandbox": sandbox.described(sandbox.available(self.confirm_unsafe))}  # fmt: skip
+    @model_validator(mode="after")
+    def _together(self) -> "CorpusParams":
+        if self.model == learners.SMALL:
+            return self
+        if not self.mixes or not (self.plus or self.problems):
+            raise BadRequest(f"model = {self.model!r} needs mixes to train on, and plus or problems to be graded on")
+        for mix in self.mixes:
+            whole = (0 <= part < math.inf and abs(1000 * part - round(1000 * part)) < 1e-6 for part in mix)
+            if not all(whole) or not mix[0]:
+                raise BadRequest(f"the mix {list(mix)} is not of whole examples, 0 or more and some of code")
+        if own := {"model", "seed"} & set(self.tuning):
+            raise BadRequest(f"tuning sets '{min(own)}', which is a parameter of its own")
+        finetuning.settings(self.model, "code_mixing", **self.tuning)
+        return self
 
 
 class CorpusMix(BaseModel):
@@ -152,9 +140,6 @@ class CorpusMix(BaseModel):
             return {"": np.ma.masked_array([outcome == "passed" for outcome in outcomes], unjudged)}
 
         return judge
-
-
-Mix = Annotated[FamilyMix | CorpusMix, Field(discriminator="kind")]
 
 
 def corpus_mixes(given: dict[str, Any], mixes: Sequence[Sequence[float]], model: str) -> list[CorpusMix]:
