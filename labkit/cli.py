@@ -529,15 +529,8 @@ def evaluate_code(
         leave("interrupted" if plus else f"interrupted; the same command goes on from the verdicts in {partial}", 130)
     write_text(out, json.dumps(result, indent=1) + "\n")
     partial.unlink(missing_ok=True)
-    tables = {name: result[name] for name in ("base", "plus")} if plus else {"": result}
-    rows = []
-    for name, table in tables.items():
-        unjudged = {"unjudged": sum(own[name].count("unjudged") for own in result["problems"].values())} if plus else {}
-        for size in sizes:
-            share, (low, high) = table[f"pass@{size}"]["mean"], table[f"pass@{size}"]["ci95"]
-            rows.append({"": f"{name} pass@{size}".strip(), "mean": share, "95 % low": low, "high": high, **unjudged})
-    print_table(rows)
-    first = next(iter(tables.values()))[f"pass@{sizes[0]}"]
+    print_table(code_eval.table(result, sizes))
+    first = (result["base"] if plus else result)[f"pass@{sizes[0]}"]
     print(f"{first['n_samples']} programs for {first['n_problems']} problems; intervals over {first['over']}")
     if not plus:
         print(", ".join(f"{count} {outcome}" for outcome, count in result["outcomes"].items()))

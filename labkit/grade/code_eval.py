@@ -123,6 +123,20 @@ def _against(problem: Problem, fared: Verdict | None) -> str:
     return f"its own reference solution is not passed here, but {fared.outcome}: {said}"
 
 
+def table(result: Mapping[str, Any], k: Sequence[int]) -> list[dict[str, Any]]:
+    """For people: one row per set of tests (EvalPlus has two) and size of k."""
+    rows = list[dict[str, Any]]()
+    for name in [kind for kind in ("base", "plus") if kind in result] or [""]:
+        own = [verdicts[name] for verdicts in result["problems"].values()] if name else []
+        unjudged = {"unjudged": sum(statuses.count(UNJUDGED) for statuses in own)} if name else {}
+        for size in k:
+            found = (result[name] if name else result)[f"pass@{size}"]
+            low, high = found["ci95"]
+            rows.append({"": f"{name} pass@{size}".strip(), "mean": found["mean"], "95 % low": low, "high": high})
+            rows[-1] |= unjudged
+    return rows
+
+
 def remarks(result: Mapping[str, Any]) -> list[str]:
     """What a person should know of a result of `evaluate` beside its numbers, one line each."""
     excluded, own = result["not_scored"], result["problems"]
