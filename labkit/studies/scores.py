@@ -61,9 +61,10 @@ def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
         key=rows["grading"], ability=rows["kind"], counted=rows["grading"] == wanted,
         main_source=rows["source"] == source, last=rows["volume"] == ladders["volume"].max(),
     ).sort_values("seed", kind="stable")  # fmt: skip
-    scores = rows[rows["counted"]]
+    scores: Any = rows[rows["counted"]]
     scores = scores.assign(key="score", counted=False, right=[_score(line) for line in scores.to_dict("records")])
-    kept, means = scores[~scores["ability"].isin(failing(rows)) & ~scores["design"].isin(ALONE)], [scores]
+    kept: Any = scores[~scores["ability"].isin(failing(rows)) & ~scores["design"].isin(ALONE)]
+    means = [scores]
     for (_, exam), group in kept.groupby(["address", "exam"], sort=False):
         means.append(group.iloc[:1].assign(ability=MEANS[str(exam)], right=[_macro(group)]))
     added: Any = pd.concat(means)

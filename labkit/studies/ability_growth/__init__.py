@@ -134,7 +134,7 @@ def teacher(found: Results) -> Records:
     if "teacher_right" not in found.rows:
         return []
     models = found.rows.drop_duplicates("address").dropna(subset="teacher_right")
-    shares = {source: group["teacher_right"].apply(dict).tolist() for source, group in models.groupby("source")}
+    shares = {str(source): group["teacher_right"].apply(dict).tolist() for source, group in models.groupby("source")}
     names = next(iter(shares.values()))[0]
     return [{"ability": name} | {f"right, {source}": round(sum(one[name] for one in each) / len(each), 3)
                                  for source, each in shares.items()} for name in names]  # fmt: skip
