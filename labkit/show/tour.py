@@ -268,7 +268,7 @@ def progress(live: Live, n: int) -> str:
     if live.problem or not live.looks[n]:
         return live.problem or f"not trained yet, {live.steps} steps to go"
     look = live.looks[n][-1]
-    return f"step {look.step} of {live.steps}, loss {look.loss:.3f}, unseen rules followed: {look.followed * ASKED:.0f} of {ASKED}"
+    return f"step {look.step} of {live.steps}, loss {look.loss:.3f}, unseen rules followed: {100 * look.followed:.0f} %"
 
 
 def standing(live: Live) -> str:
@@ -302,7 +302,7 @@ def race_picture(live: Live) -> alt.LayerChart:
     said = [f"{n:,} rules: {look.answer}; loss {look.loss:.3f} at step {look.step}" for n, look in last.items()]
     asked = f"{live.rule} on {live.text}: {live.right} is right"
     followed = " and ".join(str(round(look.followed * ASKED)) for look in last.values())
-    return picture(losses(live), f"{followed} of {ASKED} unseen rules", [asked, *said])
+    return picture(losses(live), f"Right: {followed} of {ASKED} unseen rules", [asked, *said])
 
 
 def seen(view: Mapping[str, Any]) -> Any:
