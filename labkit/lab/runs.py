@@ -54,10 +54,8 @@ def find_run(store: Store, name: str) -> PastRun:
 def _read(folder: Path) -> PastRun | None:
     made = folder / "provenance.json"
     try:
-        result, about = (
-            json.loads(path.read_text("utf-8")) if path.exists() else {} for path in (folder / "result.json", made)
-        )
-        run = PastRun(folder, result, about)
+        result = json.loads((folder / "result.json").read_text("utf-8"))
+        run = PastRun(folder, result, json.loads(made.read_text("utf-8")) if made.exists() else {})
         whole = {"study", "params", "scale", "finding"} <= set(result) and run.addresses
     except (OSError, ValueError, KeyError, TypeError):
         return None
