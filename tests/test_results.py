@@ -192,6 +192,8 @@ def test_runs_are_listed_newest_first_with_what_is_special(store: Store, filled:
     (store.root / "diversity_sweep" / "runs" / "13-unfinished").mkdir()
     broken = put_run(store, "14-broken", "smoke", filled)
     (broken / "result.json").write_text("{")
+    for number, text in enumerate(["{", "[3]", "7"]):  # nor what it was made with can be read
+        (put_run(store, f"15-{number}", "smoke", filled) / "provenance.json").write_text(text)
     head, *lines = labkit("runs").stdout.splitlines()
     assert head.split() == ["run", "scale", "differs", "minutes", "commit", "finding", "study", "time"]
     assert [line.split()[0] for line in lines] == ["12-c", "11-b", "10-a"]

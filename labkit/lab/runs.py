@@ -55,7 +55,7 @@ def _read(folder: Path) -> PastRun | None:
     made = folder / "provenance.json"
     try:
         result = json.loads((folder / "result.json").read_text("utf-8"))
-        run = PastRun(folder, result, json.loads(made.read_text("utf-8")) if made.exists() else {})
+        run = PastRun(folder, result, dict(json.loads(made.read_text("utf-8")) if made.exists() else {}))
         whole = {"study", "params", "scale", "finding"} <= set(result) and run.addresses
     except (OSError, ValueError, KeyError, TypeError):
         return None
