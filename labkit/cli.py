@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import wraps
 from itertools import chain, product
@@ -23,7 +23,7 @@ import typer
 from labkit import entry
 from labkit.entry import leave
 from labkit.errors import BadRequest, expanded, unknown
-from labkit.table import print_table
+from labkit.table import print_each, print_table
 
 if TYPE_CHECKING:
     from labkit.lab import Store
@@ -196,16 +196,15 @@ def rerun_run(
 
     store = lab.Store.default()
     past = find_run(store, name)
-    study = studies.find(own or past.study)
+    study = studies.find(own or past.result["study"])
     params = study.resolve(studies.read_params(past.folder / "params.yaml"))
     anew = lab.Store(store.root / f".fresh-{past.folder.name}") if fresh else store
     folder = conduct(study, params, anew, home=store, jobs=jobs, fleet=fleet, executor=executor)
     now = find_run(store, str(folder))
     if fresh:  # kept till here, so that the same command goes on where an earlier one stopped
         shutil.rmtree(anew.root)
-    print_each(
-        "", [f"before  {past.folder}  {past.provenance.get('git')}", f"now     {folder}  {now.provenance.get('git')}"]
-    )
+    for when, run in {"before": past, "now   ": now}.items():
+        print(f"{when}  {run.folder}  {run.provenance.get('git')}")
     if found := list(differences(past.result, now.result)):
         leave(f"{len(found)} difference(s); the first: {found[0]}", 1)
     print(f"all is equal: {len(now.addresses)} points, the estimates and the finding")
@@ -214,7 +213,7 @@ def rerun_run(
 @command("compare")
 def compare_runs(
     one: RunName, other: RunName, own: Own = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="the picture: .html, opens offline, or .png")] = None,
+    out: Annotated[Path | None, typer.Option(help="a page (FILE.html), or the picture alone (FILE.png)")] = None,
 ) -> None:  # fmt: skip
     """Two runs of one study: what differs between them, and by how much they differ, model by model."""
     from labkit import show, studies
@@ -222,19 +221,20 @@ def compare_runs(
     if out and out.suffix not in (".html", ".png"):
         raise BadRequest(f"--out {out} ends neither in .html nor in .png")
     both = studies.compare(one, other, own)
-    print_each("", [f"{label}  {run.folder}" for label, run in both.runs.items()])
+    names = [f"{label}: {run.folder}" for label, run in both.runs.items()]
+    print_each("", names)
     print_table(both.parameters(), cut=["A", "B"])
     print_table(both.differences())
-    if out:
-        show.enable()
-        both.chart().save(out, inline=True)
-        print(out)
+    if out and out.suffix == ".png":
+        out.write_bytes(show.png(both.chart()))
+    elif out:
+        tables = [("What differs", both.parameters()), ("Model by model", both.differences())]
+        show.write_report(out, title="Two runs", question=both.study.question, finding=", ".join(names),
+                          charts=[("", both.chart())], tables=tables)  # fmt: skip
 
 
 @command("params")
-def publish_params(
-    out: Annotated[Path | None, typer.Option(help="default: the folder params in papermill_runs")] = None,
-) -> None:
+def publish_params(out: Annotated[Path | None, typer.Option(help="default: papermill_runs/params")] = None) -> None:
     """Write what every scale of every study sets, as files for `labkit run --params` and `papermill -f`."""
     from labkit import lab, studies
 
@@ -384,7 +384,7 @@ def list_runs(
     study = studies.find(name) if name else None
     known = {**studies.every(), **({study.name: study} if study else {})}
     runs = past_runs(Store.default(), study.name if study else None)
-    print_table([line_of(run, known.get(run.study)) for run in runs], cut=["differs", "finding"])
+    print_table([line_of(run, known.get(run.result["study"])) for run in runs], cut=["differs", "finding"])
     print_each("", [] if runs else ["no runs"])
 
 
@@ -594,11 +594,6 @@ def look_around() -> None:
 
     for finding in doctor.examine():
         print(f"{'ok ' if finding.found else '-  '} {finding.name:<12} {finding.says}")
-
-
-def print_each(before: str, lines: Iterable[Any]) -> None:
-    for line in lines:
-        print(f"{before}{line}")
 
 
 if __name__ == "__main__":

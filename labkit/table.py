@@ -1,37 +1,38 @@
 """Tables for a terminal: aligned, no wider than it is. Where output goes to a file or a pipe nothing is left out."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 ENDLESS = 10**9  # the width of a pipe or a file
-NARROWEST = 20  # what is left of a text that is cut
+NARROWEST = 12  # what is left of a text that is cut
 APART = "  "
 
 
-def width() -> int:
-    """The columns of the terminal, or what the variable COLUMNS says."""
-    return shutil.get_terminal_size((ENDLESS, 24)).columns
+def print_each(before: str, lines: Iterable[Any]) -> None:
+    """Print lines, each after the same words."""
+    for line in lines:
+        print(f"{before}{line}")
 
 
 def print_table(rows: Sequence[Mapping[Any, Any]], cut: Sequence[str] = ()) -> None:
     """Print rows, numbers to the right and floats to four digits, and the names of columns that found no room.
 
-    The first column is always shown; texts in the columns `cut` are shortened before another column is left out, the
-    later ones first.
+    The first column is always shown; texts in the columns `cut` are shortened before another column is left out.
     """
     texts = {name: [str(name), *(_cell(row[name]) for row in rows)] for name in (rows[0] if rows else ())}
     sizes = {name: max(map(len, column)) for name, column in texts.items()}
     cut = [name for name in cut if name in texts]
-    room = width() + len(APART) - sum(min(sizes[name], NARROWEST) + len(APART) for name in cut)
+    width = shutil.get_terminal_size((ENDLESS, 24)).columns  # or what the variable COLUMNS says
+    room = width + len(APART) - sum(min(sizes[name], NARROWEST) + len(APART) for name in cut)
     shown: list[Any] = []
     for name, size in sizes.items():
         if name in cut or not shown or size + len(APART) <= room:
             room -= 0 if name in cut else size + len(APART)
             shown.append(name)
-    for name in cut:
-        least = min(sizes[name], NARROWEST)
-        size, room = min(sizes[name], least + max(0, room)), room - (sizes[name] - least)
+    for left, name in enumerate(cut, -len(cut)):  # what room there is they share
+        size = min(sizes[name], min(sizes[name], NARROWEST) + max(0, room) // -left)
+        room -= max(0, size - NARROWEST)
         texts[name] = [text if len(text) <= size else text[: size - 3] + "..." for text in texts[name]]
         sizes[name] = size
     sides = {name: ">" if isinstance(rows[0][name], int | float) else "<" for name in shown}

@@ -1,13 +1,16 @@
 """Runs that are over: repeated from their own record, and compared."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command import Done, labkit
 
+from labkit import studies
 from labkit.lab import Store
 from labkit.lab.runs import past_runs
 from labkit.studies.past import differences
@@ -90,3 +93,78 @@ def test_a_run_without_its_record_cannot_be_repeated(runs: list[str], own_store:
     (folder / "result.json").write_text("[]")
     assert "is not the result of a run" in refused("rerun", str(folder))
     assert len(list(folder.parent.iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_a_run_beside_itself_differs_by_exactly_0(runs: list[str]) -> None:
+    both = studies.compare(runs[0], runs[0])
+    assert both.parameters() == []
+    lines = both.differences()
+    assert {(line["exam"], line["n_instructions"]) for line in lines} == {
+        (e, n) for e in ("seen", "unseen") for n in (4, 40)
+    }
+    for line in lines:
+        assert (line["B - A"], line["95 % low"], line["high"], line["seeds"]) == (0, 0, 0, 2)
+        assert line["verdict"] == "the same models"
+
+
+@pytest.mark.slow
+def test_two_runs_are_compared_model_by_model(runs: list[str], own_store: Path, tmp_path: Path) -> None:
+    both = studies.compare(*runs)
+    assert [line for line in both.parameters() if line["differs"] != "commit"] == [{"differs": "steps", "A": 3, "B": 5}]
+    for line in both.differences():
+        means = []
+        for label in "AB":  # the mean over shared seeds, from the points themselves
+            wanted = both.rows[
+                both.rows["run"].eq(label) & both.rows["key"].eq(line["exam"])
+                & both.rows["n_instructions"].eq(line["n_instructions"])
+            ]  # fmt: skip
+            means.append(np.mean([sum(r) / sum(a) for r, a in zip(wanted["right"], wanted["asked"], strict=True)]))
+        assert line["B - A"] == pytest.approx(means[1] - means[0], abs=1e-12)
+        assert line["95 % low"] <= line["B - A"] <= line["high"]
+        assert line["95 % low"] < line["high"]  # the models differ: no interval without a width
+        assert line["seeds"] == 2
+    swapped = studies.compare(*reversed(runs)).differences()
+    assert [line["B - A"] for line in swapped] == pytest.approx([-line["B - A"] for line in both.differences()])
+    drawn = json.dumps(both.chart().to_dict())
+    for label, run in zip("AB", runs, strict=True):
+        assert f'"series": "{label} {run}"' in drawn
+
+
+@pytest.mark.slow
+def test_only_shared_seeds_and_settings_are_compared(runs: list[str], own_store: Path) -> None:
+    folder = own_store / "diversity_sweep" / "runs"
+    result = json.loads((folder / runs[1] / "result.json").read_text())
+    result["points"] = [one for one in result["points"] if one["seed"] == 1 and one["n_instructions"] == 40]
+    (folder / runs[1] / "result.json").write_text(json.dumps(result))
+    lines = studies.compare(*runs).differences()
+    assert {(line["n_instructions"], line["seeds"]) for line in lines} == {(40, 1)}
+
+
+@pytest.mark.slow
+def test_the_command_shows_both_and_leaves_a_picture(runs: list[str], tmp_path: Path) -> None:
+    for name in ("both.html", "both.png"):
+        done = labkit("compare", *runs, "--out", tmp_path / name, COLUMNS="100")
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert [line.split()[0] for line in lines[:2]] == ["A:", "B:"]
+        assert any(line.split() == ["steps", "3", "5"] for line in lines)
+        assert max(len(line) for line in lines[2:-1]) <= 100
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "both.html").read_text()
+    assert "vegaEmbed" in page
+    assert not re.search(r'<(script|link)[^>]+(src|href)="http', page)  # opens offline
+
+
+@pytest.mark.slow
+def test_what_cannot_be_compared_is_one_sentence(runs: list[str], own_store: Path, tmp_path: Path) -> None:
+    folder = own_store / "diversity_sweep" / "runs" / runs[0]
+    other = own_store / "long_tail" / "runs" / "other"
+    shutil.copytree(folder, other)
+    result = json.loads((folder / "result.json").read_text())
+    (other / "result.json").write_text(json.dumps(result | {"study": "long_tail"}))
+    assert "these are runs of diversity_sweep and long_tail" in refused("compare", runs[0], "other")
+    assert "names no run" in refused("compare", runs[0], "none")
+    assert "ends neither in .html nor in .png" in refused("compare", *runs, "--out", str(tmp_path / "x.pdf"))
+    shutil.rmtree(own_store / "diversity_sweep" / "points" / result["points"][0]["address"])
+    assert f"no finished point {result['points'][0]['address']}" in refused("compare", *runs)

@@ -67,6 +67,8 @@ def test_a_table_is_sorted_by_what_varies_and_shows_that_first(filled: list[str]
     assert lines[0].split()[:4] == ["address", "n", "share", "seed"]  # neither width, which never varies, nor lists
     assert "width" not in lines[0]
     assert "lists" not in lines[0]
+    assert lines[0].split()[4] == "accuracy_unseen"
+    assert lines[0].split()[-2:] == ["tail", "finished"]  # which are constant
     rows = [tuple(float(word) for word in line.split()[1:4]) for line in lines[1:]]
     assert rows == sorted(SETTINGS)
 
@@ -178,7 +180,7 @@ def test_tables_are_cut_before_they_are_left_out(
     print_table([{"a": "x" * 40, "b": 1}])
     assert capsys.readouterr().out.splitlines()[2] == "no room for b: a wider terminal has it"
     print_table([{"a": 1, "b": "b" * 90, "c": "c" * 90, "d": "d"}], cut=["b", "c"])
-    assert [len(word) for word in capsys.readouterr().out.splitlines()[1].split()] == [1, 20, 20]
+    assert [len(word) for word in capsys.readouterr().out.splitlines()[1].split()] == [1, 12, 13]
     print_table([], cut=["b"])
     assert capsys.readouterr().out == ""
 
@@ -190,13 +192,15 @@ def test_runs_are_listed_newest_first_with_what_is_special(store: Store, filled:
     (store.root / "diversity_sweep" / "runs" / "13-unfinished").mkdir()
     broken = put_run(store, "14-broken", "smoke", filled)
     (broken / "result.json").write_text("{")
+    for number, text in enumerate(["{", "[3]", "7"]):  # nor what it was made with can be read
+        (put_run(store, f"15-{number}", "smoke", filled) / "provenance.json").write_text(text)
     head, *lines = labkit("runs").stdout.splitlines()
-    assert head.split() == ["run", "study", "scale", "differs", "minutes", "commit", "time", "finding"]
+    assert head.split() == ["run", "scale", "differs", "minutes", "commit", "finding", "study", "time"]
     assert [line.split()[0] for line in lines] == ["12-c", "11-b", "10-a"]
     assert "seeds=[3] steps=7" in lines[2]
     assert [line.split()[:5] for line in lines[:2]] == [
-        ["12-c", "diversity_sweep", "laptop", "1.5", "01234567+"],  # nothing differs from the scale
-        ["11-b", "diversity_sweep", "smoke", "1.5", "01234567+"],
+        ["12-c", "laptop", "1.5", "01234567+", "a"],  # nothing differs from the scale
+        ["11-b", "smoke", "1.5", "01234567+", "it"],
     ]
     assert "2026-11-30 12:00" in lines[0]
     for columns in (80, 100, 140):

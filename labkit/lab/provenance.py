@@ -67,10 +67,9 @@ class Meter:
             "device": cuda.get_device_name() if cuda else cpu_name(),
             "threads": torch.get_num_threads() if torch else 1,
             "wall_seconds": round(time.perf_counter() - self.began, 3),
-            "processor_seconds": round(sum(os.times()[:4]) - self.used, 2),
-            "peak_memory_mib": _peak_memory() >> 20,
+            "processor_seconds": round(sum(os.times()[:4]) - self.used, 2), "peak_memory_mib": _peak_memory() >> 20,
             "peak_gpu_memory_mib": cuda.max_memory_allocated() >> 20 if cuda else None,
-        }
+        }  # fmt: skip
 
 
 def _cuda() -> Any:

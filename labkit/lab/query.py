@@ -65,12 +65,13 @@ def query(
 def rows_by_study(store: Store, study: str | None = None, warn: Callable[[str], None] | None = None,
                   only: Collection[str] | None = None) -> dict[str, list[Row]]:  # fmt: skip
     """The finished rows by study. What cannot be read is named, and refused where nothing else is left; see `query`."""
-    found = {name: store.read(name) for name in ([study] if study else store.studies())}
-    complaints = [complaint for _, its_complaints in found.values() for complaint in its_complaints]
-    chosen = {
-        name: [row for row in rows if only is None or row["address"] in only] for name, (rows, _) in found.items()
-    }
-    rows = {name: its_rows for name, its_rows in chosen.items() if its_rows}
+    rows: dict[str, list[Row]] = {}
+    complaints: list[str] = []
+    for name in [study] if study else store.studies():
+        found, troubles = store.read(name)
+        complaints += troubles
+        if chosen := [row for row in found if only is None or row["address"] in only]:
+            rows[name] = chosen
     if complaints and (warn is None or not rows):
         raise BadRequest(complaints[0])
     if warn:
@@ -83,17 +84,20 @@ def rows_by_study(store: Store, study: str | None = None, warn: Callable[[str], 
 
 
 def shown_rows(store: Store, rows: Mapping[str, Sequence[Row]]) -> list[Row]:
-    """The rows for people: sorted by the settings that vary, which come first; lists and constant settings are out."""
-    settings = settings_of(store, rows)
-    every = [row for its_rows in rows.values() for row in its_rows]
-    columns = {key: [row.get(key) for row in every] for key in dict.fromkeys(chain.from_iterable(every))}
-    varying = [key for key in settings if len(set(map(str, columns[key]))) > 1]
-    varying.sort(key="seed".__eq__)  # of equal settings the seeds stand together
-    plain = [key for key, values in columns.items() if key not in settings and not isinstance(_type(values), list)]
-    order = [*plain[:1], *varying, *plain[1:]]  # the address is the first of a row
+    """The rows for people, sorted by the settings that vary; these come first, then accuracies, last what is constant.
 
-    ordered = sorted(every, key=lambda row: [sort_key(row.get(key)) for key in varying])
-    return [{key: row.get(key) for key in order} for row in ordered]
+    Lists, and settings that do not vary, are left out.
+    """
+    settings, every = settings_of(store, rows), [*chain.from_iterable(rows.values())]
+    columns = {key: [row.get(key) for row in every] for key in dict.fromkeys(chain.from_iterable(every))}
+    constant = {key for key, values in columns.items() if len(set(map(str, values))) == 1}
+    varying = sorted((key for key in settings if key not in constant), key="seed".__eq__)  # the seeds stand together
+    first, *plain = [
+        key for key, values in columns.items() if key not in settings and not isinstance(_type(values), list)
+    ]
+    plain.sort(key=lambda key: (not key.startswith("accuracy_"), key in constant))
+    every.sort(key=lambda row: [sort_key(row.get(key)) for key in varying])
+    return [{key: row.get(key) for key in (first, *varying, *plain)} for row in every]
 
 
 def sort_key(value: Any) -> tuple[bool, float, str]:

@@ -105,7 +105,7 @@ def compare(one: str, other: str, study: str | None = None) -> Comparison:
     """
     store = Store.default()
     runs = {label: find_run(store, name) for label, name in (("A", one), ("B", other))}
-    return past.compare(find(study or runs["A"].study), runs, store)
+    return past.compare(find(study or runs["A"].result["study"]), runs, store)
 
 
 def __getattr__(name: str) -> Any:

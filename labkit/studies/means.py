@@ -15,12 +15,11 @@ from labkit import grade
 from labkit.errors import BadRequest, unknown
 from labkit.lab import Row
 from labkit.lab.query import sort_key
-from labkit.studies.rows import GRADED
+from labkit.studies.rows import GRADED, key_of
 
 
-def grouped_means(
-    rows: Sequence[Row], names: Sequence[str], metric: str, settings: Collection[str] = ()
-) -> list[dict[str, Any]]:
+def grouped_means(rows: Sequence[Row], names: Sequence[str], metric: str,
+                  settings: Collection[str] = ()) -> list[dict[str, Any]]:  # fmt: skip
     """One line per group of rows that agree in the columns `names`; rows without the metric are left out.
 
     Args:
@@ -40,23 +39,16 @@ def grouped_means(
             if not isinstance(row[metric], int | float):
                 raise BadRequest(f"--mean {metric}: point {row['address']} has {str(row[metric])[:40]!r}, no number")
     chosen = sorted(groups.values(), key=lambda group: [sort_key(group[0].get(name)) for name in names])
-    return [
-        {name: group[0].get(name) for name in names} | _mean(group, metric) | {"also vary": _varying(group, settings)}
-        for group in chosen
-    ]
-
-
-def _varying(group: Sequence[Row], settings: Collection[str]) -> str:
-    return ", ".join(name for name in settings if name != "seed" and len({str(row.get(name)) for row in group}) > 1)
+    lines = [{name: group[0].get(name) for name in names} | _mean(group, metric) for group in chosen]
+    for line, group in zip(lines, chosen, strict=True):
+        varying = [name for name in settings if name != "seed" and len({str(row.get(name)) for row in group}) > 1]
+        line["also vary"] = ", ".join(varying)
+    return lines
 
 
 def _mean(group: Sequence[Row], metric: str) -> dict[str, Any]:
-    counts = [
-        grade.Counts(line["right"], line["asked"])
-        for row in group
-        for line in row.get(GRADED, ())
-        if metric == f"accuracy_{line['exam']}" and not line["kind"] and not line["grading"]
-    ]
+    lines = [line for row in group for line in row.get(GRADED, ()) if f"accuracy_{key_of(line)}" == metric]
+    counts = [grade.Counts(line["right"], line["asked"]) for line in lines]
     if len(counts) == len(group):
         found = grade.seed_cluster_bootstrap(counts)
         mean, lo, hi, over = found.mean, found.lo, found.hi, found.over.replace("seed", "point")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import BadRequest
 from labkit.lab import Store
+from labkit.lab.query import sort_key
 from labkit.lab.runs import PastRun
 from labkit.studies.rows import long_rows
 from labkit.studies.study import Study
@@ -29,7 +30,7 @@ def off_scale(study: Study, run: PastRun) -> dict[str, Any]:
         usual = study.resolve({"scale": run.result["scale"]}).model_dump(mode="json")
     except BadRequest:
         usual = {}
-    return {name: value for name, value in run.params.items() if name not in usual or usual[name] != value}
+    return {name: value for name, value in run.result["params"].items() if name not in usual or usual[name] != value}
 
 
 def line_of(run: PastRun, study: Study | None) -> dict[str, Any]:
@@ -38,9 +39,10 @@ def line_of(run: PastRun, study: Study | None) -> dict[str, Any]:
     differs = " ".join(f"{name}={value}" for name, value in off_scale(study, run).items()) if study else "?"
     commit, changes, _ = str(made.get("git") or "-").partition("+changes")
     return {
-        "run": run.folder.name, "study": run.study, "scale": run.result["scale"], "differs": differs,
+        "run": run.folder.name, "scale": run.result["scale"], "differs": differs,
         "minutes": round(made["seconds"] / 60, 1) if "seconds" in made else None, "commit": commit[:8] + changes[:1],
-        "time": str(made.get("time", "-"))[:16].replace("T", " "), "finding": run.result["finding"],
+        "finding": run.result["finding"], "study": run.result["study"],
+        "time": str(made.get("time", "-"))[:16].replace("T", " "),
     }  # fmt: skip
 
 
@@ -67,30 +69,33 @@ class Comparison:
 
     def parameters(self) -> list[dict[str, Any]]:
         """The parameters that differ, and the commits where these differ."""
-        one, other = ({**run.params, "commit": _commits(run)} for run in self.runs.values())
+        one, other = ({**run.result["params"], "commit": _commits(run)} for run in self.runs.values())
         names = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
         return [{"differs": name, "A": one.get(name), "B": other.get(name)} for name in names]
 
     def differences(self) -> list[dict[str, Any]]:
-        """One line per exam and setting of the dials that both runs have: what B scores above A, on shared seeds."""
+        """One line per exam and setting of the dials: what B scores above A, on the seeds that both runs have.
+
+        What cannot be paired is left out.
+        """
         dials = [name for name in (*self.study.dials, "volume") if name in self.rows]
-        whole = self.rows[self.rows["kind"].eq("") & self.rows["grading"].eq("")]
-        # a list as a value, such as several numbers of occurrences in one model, is no key
-        whole = whole.assign(
-            **{name: whole[name].map(lambda at: str(at) if isinstance(at, list) else at) for name in dials}
-        )
+        whole = self.rows[self.rows["key"].eq(self.rows["exam"])].copy()
+        for name in dials:  # a list as a value, such as several numbers of occurrences in one model, is no key
+            whole[name] = whole[name].map(lambda at: str(at) if isinstance(at, list) else at)
         lines = []
         for at, group in whole.groupby(["exam", *dials], sort=False, dropna=False):
             shared = group[group.groupby("seed")["run"].transform("nunique").eq(2)]
-            if shared["asked"].map(len).nunique() != 1:  # no seed is shared, or the exams are of different lengths
-                continue
-            gain = Pairs(title="", arm="run", pairs={}, exam="").gain(shared, "A", "B") or {}
-            if same := shared["address"].nunique() == shared["seed"].nunique():  # the very same models
+            seeds = shared["seed"].nunique()
+            if len(shared) != 2 * seeds or shared["asked"].map(len).nunique() != 1:
+                continue  # no seed is shared, a seed has several models, or the exams are of different lengths
+            gain = Pairs(title="", arm="run", pairs={}, exam="").gain(shared, "A", "B")
+            assert gain is not None
+            if same := shared["address"].nunique() == seeds:  # the very same models
                 gain |= {"lo": 0.0, "hi": 0.0}
             numbers = {"B - A": gain["mean"], "95 % low": gain["lo"], "high": gain["hi"], "seeds": gain["seeds"]}
             what = {"verdict": "the same models" if same else verdict(gain)}
             lines.append(dict(zip(["exam", *dials], at, strict=True)) | numbers | what)
-        return lines
+        return sorted(lines, key=lambda line: [sort_key(line[name]) for name in ("exam", *dials)])
 
     def chart(self) -> "alt.TopLevelMixin":
         """Both curves in one picture: the study's first view along a dial.
@@ -100,9 +105,9 @@ class Comparison:
         """
         for view in self.study.views.values():
             if isinstance(view, Curve):
-                label = self.rows["run"]
+                label = self.rows["run"].map({label: f"{label} {run.folder.name}" for label, run in self.runs.items()})
                 if view.by:
-                    label = label + ", " + self.rows[view.by].map(view.by_label)
+                    label += ", " + self.rows[view.by].map(view.by_label)
                 both = replace(view, by="run", by_name="run", by_label=str, fit=None, beside={})
                 return both.chart(both.measure(self.rows.assign(run=label)))
         raise BadRequest(f"{self.study.name} has no view along a dial: its differences are a table alone")
@@ -116,12 +121,12 @@ def compare(study: Study, runs: Mapping[str, PastRun], store: Store) -> Comparis
     """
     import pandas as pd
 
-    if len(names := {run.study for run in runs.values()}) > 1:
+    if len(names := {run.result["study"] for run in runs.values()}) > 1:
         raise BadRequest(f"these are runs of {' and '.join(sorted(names))}: two runs of one study can be compared")
     parts = []
     for label, run in runs.items():
         rows = long_rows([store.row(point["study"], point["address"]) for point in run.result["points"]])
-        marked = rows.assign(**study.marks(study.resolve(run.params)))
+        marked = rows.assign(**study.marks(study.resolve(run.result["params"])))
         parts.append(study.summarise(marked).rows.assign(run=label))
     return Comparison(study, runs, pd.concat(parts, ignore_index=True))
 

@@ -154,19 +154,14 @@ class Study:
 
     def params_file(self, scale: str) -> str:
         """What a scale sets, as a file for `labkit run --params` and `papermill -f`: each value under what it means."""
-        fields = self.Params.model_fields
-        values = {"scale": scale} | {
-            name: self.scales[scale].get(name, field.default) for name, field in fields.items() if name != "scale"
-        }
+        fields, given = self.Params.model_fields, {**self.scales[scale], "scale": scale}
+        values = {name: given.get(name, field.default) for name, field in fields.items()}
         lines = [f"# {self.name} at {scale} scale, expected: {self.minutes.get(scale, 'nobody has timed it')}"]
         for name, value in self.grouped(values).items():
-            if name in self.Params.groups:
-                lines += [
-                    f"{name}:",
-                    *(f"  {line}" for member in value for line in _set(member, value[member], fields)),
-                ]
-            else:
-                lines += _set(name, value, fields)
+            grouped = name in self.Params.groups
+            members = value if grouped else {name: value}
+            lines += [f"{name}:"] * grouped
+            lines += ["  " * grouped + line for member in members for line in _set(member, members[member], fields)]
         return "\n".join(lines) + "\n"
 
     def describe(self, row: Mapping[str, Any]) -> str:
