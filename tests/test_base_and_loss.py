@@ -22,6 +22,7 @@ from labkit.learn.train import weights
 from labkit.studies import language, learners, registration
 from labkit.studies.cell import measure
 from labkit.studies.registration import Endpoint, Registration
+from labkit.studies.views import Found
 
 LAYOUT = learn.TextLayout(learn.pieces(["a bb"], 1), 4, 6)
 
@@ -185,6 +186,17 @@ def test_every_registration_fits_its_study(name: str) -> None:
         promise.check(name, list(study.views), params)
         assert list(promise.seeds) == params.seeds
     assert registration.registered("no such study") == {}
+
+
+def test_the_endpoint_is_told_place_by_place_with_what_would_have_been_found() -> None:
+    import pandas as pd
+
+    lines = [{"rules": n, "exam": "unseen", "mean": 0.5, "lo": 0.4, "hi": 0.6, "seeds": n} for n in (1, 2)]
+    one, two = PROMISE.measured({"growth": Found(pd.DataFrame(lines), pd.DataFrame(), None)})
+    assert (one["primary endpoint"], one["measured [95 %]"]) == ("rules 1", "0.500 [0.400, 0.600]")
+    assert one["would be found in 80 of 100 cases"] == "not known from one seed"
+    assert two["would be found in 80 of 100 cases"] == f"{grade.detectable(0.4, 0.6):.3f}"
+    assert PROMISE.measured({}) == []
 
 
 @pytest.mark.parametrize("power", [0.5, 0.8, 0.95])

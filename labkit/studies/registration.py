@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from hashlib import sha256
 from importlib import resources
+from itertools import takewhile
 from typing import Any
 
 import yaml
@@ -20,7 +21,7 @@ from labkit.errors import BadRequest
 from labkit.lab import Point
 from labkit.studies.claims import chosen
 from labkit.studies.params import StudyParams, sentence
-from labkit.studies.views import Found, signed
+from labkit.studies.views import Found, ranged
 
 DEVELOPMENT = 1000  # the first seed for development
 
@@ -99,14 +100,22 @@ class Registration(BaseModel):
         lines = chosen(view.estimates, self.endpoint.where, self.endpoint.exam) if view else []
         return [
             {
-                "primary endpoint": ", ".join(f"{name} {line[name]}" for name in self.endpoint.where) or line["exam"],
-                "measured [95 %]": signed(line["mean"], line["lo"], line["hi"]),
+                "primary endpoint": _place(line),
+                "measured [95 %]": ranged(line),
                 "smallest effect of interest": self.smallest_effect,
-                "would be found in 80 of 100 cases": grade.detectable(line["lo"], line["hi"]),
+                "would be found in 80 of 100 cases": f"{grade.detectable(line['lo'], line['hi']):.3f}"
+                if line["seeds"] > 1
+                else "not known from one seed",
                 "seeds": line["seeds"],
             }
             for line in lines
         ]
+
+
+def _place(line: Mapping[str, Any]) -> str:
+    """Where on the dials of its view an estimate lies: its label, or the columns that come before the exam's."""
+    dials = takewhile(lambda item: item[0] != "exam", line.items())
+    return str(line.get("label") or ", ".join(f"{name} {value}" for name, value in dials) or line["exam"])
 
 
 @cache
