@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from command import Done, labkit
+from golden import frozen, laddered, lengthened
 
-from labkit import studies
+from labkit import BadRequest, studies
 from labkit.lab import Store
-from labkit.lab.runs import past_runs
-from labkit.studies.past import differences
+from labkit.lab.runs import PastRun, past_runs
+from labkit.studies import semantic_diversity
+from labkit.studies.past import Comparison, differences
+from labkit.studies.views import Curve
 
 SMALL = ["--scale", "smoke", "--set", "noop_shares=[]", "--set", "n_instructions=[4,40]", "--set", "seeds=[0,1]"]
 
@@ -168,3 +172,30 @@ def test_what_cannot_be_compared_is_one_sentence(runs: list[str], own_store: Pat
     assert "ends neither in .html nor in .png" in refused("compare", *runs, "--out", str(tmp_path / "x.pdf"))
     shutil.rmtree(own_store / "diversity_sweep" / "points" / result["points"][0]["address"])
     assert f"no finished point {result['points'][0]['address']}" in refused("compare", *runs)
+
+
+EXAMS = {
+    "diversity_sweep": ["unseen", "seen"], "input_variety": ["varied", "unseen", "seen"],
+    "long_tail": ["unseen", "seen", "rare"], "semantic_diversity": [*semantic_diversity.COLUMNS, "seen"],
+    "markov_programs": ["unseen", "seen", "shorter", "longer"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*EXAMS, "ability_growth"])
+def test_runs_of_every_shape_can_be_compared(name: str) -> None:
+    """Frozen rows beside themselves: every setting makes its pairs, and each of them is exactly 0."""
+    study, rows = studies.find(name), frozen(name, "smoke")["rows"]
+    long = laddered(rows) if name == "ability_growth" else lengthened(rows, EXAMS[name])
+    rows = study.summarise(long).rows
+    runs = {label: PastRun(Path("one"), {"study": name, "params": {}, "points": []}, {}) for label in "AB"}
+    both = Comparison(study, runs, pd.concat([rows.assign(run=label) for label in runs], ignore_index=True))
+    lines = both.differences()
+    whole = rows[rows["key"].eq(rows["exam"])]
+    dials = ["exam", *study.dials, *(["volume"] if "volume" in rows else [])]
+    assert len(lines) == len(whole[dials].map(str).drop_duplicates())
+    assert {(line["B - A"], line["95 % low"], line["high"]) for line in lines} <= {(0, 0, 0)}
+    if any(isinstance(view, Curve) for view in study.views.values()):
+        assert both.chart().to_dict()
+    else:
+        with pytest.raises(BadRequest, match="has no view along a dial"):
+            both.chart()

@@ -98,13 +98,13 @@ class Comparison:
         return sorted(lines, key=lambda line: [sort_key(line[name]) for name in ("exam", *dials)])
 
     def chart(self) -> "alt.TopLevelMixin":
-        """Both curves in one picture: the study's first view along a dial.
+        """Both curves in one picture: the study's first view along a dial of which there is anything.
 
         Raises:
             BadRequest: for a study that has none.
         """
         for view in self.study.views.values():
-            if isinstance(view, Curve):
+            if isinstance(view, Curve) and len(view.select(self.rows, list(view.exams))):
                 label = self.rows["run"].map({label: f"{label} {run.folder.name}" for label, run in self.runs.items()})
                 if view.by:
                     label += ", " + self.rows[view.by].map(view.by_label)
