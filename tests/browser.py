@@ -81,10 +81,15 @@ class Browser:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=buttons, clickCount=1)
 
     def box(self, element: str) -> dict[str, float]:
-        """Where an element (an expression) is on the screen, once it has been scrolled to."""
-        return self.js(f"(() => {{ const e = {element}; e.scrollIntoView({{block: 'center'}}); "
-                       "const {left, top, width, height} = e.getBoundingClientRect(); "
-                       "return {left, top, width, height}; })()")  # fmt: skip
+        """Where an element (an expression) is on the screen, once it has been scrolled to and the page stands still."""
+        look = (f"(() => {{ const e = {element}; e.scrollIntoView({{block: 'center'}}); "
+                "const {left, top, width, height} = e.getBoundingClientRect(); "
+                "return {left, top, width, height}; })()")  # fmt: skip
+        before, now = None, self.js(look)
+        while before != now:
+            time.sleep(0.3)
+            before, now = now, self.js(look)
+        return now
 
     def click(self, element: str) -> None:
         box = self.box(element)

@@ -29,7 +29,7 @@ export default {
     const legend = el.appendChild(document.createElement("div")), svg = put(el, "svg", { height: TALL });
     const said = el.appendChild(document.createElement("div"));
     el.style.cssText = `width: 100%; max-width: 960px; color: ${INK}; font: 13px sans-serif`;
-    svg.style.cssText = "display: block; touch-action: none";
+    svg.style.cssText = "display: block; touch-action: none; user-select: none";
     said.setAttribute("aria-live", "polite");
     let x, y, chosen = 0, wide = 0;
     const columns = () => model.get("columns"), number = (value) => value.toLocaleString("en");
