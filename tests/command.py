@@ -25,6 +25,7 @@ def labkit(*words: str | Path, **environment: str) -> Done:
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["labkit", *map(str, words)])
         patch.setenv("PYTHONIOENCODING", "utf-8")  # which the command sets, for good
+        patch.delenv("COLUMNS", raising=False)  # which pytest's workers inherit
         for name, value in environment.items():
             patch.setenv(name, value)
         try:

@@ -43,6 +43,7 @@ ESTIMATORS: dict[str, Callable[[float, int], Any]] = {
     "fit_transition": lambda mark, seeds: grade.fit_transition(VOLUMES, [counts(mark, seeds)] * 4, draws=100),
     "transition_at": lambda mark, seeds: grade.fit_transition([1, 2, 3 + mark], [counts(1, seeds)] * 3, draws=100),
     "explained": lambda mark, seeds: grade.explained(VOLUMES, [counts(mark, seeds)] * 4, draws=100),
+    "detectable": lambda mark, seeds: grade.detectable(-1.0, mark),
     "fit_growth": lambda mark, seeds: growth.fit_growth(VOLUMES, [counts(mark, seeds)] * 4),
     "growth_at": lambda mark, seeds: growth.fit_growth([1, 2, 3, 4 + mark], [counts(1, seeds)] * 4),
     "growth_chance": lambda mark, seeds: growth.fit_growth(VOLUMES, [counts(1, seeds)] * 4, chance=mark),

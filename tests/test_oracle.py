@@ -21,6 +21,7 @@ from labkit.teach.prompts import Message, Pair
 FAMILIES = list(EVERY.values())
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=list(EVERY))
 each_level = pytest.mark.parametrize("level", LEVELS)
+ALIKE = {"speaking": 1}  # its instructions are the same at every level, which is read as the first
 a_family = st.sampled_from(FAMILIES)
 a_level = st.sampled_from(LEVELS)
 a_seed = st.integers(0, 10**6)
@@ -69,7 +70,8 @@ def test_the_level_and_the_instruction_are_those_that_were_drawn(family: Family,
     tasks = draw(family, 40, levels=[level], seed=1)
     known = [solve(question_of(task)) for task in tasks]
     assert [one and one.instruction.key for one in known] == [task.instruction.key for task in tasks]
-    assert fmean(one is not None and oracle.level_of(one) == level for one in known) > 0.9
+    wanted = ALIKE.get(family.name, level)
+    assert fmean(one is not None and oracle.level_of(one) == wanted for one in known) > 0.9
 
 
 def test_a_chat_without_our_system_message_is_a_question() -> None:
@@ -146,7 +148,7 @@ def test_new_examples_are_as_difficult_as_their_seeds(family: Family, level: int
     seeds = [(task.example.instruction, task.example.input, task.example.output) for task in tasks]
     made = prompts.read_pairs(reply(prompts.expand(seeds, family.task_type, 60))).pairs
     levels = Counter(oracle.level_of(known) for i, x, _ in made if (known := solve(f"{i}\n{x}" if x else i)))
-    assert levels[level] > 0.8 * len(made) > 0
+    assert levels[ALIKE.get(family.name, level)] > 0.8 * len(made) > 0
 
 
 def test_other_seeds_write_other_examples_and_several_families_take_turns() -> None:

@@ -135,8 +135,8 @@ def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 def test_papermill_s_texts_are_read_as_the_command_line_s() -> None:
     begun = runs.begin(studies.find("diversity_sweep"), {"scale": "smoke", "seeds": "[0, 1]", "model": '{"steps": 7}'})
     assert (begun.params.seeds, begun.params.steps) == ([0, 1], 7)
-    begun = runs.begin(studies.find("diversity_sweep"), {"scale": "smoke", "seeds": "null", "noop_shares": "[]"})
-    assert (begun.params.seeds, begun.params.noop_shares) == ([0], [])
+    begun = runs.begin(studies.find("diversity_sweep"), {"scale": "smoke", "seeds": "null", "n_instructions": "[4]"})
+    assert (begun.params.seeds, begun.params.n_instructions) == ([0], [4])
     text = {"scale": "smoke", "task": {"alphabet": "0123456789"}}
     assert runs.begin(studies.find("diversity_sweep"), text).params.alphabet == "0123456789"
     for wrong in ("[0", "[zero]", "few", '{"a": 1}'):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command import Done, labkit
-from golden import frozen, laddered, lengthened
+from golden import frozen, lengthened
 
 from labkit import BadRequest, studies
 from labkit.lab import Store
@@ -181,12 +181,11 @@ EXAMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*EXAMS, "ability_growth"])
+@pytest.mark.parametrize("name", EXAMS)
 def test_runs_of_every_shape_can_be_compared(name: str) -> None:
     """Frozen rows beside themselves: every setting makes its pairs, and each of them is exactly 0."""
-    study, rows = studies.find(name), frozen(name, "smoke")["rows"]
-    long = laddered(rows) if name == "ability_growth" else lengthened(rows, EXAMS[name])
-    rows = study.summarise(long).rows
+    study = studies.find(name)
+    rows = study.summarise(lengthened(frozen(name, "smoke")["rows"], EXAMS[name])).rows
     runs = {label: PastRun(Path("one"), {"study": name, "params": {}, "points": []}, {}) for label in "AB"}
     both = Comparison(study, runs, pd.concat([rows.assign(run=label) for label in runs], ignore_index=True))
     lines = both.differences()
