@@ -61,8 +61,8 @@ class AbilityParams(learners.BasedParams):
     gate: float = Field(ge=-1, le=1, description="score that an ability alone needs to count in means; 0: no gates")
 
 
-class AbilityCell(cell.Cell):
-    """One model: which examples it learns from, by ability and source, and which exams it sits."""
+class AbilityCell(cell.MeasuredCell):
+    """One model: which examples it learns from, by ability and source; its exams, those of `task`, grade themselves."""
 
     spec: learners.Spec
     task: Any
@@ -85,10 +85,6 @@ class AbilityCell(cell.Cell):
         """The training set."""
         parts = [(name, source, n) for name, sources in self.counts.items() for source, n in sources.items() if n]
         return [example for part in parts for example in self.task.examples(self.spec, self.seed, *part, record)]
-
-    def lesson(self) -> Lesson:
-        """There is none: the exams are those of `task`, which have graders of their own."""
-        raise NotImplementedError
 
     def measured(self, record: Record) -> Row:
         """Train one model, or none where there are no examples, and grade it."""

@@ -13,7 +13,7 @@ from labkit.studies.lesson import Lesson
 from labkit.studies.params import ModelParams
 
 
-class Cell(Point):
+class MeasuredCell(Point):
     """One model of a study: a study adds its dials, so that a cell holds everything its result depends on.
 
     `registration` is the digest of the promise that it is measured under (`studies.registration`); "": none.
@@ -26,6 +26,14 @@ class Cell(Point):
     @abstractmethod
     def learner(self, record: Record) -> Learner:
         """A fresh learner; what it rests on (`needs`) is found by the record."""
+
+    @abstractmethod
+    def measured(self, record: Record) -> Row:
+        """What is measured of it."""
+
+
+class Cell(MeasuredCell):
+    """A cell that is measured by its lesson."""
 
     @abstractmethod
     def lesson(self) -> Lesson:
