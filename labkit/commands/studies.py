@@ -1,0 +1,276 @@
+"""Commands about studies: run, repeat, sweep, list, compare."""
+
+import json
+import shutil
+import sys
+from contextlib import ExitStack
+from itertools import chain, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labkit import entry
+from labkit.commands import RESUMED, Executor, Fleet, Jobs, Own, RunName, Scale, Settings, StudyName, command, values_of
+from labkit.entry import leave
+from labkit.errors import BadRequest, unknown
+from labkit.table import print_each, print_table
+
+if TYPE_CHECKING:
+    from labkit.lab import Store
+    from labkit.studies import Study
+
+
+@command("studies")
+def list_studies() -> None:
+    """One line per study: question, paper, expected minutes at each scale."""
+    from labkit import studies
+
+    for study in studies.every().values():
+        minutes = ", ".join(f"{scale}: {text}" for scale, text in study.minutes.items())
+        print(f"{study.name}: {study.question} [{study.paper}] {minutes}")
+
+
+@command("run", RESUMED)
+def run_study(
+    name: StudyName,
+    scale: Annotated[str | None, typer.Option(help="smoke, laptop (default), paper or qlora")] = None,
+    file: Annotated[Path | None, typer.Option("--params", metavar="FILE.yaml", help="values by name, as for --set, "
+                                              "which comes before them; `labkit params` makes some")] = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
+    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
+) -> None:  # fmt: skip
+    """Execute a study's notebook with papermill and print what it found."""
+    from labkit import lab, studies
+
+    study = studies.find(name)
+    given = study.ungrouped(studies.read_params(file) if file else {})
+    given |= study.ungrouped(values_of(settings, fixed="scale"))
+    params = study.resolve(given | ({"scale": scale} if scale else {}))
+    folder = conduct(study, params, lab.Store.default(), out, jobs=jobs, fleet=fleet, executor=executor)
+    result = json.loads((folder / "result.json").read_text("utf-8"))
+    print()
+    print_table(result["table"])
+    print(f"\n{result['finding']}\n")
+    print_each("  ", [folder / file for file in lab.RUN_FILES])
+
+
+def conduct(study: "Study", params: Any, store: "Store", out: Path | None = None, home: "Store | None" = None,
+            **options: Any) -> Path:  # fmt: skip
+    """Execute a study's notebook over a store; its files go to `out`, default a new folder of the store `home`."""
+    from labkit import lab, learn
+
+    lab.check_notebook(study.notebook())
+    lab.check_surroundings(**options)
+    points = study.points(params)  # what it refuses is refused before a notebook starts
+    store.check(study.name)
+    chosen, scale = params.model_dump(mode="json"), params.scale
+    if out:
+        lab.check_out(out, study.name)
+    with study.serving(params, points, store):  # what it lacks is said before a folder is made
+        folder = out or lab.run_folder(home or store, study.name, chosen)
+        print(f"{study.name} at {scale} scale, expected: {study.minutes.get(scale, 'nobody has timed it')}", flush=True)
+        if scale in ("paper", "qlora") and learn.best_device() == "cpu":
+            note = f"note: no GPU was found; at {scale} scale this may take days"
+            print(f"{note} (Ctrl-C loses only the points in flight)", flush=True)
+        try:
+            lab.execute(study.notebook(), folder, study.grouped(chosen), store=store, **options)
+        except lab.RunFailed as failure:
+            leave(str(failure), 1)
+    return folder
+
+
+@command("rerun", RESUMED)
+def rerun_run(
+    name: RunName,
+    fresh: Annotated[bool, typer.Option("--fresh", help="measure every point anew, in a store of its own")] = False,
+    own: Own = None, jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
+) -> None:  # fmt: skip
+    """Repeat a run from the parameters it left, and name the first difference between the results."""
+    from labkit import lab, studies
+    from labkit.lab.runs import find_run
+    from labkit.studies.past import differences
+
+    store = lab.Store.default()
+    past = find_run(store, name)
+    study = studies.find(own or past.result["study"])
+    params = study.resolve(studies.read_params(past.folder / "params.yaml"))
+    anew = lab.Store(store.root / f".fresh-{past.folder.name}") if fresh else store
+    folder = conduct(study, params, anew, home=store, jobs=jobs, fleet=fleet, executor=executor)
+    now = find_run(store, str(folder))
+    if fresh:  # kept till here, so that the same command goes on where an earlier one stopped
+        shutil.rmtree(anew.root)
+    for when, run in {"before": past, "now   ": now}.items():
+        print(f"{when}  {run.folder}  {run.provenance.get('git')}")
+    if found := list(differences(past.result, now.result)):
+        leave(f"{len(found)} difference(s); the first: {found[0]}", 1)
+    print(f"all is equal: {len(now.addresses)} points, the estimates and the finding")
+
+
+@command("compare")
+def compare_runs(
+    one: RunName, other: RunName, own: Own = None,
+    out: Annotated[Path | None, typer.Option(help="a page (FILE.html), or the picture alone (FILE.png)")] = None,
+) -> None:  # fmt: skip
+    """Two runs of one study: what differs between them, and by how much they differ, model by model."""
+    from labkit import show, studies
+
+    if out and out.suffix not in (".html", ".png"):
+        raise BadRequest(f"--out {out} ends neither in .html nor in .png")
+    both = studies.compare(one, other, own)
+    names = [f"{label}: {run.folder}" for label, run in both.runs.items()]
+    print_each("", names)
+    print_table(both.parameters(), cut=["A", "B"])
+    print_table(both.differences())
+    if out and out.suffix == ".png":
+        out.write_bytes(show.png(both.chart()))
+    elif out:
+        tables = [("What differs", both.parameters()), ("Model by model", both.differences())]
+        show.write_report(out, title="Two runs", question=both.study.question, finding=", ".join(names),
+                          charts=[("", both.chart())], tables=tables)  # fmt: skip
+
+
+@command("params")
+def publish_params(out: Annotated[Path | None, typer.Option(help="default: papermill_runs/params")] = None) -> None:
+    """Write what every scale of every study sets, as files for `labkit run --params` and `papermill -f`."""
+    from labkit import lab, studies
+
+    folder = out or lab.Store.default().root / "params"
+    lab.ensure_writable(folder)
+    sets = [(study, scale) for study in studies.every().values() for scale in study.scales]
+    for study, scale in sets:
+        lab.write_text(folder / f"{study.name}.{scale}.yaml", study.params_file(scale))
+    print(f"{len(sets)} files in {folder}")
+
+
+@command("sweep", RESUMED)
+def sweep_study(
+    name: StudyName,
+    grid: Annotated[list[str] | None, typer.Option(metavar="NAME=V1,V2,...", help="values (repeatable)")] = None,
+    scale: Scale = "laptop", settings: Settings = None,
+    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
+) -> None:  # fmt: skip
+    """Measure the points of a grid, without a notebook; what the store holds is not measured again."""
+    from labkit import lab, studies
+
+    study = studies.find(name)
+    if not grid:
+        dials = [name for name in study.Params.model_fields if name != "scale"]
+        example = next((name for name in dials if is_axis(study, name)), dials[0])
+        raise BadRequest(f"--grid is missing: say what varies, for example --grid {example}=...")
+    axes = {axis: grid_values(study, axis, text) for axis, text in studies.parse_settings(grid, "--grid").items()}
+    given = values_of(settings)
+    if both := axes.keys() & given.keys():
+        raise BadRequest(f"'{min(both)}' is given by --grid and by --set: once is enough")
+    points: dict[str, Any] = {}
+    store = lab.Store.default()
+    with ExitStack() as services:
+        for values in product(*axes.values()):
+            params = study.resolve({"scale": scale, **given, **dict(zip(axes, values, strict=True))})
+            print_each("note: ", study.notes(params))
+            cells = study.points(params)
+            services.enter_context(study.serving(params, cells, store))
+            points |= {point.address: point for point in cells}
+        outcomes = lab.run_points(list(points.values()), study.measure, measure_many=study.measure_many, store=store,
+                                  jobs=jobs, fleet=fleet, executor=executor,
+                                  progress=lab.Progress.default(study.describe))  # fmt: skip
+    failed = [outcome for outcome in outcomes if outcome.row is None]
+    for point, row, *_ in outcomes:
+        if row is not None:
+            varied = "".join(f"{axis}={row[axis]} " for axis in axes if axis in row)
+            print(f"{point.address}  {varied}{study.describe(row)}")
+    for point, _, error, trace in failed:
+        print(f"{point.address}  FAILED {error}\n{trace or ''}", file=sys.stderr)
+    if failed:
+        leave(f"{len(failed)} of {len(outcomes)} points failed; the others are in {store.root}", 1)
+
+
+def grid_values(study: "Study", axis: str, text: str) -> list[Any]:
+    """The values of one axis. A parameter that is itself a list takes all of them at once: it is an axis already."""
+    from labkit import studies
+
+    dials = [field for field in study.Params.model_fields if field != "scale"]
+    if axis not in dials:
+        raise unknown("grid parameter", axis, dials)
+    values = [studies.parse_value(value) for value in text.strip("[]").split(",")]
+    return [values] if is_axis(study, axis) else values
+
+
+def is_axis(study: "Study", name: str) -> bool:
+    """Whether a parameter is itself a list of what is tried."""
+    return any(isinstance(scale.get(name), list) for scale in study.scales.values())
+
+
+@command("results")
+def show_results(
+    name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study in the store")] = None,
+    form: Annotated[str, typer.Option("--format", help="table, csv or json")] = "table",
+    sql: Annotated[str | None, typer.Option(help="a query; the tables are `points` and one per study")] = None,
+    run: Annotated[str | None, typer.Option(help="the points of one run alone; `labkit runs` lists them")] = None,
+    scale: Annotated[str | None, typer.Option(help="the points of the runs at one scale alone")] = None,
+    group: Annotated[list[str] | None, typer.Option(metavar="NAME", help="with --mean: one line per value "
+                                                    "(repeatable)")] = None,
+    mean: Annotated[str | None, typer.Option(metavar="METRIC", help="mean over each group, with its interval")] = None,
+) -> None:  # fmt: skip
+    """What the store holds, one row per point; or means over groups of points; or the answer to a query."""
+    from labkit.lab import Store, query
+    from labkit.lab.runs import find_run, past_runs
+
+    damaged: list[str] = []
+    if form not in ("table", "csv", "json"):
+        raise unknown("format", form, ["table", "csv", "json"])
+    if (group is None) != (mean is None) or (group and sql):
+        raise BadRequest("--group and --mean belong together, and not to --sql: `--group n_instructions --mean loss`")
+    store = Store.default()
+    study = name
+    if name and name not in store.studies():  # else no study has to be imported, which takes a second
+        from labkit import studies
+
+        study = studies.find(name).name
+    runs = [find_run(store, run)] if run is not None else past_runs(store, study) if scale else []
+    only = {address for past in runs for address in past.addresses if scale in (None, past.result["scale"])}
+    wanted = only if run or scale else None
+    rows: list[Any]
+    table: Any = None
+    if group and mean:
+        from labkit.studies.means import grouped_means
+
+        found = query.rows_by_study(store, study, damaged.append, wanted)
+        rows = grouped_means([*chain(*found.values())], group, mean, query.settings_of(store, found))
+    elif sql or form != "table":
+        table = query.query(store, study, sql, damaged.append, wanted)
+        rows = table.to_dict("records")
+    else:
+        rows = query.shown_rows(store, query.rows_by_study(store, study, damaged.append, wanted))
+    if form == "csv":
+        import pandas as pd
+
+        print((pd.DataFrame(rows) if table is None else table).to_csv(index=False), end="")
+    elif form == "json":
+        print(json.dumps([entry.as_json(row) for row in rows], indent=1, default=str))
+    elif not rows:
+        print("no rows")
+    else:
+        print_table(rows)
+    if damaged:
+        sys.stdout.flush()
+        others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        leave(f"{damaged[0]}{others}; everything else is shown", 1)
+
+
+@command("runs")
+def list_runs(
+    name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study")] = None,
+) -> None:
+    """One line per run, the newest first: what it was asked beside its scale, what it found, how long it took."""
+    from labkit import studies
+    from labkit.lab import Store
+    from labkit.lab.runs import past_runs
+    from labkit.studies.past import line_of
+
+    study = studies.find(name) if name else None
+    known = {**studies.every(), **({study.name: study} if study else {})}
+    runs = past_runs(Store.default(), study.name if study else None)
+    print_table([line_of(run, known.get(run.result["study"])) for run in runs], cut=["differs", "finding"])
+    print_each("", [] if runs else ["no runs"])
