@@ -19,7 +19,10 @@ SHRUNK: dict[str, dict[str, Any]] = {  # what is cut is the number of examples a
 }
 # They start from a model of the hub; tests of their own take a local one in its place.
 HUB = {"ability_growth", "code_mixing", "curriculum", "encrypted_rewriting"}
-OWN = {"ability_transfer"}  # the paper has no such study of small models: its large scale is this lab's own
+OWN = {
+    "ability_transfer",
+    "loss_weighting",
+}  # no paper has them for small models: the large scale is our own
 
 
 def test_no_study_is_left_out() -> None:

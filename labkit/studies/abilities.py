@@ -58,6 +58,11 @@ class AbilityParams(learners.BasedParams):
     question: int = Field(ge=4, le=1000, description="the most pieces of a question; longer tasks are passed over")
     answer: int = Field(ge=4, le=1000, description="the most pieces of an answer, its end included")
     grading: Literal["likelihood", "generated"] = Field(description="the main score; both are measured")
+
+
+class GatedParams(AbilityParams):
+    """The same, where each ability is also taught alone."""
+
     gate: float = Field(ge=-1, le=1, description="score that an ability alone needs to count in means; 0: no gates")
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Params(abilities.AbilityParams):
+class Params(abilities.GatedParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {

@@ -66,9 +66,15 @@ def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
     kept: Any = scores[~scores["ability"].isin(failing(rows)) & ~scores["design"].isin(ALONE)]
     means = [scores]
     for (_, exam), group in kept.groupby(["address", "exam"], sort=False):
-        means.append(group.iloc[:1].assign(ability=MEANS[str(exam)], right=[_macro(group)]))
+        means.append(together(group, MEANS[str(exam)]))
     added: Any = pd.concat(means)
     return pd.concat([rows, added.assign(asked=[[1] * len(right) for right in added["right"]])], ignore_index=True)
+
+
+def together(group: "pd.DataFrame", name: str) -> "pd.DataFrame":
+    """A line, under a name in the place of an ability's, whose score is the mean of these abilities' scores."""
+    right = _macro(group)
+    return group.iloc[:1].assign(ability=name, right=[right], asked=[[1] * len(right)])
 
 
 def _score(line: Mapping[str, Any]) -> list[float]:

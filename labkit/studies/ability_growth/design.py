@@ -11,7 +11,7 @@ from labkit.errors import BadRequest, unknown
 from labkit.grade import questions
 from labkit.learn import finetuning
 from labkit.studies import abilities, learners, scores
-from labkit.studies.abilities import AbilityCell, AbilityParams
+from labkit.studies.abilities import AbilityCell, GatedParams
 from labkit.studies.ability_growth import doit, plan
 from labkit.studies.growing import GROWTH, Records, curves_of
 from labkit.studies.params import MODEL_GROUP
@@ -23,7 +23,7 @@ Counts = dict[str, dict[str, int]]
 Volume = Annotated[int, Field(ge=1, le=10**7)]
 
 
-class Params(AbilityParams):
+class Params(GatedParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
