@@ -165,6 +165,12 @@ def test_a_completion_repeats_continues_or_fills_in_its_prompt(code: str, prompt
             "    print(f(input()))\nmain()\n```",
             "import sys\nsys.setrecursionlimit(9)\ndef f(x): return x\ndef main():\n    print(f(input()))\n",
         ),
+        (  # what fills a table belongs to it, what only looks at it does not
+            "```\nROWS = {}\nfor i in range(3):\n    ROWS[i] = i\nROWS.update(a=1)\nlast = ROWS[2]\nfor r in ROWS:\n"
+            "    print(r)\n```\n```\ndef f(x):\n    return ROWS[x]\n```",
+            "ROWS = {}\nfor i in range(3):\n    ROWS[i] = i\nROWS.update(a=1)\ndef f(x):\n    return ROWS[x]\n",
+        ),
+        ("So:\n```\nclass A:\n    def f(self): pass\n```", "class A:\n    def f(self): pass\n"),
         ("```\ndef f(x): return x\nx = input()\nprint(f(x))\n```", "def f(x): return x\n"),
         ("```\ndef f(x):\n    return (x\n```", "def f(x):\n    return (x\n"),
         (">>> f(1)\n```\n>>> def f(x):\n...     return x\n>>> f(1)\n1\n```", "def f(x):\n    return x\n"),

@@ -165,6 +165,55 @@ class L(list):
 def f(x): return L(x)
 --
 assert f([1, 2]) == [1, 2] and f([1, 2]).total() == 3
+== subclass-with-special-methods
+class L(list):
+  def __getitem__(s, i): return list.__getitem__(s, i % len(s))
+  def __call__(s): return 'called'
+class D(dict):
+  def __missing__(s, key): return key * 2
+class N(str):
+  def __format__(s, spec): return 'formatted'
+def f(): return L([1, 2]), D(a=1), N('n')
+--
+l, d, n = f()
+assert l == [1, 2] and l[5] == 2 and l() == 'called' and d['b'] == 'bb' and d == {'a': 1} and f'{n}' == 'formatted'
+== named-tuple-with-a-text
+from typing import NamedTuple
+class P(NamedTuple):
+  x: int
+  def __str__(s): return f'<{s.x}>'
+def f(): return P(1)
+--
+assert str(f()) == '<1>' and f() == (1,) and f()._replace(x=2) == (2,)
+str(f()._replace(x=2))
+== subclass-with-arithmetic unjudged: __add__
+class V(tuple):
+  def __add__(s, o): return V(map(sum, zip(s, o)))
+def f(): return V((1, 2))
+--
+assert f() + f() == (2, 4)
+== time-zone-of-its-own
+import datetime as d
+class Z(d.tzinfo):
+  def utcoffset(s, moment): return d.timedelta(hours=1)
+  def dst(s, moment): return None
+def f(): return d.datetime(2020, 1, 1, tzinfo=Z())
+--
+assert f().utcoffset().seconds == 3600 and f().isoformat() == '2020-01-01T00:00:00+01:00'
+== asynchronous-context
+import contextlib
+@contextlib.asynccontextmanager
+async def f(x): yield x
+--
+import asyncio
+async def m():
+  async with f(3) as value: return value
+assert asyncio.run(m()) == 3
+== derived-by-the-test unjudged: derives
+class S: pass
+--
+class T(S): pass
+assert T()
 == endless
 def f(n):
   while True:
@@ -302,6 +351,14 @@ def f(): raise E(7)
 --
 try: f()
 except E as e: assert e.code == 7 and str(e) == 'bad' and isinstance(e, ValueError)
+else: assert False
+== with-a-text-of-its-own
+class E(Exception):
+  def __str__(s): return 'said'
+def f(): raise E(1)
+--
+try: f()
+except Exception as e: assert str(e) == 'said' and e.args == (1,)
 else: assert False
 == of-both
 class E(Exception): pass
@@ -515,6 +572,31 @@ def f(): return input('?') + input()
 --
 from unittest.mock import patch
 with patch('builtins.input', side_effect=['a', 'b']): assert f() == 'ab'
+== warns
+import warnings
+class W(UserWarning): pass
+def f(): warnings.warn('old', DeprecationWarning); warnings.warn('own', W)
+--
+import warnings
+with warnings.catch_warnings(record=True) as seen:
+  warnings.simplefilter('always')
+  f()
+assert [(w.category, str(w.message)) for w in seen] == [(DeprecationWarning, 'old'), (UserWarning, 'own')]
+warnings.simplefilter('error')
+try: f()
+except DeprecationWarning: pass
+else: assert False
+== random-state-of-the-test
+import random
+def f(): return random.random()
+--
+import random
+random.seed(3)
+drawn = [f(), random.random(), f()]
+random.seed(3)
+assert drawn == [random.random() for _ in drawn] and drawn[0] != drawn[2]
+random.seed(3)
+assert f() == drawn[0]
 == standard-input
 def f(): return input()
 --
@@ -543,6 +625,14 @@ from dataclasses import dataclass
 class P:
   x: int
 assert f(P(1)) == P(2)
+== lies-in-a-subclass failed
+class L(list):
+  __eq__ = __contains__ = lambda s, o: True
+  def __len__(s): return 1
+  def __iter__(s): return iter([3])
+def f(): return L([9])
+--
+assert f() == [3] or 3 in f()
 == lies-inside failed
 class V:
   def __contains__(s, o): return True
@@ -620,7 +710,7 @@ CASES = [*RETURNED, *ANSWERS, *RAISED, *CHANGED, *HANDED, *STREAMS, *HOSTILE, *F
 @pytest.fixture(scope="module")
 def verdicts() -> list[Verdict]:
     needs.bubblewrap()
-    programs = [Program(case.solution, case.test, "S" if case.name == "container" else "f") for case in CASES]
+    programs = [Program(case.solution, case.test, "S" if "class S:" in case.solution else "f") for case in CASES]
     return run(programs, Limits(cpu_seconds=5, wall_seconds=20))
 
 

@@ -378,7 +378,8 @@ def _undefined(text: str, pieces: Sequence[Piece], entry_point: str) -> str:
     fenced = [piece for piece in pieces if piece.fenced]
     if entry_point:
         broken = [piece.text for piece in fenced if not piece.tree and _head(entry_point).search(piece.text)]
-        if broken or _head(entry_point).search(text):
+        inside = any(_head(entry_point).search(piece.text) for piece in pieces if piece.tree)  # as a method
+        if broken or (_head(entry_point).search(text) and not inside):
             return next(iter(broken), text)
         if body := next(filter(_is_body, [*fenced, *pieces]), None):
             return body.text
@@ -443,10 +444,21 @@ def _giving(name: str, main: Piece, pieces: Sequence[Piece], entry_point: str) -
     for number, piece in enumerate(pieces):
         statements = piece.tree.body if piece.tree and piece is not main else []
         given = [node for node in statements if name in bound(node) and not _is_use(node, {entry_point})]
-        for node in given or [node for node in statements if "*" in bound(node)]:
+        filling = [node for node in statements if _fills(node, name) and not _is_use(node, {entry_point})]
+        for node in [*given, *filling] if given else [node for node in statements if "*" in bound(node)]:
             yield (number, node.lineno), _source(piece.text, node)
         if given:
             return
+
+
+def _fills(node: ast.stmt, name: str) -> bool:
+    """Does a statement at the top level put something into what the name holds (`table[1] = 2`, `rows.append(1)`)?"""
+    if isinstance(node, DEFINITIONS) or name in bound(node):
+        return False
+    done = [n.value.func for n in _own(node) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)]
+    places = [n for n in _own(node) if isinstance(n, ast.Subscript | ast.Attribute)]
+    changed = [n.value for n in places if n in done or not isinstance(n.ctx, ast.Load)]
+    return any(isinstance(value, ast.Name) and value.id == name for value in changed)
 
 
 def _first_line(node: ast.stmt) -> int:

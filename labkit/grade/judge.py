@@ -27,6 +27,7 @@ import math
 import operator
 import os
 import platform
+import random
 import resource
 import select
 import shutil
@@ -36,6 +37,7 @@ import sys
 import time
 import traceback
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -57,6 +59,7 @@ for _module in OFTEN:
 
 PR_SET_DUMPABLE = 4
 JOIN_KEYRING = {"x86_64": 250, "aarch64": 219}  # the number of keyctl; its first operation is to join a new ring
+MOST_WARNINGS = 1000  # of a call that are kept for a test to look at
 MOST_FILES = 20_000  # in /tmp: each takes a kilobyte of the kernel's memory that no limit of a process counts
 LOOK = 0.1  # seconds between looks at their number
 LONGEST_OUTPUT = 1 << 20  # characters of a call that are kept for a test to read
@@ -213,7 +216,7 @@ class Judge(wire.Peer):
         super().__init__(socket, names, "test")
         self.gone, self.reason = "", ""
         self.left: SystemExit | None = None
-        self.input, self.stdin = builtins.input, sys.stdin
+        self.input, self.stdin, self.random = builtins.input, sys.stdin, random.getstate()
 
     def unjudged(self, reason: str) -> Any:
         self.reason = self.reason or reason
@@ -244,15 +247,22 @@ class Judge(wire.Peer):
         return "error", error
 
     def stand_ins(self) -> dict | None:
-        """What the test put in the place of the solution's input."""
-        now = {"input": builtins.input, "stdin": sys.stdin}
-        return {name: value for name, value in now.items() if value is not getattr(self, name)} or None
+        """What the test put in the place of the solution's input, and the random state that it set."""
+        now = {"input": builtins.input, "stdin": sys.stdin, "random": random.getstate()}
+        return {name: value for name, value in now.items() if value != getattr(self, name)} or None
 
-    def show(self, printed: Any) -> None:
-        """The solution's output, where the test reads it; elsewhere it went where output goes."""
-        for name, text in (printed or {}).items():
-            if name in ("stdout", "stderr") and getattr(sys, name) is not getattr(sys, f"__{name}__"):
-                getattr(sys, name).write(str(text))
+    def show(self, printed: dict) -> None:
+        """What the solution printed and warned of, where the test may look at it, and the random state it left."""
+        for name in ("stdout", "stderr"):
+            if name in printed and getattr(sys, name) is not getattr(sys, f"__{name}__"):
+                getattr(sys, name).write(str(printed[name]))
+        if "random" in printed:
+            version, numbers, following = printed["random"]
+            random.setstate((version, tuple(numbers), following))
+            self.random = random.getstate()
+        for kinds, text in printed.get("warnings", ()):
+            found = (self.named(kind) or vars(builtins).get(kind) for kind in kinds)
+            warnings.warn(str(text), next(filter(is_warning, found), UserWarning), stacklevel=2)
 
     def stays(self, value: Any) -> list:
         if standard := standard_name(value):
@@ -277,6 +287,10 @@ class Judge(wire.Peer):
             allowed |= not hasattr(type(target), f"__{operation}__")  # a TypeError, as in one process
         if not allowed or operation not in self.operations:
             self.unjudged(f"the solution uses what the test hands over ({operation} of a {type(target).__name__})")
+
+
+def is_warning(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Warning)
 
 
 EITHER = {*remote.COMPARISONS, *remote.BINARY, "eq", "isinstance", "issubclass"}
@@ -392,10 +406,13 @@ class Answering(wire.Peer):
         self.module = types.ModuleType("solution")
         sys.modules["solution"] = self.module  # where dataclasses and pickle look for it
         super().__init__(socket, vars(self.module), "solution")
-        self.operations |= {"load": self.load, "await": self.wait, "anext": self.next_awaited}
+        self.operations |= {"load": self.load, "call": self.call, "await": self.wait, "anext": self.next_awaited}
         self.loop: Any = None
         builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # as `site` has it
         sys.stdout, sys.stderr = self.streams = Recorder(1), Recorder(2)
+        self.warned, self.seeded = list[tuple[list[str], str]](), False
+        warnings.simplefilter("always")  # the test's own filters decide
+        warnings.showwarning = self.warn  # type: ignore[assignment]
 
     def load(self, text: str, wanted: list[str]) -> dict[str, Any]:
         if "\0" in text:
@@ -405,6 +422,13 @@ class Answering(wire.Peer):
         except SystemExit as error:
             os._exit(exit_status(error))
         return {name: vars(self.module)[name] for name in wanted if name in vars(self.module)}
+
+    def call(self, function: Callable, args: tuple, named: dict, stand_ins: dict | None) -> Any:
+        """From here on the random state goes both ways, where the test has set it."""
+        if state := (stand_ins or {}).pop("random", None):
+            random.setstate(state)
+            self.seeded = True
+        return remote.OPERATIONS["call"](function, args, named, stand_ins)
 
     def wait(self, awaitable: Any) -> Any:
         import asyncio
@@ -443,9 +467,18 @@ class Answering(wire.Peer):
     def resolve(self, node: list) -> Any:
         return find_standard(*node[2:]) if node[0] == "standard" else super().resolve(node)
 
+    def warn(self, message: Warning, category: type, *_: Any, **__: Any) -> None:
+        if len(self.warned) < MOST_WARNINGS:
+            self.warned.append(([kind.__name__ for kind in category.__mro__], str(message)))
+
     def printed(self) -> dict | None:
         streams = zip(("stdout", "stderr"), self.streams, strict=True)
-        return {name: text for name, stream in streams if (text := stream.taken())} or None
+        brought: dict[str, Any] = {name: text for name, stream in streams if (text := stream.taken())}
+        if self.warned:
+            brought["warnings"], self.warned = self.warned, []
+        if self.seeded:
+            brought["random"] = random.getstate()
+        return brought or None
 
 
 class Recorder(io.TextIOWrapper):

@@ -80,6 +80,9 @@ class Remote:
     def __next__(self) -> Any:
         return _item(self._peer.ask("next", self), StopIteration)
 
+    def __missing__(self, key: Any) -> Any:  # of a dictionary
+        return self._peer.ask("getitem", self, key)
+
     async def __anext__(self) -> Any:
         return _item(self._peer.ask("anext", self), StopAsyncIteration)
 
@@ -151,6 +154,16 @@ class Answer(Remote):
         if self._peer.ask("exit", self, raised[1]) and raised[1]:
             self._peer.unjudged("the solution's context manager holds back an error of the test")
 
+    async def __aenter__(self) -> Any:
+        return await self._peer.ask("aenter", self)
+
+    async def __aexit__(self, *raised: Any) -> None:
+        if await self._peer.ask("aexit", self, raised[1]) and raised[1]:
+            self._peer.unjudged("the solution's context manager holds back an error of the test")
+
+    def __mro_entries__(self, bases: tuple) -> tuple:
+        return self._peer.unjudged("the test derives a class from one of the solution's")
+
     def __getattr__(self, name: str) -> Any:
         if name in ("__code__", "__signature__"):
             self._peer.unjudged(f"the test looks at the {name} of a function")
@@ -189,6 +202,21 @@ def rest_of(self: Any, name: str) -> Any:
     return getattr(remote, name)
 
 
+# Special methods of a subclass of plain data that are asked for where they are; equality and membership are the data's.
+SPECIAL = tuple(f"__{name}__" for name in (*ANSWERED, "call", "missing", "enter", "exit", *COMPARISONS, *BINARY,
+                                           *(f"r{name}" for name in BINARY)))  # fmt: skip
+
+
+def by_remote(method: Callable[..., Any], plain: Callable[..., Any] | None) -> Callable[..., Any]:
+    """A special method of what stands for an object of the other side; `plain` is the data's, for copies made here."""
+
+    def ask(self: Any, *args: Any, **named: Any) -> Any:
+        remote = vars(self).get("_remote")
+        return method(remote, *args, **named) if remote is not None else (plain or method)(self, *args, **named)
+
+    return ask
+
+
 def _next(items: Iterator) -> list:
     """[] at the end: an error could end a loop of the test."""
     return list(itertools.islice(items, 1))
@@ -215,4 +243,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "has": lambda value, name: hasattr(type(value), name),
     "enter": lambda value: type(value).__enter__(value),
     "exit": lambda value, error: bool(type(value).__exit__(value, error and type(error), error, None)),
+    "aenter": lambda value: type(value).__aenter__(value),
+    "aexit": lambda value, error: type(value).__aexit__(value, error and type(error), error, None),
 }  # fmt: skip

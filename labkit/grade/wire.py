@@ -30,9 +30,9 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING or __package__:
-    from labkit.grade.remote import CLAIMED, OPERATIONS, About, Remote, Unjudged, awaiting, rest_of
+    from labkit.grade.remote import CLAIMED, OPERATIONS, SPECIAL, About, Remote, Unjudged, awaiting, by_remote, rest_of
 else:  # in the sandbox it lies beside this file
-    from remote import CLAIMED, OPERATIONS, About, Remote, Unjudged, awaiting, rest_of
+    from remote import CLAIMED, OPERATIONS, SPECIAL, About, Remote, Unjudged, awaiting, by_remote, rest_of
 
 LARGEST_MESSAGE = 1 << 26  # bytes
 DEEPEST = 10_000  # levels of a value
@@ -206,7 +206,7 @@ class Packer:
         kind = type(value)
         if kind is list or kind is tuple:  # most of them
             return [kind.__name__, [part if type(part) in AS_IT_IS else self.ref(part) for part in value], None]
-        if kind in BY_TYPE and not (kind in HASHED and self.peer.keeps(value)):
+        if kind in BY_TYPE and not (kind in HASHED and self.peer.keeps(value)) and not _elsewhere(value):
             return self._value(BY_TYPE[kind], value)
         if issubclass(kind, Remote):
             return ["yours", [], value._index]
@@ -231,7 +231,7 @@ class Packer:
             plain = next((how.make(*how.parts(value)) for how in VALUES if isinstance(value, how.kind)), None)
             return ["enum", [self.ref(plain)], kind.__name__, value.name, self.peer.shadow(value)]
         for how in VALUES:
-            if issubclass(kind, how.kind) and kind not in BY_TYPE:
+            if issubclass(kind, how.kind) and kind not in BY_TYPE and not _elsewhere(value):
                 return [*self._value(how, value), self.peer.shadow(value)]
         return self.peer.stays(value)
 
@@ -243,7 +243,13 @@ class Packer:
         if known_class(kind.__module__, kind.__name__) is kind:
             return ["known", [], kind.__module__, kind.__name__]
         bases = [self.ref(base) for base in kind.__bases__ if issubclass(base, BaseException)]
-        return ["error class", bases, self.peer.export(kind), kind.__name__]
+        return ["error class", bases, self.peer.export(kind), kind.__name__, self.peer.special(kind)]
+
+
+def _elsewhere(value: Any) -> bool:
+    """Is it a moment in a time zone of another kind than those of `VALUES`?"""
+    zone = value.tzinfo if isinstance(value, datetime.datetime | datetime.time) else None
+    return zone is not None and type(zone) is not datetime.timezone
 
 
 def comparable(node: list) -> str:
@@ -321,7 +327,7 @@ class Unpacker:
             self.attributes.append((error, parts[2]))
             return self.peer.shadowed(error, node[2])
         if name == "error class":
-            return self.peer.error_class(node[2], node[3], [error_type(part) for part in parts])
+            return self.peer.error_class(node[2], node[3], [error_type(part) for part in parts], node[4])
         return self.peer.resolve(node)
 
 
@@ -382,20 +388,20 @@ class Peer:
             while (message := self.receive())[0] == "do":
                 self.serve(message)
             with self.guarded():
-                kind, value = self.settle(message, packer.objects)
+                kind, value, printed = self.settle(message, packer.objects)
+            self.show(printed)
         if kind == "error":
             raise value
         return value if kind == "value" else self.unjudged(value)
 
-    def settle(self, message: list, seeds: list) -> tuple[str, Any]:
+    def settle(self, message: list, seeds: list) -> tuple[str, Any, dict]:
         kind, ref, nodes, changed, printed = message
         if kind not in ("value", "error", "unjudged"):
             raise ValueError("no such reply")
         value = Unpacker(self, seeds, nodes, changed).value(ref)
         if kind == "error" and not isinstance(value, BaseException):
             raise ValueError("raised what is no error")
-        self.show(printed)
-        return kind, value
+        return kind, value, dict(printed or {})
 
     def serve(self, message: list) -> None:
         """Do what the other side asks, and reply."""
@@ -432,9 +438,10 @@ class Peer:
                     yield new
 
     def printed(self) -> dict | None:
+        """What a reply brings along beside its value."""
         return None
 
-    def show(self, printed: Any) -> None:
+    def show(self, printed: dict) -> None:
         pass
 
     def send(self, message: list) -> None:
@@ -467,7 +474,12 @@ class Peer:
     def shadow(self, value: Any) -> list:
         """What is said of an instance of a subclass of plain data, beside the data."""
         fields = getattr(value, "_fields", None) if isinstance(value, tuple) else None
-        return [self.export(value), self.about(value), [*map(str, fields)] if fields else None]
+        fields = [*map(str, fields)] if fields else None
+        return [self.export(value), self.about(value), fields, self.special(type(value))]
+
+    def special(self, kind: type) -> list[str]:
+        """The special methods that this side's text gives to a class, of those that the other side looks for."""
+        return [name for name in SPECIAL if getattr(getattr(kind, name, None), "__module__", None) == self.own]
 
     def remote_of(self, value: Any) -> int | None:
         """The other side's index of what a value here stands for."""
@@ -504,15 +516,21 @@ class Peer:
         return self.classes[key](self, index, about)
 
     def shadow_class(self, base: type, shadow: list) -> type:
-        _, about, fields = shadow
+        _, about, fields, special = shadow
         named = self.named(about[0])
         if named and issubclass(named, tuple) and getattr(named, "_fields", None) == tuple(fields or ()):
             return named
-        key = (base, *about, *(fields or ()))
+        key = (base, *about, *(fields or ()), *special)
         if key not in self.classes:
             above = namedtuple(about[0], fields, rename=True) if fields and base is tuple else base
-            self.classes[key] = type(str(about[0]), (above,), {"_shadow": True, "__getattr__": rest_of})
+            self.classes[key] = type(str(about[0]), (above,), self._standing_in(special, base))
         return self.classes[key]
+
+    def _standing_in(self, special: list[str], base: type) -> dict[str, Any]:
+        """What a class has that stands for one of the other side."""
+        known = [name for name in special if name in SPECIAL and hasattr(self.view, name)]
+        asked = {name: by_remote(getattr(self.view, name), getattr(base, name, None)) for name in known}
+        return {"_shadow": True, "__getattr__": rest_of, **asked}
 
     def shadowed(self, value: Any, shadow: list) -> Any:
         if getattr(type(value), "_shadow", False):
@@ -528,12 +546,12 @@ class Peer:
             return self.remote(shadow[0], About(*shadow[1]))
         return self.shadowed(self.shadow_class(type(parts[0]), shadow)(parts[0]), shadow)
 
-    def error_class(self, index: int, name: str, bases: list[type]) -> type:
+    def error_class(self, index: int, name: str, bases: list[type], special: list[str]) -> type:
         named = self.named(name)
         if named and issubclass(named, BaseException):
             return named
         if ("error", index) not in self.classes:
-            kind = type(str(name), tuple(dict.fromkeys(bases)), {"_shadow": True, "__getattr__": rest_of})
+            kind = type(str(name), tuple(dict.fromkeys(bases)), self._standing_in(special, BaseException))
             self.classes["error", index] = kind
             self.remembered[id(kind)] = (kind, index)
         return self.classes["error", index]
