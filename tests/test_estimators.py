@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from labkit import BadRequest, grade
 from labkit.grade import choice, growth, transference
 from labkit.grade.intervals import Counts
+from labkit.grade.peak import peak
 from labkit.teach.judge import agreement, clustered
 
 DIAL, VOLUMES = [0, 1, 2, 3, 4], [10, 100, 1000, 10_000]
@@ -38,6 +39,8 @@ ESTIMATORS: dict[str, Callable[[float, int], Any]] = {
     "asked": lambda mark, seeds: grade.cluster_bootstrap(np.zeros(6), np.full(6, mark), draws=200),
     "replicates": lambda mark, seeds: grade.replicates(counts(mark, seeds), draws=50).tolist(),
     "sweet_spot": lambda mark, seeds: grade.sweet_spot(DIAL, table(mark, 5, seeds), draws=200),
+    "peak": lambda mark, seeds: peak([0, 0.4, 1], [counts(mark, seeds)] * 3, draws=100),
+    "shares": lambda mark, seeds: peak([0, 0.4, 1 + mark], [counts(1, seeds)] * 3, draws=100),
     "dial": lambda mark, seeds: grade.sweet_spot([*DIAL[:-1], 4 + mark], table(1, 5, seeds), draws=200),
     "paired_difference": lambda mark, seeds: grade.paired_difference(table(mark, 2, seeds), 0, 1, draws=200),
     "fit_transition": lambda mark, seeds: grade.fit_transition(VOLUMES, [counts(mark, seeds)] * 4, draws=100),
@@ -130,6 +133,9 @@ def test_what_is_no_finite_number_is_refused_in_one_sentence(name: str, mark: fl
         lambda: grade.sweet_spot(DIAL, [np.ones((5, 2)), np.ones((5, 3))], same_problems=True),
         lambda: grade.paired_difference([], 0, 1),
         lambda: grade.paired_difference(table(1, 2, 1), 0, 2),
+        lambda: grade.cluster_bootstrap([10**400]),
+        lambda: peak([0, 0.5, 0.5], [counts(1, 1)] * 3),
+        lambda: peak([0, 0.5, 1], [counts(1, 1)] * 2),
         lambda: grade.fit_transition([1, 2], [counts(1, 1)]),
         lambda: grade.fit_transition([1.5, 2, 3], [counts(1, 1)] * 3),
         lambda: grade.explained([0, 1, 2, 3], [counts(1, 1)] * 4),
@@ -162,6 +168,23 @@ def test_a_peak_lies_within_its_interval_and_the_interval_within_the_dial(column
     assert spot.lo < spot.hi
     if np.ptp(np.array(columns).mean(0)) == 0 or seeds == 1:
         assert spot.verdict == "not decided"
+
+
+@pytest.mark.parametrize("arms", [[0.5] * 5, [1, 0, 0, 0, 1], [1, 0.5, 0, 0.5, 1]])
+def test_ends_that_tie_are_no_best_place(arms: list[float]) -> None:
+    spot = grade.sweet_spot(DIAL, [np.repeat(np.array(arms)[:, None], 8, axis=1)] * 3, draws=200)
+    assert (spot.verdict, spot.lo, spot.hi) == ("not decided", DIAL[0], DIAL[-1])
+    models = [[Counts(np.full(8, round(4 * arm)), 4)] * 3 for arm in arms]
+    found = peak([float(place) for place in DIAL], models, draws=200)
+    assert not found.located
+    assert found.ci95 == [DIAL[0], DIAL[-1]]
+
+
+def test_a_share_lies_within_an_interval_of_some_width() -> None:
+    found = peak([0.0, 0.5, 1.0], [[Counts([1, 0, 0, 0])], [Counts([1, 1, 1, 1])], [Counts([0, 0, 0, 0])]], draws=100)
+    assert found.ci95 is not None
+    assert found.share is not None
+    assert found.ci95[0] < found.share < found.ci95[1]
 
 
 def test_one_instruction_leaves_a_complexity_open() -> None:

@@ -125,7 +125,9 @@ def test_abstraction(scale: str) -> None:
                 same(estimate(line), [row[name], *row[f"{name}_ci95"]])
                 blind = "blind_unseen_equal" if view == "generalists" else "blind_deeper_equal"
                 assert line[blind] == pytest.approx(row["blind_equal"], abs=1e-12)
-    same(results.fit("specialists").numbers, summary["peak"])
+    numbers = results.fit("specialists").numbers
+    same(numbers, {name: summary["peak"][name] for name in ("located", "share", "best")})
+    assert numbers["ci95"] == [0, 1]  # frozen as [0, 0]: all mixes tie
 
 
 @pytest.mark.parametrize("scale", scales("encrypted_rewriting"))

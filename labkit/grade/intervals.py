@@ -189,7 +189,7 @@ def numbers(values: ArrayLike, what: str) -> Floats:
     """Finite numbers as an array; `BadRequest`, which names the place of the first that is none."""
     try:
         array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadRequest(f"{what} must be numbers in rows of one length") from None
     if len(bad := np.argwhere(~np.isfinite(array))):
         place = f" at {', '.join(map(str, bad[0]))} (counted from 0)" if array.ndim else ""

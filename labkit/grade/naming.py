@@ -30,7 +30,7 @@ _GOES_ON = r"(?:because|since|as|is|or|and|but|not|nor|due|for sure)\b"  # after
 _NOUN = r"(?:answer|option|choice|letter|response|solution|alternative|答案|选项|选择|选)"
 _NOUNS = (r"(?:answers?|options?|choice|response|solution|alternative|pick|verdict|antwort|lösung|réponse|respuesta|"
           r"resposta|risposta|ответ|答案|选项|答|正解|答え|回答|정답)")  # fmt: skip
-_IS = r"(?:is|was|be|are|must be|should be|would be|will be|ist|lautet|est|es|è|é|是|为|は|=|:|-+>|→|⇒|[-–—])"
+_IS = r"(?:is|was|be|are|must be|should be|would be|will be|ist|lautet|est|es|è|é|是|为|は|[은는]|=|:|-+>|→|⇒|[-–—])"
 _FILL = (r"(?:\s|[:\"(\[]|(?:is|be|the|an?|either|both|option|options|choice|letter|answer|clearly|definitely|"
          r"therefore|thus|likely|probably|simply|just|number|correct|right|es|选项|答案)\b)*")  # fmt: skip
 _JOIN = (r"(?:[\s)\]]*(?:,\s*)?(?:\b(?:or|and|oder|und|ou|et)\b|或者?|和|及)\s*|"
@@ -39,15 +39,21 @@ _MENTION = rf"({_ANY}(?:{_JOIN}{_ANY}|[ )\]]*[.:\-–—(\[]+ *{_TEXT})*)"
 _RIGHT = r"(?:(?:the|my)\s+)?(?:\w+\s+){0,2}(?:correct|right|best|true|answer|choice|pick|accurate|正确|对)"
 _WRONG = r"(?:\w+ly\s+)?(?:wrong|incorrect|false|untrue|out\b|ruled out|eliminated|not\b|never)"
 _LEAD = (r"(?:(?:so|thus|therefore|hence|probably|maybe|definitely|clearly|surely|certainly|i(?:'d| would)? (?:say|"
-         r"think|guess|believe)|it is|it's|it must be|that is|that's|yes|ok(?:ay)?|sure|因此|所以|"
+         r"think|guess|believe)|it is|it's|it must be|that is|that's|yes|ok(?:ay)?|sure|wait|"
+         r"actually|hmm|oh|sorry|no|correction|rather|in fact|因此|所以|"
          r"故)\b[\s,:]*)*")  # fmt: skip
-_END = r"(?=\s*(?:[.;,:!?()\]。、\n]|[-–—]\s|$))"
+_END = r"(?=\s*(?:[.;,:!?()\]。、\n✓✔✅]|[-–—]\s|$))"
+
+_NO = r"(?:✗|✘|❌|✖|no|wrong|incorrect|false)(?=\s*(?:[.,;)\n]|$|[\U000f0000-\U000f01ff]))"  # a mark, or a word alone
+_OR, _AND = (rf"(?:(?:\s*,\s*{_ANY}[)\]]*)*\s*,?\s*(?:{words})\b{_FILL}{_ANY}[)\]]*)?"  # more of them: "A, B or C"
+             for words in ("or|nor|oder|noch|ou|ni", "or|and|oder|und|ou|et"))  # fmt: skip
 
 _DENIED = re.compile(
     r"(?:\b(?:not|rather than|instead of|neither|nor|never|unlike|eliminat\w+|exclud\w+|reject\w*|rul(?:e|ed|ing) out|"
     r"cannot be|can't be|isn't|wasn't|nicht)\b|n't\b|不是|不选|而非|排除)"
-    rf"{_FILL}{_ANY}[)\]]*(?:\s*nor{_FILL}{_ANY}[)\]]*)*(?:\s*,?\s*but\b)?|(?:{_NOUN}\s*)?[(\[]*{_ANY}[)\]]*"
-    rf"(?: (?:is|are|was|were|looks|seems|cannot be) {_WRONG}| isn't\b| ?(?:是?错|不对|不正确))",
+    rf"{_FILL}{_ANY}[)\]]*{_OR}(?:\s*,?\s*but\b)?|(?:{_NOUN}s?\s*)?[(\[]*{_ANY}[)\]]*(?:[.:]? *{_TEXT})?{_AND}"
+    rf"(?: (?:is|are|was|were|looks?|seems?|cannot be)(?: both| all)? {_WRONG}| isn't\b| ?(?:是?错|不对|不正确)|"
+    rf"[.:?]?\s*[-–—=]?\s*{_NO})",
     re.IGNORECASE,
 )
 _LISTED = re.compile(rf"^\s*[-•]?\s*[(\[]?({_LETTER})\s*[.):\]、][ ]*\S.*$", re.MULTILINE)
@@ -68,6 +74,7 @@ _MENTIONED = [re.compile(form, re.IGNORECASE) for form in _FORMS]
 _MARKUP: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     ("[\u200b-\u200f\u2060\ufeff\u00ad]", ""),  # signs without width
     ("[\u2018\u2019]", "'"),
+    (r"[\u2010-\u2012\u2212]|\u2013(?=\d)", "-"),
     (r"~~.*?~~", " "),
     (r"<[|/]?[A-Za-z][^<>]{0,80}>", " "),
     (r"\\(?=[.!])", ""),
@@ -134,7 +141,7 @@ def _statements(answer: str) -> str:
             lists.append([line])
     for line in reversed([line for lines in lists if len(lines) > 1 for line in lines]):
         answer = answer[: line.start()] + answer[line.end() :]
-    return _DENIED.sub(" ", answer).strip()
+    return _DENIED.sub(" ", answer).strip().lstrip(" \n.,;:")
 
 
 def _replaced(answer: str, texts: Sequence[str]) -> str:

@@ -164,12 +164,15 @@ def _left_out_error(u: Floats, mean: Floats) -> float:
 
 
 def _peaks(places: Floats, power: float, means: Floats) -> Floats:
-    """The best place of the fit to each row of means, [draws]; NaN where all arms of a row tie."""
+    """The best place of the fit to each row of means, [draws]; NaN where all arms tie, or both ends on top."""
     fits = means @ np.linalg.pinv(polyvander(places**power, 2)).T
     grid = np.linspace(places[0] ** power, places[-1] ** power, GRID)
-    best = (fits @ polyvander(grid, 2).T).argmax(axis=1)
+    curves = fits @ polyvander(grid, 2).T
+    best = curves.argmax(axis=1)
     # the ends as they are: a root and a square do not come back to the same number
     peaks = grid[best] ** (1 / power)
     peaks[best == 0], peaks[best == GRID - 1] = places[0], places[-1]
-    peaks[np.ptp(means, axis=1) <= 1e-9 * np.abs(means).max(axis=1)] = np.nan  # else rounding would name one
+    alike = 1e-9 * np.abs(means).max(axis=1)  # else rounding would name one
+    ends = np.minimum(curves[:, 0], curves[:, -1]) >= curves.max(axis=1) - alike
+    peaks[(np.ptp(means, axis=1) <= alike) | ends] = np.nan
     return peaks
