@@ -23,6 +23,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import threading
 import traceback
 from collections.abc import Generator, Hashable, Iterator, Sequence
@@ -100,14 +101,29 @@ def checked_executor(name: str | None) -> str:
     """The executor of that name, default `$LABKIT_EXECUTOR` or `processes`.
 
     Raises:
-        BadRequest: for an unknown one, or `ray` without Ray.
+        BadRequest: for an unknown one, `ray` without Ray, or a `RAY_ADDRESS` at which nobody answers.
     """
     name = name or os.environ.get("LABKIT_EXECUTOR") or "processes"
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
     if name == "ray" and find_spec("ray") is None:
         raise BadRequest("executor 'ray' needs Ray, which is not installed: pip install 'labkit[ray]'")
+    if name == "ray":
+        _check_address(os.environ.get("RAY_ADDRESS", ""))
     return name
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address at which nobody answers: Ray itself would try for minutes, and end in a traceback."""
+    if address in ("", "auto", "local"):
+        return
+    place = re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
+    if not place:
+        raise BadRequest(f"RAY_ADDRESS = '{address}': a Ray cluster is named as host:port, ray://host:port or auto")
+    try:
+        socket.create_connection((place[1], int(place[2])), timeout=ANSWERS).close()
+    except (OSError, OverflowError) as error:
+        raise BadRequest(f"RAY_ADDRESS = '{address}': no Ray cluster answers there ({error})") from None
 
 
 def sweep(points: Sequence[Point], measure: Measure, **options: Any) -> list[Row]:
@@ -336,7 +352,12 @@ def _on_ray(groups: Sequence[list[Point]], work: Work, jobs: int) -> Generator[O
 
     address = os.environ.get("RAY_ADDRESS")
     where = {"address": address} if address else {"num_cpus": jobs, "include_dashboard": False}
-    ray.init(log_to_driver=False, ignore_reinit_error=True, **where)
+    try:
+        ray.init(log_to_driver=False, ignore_reinit_error=True, **where)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if not address:
+            raise
+        raise BadRequest(f"RAY_ADDRESS = '{address}': no Ray cluster to join ({first_line(error)})") from None
     task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
     pending = {task.remote(group, work): group for group in groups}
     try:
