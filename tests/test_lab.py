@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,6 +114,23 @@ def test_ray_does_what_processes_do(store: Store, worker_path: None, ray_here: N
 def test_an_unknown_executor_is_refused(store: Store) -> None:
     with pytest.raises(BadRequest, match="unknown executor 'rai': did you mean 'ray'"):
         sweep([ToyPoint(number=6)], square, store=store, executor="rai")
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [("here", "named as host:port"), ("http://h:1/x", "named as host:port"), ("127.0.0.1:99999", "no Ray cluster"),
+     ("ray://127.0.0.1:{port}", "no Ray cluster answers there")],
+)  # fmt: skip
+def test_an_address_without_a_cluster_is_one_sentence(
+    address: str, sentence: str, store: Store, monkeypatch: pytest.MonkeyPatch, ray_here: None
+) -> None:
+    with socket.socket() as bound:  # nobody listens on it, and nobody else can
+        bound.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", address.format(port=bound.getsockname()[1]))
+        with pytest.raises(BadRequest, match=sentence) as refusal:
+            sweep([ToyPoint(number=6)], square, store=store, executor="ray")
+    assert "\n" not in str(refusal.value)
+    assert not list(store.root.glob("*/points/*/result.json"))
 
 
 def test_a_killed_worker_costs_its_point_only(store: Store, worker_path: None) -> None:

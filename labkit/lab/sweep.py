@@ -32,7 +32,7 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, first_line, unknown
 from labkit.lab.progress import Progress
 from labkit.lab.provenance import cores
 from labkit.lab.store import Measure, MeasureMany, Point, Row, Store
@@ -95,6 +95,9 @@ def fleets(points: Sequence[Point], size: int) -> list[list[Point]]:
             groups.append(group)
         group.append(point)
     return groups
+
+
+ANSWERS = 5  # seconds in which the address of a cluster must answer
 
 
 def checked_executor(name: str | None) -> str:
