@@ -357,10 +357,10 @@ def _on_ray(groups: Sequence[list[Point]], work: Work, jobs: int) -> Generator[O
     where = {"address": address} if address else {"num_cpus": jobs, "include_dashboard": False}
     try:
         ray.init(log_to_driver=False, ignore_reinit_error=True, **where)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError) as refused:
         if not address:
             raise
-        raise BadRequest(f"RAY_ADDRESS = '{address}': no Ray cluster to join ({first_line(error)})") from None
+        raise BadRequest(f"RAY_ADDRESS = '{address}': no Ray cluster to join ({first_line(refused)})") from None
     task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
     pending = {task.remote(group, work): group for group in groups}
     try:
