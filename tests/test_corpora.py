@@ -417,6 +417,8 @@ BAD_TALK: list[tuple[Any, str]] = [
     (chat(A), "the turn before the last is not the user's"),
     (chat(Q, ("assistant", None)), "a turn without text content"),
     (chat(Q, ("assistant", 3)), "a turn whose content is no text"),
+    (chat(Q, ("assistant", "a"), weight=0), "the last turn is marked as not to be learned (weight: 0)"),
+    (chat(Q, ("assistant", "a"), train=False), "the last turn is marked as not to be learned (train: False)"),
     (chat(Q, ("assistant", "a"), tool_calls=[{"id": 1}]), "a turn with tool_calls"),
     (chat(Q, ("function_call", "{}"), ("observation", "1"), A), "a turn of a tool"),
     (chat(("user", [{"type": "image_url", "image_url": "x"}]), A), "a turn with a part of type 'image_url'"),
@@ -489,6 +491,13 @@ def test_bad_rows_of_a_table_have_their_reason(row: str, reason: str, tmp_path: 
     path = tmp_path / "a.csv"
     path.write_text(f'{HEAD}x,5" disk\n{row}\ny,"z\nz"\n')
     assert outcome(path) == ([("x", "", '5" disk'), ("y", "", "z\nz")], {reason: 1})
+
+
+def test_quotes_of_a_csv_in_a_tsv_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('instruction\toutput\n"x"\ty\n"say ""x"""\ty\n"""\t"a""\n')
+    reason = "a field in quotes with others doubled, as in a .csv: a .tsv has none"
+    assert outcome(path) == ([('"x"', "", "y"), ('"""', "", '"a""')], {reason: 1})
 
 
 def test_nothing_stands_twice(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_what_cannot_be_looked_for_is_named(tmp_path: Path) -> None:
     tests = [
         {"id": "whole", "prompt": LONG},
         {"id": "null", "prompt": None, "answer": None},
-        {"id": "elsewhere", "body": LONG},
+        {"id": "elsewhere", "footer": LONG, "test_list": LONG, "source": LONG},
         {"id": "digits", "prompt": " ".join(map(str, range(30)))},
         {"id": "letter", "answer": "B"},
         {"id": None, "prompt": "  "},
@@ -176,6 +176,8 @@ def test_what_cannot_be_looked_for_is_named(tmp_path: Path) -> None:
     assert guard.test_sets[0].records == 8
     assert guard.test_sets[0].unchecked == ["null", "elsewhere", "digits", "letter", "t/6", "t/7", "image"]
     assert "7 of 8 tests hold nothing to look for (null, elsewhere" in guard.notes[0]
+    assert "not looked for: footer (tests: 1)" in guard.notes[1]
+    assert len(guard.notes) == 2
     with pytest.raises(BadRequest, match=r"none of the columns .* with a text that can be looked for; its columns"):
         guard_of(tmp_path, *tests[1:])
 

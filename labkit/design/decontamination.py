@@ -13,7 +13,8 @@ kind only part words.
 
 Of a test's record every text is looked for that stands under a name of `QUESTION` or `ANSWER`, however deep: chats,
 lists of parts, choices. Left out are system prompts, which many records share, and unit tests, whose data is common
-(an alphabet, the first primes). `notes` says which tests are not, or not fully, looked for.
+(an alphabet, the first primes). `notes` says which tests are not, or not fully, looked for, and under which other names
+longer texts stand.
 
 Left open: paraphrase, translation, renamed variables; letters that look alike (Cyrillic а for a) or go without their
 accent; digits of other scripts; escapes and entities (`&nbsp;`, `\\u00e9`); l e t t e r s spaced out, words parted by a
@@ -24,6 +25,7 @@ which fewer than half are different words with letters (`0, 0, 0, ...`).
 import os
 import re
 from bisect import bisect
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -31,17 +33,18 @@ from unicodedata import category, normalize
 
 from labkit.errors import BadRequest
 from labkit.instructions import Example
-from labkit.instructions.files import records
+from labkit.instructions.files import records, shown
 
 DEFAULT_N = 13
 LEAST_N = 8
 # A column counts by the words in its name: `Correct Answer`, `promptText` and `reference_solutions` too.
 QUESTION = ("prompt", "text", "question", "problem", "instruction", "input", "passage", "turn", "message",
             "conversation", "dialog", "dialogue", "query", "context", "ctx", "content", "statement", "description",
-            "goal", "article", "premise", "hypothesis", "sentence", "story", "request")  # fmt: skip
+            "goal", "article", "premise", "hypothesis", "sentence", "story", "request", "body", "claim", "docstring",
+            "document", "history", "q", "scenario", "specification", "user", "utterance")  # fmt: skip
 ANSWER = ("solution", "code", "answer", "output", "target", "response", "completion", "reference", "choice", "option",
           "ideal", "gold", "truth", "expected", "explanation", "rationale", "reasoning", "ending", "distractor",
-          "chosen", "sol", "a", "b", "c", "d", "e")  # fmt: skip
+          "chosen", "sol", "assistant", "a", "b", "c", "d", "e")  # fmt: skip
 # A text under a name with one of these words is about the test, not of it.
 _ABOUT = {"id", "idx", "index", "type", "role", "from", "url", "source", "category", "level", "difficulty", "lang",
           "language", "name", "start", "key", "label"}  # fmt: skip
@@ -72,12 +75,16 @@ class Overlap(NamedTuple):
 
 
 class TestSet(NamedTuple):
-    """What was made of a test file: its records, and the names of those that are not, or not fully, looked for."""
+    """What was made of a test file: its records, and the names of those that are not, or not fully, looked for.
+
+    `passed_over` counts the records that hold a text of `LEAST_N` words or more in a column that is not looked at.
+    """
 
     file: str
     records: int
     whole_only: list[str]
     unchecked: list[str]
+    passed_over: Counter[str]
 
 
 class Decontaminator:
@@ -111,12 +118,14 @@ class Decontaminator:
         """A sentence for each file and reason why tests of it are not, or not fully, looked for."""
         whole = f"fewer than {min(self._n, LEAST_N)} words: found only where they are the whole of a text"
         reasons = {"whole_only": f"ask in {whole}", "unchecked": "hold nothing to look for"}
-        return [f"{tests.file}: {len(names)} of {tests.records} tests {why} ({_listed(names)})"
-                for tests in self.test_sets for kind, why in reasons.items()
-                if (names := getattr(tests, kind))]  # fmt: skip
+        notes = [f"{tests.file}: {len(names)} of {tests.records} tests {why} ({_listed(names)})"
+                 for tests in self.test_sets for kind, why in reasons.items()
+                 if (names := getattr(tests, kind))]  # fmt: skip
+        return notes + [f"{tests.file}: not looked for: {shown([name])} (tests: {count:,})"
+                        for tests in self.test_sets for name, count in tests.passed_over.items()]  # fmt: skip
 
     def _read(self, test_set: str, file: Path) -> TestSet:
-        read = list[tuple[str, set[Match]]]()
+        read, passed_over = list[tuple[str, set[Match]]](), Counter[str]()
         for number, record in records(file):
             if not isinstance(record, dict):
                 raise BadRequest(f"{file}: record {number} is broken: a test set is read whole or not at all")
@@ -125,13 +134,15 @@ class Decontaminator:
                     key = next((test[key] for key in _IDS if isinstance(test.get(key), str | int)), place)
                     name = key if isinstance(key, str) and key != place else f"{file.name.split('.')[0]}/{key}"
                     read.append((name, self._add_record((test_set, name), test)))
+                    passed_over.update(_passed_over(test))
             except RecursionError:
                 raise BadRequest(f"{file}: record {number} is nested too deep to be read") from None
         unchecked = [name for name, matches in read if not matches]
         if len(unchecked) == len(read):
             raise BadRequest(f"{file} has none of the columns {', '.join(QUESTION + ANSWER)} with a text that can be "
                              f"looked for; its columns: {', '.join(map(str, record))}")  # fmt: skip
-        return TestSet(test_set, len(read), [name for name, kinds in read if kinds == {"whole question"}], unchecked)
+        whole_only = [name for name, kinds in read if kinds == {"whole question"}]
+        return TestSet(test_set, len(read), whole_only, unchecked, passed_over)
 
     def _add_record(self, test: tuple[str, str], record: dict[str, Any]) -> set[Match]:
         """Which matches of a record are looked for: its questions and its answers, each alone and all together."""
@@ -224,6 +235,14 @@ def _texts(value: Any, kind: Match | None) -> Iterator[tuple[Match, str]]:
             if "test" not in words or words.intersection(QUESTION):
                 within = _kind(name, kind)
                 yield from _texts(inner, "answer" if within and role in _ASSISTANT else within)
+
+
+def _passed_over(record: dict[str, Any]) -> Iterator[str]:
+    """The columns of a record that hold a text of some length and are neither looked for nor left out on purpose."""
+    for name, value in record.items():
+        meant = _name(name) & {*QUESTION, *ANSWER, *_ABOUT, "test"}
+        if not meant and isinstance(value, str) and len(_WORD.findall(value)) >= LEAST_N:
+            yield name
 
 
 def _kind(name: str, above: Match | None) -> Match | None:

@@ -259,10 +259,18 @@ def _table(text: io.TextIOWrapper, path: Path, tabs: bool, headless: bool) -> It
             which, first = "more" if len(row) > len(columns) else "fewer", "first row" if headless else "header"
             over = f", over {len(lines)} lines" if len(lines) > 1 else ""
             reason = f"{which} fields than the {first}{over}"
+        if tabs and any(map(_doubled, row)):
+            reason = reason or "a field in quotes with others doubled, as in a .csv: a .tsv has none"
         if reason:
             yield number, Broken(reason, lines[0].text[:_TEXT])
         elif row:
             yield number, dict(zip(columns, row, strict=True))
+
+
+def _doubled(field: str) -> bool:
+    """Was a field written in quotes, its own doubled? Quotes around it alone may be its own."""
+    inner = field[1:-1]
+    return field[:1] == field[-1:] == '"' and '""' in inner and '"' not in inner.replace('""', "")
 
 
 def _fed(text: io.TextIOWrapper, row: list[_Line]) -> Iterator[str]:

@@ -23,9 +23,10 @@ class Fields(NamedTuple):
     Each of the three names a column (`question`; `instances.0.input` looks inside; `0` is the first column of a file
     without header) or is a template of columns (`"{rationale} The answer is {target}."`). Where `instruction` and
     `output` name one column, it is a conversation, a list of turns (`role` and `content`, or `from` and `value`): the
-    last turn, the assistant's, is the output; the instruction is the turn before, or, of several, all of them as lines
-    `role: content`. Where the two columns hold a list of turns each, it is the conversation of both. `input` may be
-    missing, null or empty in a record, the other two may not; text is text: numbers, true and lists are refused.
+    last turn, the assistant's, is the output, and a record that marks it as not to be learned (`weight: 0`, `train:
+    false`) is bad; the instruction is the turn before, or, of several, all of them as lines `role: content`. Where the
+    two columns hold a list of turns each, it is the conversation of both. `input` may be missing, null or empty in a
+    record, the other two may not; text is text: numbers, true and lists are refused.
 
     Attributes:
         rewrite: Regular expressions with what replaces them, applied to all three.
@@ -46,6 +47,7 @@ _TEXTS, _WHO = ("content", "value", "text"), ("role", "from")
 # Names, of which the last word counts: `system_prompt` is a prompt, `prompt_id` an id.
 _LONG = 30  # characters; a shorter text stands in another by chance
 _MEDIA = tuple(_DATA["media"].split())  # also where it is only a path
+UNLEARNED = tuple(_DATA["unlearned"].split())  # of a turn: 0 or false says that it is not to be learned
 MEANING = frozenset(_DATA["meaning"].split()) | {*_MEDIA}
 
 
@@ -271,6 +273,8 @@ def conversation(listed: Any) -> dict[str, Any] | str:
     *before, last = read or [("", "")]
     if last[0] != "assistant":
         return f"the last turn is the {last[0]}'s, not the assistant's" if last[0] else "no turns"
+    if mark := next((name for name in UNLEARNED if listed[-1].get(name, 1) in (0, "0")), None):
+        return f"the last turn is marked as not to be learned ({mark}: {shown([listed[-1][mark]])})"
     if not before or before[-1][0] != "user":
         return "the turn before the last is not the user's"
     if len(before) > 1 and not all(text.strip() for _, text in before):
