@@ -133,6 +133,10 @@ def test_any_text_is_read_and_one_option_at_most_comes_of_it(text: str, river: s
         ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|return|>", "b"),
         ("<|channel|>analysis<|message|>cut", ""),
         ("◁think▷a◁/think▷b", "b"),
+        ("<antThinking>a</antThinking>b", "b"),
+        ("<unused94>thought\na<unused95>b", "b"),
+        ('<details type="reasoning" done="true">\n<summary>Thought</summary>\n> a\n</details>\nb', "b"),
+        ("<details><summary>More</summary>b</details>", "<details><summary>More</summary>b</details>"),
     ],
 )
 def test_reasoning_is_dropped(text: str, answer: str) -> None:

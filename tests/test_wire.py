@@ -386,6 +386,7 @@ def test_more_than_was_asked_for_is_booked_where_it_may_be_true(at: Callable[...
         (http({"data": {"m": {"object": "model"}}}), ["m"]),
         (http({"models": [{"name": "models/m"}, {"model": "n"}, None]}), ["models/m", "n"]),
         (http({"m": {"id": "m"}, "n": {"id": "n"}}), ["m", "n"]),
+        (http({"data": [{"model_name": "m"}, {"slug": "n"}]}), ["m", "n"]),
         (http({"data": None}), []),
         (http({"data": []}), []),
         (http([]), []),

@@ -8,15 +8,15 @@ is only spoken of. Left open: reasoning without marks; a mark as plain text take
 import re
 from collections.abc import Callable
 
-_WORD = r"(?:\w+[:_-])?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|monologue)(?:[_-]\w+)?"
+_WORD = r"(?:\w+[:_-]|ant)?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|monologue)(?:[_-]\w+)?"
 _PLAIN = r"(?:reason|analysis|plan(?:ning)?|cot)"  # names of other things, too: reasoning at the head of a text alone
 _SHOUT = r"(?:THINK(?:ING)?|THOUGHTS?|REASON(?:ING)?)"
 MARK = re.compile(
     rf"""(?:
     (?i:<(?:/\|?|\|/){_WORD}\s*\|?> | <{_WORD}\s*/> | <\|end_(?:of_)?{_WORD}\|> | (?P<plain></{_PLAIN}>))
-        | \[/{_SHOUT}\] | ◁/think▷ | <channel\|>
+        | \[/{_SHOUT}\] | ◁/think▷ | <channel\|> | <unused95>
     | (?P<opening> (?i:<\|?{_WORD}(?:\s[^<>/|]*)?\|?> | \A\s*<{_PLAIN}>)
-        | \[{_SHOUT}\] | ◁think▷ | <\|channel>\s*(?:thought|analysis))
+        | \[{_SHOUT}\] | ◁think▷ | <unused94> | <\|channel>\s*(?:thought|analysis))
     )(?!["'][,)\]:;]|\))""",
     re.VERBOSE,
 )
@@ -32,6 +32,9 @@ _ANSWER = re.compile(  # marks around what follows the reasoning
     r"(?:</answer>|<\|end_of_solution\|>|<\|END_(?:RESPONSE|TEXT)\|>)?\s*",
     re.DOTALL,
 )
+_FOLDED = re.compile(
+    r"""<details\s[^<>]*\btype=["']?reasoning\b[^<>]*>.*?(?:</details>|\Z)""", re.DOTALL | re.IGNORECASE
+)
 Own = Callable[[re.Match[str]], bool]
 
 
@@ -41,6 +44,7 @@ def without_reasoning(text: str) -> str:
     >>> without_reasoning("<think>A or B?</think> B"), without_reasoning("first A ...</think>B")
     ('B', 'B')
     """
+    text = _FOLDED.sub("", text)
     kept, ended = _outside(text, lambda mark: False)
     if kept == text or not ended:
         return kept if ended else ""

@@ -15,6 +15,7 @@ _WORDS = ("message", "msg", "detail", "error", "errors", "status_msg", "base_res
 _CODES = ("status_code", "code", "status", "type")
 _COUNTS = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
 _FIELDS = ("", "data", "event", "id", "retry")  # of server-sent events; "" begins a comment
+_MODEL = ("id", "name", "model", "model_name", "model_id", "modelId", "slug", "key")  # of an entry in a list of models
 _PASSING = re.compile(
     r"rate.?limit|too.many|overload|busy|capacity|throttl|temporar|tim(ed|e).?out|again|unavailable|exhausted", re.I
 )
@@ -124,7 +125,7 @@ def _names(value: Any) -> list[str] | None:
 
 
 def _name(entry: Any) -> str:
-    names = [entry.get(key) for key in ("id", "name", "model")] if isinstance(entry, dict) else [entry]
+    names = [entry.get(key) for key in _MODEL] if isinstance(entry, dict) else [entry]
     return next((name for name in names if isinstance(name, str)), "")
 
 
