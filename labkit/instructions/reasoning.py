@@ -44,8 +44,7 @@ def without_reasoning(text: str) -> str:
     >>> without_reasoning("<think>A or B?</think> B"), without_reasoning("first A ...</think>B")
     ('B', 'B')
     """
-    text = _FOLDED.sub("", text)
-    kept, ended = _outside(text, lambda mark: False)
+    kept, ended = _outside(_FOLDED.sub("", text), lambda mark: False)
     if kept == text or not ended:
         return kept if ended else ""
     wrapped = _ANSWER.fullmatch(kept.strip())
