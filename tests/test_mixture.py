@@ -314,6 +314,10 @@ ONE = {"path": "a.jsonl", "weight": 1.0}
         ({"sources": [ONE | {"weight": -1}], "examples": 5}, r"sources\.0\.weight = -1"),
         ({"sources": [ONE], "examples": True}, "examples = True"),
         ({"sources": [ONE], "examples": 5, "shuffle": 1}, "unknown field of the mixture"),
+        (
+            {"sources": [{"source": "a.jsonl", "weight": 1}], "examples": 5},
+            "unknown field of a source .* 'source' .allowed",
+        ),
         ({"sources": [{"weight": 1}], "examples": 5}, "a source needs a corpus or a path"),
         ({"sources": [{"weight": 1, "corpus": "code_alpaca"}], "examples": 5}, "`decontaminate` must name the test"),
         ({"sources": [ONE], "examples": 5, "decontaminate": ["none.jsonl"]}, "none.jsonl does not exist"),

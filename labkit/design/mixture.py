@@ -126,6 +126,8 @@ class Mixture(BaseModel, frozen=True, extra="forbid"):
             return cls.model_validate(spec)
         except ValidationError as error:
             first = error.errors()[0]
+            if first["type"] == "extra_forbidden":  # of a source: the mixture's own fields were looked at
+                raise unknown(f"field of a source in {path}", str(first["loc"][-1])[:80], Source.model_fields) from None
             cause, where = first.get("ctx", {}).get("error"), ".".join(map(str, first["loc"]))
             other = f"{where} = {_SHORT.repr(first['input'])}: {first['msg']}"
             raise BadRequest(f"{path}: {cause if isinstance(cause, BadRequest) else other}") from None

@@ -44,7 +44,7 @@ def without_reasoning(text: str) -> str:
     >>> without_reasoning("<think>A or B?</think> B"), without_reasoning("first A ...</think>B")
     ('B', 'B')
     """
-    kept, ended = _outside(_FOLDED.sub("", text), lambda mark: False)
+    kept, ended = _outside(text, lambda mark: False)
     if kept == text or not ended:
         return kept if ended else ""
     wrapped = _ANSWER.fullmatch(kept.strip())
@@ -60,7 +60,8 @@ def outside_reasoning(text: str, own: Own = lambda mark: False) -> str:
 
 
 def final_channel(text: str) -> str:
-    """What a text says in its final channel; all of it where it has none."""
+    """What a text says in its final channel; all of it where it has none, but for reasoning that is folded away."""
+    text = _FOLDED.sub("", text)
     if _CHANNEL.search(text):
         return "\n".join(_FINAL.findall(text))
     return re.sub(r"\A.*assistantfinal|\A.*\Z", "", text, count=1, flags=re.DOTALL) if _LETTERS.match(text) else text

@@ -145,7 +145,7 @@ def check_injected(names: Collection[str]) -> None:
     for place, source in enumerate(cells):
         if not source.startswith("# Parameters\n"):  # papermill's own heading
             continue
-        known = [*names, *(name for cell in cells[:place] for name in assigned(cell))]
+        known = dict.fromkeys([*names, *(name for cell in cells[:place] for name in assigned(cell))])
         for name, value in assigned(source).items():
             if name not in known:
                 raise unknown("parameter of the notebook", name, known)
