@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from labkit import learn
 from labkit.grade.questions import GRADINGS
 from labkit.lab import Record, Row
-from labkit.studies import abilities, scores
+from labkit.studies import abilities, learners, scores
 from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.scores import MACRO, Paired
 from labkit.studies.study import Results, Study
@@ -53,6 +53,7 @@ class Cell(abilities.AbilityCell):
 
     study: Literal["loss_weighting"] = "loss_weighting"
     version: Literal[1] = 1
+    spec: learners.SmallSpec
     task: abilities.FamilyTask
     design: Literal["together"] = "together"
 

@@ -74,7 +74,8 @@ def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
 def together(group: "pd.DataFrame", name: str) -> "pd.DataFrame":
     """A line, under a name in the place of an ability's, whose score is the mean of these abilities' scores."""
     right = _macro(group)
-    return group.iloc[:1].assign(ability=name, right=[right], asked=[[1] * len(right)])
+    own: Any = {"right": [right], "asked": [[1] * len(right)]}
+    return group.iloc[:1].assign(ability=name, **own)
 
 
 def _score(line: Mapping[str, Any]) -> list[float]:
