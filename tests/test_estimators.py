@@ -53,8 +53,6 @@ ESTIMATORS: dict[str, Callable[[float, int], Any]] = {
     "leave_one_out": lambda mark, seeds: transference.leave_one_out(
         mapping(mark, seeds), {"p": mapping(mark, seeds)}, draws=200
     ),
-    "complexity": lambda mark, seeds: transference.complexity(np.full(4, -mark), np.ones(4), [0, 0, 1, 1]),
-    "tokens": lambda mark, seeds: transference.complexity(np.ones(4), np.full(4, 1 + mark), [0, 0, 1, 1]),
     "rank_correlation": lambda mark, seeds: transference.rank_correlation(
         dict(zip("pqrs", (1, 2, 3, mark), strict=True)), dict(zip("pqrs", (2, 4, 1, 3), strict=True))
     ),
@@ -142,7 +140,6 @@ def test_what_is_no_finite_number_is_refused_in_one_sentence(name: str, mark: fl
         lambda: grade.explained([1, 2, 3, 4], [counts(1, 1)] * 3),
         lambda: growth.fit_growth([], []),
         lambda: growth.fit_growth([1, 2, 3, 4.5], [counts(1, 2)] * 4),
-        lambda: transference.complexity([], [], []),
         lambda: transference.rank_correlation({}, {}),
         lambda: choice.perplexity_hits([[-1, -2]], [[1, 1]], [0, 0]),
         lambda: clustered([], []),
@@ -185,7 +182,3 @@ def test_a_share_lies_within_an_interval_of_some_width() -> None:
     assert found.ci95 is not None
     assert found.share is not None
     assert found.ci95[0] < found.share < found.ci95[1]
-
-
-def test_one_instruction_leaves_a_complexity_open() -> None:
-    assert transference.complexity([-2.0, -4.0], [1, 2], [7, 7]) == (2.0, None, None)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from labkit.errors import BadRequest
-from labkit.grade.transference import complexity, leave_one_in, leave_one_out, rank_correlation
+from labkit.grade.transference import leave_one_in, leave_one_out, rank_correlation
 
 NAMES = [f"ability {i}" for i in range(10)]
 
@@ -119,21 +119,6 @@ def test_one_seed_is_refused():
 
 
 # features
-
-
-def test_complexity_is_nats_a_token_clustered_by_instruction():
-    rng = np.random.default_rng(5)
-    tokens = rng.integers(5, 20, 400)
-    instruction = np.repeat(np.arange(40), 10)
-    nats = tokens * rng.normal(2, 0.5, 40)[instruction]
-    known = complexity(-nats, tokens, instruction)
-    alone = complexity(-nats, tokens, np.arange(400))
-    assert known.value == alone.value == pytest.approx(nats.sum() / tokens.sum())
-    assert known.lo < known.value < known.hi
-    assert known.hi - known.lo > 2 * (alone.hi - alone.lo)
-    for bad in (([], [], []), ([-1], [0], [0]), ([-1, -2], [1], [0, 1])):
-        with pytest.raises(BadRequest):
-            complexity(*bad)
 
 
 @settings(max_examples=25, deadline=None)

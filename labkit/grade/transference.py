@@ -1,4 +1,4 @@
-"""Which ability helps which: a transference matrix, and the two features that are said to explain sensitivity.
+"""Which ability helps which: a transference matrix, and rank correlations over abilities.
 
 Two designs, both at one fixed volume of each ability that is trained on:
 - *leave one out*: ability A after training on all abilities, less A after training on all but B. What is measured is
@@ -18,10 +18,9 @@ many, beside `outright`, how many are. `discovered` marks the cells that survive
 discovery rate of 5 %: read those.
 
 *The paper's words.* Its later version (arXiv 2310.19651v3, COLING 2025) explains how sensitive an ability is to scaling
-by its Complexity and its Transference. Of that version only the summary could be read here, not the formulas; these
-definitions are therefore this lab's own, and may differ: *transference* received by A is its mean gain from the others'
-data; *complexity* is what a model untrained, or barely trained, for an ability pays for its gold answers, in nats per
-token. Both are measured before the growth that they are to explain.
+by its Complexity and its Transference. Of that version only the summary could be read here, not the formulas; this
+definition is therefore this lab's own, and may differ: *transference* received by A is its mean gain from the others'
+data, measured before the growth that it is to explain. Complexity is not measured.
 Left open: effects depend on the volume; sums of cells say nothing of training on three abilities together; with ten
 abilities a rank correlation is known within about +- 0.6, and its interval says so.
 """
@@ -135,35 +134,6 @@ def leave_one_in(base: Mapping[str, Scores], added: Mapping[str, Mapping[str, Sc
     `leave_one_out`.
     """
     return _transference("leave one in", base, added, draws, seed)
-
-
-def complexity(
-    loglik: ArrayLike, tokens: ArrayLike, instruction: ArrayLike, *, draws: int = 2000, seed: int = 0
-) -> Range:
-    """What a model pays for an ability's gold answers, in nats per token, its interval clustered by instruction.
-
-    Args:
-        loglik: Summed log-likelihood of each gold answer under a model not yet trained for the ability, [N].
-        tokens: Its tokens, [N].
-        instruction: Which instruction it answers, int [N]; whole instructions are resampled.
-
-    Raises:
-        BadRequest: for arrays that do not pair up, answers without tokens, or what is no finite number.
-
-    The interval is left open (None) where all resamples agree, as those of one instruction do.
-    """
-    nats, lengths = -numbers(loglik, "log-likelihoods"), numbers(tokens, "lengths in tokens")
-    _, of = np.unique(np.asarray(instruction), return_inverse=True)
-    if not nats.size or nats.ndim != 1 or nats.shape != lengths.shape or nats.shape != of.shape:
-        raise BadRequest("every gold answer needs its log-likelihood, its tokens and its instruction")
-    if np.any(lengths < 1):
-        raise BadRequest("an answer of no token has no likelihood per token")
-    sums = np.stack([np.bincount(of, nats), np.bincount(of, lengths)], axis=1)
-    times = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws)
-    resampled = times @ sums
-    lo, hi = np.quantile(resampled[:, 0] / resampled[:, 1], [0.025, 0.975])
-    value = float(nats.sum() / lengths.sum())
-    return Range(value, None, None) if lo == hi else Range(value, min(value, float(lo)), max(value, float(hi)))
 
 
 def rank_correlation(xs: Mapping[str, float], ys: Mapping[str, float]) -> Correlation:
