@@ -3,7 +3,7 @@
 Every source carries its oracle, so that answers are computed and not stored. Nothing here knows of models.
 
     example     what every source draws
-    rewriting   string rewriting, one rule an instruction: vectorised, with a plain interpreter beside it
+    rewriting   string rewriting, one rule per instruction: vectorised, with a plain interpreter beside it
     spaces      constrained spaces of rewriting rules: repeated, periodic, mirror
     markov      whole Markov algorithms, read from text files; a textbook of them comes along
     programs    random Markov programs of several rules, many run at once

@@ -80,7 +80,7 @@ class Family(ABC):
         """The right answer: the oracle."""
 
     def worked(self, instruction: Instruction, text: str) -> str:
-        """The intermediate results, one a line, and the answer on the last line."""
+        """The intermediate results, one per line, and the answer on the last line."""
         return self.answer(instruction, text)
 
     def final(self, text: str) -> str:

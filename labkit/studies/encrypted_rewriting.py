@@ -61,7 +61,7 @@ class Dials(BaseModel):
     alpha: float = Field(gt=0, le=1e6, description="LoRA's alpha")
     learning_rate: float = Field(gt=0, le=1000, description="of the adapters")
     steps: int = Field(ge=1, le=1000000000, description="optimiser steps of fine-tuning")
-    batch_size: int = Field(ge=1, le=1000000, description="examples a step")
+    batch_size: int = Field(ge=1, le=1000000, description="examples per step")
     budget: int = Field(ge=2, le=100000000, description="training sequences of a whole set")
     noop_share: float = Field(gt=0, lt=1, description="share of inputs in which x does not occur")
     alphabet: str = Field(description="the symbols of patterns and inputs")

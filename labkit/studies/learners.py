@@ -183,7 +183,7 @@ class BasedParams(ModelParams):
 
     loss: learn.Loss = Field(description="what a batch's loss is a mean over: tokens, or examples' own means")
     base_steps: int = Field(ge=0, le=10**9, description="optimiser steps of the base model; 0: none, from nothing")
-    base_batch: int = Field(ge=1, le=10**6, description="windows of text a step")
+    base_batch: int = Field(ge=1, le=10**6, description="windows of text per step")
     base_tokens: int = Field(ge=1000, le=10**10, description="different tokens of text")
     base_gate: float = Field(ge=0, le=1, description="share of functions that the base, fine-tuned, has to write")
 

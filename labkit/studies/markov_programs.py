@@ -71,7 +71,7 @@ class Params(Dials, ModelParams):
         "task": ("alphabet", "pattern_length", "input_length", "budget", "test_programs", "n_test"),
     }  # fmt: skip
     n_programs: list[int] = Field(min_length=1, description="numbers of training programs I, one model each")
-    rules: list[Rules] = Field(min_length=1, description="rules a program R; the first is the steps dial's")
+    rules: list[Rules] = Field(min_length=1, description="rules per program R; the first is the steps dial's")
     run_steps: list[RunSteps] = Field(min_length=1, description='steps, or "halt"; the first is the rules dial\'s')
     n_beside: list[int] = Field(description="the numbers of programs that the other rules and steps are tried at")
 
