@@ -80,6 +80,7 @@ def test_a_failed_point_that_is_tried_again_is_whole_or_not_there(tmp_path: Path
         store.check()
         assert all(row["squared"] in (1, 4) for row in rows_of(store))
         assert [row["squared"] for row in store.measure_many(points, train_all)] == [1, 4]
+        store.tidy("toy")
         assert not list(store.points_folder("toy").glob("*/error.json"))
 
     every_fault(work, tmp_path, kind, check)

@@ -27,10 +27,10 @@ from toy import (
 )
 
 from labkit import BadRequest
-from labkit.lab import Progress, Record, Row, Store, SweepFailed, default_fleet, fleets, run_points, sweep
+from labkit.lab import NoWorker, Progress, Record, Row, Store, SweepFailed, default_fleet, fleets, run_points, sweep
 from labkit.lab.query import query
 from labkit.lab.store import Measure
-from labkit.lab.sweep import Outcome
+from labkit.lab.work import Outcome
 
 HERE = Path(__file__).parent
 
@@ -168,12 +168,15 @@ def test_a_killed_sweep_keeps_what_was_finished(store: Store, how: signal.Signal
     assert [row["squared"] for row in rows] == [n * n for n in range(200)]
 
 
-def test_a_worker_that_cannot_start_costs_its_points_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_cannot_start_stop_the_sweep(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(HERE)])
     monkeypatch.delenv("PYTHONPATH", raising=False)  # so that no worker can import `toy`
-    points = [ToyPoint(number=n) for n in (1, 2, 3)]
-    outcomes = run_points(points, square, store=store, jobs=2)
-    assert all(outcome.row is None and "died" in str(outcome.error) for outcome in outcomes)
+    points = [ToyPoint(number=n) for n in range(40)]
+    with pytest.raises(NoWorker, match=r"3 workers died before the first result.* No module named 'toy'"):
+        run_points(points, square, store=store, jobs=2)
+    assert not list(store.points_folder("toy").glob("*"))  # no point is to blame
+    outcomes = run_points(points[:1], square, store=store, jobs=2)  # too few to tell
+    assert "No module named 'toy'" in str(outcomes[0].error)
 
 
 def test_recording_a_dead_worker_leaves_the_work_of_others_alone(store: Store) -> None:

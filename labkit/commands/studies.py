@@ -180,7 +180,7 @@ def sweep_study(
         if row is not None:
             varied = "".join(f"{axis}={row[axis]} " for axis in axes if axis in row)
             print(f"{point.address}  {varied}{study.describe(row)}")
-    for point, _, error, trace in failed:
+    for point, _, error, trace, _ in failed:
         print(f"{point.address}  FAILED {error}\n{trace or ''}", file=sys.stderr)
     if failed:
         leave(f"{len(failed)} of {len(outcomes)} points failed; the others are in {store.root}", 1)

@@ -41,15 +41,17 @@ class Progress:
         elif total:
             print(f"{total} points, {already} of them already in the store", flush=True)
 
-    def step(self, row: dict[str, Any] | None, error: str | None = None) -> None:
+    def step(self, row: dict[str, Any] | None, error: str | None = None, ours: bool = True) -> None:
+        """One more point; one that is not `ours` was measured by another process, and tells nothing of our speed."""
         self.done += 1
-        words = self.describe(row) if row is not None else f"FAILED {error}"
+        self.already += not ours
+        words = (self.describe(row) if row is not None else f"FAILED {error}") + ", elsewhere" * (not ours)
         if self.bar:
             self._tqdm.set_postfix_str(words, refresh=False)
             self._tqdm.update()
             return
         new, seconds = self.done - self.already, time.monotonic() - self.started
-        left = seconds / new * (self.total - self.done)
+        left = seconds / max(new, 1) * (self.total - self.done)
         print(
             f"[{self.done:>{len(str(self.total))}}/{self.total}] {60 * new / seconds:.1f} points/min, "
             f"{left // 60:.0f}:{left % 60:02.0f} left | {words}",

@@ -11,7 +11,8 @@ Guarantees
   named by every reader, a file that was cut by `check`. `provenance.json` says what the point was made with and what
   it cost; it is no part of the row, so that equal points have equal rows. Points of earlier versions, without a seal,
   are read as well.
-- Two processes may share a store: a point is worked on under a file lock that the system frees when a process dies.
+- Processes may share a store: a point is worked on under a file lock that the system frees when a process dies, and
+  whose file goes with it.
 - Stores merge by copying folders; DuckDB answers SQL over their rows.
 
 Limits: the lock is an advisory one of the local machine, so two machines on one network folder may both measure a
@@ -23,17 +24,18 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import time
 import traceback
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from labkit.design.durable import sync, write_text
@@ -136,18 +138,19 @@ class Store:
     def folder(self, point: Point) -> Path:
         return self.points_folder(point.study) / point.address
 
-    def check(self, study: str | None = None) -> None:
-        """Look the store over before work starts.
+    def check(self, study: str | None = None) -> dict[str, Row]:
+        """Look the store over before work starts; the finished rows by address.
 
         Raises:
             BadRequest: when the folder cannot be written, or holds a foreign or damaged entry, or a point of which a
                 file is empty or cut; names it.
         """
         ensure_writable(self.root)
-        for name in [study] if study else self.studies():
-            for folder in map(_checked, self._entries(name)):
-                if _read_finished(folder) is not None:
-                    _check_files(folder)
+        folders = [
+            _checked(folder) for name in ([study] if study else self.studies()) for folder in self._entries(name)
+        ]
+        read = {folder.name: _read_finished(folder, files=True) for folder in folders}
+        return {address: row for address, row in read.items() if row is not None}
 
     def studies(self) -> list[str]:
         """The studies that have points here."""
@@ -234,13 +237,27 @@ class Store:
             Exception: whatever `measure` raised, or a row that cannot be written. Of one point alone `error.json` is
                 left; of several the rows written before are kept, and no error, since the culprit is not known.
         """
+        rows = self.measure_free(points, measure, timeout=-1)
+        return [rows[point.address] for point in points]
+
+    def measure_free(self, points: Sequence[Point], measure: MeasureMany, timeout: float = 0) -> dict[str, Row]:
+        """The same by address, without the points that another process is at for longer than `timeout` seconds."""
+        with self.holding(points, timeout) as free:
+            rows = {point.address: row for point in free if (row := self.result(point)) is not None}
+            if missing := [point for point in free if point.address not in rows]:
+                rows |= self._measured(missing, measure)
+            return rows
+
+    @contextmanager
+    def holding(self, points: Sequence[Point], timeout: float = 0) -> Iterator[list[Point]]:
+        """Hold the locks of those points that no other process is at, which are given, in their order."""
+        held = set()
         with ExitStack() as locks:
             for point in sorted(points, key=lambda point: point.address):  # one order for all: no deadlock
-                locks.enter_context(self._lock(point.study, point.address))
-            rows = {point.address: row for point in points if (row := self.result(point)) is not None}
-            if missing := [point for point in points if point.address not in rows]:
-                rows |= self._measured(missing, measure)
-            return [rows[point.address] for point in points]
+                with suppress(Timeout):
+                    locks.enter_context(self._lock(point.study, point.address, timeout))
+                    held.add(point.address)
+            yield [point for point in points if point.address in held]
 
     def _measured(self, points: Sequence[Point], measure: MeasureMany) -> dict[str, Row]:
         """The rows of points whose locks are held, each kept before the next is written."""
@@ -257,7 +274,8 @@ class Store:
                 for point, record, measured in zip(points, records, every, strict=True):
                     row = {"address": point.address, **point.model_dump(mode="json"), **measured}
                     row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-                    made = {**code(), **cost, "precision": row.get("precision")}
+                    needs = [f"{need.study}/{need.address}" for need in point.needs()]
+                    made = {**code(), **cost, "precision": row.get("precision"), "needs": needs}
                     write_json(record.folder / PROVENANCE, made)
                     _seal(record.folder, row)
                     self._move_in(record.folder, self.folder(point))
@@ -271,22 +289,44 @@ class Store:
                 raise
         return rows
 
-    def tidy(self, study: str) -> None:
-        """Remove the scratch folders of this machine's processes that are gone: of every point that nobody is at."""
-        for scratch in self.points_folder(study).glob(f".tmp-{'?' * ADDRESS_LENGTH}-{HERE}-*"):
-            with suppress(Timeout, OSError), self._lock(study, scratch.name.split("-")[1], timeout=0):
-                shutil.rmtree(scratch, ignore_errors=True)
+    def take_in(self, point: Point, fill: Callable[[Path], object]) -> None:
+        """Keep the folder of a point that was measured elsewhere, which `fill` writes; the point's lock is held."""
+        scratch = self._scratch(point)
+        try:
+            fill(scratch)
+            _sync_all(scratch)
+            self._move_in(scratch, self.folder(point))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
-    def _lock(self, study: str, address: str, timeout: float = -1) -> BaseFileLock:
-        """Held by the process that is at work on a point; without a timeout it is waited for."""
-        return FileLock(self.points_folder(study) / ".locks" / f"{address}.lock", timeout=timeout)
+    def tidy(self, study: str, addresses: Collection[str] = ()) -> None:
+        """Remove what processes that are gone left of points that nobody is at: scratch folders and locks.
+
+        It is removed where they ran on this machine, and wherever they ran for the points with these addresses.
+        """
+        for scratch in self.points_folder(study).glob(".tmp-*"):
+            _, _, address, machine, *_ = [*re.split("[.-]", scratch.name), ""]
+            if len(address) == ADDRESS_LENGTH and (machine == HERE or address in addresses):
+                with suppress(Timeout, OSError), self._lock(study, address):
+                    shutil.rmtree(scratch, ignore_errors=True)
+        for lock in (self.points_folder(study) / ".locks").glob("*.lock"):
+            with suppress(Timeout, OSError), self._lock(study, lock.stem):
+                pass
+
+    @contextmanager
+    def _lock(self, study: str, address: str, timeout: float = 0) -> Iterator[None]:
+        """Held by the process that is at work on a point; raises Timeout where another one is, -1: it is waited for."""
+        path = self.points_folder(study) / ".locks" / f"{address}.lock"
+        with FileLock(path, timeout=timeout):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # who waits for it sees that it is gone, and makes a new one
+                    path.unlink()
 
     def _scratch(self, point: Point) -> Path:
-        """A new folder for a point whose lock is held; whatever a killed process left of it is removed."""
-        points = self.points_folder(point.study)
-        for stale in points.glob(f".tmp-{point.address}-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        scratch = points / f".tmp-{point.address}-{HERE}-{uuid4().hex[:8]}"
+        """A new folder for a point whose lock is held."""
+        scratch = self.points_folder(point.study) / f".tmp-{point.address}-{HERE}-{uuid4().hex[:8]}"
         scratch.mkdir()
         write_json(scratch / "point.json", point.model_dump(mode="json"))
         return scratch
@@ -296,7 +336,7 @@ class Store:
 
         Where another process has taken the point up, or finished it, nothing is left and nothing is touched.
         """
-        with suppress(Timeout), self._lock(point.study, point.address, timeout=0):
+        with suppress(Timeout), self._lock(point.study, point.address):
             if not (self.folder(point) / "result.json").exists():
                 self._fail(point, self._scratch(point), error, detail)
 
@@ -327,25 +367,31 @@ class Store:
 
 
 def _checked(path: Path) -> Path:
-    if len(path.name) == ADDRESS_LENGTH and ((path / "point.json").exists() or not os.path.lexists(path)):
-        return path  # or it was moved since it was listed: a failed point that is being retried
+    for _ in range(3):  # a failed point that is being retried is moved away, and another moved in, while this looks
+        if len(path.name) == ADDRESS_LENGTH and ((path / "point.json").exists() or not os.path.lexists(path)):
+            return path
     raise BadRequest(f"foreign entry in the store: {path} is not the folder of a point; move it away and start again")
 
 
-def _read_finished(folder: Path) -> Row | None:
+def _read_finished(folder: Path, files: bool = False, retry: bool = True) -> Row | None:
+    """The row of a finished point, else None; with `files` its files are looked at, too."""
     path = f"{folder}/result.json"  # of thousands of points: pathlib would take half of the time
     try:
         row, point = _load(path), _load(f"{folder}/point.json")
         whole = row["address"] == folder.name and all(row[name] == point[name] for name in point) and "finished" in row
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if not os.path.lexists(path):
             return None
+        if retry and isinstance(error, FileNotFoundError):  # it was moved in while this looked
+            return _read_finished(folder, files, retry=False)
         whole = False
     if not whole:
         raise _damaged(path, "is not what its folder's name promises")
     seal = row.pop("seal", None)
     if seal is not None and (not isinstance(seal, dict) or seal.get("row") != _digest(row)):
         raise _damaged(path, "was changed after it was measured")
+    if files:
+        _check_files(folder, seal)
     return row
 
 
@@ -379,24 +425,30 @@ def _digest(row: Row) -> str:
 
 def _seal(folder: Path, row: Row) -> None:
     """Bring all files to the disk, then write `result.json`: the row, and what shows that it or a file was changed."""
-    for path in [*folder.rglob("*"), folder]:
-        if not path.is_symlink():
-            sync(path)
+    _sync_all(folder)
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     as_read = json.loads(json.dumps(row, allow_nan=False))  # keys of dicts as text
     write_json(folder / "result.json", {**row, "seal": {"row": _digest(as_read), "files": files}})
 
 
-def _check_files(folder: Path) -> None:
+def _sync_all(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        if not path.is_symlink():
+            sync(path)
+
+
+def _check_files(folder: Path, seal: Row | None) -> None:
     """Refuse a finished point with a file that is missing, empty or cut, as a power cut or a full disk leaves them."""
-    seal = _load(folder / "result.json").get("seal")
     for path in folder.iterdir() if seal is None else ():  # of an earlier version: what no measurement leaves empty
         if path.suffix in (".json", ".safetensors") and not path.stat().st_size:
             raise _cut(folder, path)
     for name, size in seal["files"].items() if seal else ():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            raise _cut(folder, path)
+        try:
+            about = os.stat(f"{folder}/{name}")  # noqa: PTH116 (speed)
+        except OSError:
+            raise _cut(folder, folder / name) from None
+        if not stat.S_ISREG(about.st_mode) or about.st_size != size:
+            raise _cut(folder, folder / name)
 
 
 def _cut(folder: Path, path: Path) -> BadRequest:
