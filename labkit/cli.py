@@ -22,10 +22,11 @@ from labkit.commands import studies
 from labkit.commands import models
 from labkit.commands import data
 from labkit.commands import code
+from labkit.commands import store
 from labkit.commands import machine
 # isort: on
 
-SUBJECTS = (studies, models, data, code, machine)
+SUBJECTS = (studies, models, data, code, store, machine)
 
 
 def main() -> None:

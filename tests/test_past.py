@@ -14,9 +14,9 @@ from golden import frozen, lengthened
 
 from labkit import BadRequest, studies
 from labkit.lab import Store
-from labkit.lab.runs import PastRun, past_runs
+from labkit.lab.runs import PastRun, differences, past_runs
 from labkit.studies import semantic_diversity
-from labkit.studies.past import Comparison, differences
+from labkit.studies.past import Comparison
 from labkit.studies.views import Curve
 
 SMALL = ["--scale", "smoke", "--set", "noop_shares=[]", "--set", "n_instructions=[4,40]", "--set", "seeds=[0,1]"]

@@ -33,8 +33,10 @@ Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")
 RESUMED = "interrupted; what was finished is in the store, and the same command goes on from there"
 
 
-def command(name: str, interrupted: str = "interrupted") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command, with what it says on Ctrl-C.
+def command(
+    name: str, interrupted: str = "interrupted", of: typer.Typer = app
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command, of a group of them or by itself, with what it says on Ctrl-C.
 
     `~` in its paths is the home folder, devices are no files, and a refusal leaves no new folder behind.
     """
@@ -56,7 +58,7 @@ def command(name: str, interrupted: str = "interrupted") -> Callable[[Callable[.
             except KeyboardInterrupt:
                 leave(interrupted, 130)
 
-        return app.command(name)(prepared)
+        return of.command(name)(prepared)
 
     return register
 

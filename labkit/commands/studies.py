@@ -60,6 +60,7 @@ def conduct(study: "Study", params: Any, store: "Store", out: Path | None = None
             **options: Any) -> Path:  # fmt: skip
     """Execute a study's notebook over a store; its files go to `out`, default a new folder of the store `home`."""
     from labkit import lab, learn
+    from labkit.studies.past import label_of
 
     lab.check_notebook(study.notebook())
     lab.check_surroundings(**options)
@@ -69,7 +70,7 @@ def conduct(study: "Study", params: Any, store: "Store", out: Path | None = None
     if out:
         lab.check_out(out, study.name)
     with study.serving(params, points, store):  # what it lacks is said before a folder is made
-        folder = out or lab.run_folder(home or store, study.name, chosen)
+        folder = out or lab.run_folder(home or store, study.name, chosen, label_of(study, chosen))
         print(f"{study.name} at {scale} scale, expected: {study.minutes.get(scale, 'nobody has timed it')}", flush=True)
         if scale in ("paper", "qlora") and learn.best_device() == "cpu":
             note = f"note: no GPU was found; at {scale} scale this may take days"
@@ -89,8 +90,7 @@ def rerun_run(
 ) -> None:  # fmt: skip
     """Repeat a run from the parameters it left, and name the first difference between the results."""
     from labkit import lab, studies
-    from labkit.lab.runs import find_run
-    from labkit.studies.past import differences
+    from labkit.lab.runs import differences, find_run
 
     store = lab.Store.default()
     past = find_run(store, name)

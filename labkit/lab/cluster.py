@@ -134,7 +134,7 @@ class _Flight:
                 else:
                     outcomes = [outcome for outcome, _ in found]
                     for outcome, folder in found:
-                        self.work.store.take_in(outcome.point, partial(unpack, folder))
+                        self.work.store.take_in(outcome.point.study, outcome.point.address, partial(unpack, folder))
                     self.agenda.settle(group, outcomes)
             yield from outcomes
         if time.monotonic() - self.quiet_since > PATIENCE and not ray.available_resources().get("CPU", 0):

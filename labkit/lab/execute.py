@@ -1,6 +1,7 @@
 """Executing a study's notebook with papermill, into a folder of its own.
 
-    papermill_runs/<study>/runs/<stamp>-<hash>/{notebook.ipynb, report.html, params.yaml, result.json, provenance.json}
+    papermill_runs/<study>/runs/<stamp>-<label>-<hash>/
+        {notebook.ipynb, report.html, params.yaml, result.json, provenance.json}
 
 The notebook itself writes all but its own executed copy (`labkit.studies.finish`), so a run by hand in JupyterLab
 leaves the same files. Everything is written under a temporary name and moved in when it is whole; a notebook that
@@ -30,17 +31,17 @@ from labkit.lab.store import HERE, Store, ensure_writable
 from labkit.lab.sweep import checked_executor, default_fleet, default_jobs
 
 RUN_FILES = ("notebook.ipynb", "report.html", "params.yaml", "result.json", "provenance.json")
-SCRATCH = f".tmp-{HERE}-"  # then the process, `.ipynb`
+SCRATCH = f".tmp-{HERE}-"  # then the process, and `.ipynb`, or `.json` of its kernel's connection
 
 
 class RunFailed(RuntimeError):
     """The notebook did not run to its end; the message says in which cell and why, and where the failed copy is."""
 
 
-def run_folder(store: Store, study: str, params: Mapping[str, Any]) -> Path:
-    """Make a new folder for one run of a study, named by the time and a hash of the parameters."""
+def run_folder(store: Store, study: str, params: Mapping[str, Any], label: str = "run") -> Path:
+    """Make a new folder for one run of a study, named by the time, a label for people and a hash of the parameters."""
     text = json.dumps(dict(params), sort_keys=True, default=str)
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     runs = store.root / study / "runs"
     for folder in runs.glob("*"):
         _tidy(folder)
@@ -53,13 +54,18 @@ def run_folder(store: Store, study: str, params: Mapping[str, Any]) -> Path:
 
 
 def _tidy(folder: Path) -> None:
-    """Remove what a killed run of this machine left: its half of a notebook, and the folder, if that was all."""
-    for scratch in folder.glob(f"{SCRATCH}*.ipynb"):
-        process = scratch.stem.removeprefix(SCRATCH)
-        if not (process.isdecimal() and psutil.pid_exists(int(process))):
+    """Remove what a killed run of this machine left: half a notebook, a key, and the folder, if that was all."""
+    for scratch in list(folder.glob(f"{SCRATCH}*")):
+        if not in_use(scratch):
             with suppress(OSError):
                 scratch.unlink()
-                folder.rmdir()
+                folder.rmdir()  # which fails as long as something is in it
+
+
+def in_use(scratch: Path) -> bool:
+    """Whether the process that made a scratch file of a run is still there."""
+    process = scratch.stem.removeprefix(SCRATCH)
+    return process.isdecimal() and psutil.pid_exists(int(process))
 
 
 def check_out(folder: Path, study: str) -> None:
@@ -191,12 +197,13 @@ def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: S
                     "LABKIT_JOBS": jobs, "LABKIT_FLEET": fleet, "LABKIT_EXECUTOR": executor}  # fmt: skip
     scratch = folder.resolve() / f"{SCRATCH}{os.getpid()}.ipynb"
     try:
-        _run(source, notebook, scratch, params, _own_kernel(surroundings))
+        _run(source, notebook, scratch, params, _own_kernel(surroundings, scratch.with_suffix(".json")))
         (folder / "failed.ipynb").unlink(missing_ok=True)
         sync(scratch)
         return scratch.replace(folder / "notebook.ipynb")
     finally:
         scratch.unlink(missing_ok=True)
+        scratch.with_suffix(".json").unlink(missing_ok=True)
         with suppress(OSError):  # only when nothing came of it
             folder.rmdir()
 
@@ -242,8 +249,11 @@ def _failed(sentence: str, scratch: Path) -> RunFailed:
     return RunFailed(sentence)
 
 
-def _own_kernel(surroundings: Mapping[str, Any]) -> type:
-    """A kernel that is this Python, in these surroundings: one called python3 may be that of another installation."""
+def _own_kernel(surroundings: Mapping[str, Any], connection: Path) -> type:
+    """A kernel that is this Python, in these surroundings: one called python3 may be that of another installation.
+
+    The file of its connection, with its key, lies beside the notebook, where the next run finds what a kill has left.
+    """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
@@ -252,6 +262,10 @@ def _own_kernel(surroundings: Mapping[str, Any]) -> type:
     env = {name: str(value).replace("$", "$$") for name, value in surroundings.items() if value is not None}
 
     class OwnKernel(AsyncKernelManager):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.connection_file = str(connection)
+
         @property
         def kernel_spec(self) -> KernelSpec:
             return KernelSpec(argv=words, display_name="Python 3", language="python", env=env)

@@ -4,13 +4,15 @@ A run is named by its folder, or by the first letters of the folder's name in th
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadRequest
 from labkit.lab.store import Store
+
+NOT_RESULTS = ("finished", "seconds", "fleet")  # ends of names that tell of time and machine: no run repeats them
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class PastRun:
 
 def past_runs(store: Store, study: str | None = None) -> list[PastRun]:
     """The runs in a store that can be read, newest first."""
-    found = [_read(path.parent) for path in store.root.glob(f"{study or '*'}/runs/*/result.json")]
+    found = [read_run(path.parent) for path in store.root.glob(f"{study or '*'}/runs/*/result.json")]
     runs = [run for run in found if run]
     return sorted(runs, key=lambda run: (run.provenance.get("time", ""), run.folder.name), reverse=True)
 
@@ -46,12 +48,13 @@ def find_run(store: Store, name: str) -> PastRun:
     if len(folders) != 1 or not name:
         how_many = f"{len(folders)} runs" if folders else "no run"
         raise BadRequest(f"'{name}' names {how_many} in {store.root}: `labkit runs` lists them")
-    if (run := _read(folders[0])) is None:
+    if (run := read_run(folders[0])) is None:
         raise BadRequest(f"{folders[0] / 'result.json'} is not the result of a run")
     return run
 
 
-def _read(folder: Path) -> PastRun | None:
+def read_run(folder: Path) -> PastRun | None:
+    """The run in that folder, where its result can be read."""
     made = folder / "provenance.json"
     try:
         result = json.loads((folder / "result.json").read_text("utf-8"))
@@ -60,3 +63,16 @@ def _read(folder: Path) -> PastRun | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return run if whole else None
+
+
+def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Where two results differ, one sentence each, in their order; what tells of time or machine is no result."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in dict.fromkeys([*one, *other]):
+            if not str(name).endswith(NOT_RESULTS):
+                yield from differences(one.get(name), other.get(name), f"{where}.{name}".strip("."))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for place, pair in enumerate(zip(one, other, strict=True)):
+            yield from differences(*pair, f"{where}[{place}]")
+    elif one != other:
+        yield f"{where}: {str(one)[:200]} before, {str(other)[:200]} now"

@@ -146,11 +146,14 @@ class Store:
                 file is empty or cut; names it.
         """
         ensure_writable(self.root)
-        folders = [
-            _checked(folder) for name in ([study] if study else self.studies()) for folder in self._entries(name)
-        ]
-        read = {folder.name: _read_finished(folder, files=True) for folder in folders}
-        return {address: row for address, row in read.items() if row is not None}
+        rows = {}
+        for folder in (folder for name in ([study] if study else self.studies()) for folder in self._entries(name)):
+            row = _read_finished(folder, files=True) if len(folder.name) == ADDRESS_LENGTH else None
+            if row is None:  # a finished point is known by its files: only what is none is looked at twice
+                _checked(folder)
+            else:
+                rows[folder.name] = row
+        return rows
 
     def studies(self) -> list[str]:
         """The studies that have points here."""
@@ -164,12 +167,15 @@ class Store:
         """
         return _read_finished(self.folder(point))
 
-    def read(self, study: str) -> tuple[list[Row], list[str]]:
-        """The finished rows of a study that can be read, by address; and a sentence for each entry that cannot."""
+    def read(self, study: str, files: bool = False) -> tuple[list[Row], list[str]]:
+        """The finished rows of a study that can be read, by address; and a sentence for each entry that cannot.
+
+        With `files` a row is read only where its point's files are whole.
+        """
         rows, complaints = [], []
         for path in self._entries(study):
             try:  # a finished point is known by its files: only what is none is looked at twice
-                row = _read_finished(path) if len(path.name) == ADDRESS_LENGTH else None
+                row = _read_finished(path, files) if len(path.name) == ADDRESS_LENGTH else None
                 if row is None:
                     _checked(path)
             except BadRequest as damage:
@@ -255,7 +261,7 @@ class Store:
         with ExitStack() as locks:
             for point in sorted(points, key=lambda point: point.address):  # one order for all: no deadlock
                 with suppress(Timeout):
-                    locks.enter_context(self._lock(point.study, point.address, timeout))
+                    locks.enter_context(self.lock(point.study, point.address, timeout))
                     held.add(point.address)
             yield [point for point in points if point.address in held]
 
@@ -289,13 +295,13 @@ class Store:
                 raise
         return rows
 
-    def take_in(self, point: Point, fill: Callable[[Path], object]) -> None:
+    def take_in(self, study: str, address: str, fill: Callable[[Path], object]) -> None:
         """Keep the folder of a point that was measured elsewhere, which `fill` writes; the point's lock is held."""
-        scratch = self._scratch(point)
+        scratch = self._empty(study, address)
         try:
             fill(scratch)
             _sync_all(scratch)
-            self._move_in(scratch, self.folder(point))
+            self._move_in(scratch, self.points_folder(study) / address)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -307,14 +313,14 @@ class Store:
         for scratch in self.points_folder(study).glob(".tmp-*"):
             _, _, address, machine, *_ = [*re.split("[.-]", scratch.name), ""]
             if len(address) == ADDRESS_LENGTH and (machine == HERE or address in addresses):
-                with suppress(Timeout, OSError), self._lock(study, address):
+                with suppress(Timeout, OSError), self.lock(study, address):
                     shutil.rmtree(scratch, ignore_errors=True)
         for lock in (self.points_folder(study) / ".locks").glob("*.lock"):
-            with suppress(Timeout, OSError), self._lock(study, lock.stem):
+            with suppress(Timeout, OSError), self.lock(study, lock.stem):
                 pass
 
     @contextmanager
-    def _lock(self, study: str, address: str, timeout: float = 0) -> Iterator[None]:
+    def lock(self, study: str, address: str, timeout: float = 0) -> Iterator[None]:
         """Held by the process that is at work on a point; raises Timeout where another one is, -1: it is waited for."""
         path = self.points_folder(study) / ".locks" / f"{address}.lock"
         with FileLock(path, timeout=timeout):
@@ -324,10 +330,14 @@ class Store:
                 with suppress(OSError):  # who waits for it sees that it is gone, and makes a new one
                     path.unlink()
 
+    def _empty(self, study: str, address: str) -> Path:
+        scratch = self.points_folder(study) / f".tmp-{address}-{HERE}-{uuid4().hex[:8]}"
+        scratch.mkdir()
+        return scratch
+
     def _scratch(self, point: Point) -> Path:
         """A new folder for a point whose lock is held."""
-        scratch = self.points_folder(point.study) / f".tmp-{point.address}-{HERE}-{uuid4().hex[:8]}"
-        scratch.mkdir()
+        scratch = self._empty(point.study, point.address)
         write_json(scratch / "point.json", point.model_dump(mode="json"))
         return scratch
 
@@ -336,7 +346,7 @@ class Store:
 
         Where another process has taken the point up, or finished it, nothing is left and nothing is touched.
         """
-        with suppress(Timeout), self._lock(point.study, point.address):
+        with suppress(Timeout), self.lock(point.study, point.address):
             if not (self.folder(point) / "result.json").exists():
                 self._fail(point, self._scratch(point), error, detail)
 
@@ -418,9 +428,11 @@ def _load(path: str | Path) -> Row:
         os.close(handle)
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def _digest(row: Row) -> str:
-    canonical = json.dumps(row, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(row).encode()).hexdigest()
 
 
 def _seal(folder: Path, row: Row) -> None:

@@ -5,7 +5,8 @@ order, which holds as long as both models were asked equally many; an interval r
 (`labkit.grade.paired_difference`). Where both runs show the very same models the difference is exactly 0.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +22,29 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-NOT_RESULTS = ("finished", "seconds", "fleet")  # ends of names that tell of time and machine: no run repeats them
 
-
-def off_scale(study: Study, run: PastRun) -> dict[str, Any]:
-    """The parameters of a run that are not what its scale sets; all of them where the study no longer has the scale."""
+def off_scale(study: Study, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that are not what their scale sets; all of them where the study no longer has the scale."""
     try:
-        usual = study.resolve({"scale": run.result["scale"]}).model_dump(mode="json")
+        usual = study.resolve({"scale": params["scale"]}).model_dump(mode="json")
     except BadRequest:
         usual = {}
-    return {name: value for name, value in run.result["params"].items() if name not in usual or usual[name] != value}
+    return {name: value for name, value in params.items() if name not in usual or usual[name] != value}
+
+
+def label_of(study: Study, params: Mapping[str, Any]) -> str:
+    """What tells a run from others in the name of its folder: its scale, and what differs from it."""
+    differs = [f"{name}={value}" for name, value in off_scale(study, params).items()]
+    plain = re.sub(r"[^\w=.,-]+", "", " ".join(differs).replace(", ", ",").replace(" ", "-"))
+    return "-".join([str(params["scale"]), plain[:80]]).strip("-")
 
 
 def line_of(run: PastRun, study: Study | None) -> dict[str, Any]:
     """A run in a table of runs; without its study nobody knows what differs from the scale."""
     made = run.provenance
-    differs = " ".join(f"{name}={value}" for name, value in off_scale(study, run).items()) if study else "?"
+    differs = (
+        " ".join(f"{name}={value}" for name, value in off_scale(study, run.result["params"]).items()) if study else "?"
+    )
     commit, changes, _ = str(made.get("git") or "-").partition("+changes")
     return {
         "run": run.folder.name, "scale": run.result["scale"], "differs": differs,
@@ -44,19 +52,6 @@ def line_of(run: PastRun, study: Study | None) -> dict[str, Any]:
         "finding": run.result["finding"], "study": run.result["study"],
         "time": str(made.get("time", "-"))[:16].replace("T", " "),
     }  # fmt: skip
-
-
-def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
-    """Where two results differ, one sentence each, in their order; what tells of time or machine is no result."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for name in dict.fromkeys([*one, *other]):
-            if not str(name).endswith(NOT_RESULTS):
-                yield from differences(one.get(name), other.get(name), f"{where}.{name}".strip("."))
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for place, pair in enumerate(zip(one, other, strict=True)):
-            yield from differences(*pair, f"{where}[{place}]")
-    elif one != other:
-        yield f"{where}: {str(one)[:200]} before, {str(other)[:200]} now"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import yaml
 
 from labkit.lab import Point, Progress, Row, Store, provenance, run_folder, sweep, write_json, write_text
 from labkit.studies.params import from_text
+from labkit.studies.past import label_of
 from labkit.studies.rows import long_rows, points_of
 from labkit.studies.study import Results, Study
 
@@ -84,7 +85,10 @@ class Run:
         folder that holds it is a whole run.
         """
         chosen = self.params.model_dump(mode="json")
-        folder = Path(os.environ.get("LABKIT_RUN_DIR") or run_folder(self.store, self.study.name, chosen))
+        folder = Path(
+            os.environ.get("LABKIT_RUN_DIR")
+            or run_folder(self.store, self.study.name, chosen, label_of(self.study, chosen))
+        )
         folder.mkdir(parents=True, exist_ok=True)
         made = {**provenance(), "seconds": round(time.perf_counter() - self.began, 1), "points": self._commits(results)}
         write_text(folder / "params.yaml", yaml.safe_dump(chosen, sort_keys=False))
