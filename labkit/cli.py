@@ -19,6 +19,7 @@ from labkit.errors import BadRequest
 # A module registers its commands when it is imported, and `--help` lists them in this order.
 # isort: off
 from labkit.commands import studies
+from labkit.commands import sweeps
 from labkit.commands import models
 from labkit.commands import data
 from labkit.commands import code
@@ -26,7 +27,7 @@ from labkit.commands import store
 from labkit.commands import machine
 # isort: on
 
-SUBJECTS = (studies, models, data, code, store, machine)
+SUBJECTS = (studies, sweeps, models, data, code, store, machine)
 
 
 def main() -> None:

@@ -3,15 +3,14 @@
 import json
 import shutil
 import sys
-from contextlib import ExitStack
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labkit import entry
-from labkit.commands import RESUMED, Executor, Fleet, Jobs, Own, RunName, Scale, Settings, StudyName, command, values_of
+from labkit.commands import RESUMED, Executor, Fleet, Jobs, Own, RunName, Settings, StudyName, command, values_of
 from labkit.entry import leave
 from labkit.errors import BadRequest, unknown
 from labkit.table import print_each, print_table
@@ -142,64 +141,6 @@ def publish_params(out: Annotated[Path | None, typer.Option(help="default: paper
     for study, scale in sets:
         lab.write_text(folder / f"{study.name}.{scale}.yaml", study.params_file(scale))
     print(f"{len(sets)} files in {folder}")
-
-
-@command("sweep", RESUMED)
-def sweep_study(
-    name: StudyName,
-    grid: Annotated[list[str] | None, typer.Option(metavar="NAME=V1,V2,...", help="values (repeatable)")] = None,
-    scale: Scale = "laptop", settings: Settings = None,
-    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
-) -> None:  # fmt: skip
-    """Measure the points of a grid, without a notebook; what the store holds is not measured again."""
-    from labkit import lab, studies
-
-    study = studies.find(name)
-    if not grid:
-        dials = [name for name in study.Params.model_fields if name != "scale"]
-        example = next((name for name in dials if is_axis(study, name)), dials[0])
-        raise BadRequest(f"--grid is missing: say what varies, for example --grid {example}=...")
-    axes = {axis: grid_values(study, axis, text) for axis, text in studies.parse_settings(grid, "--grid").items()}
-    given = values_of(settings)
-    if both := axes.keys() & given.keys():
-        raise BadRequest(f"'{min(both)}' is given by --grid and by --set: once is enough")
-    points: dict[str, Any] = {}
-    store = lab.Store.default()
-    with ExitStack() as services:
-        for values in product(*axes.values()):
-            params = study.resolve({"scale": scale, **given, **dict(zip(axes, values, strict=True))})
-            print_each("note: ", study.notes(params))
-            cells = study.points(params)
-            services.enter_context(study.serving(params, cells, store))
-            points |= {point.address: point for point in cells}
-        outcomes = lab.run_points(list(points.values()), study.measure, measure_many=study.measure_many, store=store,
-                                  jobs=jobs, fleet=fleet, executor=executor,
-                                  progress=lab.Progress.default(study.describe))  # fmt: skip
-    failed = [outcome for outcome in outcomes if outcome.row is None]
-    for point, row, *_ in outcomes:
-        if row is not None:
-            varied = "".join(f"{axis}={row[axis]} " for axis in axes if axis in row)
-            print(f"{point.address}  {varied}{study.describe(row)}")
-    for point, _, error, trace, _ in failed:
-        print(f"{point.address}  FAILED {error}\n{trace or ''}", file=sys.stderr)
-    if failed:
-        leave(f"{len(failed)} of {len(outcomes)} points failed; the others are in {store.root}", 1)
-
-
-def grid_values(study: "Study", axis: str, text: str) -> list[Any]:
-    """The values of one axis. A parameter that is itself a list takes all of them at once: it is an axis already."""
-    from labkit import studies
-
-    dials = [field for field in study.Params.model_fields if field != "scale"]
-    if axis not in dials:
-        raise unknown("grid parameter", axis, dials)
-    values = [studies.parse_value(value) for value in text.strip("[]").split(",")]
-    return [values] if is_axis(study, axis) else values
-
-
-def is_axis(study: "Study", name: str) -> bool:
-    """Whether a parameter is itself a list of what is tried."""
-    return any(isinstance(scale.get(name), list) for scale in study.scales.values())
 
 
 @command("results")

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -178,8 +179,10 @@ def assigned(source: str) -> dict[str, Any]:
 
 
 def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: Store, jobs: int | None = None,
-            fleet: int | None = None, executor: str | None = None) -> Path:  # fmt: skip
+            fleet: int | None = None, executor: str | None = None, minutes: float | None = None) -> Path:  # fmt: skip
     """Execute a notebook with the given parameters; its printed lines appear on standard output as they come.
+
+    A kernel that has not come to the end within `minutes` is killed.
 
     The kernel is this very Python, whatever kernels Jupyter finds on this machine.
 
@@ -188,7 +191,7 @@ def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: S
 
     Raises:
         BadRequest: for a notebook without its parameters cell, or a parameter that the cell does not have.
-        RunFailed: when a cell raised, the kernel died, or the copy could not be written.
+        RunFailed: when a cell raised, the kernel died, the time was up, or the copy could not be written.
     """
     source = check_notebook(notebook)
     _check_parameters(source, params)
@@ -197,7 +200,7 @@ def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: S
                     "LABKIT_JOBS": jobs, "LABKIT_FLEET": fleet, "LABKIT_EXECUTOR": executor}  # fmt: skip
     scratch = folder.resolve() / f"{SCRATCH}{os.getpid()}.ipynb"
     try:
-        _run(source, notebook, scratch, params, _own_kernel(surroundings, scratch.with_suffix(".json")))
+        _run(source, notebook, scratch, params, _own_kernel(surroundings, scratch.with_suffix(".json"), minutes))
         (folder / "failed.ipynb").unlink(missing_ok=True)
         sync(scratch)
         return scratch.replace(folder / "notebook.ipynb")
@@ -208,7 +211,7 @@ def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: S
             folder.rmdir()
 
 
-def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any], kernel: type) -> None:
+def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any], kernel: Any) -> None:
     """Let papermill execute a notebook into `scratch`; what fails becomes one RunFailed."""
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -233,8 +236,10 @@ def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any], 
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it would list what was left half-done
         raise
     except DeadKernelError:
-        raise _failed(f"the kernel of {notebook.name} died", scratch) from None
+        raise _failed(f"the kernel of {notebook.name} {kernel.died}", scratch) from None
     except RuntimeError as error:  # jupyter_client's word for a kernel that does not come up
+        if kernel.died != "died":
+            raise _failed(f"the kernel of {notebook.name} {kernel.died}", scratch) from None
         raise _failed(f"the kernel of {notebook.name} could not start ({sys.executable}): {error}", scratch) from None
     except OSError as error:
         raise RunFailed(f"{notebook.name} stopped, {error.strerror or error}: {error.filename or scratch}") from None
@@ -249,7 +254,7 @@ def _failed(sentence: str, scratch: Path) -> RunFailed:
     return RunFailed(sentence)
 
 
-def _own_kernel(surroundings: Mapping[str, Any], connection: Path) -> type:
+def _own_kernel(surroundings: Mapping[str, Any], connection: Path, minutes: float | None = None) -> Any:
     """A kernel that is this Python, in these surroundings: one called python3 may be that of another installation.
 
     The file of its connection, with its key, lies beside the notebook, where the next run finds what a kill has left.
@@ -262,9 +267,24 @@ def _own_kernel(surroundings: Mapping[str, Any], connection: Path) -> type:
     env = {name: str(value).replace("$", "$$") for name, value in surroundings.items() if value is not None}
 
     class OwnKernel(AsyncKernelManager):
+        died = "died"
+
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             self.connection_file = str(connection)
+
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            await super().start_kernel(**options)
+            if minutes is not None:
+                process: Any = self.provisioner
+                clock = threading.Timer(60 * minutes, self.out_of_time, [psutil.Process(process.pid)])
+                clock.daemon = True
+                clock.start()
+
+        def out_of_time(self, kernel: psutil.Process) -> None:
+            with suppress(psutil.NoSuchProcess):  # it has long been through
+                type(self).died = f"was stopped: its {minutes:g} minutes were up"
+                kernel.kill()
 
         @property
         def kernel_spec(self) -> KernelSpec:

@@ -32,14 +32,14 @@ class Progress:
         watched = sys.stderr.isatty() or _in_a_notebook()
         return cls(bar=watched and os.environ.get("LABKIT_BATCH") != "1", describe=describe)
 
-    def start(self, *, total: int, already: int) -> None:
+    def start(self, *, total: int, already: int, what: str = "points") -> None:
         self.total, self.done, self.already, self.started = total, already, already, time.monotonic()
         if self.bar:
             from tqdm.auto import tqdm
 
-            self._tqdm = tqdm(total=total, initial=already, unit="point", dynamic_ncols=True)
+            self._tqdm = tqdm(total=total, initial=already, unit=what.removesuffix("s"), dynamic_ncols=True)
         elif total:
-            print(f"{total} points, {already} of them already in the store", flush=True)
+            print(f"{total} {what}, {already} of them already in the store", flush=True)
 
     def step(self, row: dict[str, Any] | None, error: str | None = None, ours: bool = True) -> None:
         """One more point; one that is not `ours` was measured by another process, and tells nothing of our speed."""

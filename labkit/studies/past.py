@@ -100,7 +100,8 @@ class Comparison:
         """
         for view in self.study.views.values():
             if isinstance(view, Curve) and len(view.select(self.rows, list(view.exams))):
-                label = self.rows["run"].map({label: f"{label} {run.folder.name}" for label, run in self.runs.items()})
+                names = {label: f"{label} {run.folder.name}" for label, run in self.runs.items()}
+                label = self.rows["run"].map(names if self.runs.keys() == {"A", "B"} else str)
                 if view.by:
                     label += ", " + self.rows[view.by].map(view.by_label)
                 both = replace(view, by="run", by_name="run", by_label=str, fit=None, beside={})
