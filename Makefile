@@ -52,7 +52,7 @@ $(LAB): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV): $(LAB)
-	@$(PIP) --editable '.[lab,teacher,qlora,code,ray,dev]'
+	@$(PIP) --editable '.[lab,teacher,qlora,code,ray,tracking,dev]'
 	@touch $@
 
 # Weights are shipped in packages whose own dependencies are not needed.

@@ -71,7 +71,7 @@ def test_a_grid_of_notebooks_is_one_page_and_one_table_and_is_resumed(own_store:
     (folder,) = own_store.glob("diversity_sweep/batches/*")
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "results.csv"]
     table = pd.read_csv(folder / "results.csv")
-    assert table["steps ="].tolist() == [3, 3, 5, 5]
+    assert table["steps"].tolist() == [3, 3, 5, 5]
     runs = sorted(path.name for path in own_store.glob("*/runs/*"))
     assert [name.split("-", 2)[2] for name in runs if "steps=3" in name] == [
         "smoke-steps=3-n_instructions=4,40-noop_shares=[]".replace("[]", "")

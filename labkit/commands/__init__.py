@@ -30,6 +30,8 @@ Own = Annotated[str | None, typer.Option("--study", metavar="path/to/study.py", 
 
 TEXT: dict[str, Any] = {"parser": expanded, "metavar": "TEXT"}  # a name, or a path whose `~` is the home folder
 Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")]
+TELLS = "tell tensorboard, mlflow, wandb or trackio of each new model"
+Track = Annotated[str | None, typer.Option("--track", envvar="LABKIT_TRACK", metavar="NAME,...", help=TELLS)]
 RESUMED = "interrupted; what was finished is in the store, and the same command goes on from there"
 
 
@@ -77,6 +79,12 @@ Version = Annotated[bool, typer.Option("--version", callback=_print_version, is_
 @app.callback()
 def _common(version: Version = False) -> None:
     pass
+
+
+def track(names: str | None) -> None:
+    """What is told of new models, here and in every process started from here."""
+    if names:
+        os.environ["LABKIT_TRACK"] = names
 
 
 def values_of(settings: list[str] | None, *, fixed: str = "") -> dict[str, Any]:

@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labkit import entry
-from labkit.commands import RESUMED, Executor, Fleet, Jobs, Own, RunName, Settings, StudyName, command, values_of
+from labkit.commands import (
+    RESUMED,
+    Executor,
+    Fleet,
+    Jobs,
+    Own,
+    RunName,
+    Settings,
+    StudyName,
+    Track,
+    command,
+    track,
+    values_of,
+)
 from labkit.entry import leave
 from labkit.errors import BadRequest, unknown
 from labkit.table import print_each, print_table
@@ -38,12 +51,13 @@ def run_study(
                                               "which comes before them; `labkit params` makes some")] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
-    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
+    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None, tracker: Track = None,
 ) -> None:  # fmt: skip
     """Execute a study's notebook with papermill and print what it found."""
     from labkit import lab, studies
 
     study = studies.find(name)
+    track(tracker)
     given = study.ungrouped(studies.read_params(file) if file else {})
     given |= study.ungrouped(values_of(settings, fixed="scale"))
     params = study.resolve(given | ({"scale": scale} if scale else {}))
@@ -198,6 +212,27 @@ def show_results(
         sys.stdout.flush()
         others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         leave(f"{damaged[0]}{others}; everything else is shown", 1)
+
+
+@command("export")
+def export_run(
+    name: RunName,
+    to: Annotated[str, typer.Option(help="tensorboard, mlflow, wandb or trackio")] = "mlflow",
+) -> None:
+    """Tell a tracker of every model that a run shows: settings, learning curve, scores. Nothing leaves this machine."""
+    from labkit.lab import Store
+    from labkit.lab.runs import find_run, tell_of_point
+    from labkit.lab.tracking import checked_trackers
+
+    store = Store.default()
+    run = find_run(store, name)
+    (tracker,) = checked_trackers(to) or [""]
+    points = [(point.get("study", run.result["study"]), point["address"]) for point in run.result["points"]]
+    for study, address in points:
+        store.row(study, address)  # all are there before the first is told of
+    for study, address in points:
+        tell_of_point(store, tracker, study, address, run)
+    print(f"{len(points)} models told to {tracker}: {store.root / 'tracking' / tracker}")
 
 
 @command("runs")

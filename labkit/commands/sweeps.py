@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labkit.commands import RESUMED, Executor, Fleet, Jobs, Scale, Settings, StudyName, command, values_of
+from labkit.commands import RESUMED, Executor, Fleet, Jobs, Scale, Settings, StudyName, Track, command, track, values_of
 from labkit.entry import leave
 from labkit.errors import BadRequest, unknown
 from labkit.table import print_each, print_table
@@ -32,7 +32,7 @@ def sweep_study(
     name: StudyName,
     grid: Annotated[list[str] | None, typer.Option(metavar="NAME=V1,V2,...", help="values (repeatable)")] = None,
     scale: Scale = "laptop", settings: Settings = None,
-    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None,
+    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None, tracker: Track = None,
     gpus: Annotated[float, typer.Option("--gpus-per-point", min=0, help="of a Ray cluster, for each point")] = 0,
     notebooks: Annotated[bool, typer.Option("--as-notebooks", help="execute the study's notebook for each combination, "
                                             "--jobs at once; one page and one CSV for all")] = False,
@@ -43,6 +43,8 @@ def sweep_study(
     from labkit import lab, studies
 
     study = studies.find(name)
+    track(tracker)
+    lab.checked_trackers(None)
     if not grid:
         dials = [name for name in study.Params.model_fields if name != "scale"]
         example = next((name for name in dials if is_axis(study, name)), dials[0])
@@ -202,5 +204,5 @@ def _words(varied: Mapping[str, Any]) -> str:
 
 
 def _plain(varied: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as cells of a table, apart from what a table measures under the same name."""
-    return {f"{name} =": str(value) if isinstance(value, list) else value for name, value in varied.items()}
+    """Settings as cells of a table."""
+    return {name: str(value) if isinstance(value, list) else value for name, value in varied.items()}

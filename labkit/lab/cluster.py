@@ -12,8 +12,6 @@ need labkit; a study of one's own has to be found on their `PYTHONPATH`, or be s
 import io
 import os
 import socket
-import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Generator
@@ -28,6 +26,9 @@ from labkit.errors import BadRequest
 from labkit.lab.store import Point, Store
 from labkit.lab.work import PAUSE, Agenda, Group, Outcome, Work, attempt
 
+SETTINGS = b"\x04"  # the kind of the first frame that either side of HTTP/2 sends, and so of gRPC, which Ray speaks
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0" * 5
+ANSWER = 8.0  # seconds until a greeting is answered
 PATIENCE = 15  # seconds without a result, and without a free CPU, until a word is said
 
 
@@ -180,18 +181,19 @@ def check_address(address: str | None) -> None:
         raise BadRequest(f"RAY_ADDRESS = '{address}' is no address: host:port, ray://host:port or auto")
     pool = ThreadPoolExecutor(1)
     try:  # looking up a name heeds no time limit
-        pool.submit(socket.create_connection, (host.strip("[]"), int(port)), 4).result(timeout=6).close()
-        if not str(address).startswith("ray://"):
-            words = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", str(address)]
-            subprocess.run(words, capture_output=True, timeout=12, check=True)
+        talk = pool.submit(socket.create_connection, (host.strip("[]"), int(port)), 4).result(timeout=6)
+        with talk:
+            talk.settimeout(ANSWER)
+            talk.sendall(GREETING)
+            answers = talk.recv(4)[3:] == SETTINGS
     except TimeoutError:
         raise no_cluster(address, "no answer in time") from None
     except OSError as error:
         raise no_cluster(address, error.strerror or str(error)) from None
-    except subprocess.SubprocessError:
-        raise no_cluster(address, "whatever listens there does not answer as one") from None
     finally:
         pool.shutdown(wait=False)
+    if not answers:
+        raise no_cluster(address, "something else listens there")
 
 
 def no_cluster(address: str | None, why: str) -> BadRequest:

@@ -30,6 +30,7 @@ from labkit.design.durable import sync
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.lab.store import HERE, Store, ensure_writable
 from labkit.lab.sweep import checked_executor, default_fleet, default_jobs
+from labkit.lab.tracking import checked_trackers
 
 RUN_FILES = ("notebook.ipynb", "report.html", "params.yaml", "result.json", "provenance.json")
 SCRATCH = f".tmp-{HERE}-"  # then the process, and `.ipynb`, or `.json` of its kernel's connection
@@ -95,6 +96,7 @@ def check_out(folder: Path, study: str) -> None:
 def check_surroundings(jobs: int | None = None, fleet: int | None = None, executor: str | None = None) -> None:
     """Refuse (BadRequest) what a sweep would, of the options or else of the environment, before a kernel starts."""
     checked_executor(executor)
+    checked_trackers(None)
     if jobs is None:
         default_jobs()
     if fleet is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from labkit.errors import BadRequest
 from labkit.lab.store import Store
+from labkit.lab.tracking import tell
 
 NOT_RESULTS = ("finished", "seconds", "fleet")  # ends of names that tell of time and machine: no run repeats them
 
@@ -63,6 +64,16 @@ def read_run(folder: Path) -> PastRun | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return run if whole else None
+
+
+def tell_of_point(store: Store, tracker: str, study: str, address: str, run: PastRun | None = None) -> None:
+    """Tell a tracker of a finished point, as one that `run` shows where there is one."""
+    row = store.row(study, address)
+    settings = {"address": address, **store.settings(study, address)}
+    if run:
+        settings |= {"run": run.folder.name, "finding": run.result["finding"][:400]}
+    scores = {name: value for name, value in row.items() if name not in settings}
+    tell(tracker, store.root / "tracking", study, address, settings, store.log(study, address), scores)
 
 
 def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:

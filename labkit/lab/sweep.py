@@ -26,11 +26,13 @@ from contextlib import closing
 from importlib.util import find_spec
 from typing import Any
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, first_line, unknown
 from labkit.lab.cluster import on_ray
 from labkit.lab.progress import Progress
 from labkit.lab.provenance import cores
+from labkit.lab.runs import tell_of_point
 from labkit.lab.store import Measure, MeasureMany, Point, Row, Store
+from labkit.lab.tracking import checked_trackers
 from labkit.lab.work import PAUSE, Agenda, Outcome, Work, attempt, fleets, full
 from labkit.lab.workers import in_workers
 
@@ -122,7 +124,7 @@ def run_points(points: Sequence[Point], measure: Measure, *, measure_many: Measu
     jobs = default_jobs() if jobs is None else jobs
     if jobs < 0:
         raise BadRequest(f"jobs = {jobs} must be 0 (in this process) or more")
-    executor = checked_executor(executor)
+    executor, trackers = checked_executor(executor), checked_trackers(None)
     size = (default_fleet() if fleet is None else fleet) if measure_many else 1
     unique = {point.address: point for point in points}
     finished: dict[str, Row] = {}
@@ -142,6 +144,8 @@ def run_points(points: Sequence[Point], measure: Measure, *, measure_many: Measu
             for outcome in measured if missing else ():
                 outcomes[outcome.point.address] = outcome
                 progress.step(outcome.row, outcome.error, ours=outcome.ours)
+                if outcome.row is not None and outcome.ours:
+                    trackers = _tell(trackers, outcome, store)
                 if number := full(f"{outcome.error} {outcome.traceback}"):
                     _stop(number, len(unique) - len(outcomes), store)
     finally:
@@ -149,6 +153,18 @@ def run_points(points: Sequence[Point], measure: Measure, *, measure_many: Measu
         for study in sorted({point.study for point in missing}):
             store.tidy(study)  # of workers that were stopped half-way
     return [outcomes[point.address] for point in points]
+
+
+def _tell(trackers: list[str], outcome: Outcome, store: Store) -> list[str]:
+    """Tell trackers of a point; those that could take it in, since no tracker stops a sweep."""
+    still = []
+    for tracker in trackers:
+        try:
+            tell_of_point(store, tracker, outcome.point.study, outcome.point.address)
+            still.append(tracker)
+        except Exception as error:
+            print(f"note: {tracker} is told no more, since it failed: {type(error).__name__}: {first_line(error)}")
+    return still
 
 
 def _unmet(missing: Sequence[Point], work: Work, jobs: int, executor: str) -> dict[str, Outcome]:
