@@ -4,8 +4,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,12 @@ def square_and_tell(point: ToyPoint, record: Record) -> Row:
     return {"squared": point.number**2, **where}
 
 
-def patiently(start: Callable[[], Any], attempts: int = 3) -> Any:
-    """On a busy machine Ray gives up its own start after 30 seconds that no setting reaches; then it starts again."""
-    try:
-        return start()
-    except Exception as error:
-        if "timed out during startup" not in str(error) or attempts == 1:
-            raise
-        return patiently(start, attempts - 1)
+def node() -> dict[str, Any]:
+    """A node of one CPU with ports of its own: for those that its helpers would choose Ray waits 15 seconds at most."""
+    names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port", "metrics_export_port")
+    with ExitStack() as taken:
+        ports = [taken.enter_context(socket.create_server(("", 0))).getsockname()[1] for _ in names]
+    return {"num_cpus": 1, "include_dashboard": False, **dict(zip(names, ports, strict=True))}
 
 
 @pytest.fixture
@@ -58,7 +56,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, in_ci: bool) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-    made = patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}))
+    made = Cluster(initialize_head=True, head_node_args=node())
     monkeypatch.setenv("RAY_ADDRESS", made.address)
     yield made
     made.shutdown()
@@ -68,7 +66,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, in_ci: bool) -> Iterator[Any]:
 def test_a_node_without_our_folder_is_killed_in_the_middle_and_the_sweep_completes(
     own_store: Path, cluster: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    second = patiently(lambda: cluster.add_node(num_cpus=1))
+    second = cluster.add_node(**node())
     nodes: list[str] = []
 
     def look(row: Row) -> str:
@@ -79,22 +77,22 @@ def test_a_node_without_our_folder_is_killed_in_the_middle_and_the_sweep_complet
         return ""
 
     killed: list[int] = []
-    store, points = Store(own_store), [*(ToyPoint(number=n) for n in range(11)), Heir(number=3)]
+    store, points = Store(own_store), [*(ToyPoint(number=n) for n in range(11)), Heir(number=20)]
     outcomes = run_points(points, square_and_tell, store=store, jobs=2, executor="ray",
                           progress=Progress(bar=False, describe=look))  # fmt: skip
     assert killed
-    assert [outcome.row and outcome.row["squared"] for outcome in outcomes] == [n * n for n in (*range(11), 3)]
+    assert [outcome.row and outcome.row["squared"] for outcome in outcomes] == [n * n for n in (*range(11), 20)]
     rows = rows_of(store)
     assert len(rows) == 13  # with the one that was needed
     assert outcomes[-1].row
-    assert outcomes[-1].row["needed"] == [103**2, 1]
+    assert outcomes[-1].row["needed"] == [120**2, 1]
     stores = {row["store"] for row in rows}
     assert str(own_store) not in stores
     assert not any(map(os.path.exists, stores))
     store.check()
     assert not list(store.points_folder("toy").glob(".tmp-*"))
     assert not list((store.points_folder("toy") / ".locks").iterdir())
-    gpus = pytest.raises(BadRequest, match=r"offers 1 CPUs and 0 GPUs, and a point takes 1 CPU and 0\.5 GPUs")
+    gpus = pytest.raises(BadRequest, match=r"offers [12] CPUs and 0 GPUs, and a point takes 1 CPU and 0\.5 GPUs")
     with gpus:
         run_points([ToyPoint(number=50)], square, store=store, jobs=1, executor="ray", gpus=0.5)
 

@@ -126,17 +126,18 @@ class _Flight:
         for task in ready:
             self.quiet_since = time.monotonic()
             group, held = self.groups.pop(task)
-            with held:
-                try:
+            try:
+                with held:
                     found = ray.get(task)
-                except ray.exceptions.RayError as lost:  # the task's process or machine is gone
-                    lines = str(lost).strip().splitlines()
-                    outcomes = self.agenda.lost(group, f"the Ray task was lost: {lines[-1]}", str(lost))
-                else:
-                    outcomes = [outcome for outcome, _ in found]
                     for outcome, folder in found:
-                        self.work.store.take_in(outcome.point.study, outcome.point.address, partial(unpack, folder))
-                    self.agenda.settle(group, outcomes)
+                        at = outcome.point.study, outcome.point.address
+                        self.work.store.take_in(*at, partial(unpack, folder))
+            except ray.exceptions.RayError as lost:  # the task's process or machine is gone
+                lines = str(lost).strip().splitlines()
+                outcomes = self.agenda.lost(group, f"the Ray task was lost: {lines[-1]}", str(lost))
+            else:
+                outcomes = [outcome for outcome, _ in found]
+                self.agenda.settle(group, outcomes)
             yield from outcomes
         if time.monotonic() - self.quiet_since > PATIENCE and not ray.available_resources().get("CPU", 0):
             self.quiet_since = time.monotonic() + 9 * PATIENCE
