@@ -8,6 +8,8 @@
 4. Models per minute of a sweep over 16 models of one size, steps and batch: one after another with
    `transformers.Trainer`, one after another in our loop, as one fleet, and as the sweep itself decides.
 
+5. What the lab itself costs (`labkit.lab.timing`).
+
 1 to 3 run on one thread of the CPU, as a worker of a sweep does; in 4 the Trainer gets all cores, as it would by
 default, and the sweep its processes. Only training is timed; grading is not.
 """
@@ -26,6 +28,7 @@ import torch
 from labkit import lab, learn
 from labkit.design import allocate
 from labkit.instructions import RewritingTask, draw_example_plain, draw_inputs, draw_rules
+from labkit.lab import timing
 from labkit.learn.learner import encoded
 from labkit.studies.diversity_sweep import STUDY, Cell, points
 
@@ -53,7 +56,7 @@ class Race(NamedTuple):
 
 
 def main(seed: int = 0) -> None:
-    """Run and print all four comparisons."""
+    """Run and print all five."""
     torch.set_num_threads(1)
     cell = cell_at(1000, seed)
     print(f"one thread, I = {cell.n_instructions}, {cell.layers} layers of width {cell.width}, seed {seed}", flush=True)
@@ -73,6 +76,7 @@ def main(seed: int = 0) -> None:
     rates = sweep_rates(SWEPT, SWEPT_STEPS)
     for name, value in rates.items():
         print(f"  {name:<58} {value:6.1f}   {value / rates[ONE_BY_ONE]:4.1f} times", flush=True)
+    timing.main()
 
 
 def cell_at(n_instructions: int, seed: int) -> Cell:

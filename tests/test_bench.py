@@ -3,6 +3,7 @@
 import pytest
 
 from labkit import bench
+from labkit.lab import timing
 from labkit.studies.diversity_sweep import STUDY, points
 
 CELL = points(STUDY.resolve({"scale": "smoke", "n_instructions": [20], "seeds": [0]}))[0]
@@ -38,3 +39,11 @@ def test_flops_are_those_of_the_parameters_where_every_position_counts() -> None
     d, V, B, T, A = CELL.width, len(data.vocabulary), CELL.batch_size, data.tokens.shape[1] - 1, data.answer_length
     blocks = (CELL.layers - 1) * 4 * d * d * T + 2 * d * d * T + 2 * d * d * A
     assert bench.flops_a_step(CELL, data) == 6 * B * (blocks + d * V * A)
+
+
+@pytest.mark.slow
+def test_what_the_lab_costs_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    timing.main(tiny=3, shared=2, stored=4)
+    said = capsys.readouterr().out
+    for words in ("overhead of a point, two workers, 3 points", "ratio", "start of a sweep over 4", "query over 4"):
+        assert words in said

@@ -115,25 +115,6 @@ def listening(answer: bytes = b"") -> Iterator[int]:
         done.set()
 
 
-@pytest.mark.parametrize(
-    ("address", "complaint"),
-    [
-        ("here", "is no address"),
-        ("127.0.0.1:", "is no address"),
-        ("127.0.0.1:99999", "is no address"),
-        ("127.0.0.1:1", "Connection refused"),
-        ("ray://127.0.0.1:1", "Connection refused"),
-    ],
-)
-def test_an_address_that_is_no_cluster_is_one_sentence(address: str, complaint: str, own_store: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(BadRequest, match=complaint) as refusal:
-        run_points([ToyPoint(number=1)], square, store=Store(own_store), jobs=1, executor="ray")
-    assert address in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-
-
 def test_somebody_else_who_listens_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     with listening(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port, pytest.raises(BadRequest, match="something else"):
         check_address(f"127.0.0.1:{port}")

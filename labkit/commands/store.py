@@ -1,4 +1,4 @@
-"""Commands about the store: check it, merge another one into it, remove what no run refers to."""
+"""Commands about the store: check it, merge another one into it, remove what no run refers to, export a run."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from labkit.commands import app, command
+from labkit.commands import RunName, app, command
 from labkit.entry import leave
 from labkit.errors import BadRequest
 from labkit.table import print_each
@@ -78,3 +78,24 @@ def prune_store(
     kinds = ", ".join(f"{n} x {what}" for what, n in Counter(one.what for one in found).items()) or "nothing"
     verb = "removed" if yes else "would be removed (add --yes)"
     print(f"{verb}: {kinds}, {sum(one.size for one in found) / 2**20:.1f} MiB")
+
+
+@command("export")
+def export_run(
+    name: RunName,
+    to: Annotated[str, typer.Option(help="tensorboard, mlflow, wandb or trackio")] = "mlflow",
+) -> None:
+    """Tell a tracker of every model that a run shows: settings, learning curve, scores. Nothing leaves this machine."""
+    from labkit.lab import Store
+    from labkit.lab.runs import find_run, tell_of_point
+    from labkit.lab.tracking import checked_trackers
+
+    store = Store.default()
+    run = find_run(store, name)
+    (tracker,) = checked_trackers(to) or [""]
+    points = [(point.get("study", run.result["study"]), point["address"]) for point in run.result["points"]]
+    for study, address in points:
+        store.row(study, address)  # all are there before the first is told of
+    for study, address in points:
+        tell_of_point(store, tracker, study, address, run)
+    print(f"{len(points)} models told to {tracker}: {store.root / 'tracking' / tracker}")

@@ -214,27 +214,6 @@ def show_results(
         leave(f"{damaged[0]}{others}; everything else is shown", 1)
 
 
-@command("export")
-def export_run(
-    name: RunName,
-    to: Annotated[str, typer.Option(help="tensorboard, mlflow, wandb or trackio")] = "mlflow",
-) -> None:
-    """Tell a tracker of every model that a run shows: settings, learning curve, scores. Nothing leaves this machine."""
-    from labkit.lab import Store
-    from labkit.lab.runs import find_run, tell_of_point
-    from labkit.lab.tracking import checked_trackers
-
-    store = Store.default()
-    run = find_run(store, name)
-    (tracker,) = checked_trackers(to) or [""]
-    points = [(point.get("study", run.result["study"]), point["address"]) for point in run.result["points"]]
-    for study, address in points:
-        store.row(study, address)  # all are there before the first is told of
-    for study, address in points:
-        tell_of_point(store, tracker, study, address, run)
-    print(f"{len(points)} models told to {tracker}: {store.root / 'tracking' / tracker}")
-
-
 @command("runs")
 def list_runs(
     name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="default: every study")] = None,

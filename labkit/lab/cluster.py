@@ -11,6 +11,7 @@ need labkit; a study of one's own has to be found on their `PYTHONPATH`, or be s
 
 import io
 import os
+import re
 import socket
 import tarfile
 import time
@@ -22,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from labkit.errors import BadRequest
+from labkit.errors import BadRequest, first_line
 from labkit.lab.store import Point, Store
 from labkit.lab.work import PAUSE, Agenda, Group, Outcome, Work, attempt
 
@@ -41,12 +42,13 @@ def on_ray(agenda: Agenda, work: Work, jobs: int) -> Generator[Outcome, None, No
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
-    check_address(address)
     where = {"address": address} if address else {"num_cpus": jobs, "include_dashboard": False}
     try:
         ray.init(log_to_driver=False, ignore_reinit_error=True, **where)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise no_cluster(address, str(error).strip().splitlines()[0]) from None
+        if not address:
+            raise
+        raise no_cluster(address, first_line(error)) from None
     flight = _Flight(agenda, work)
     try:
         flight.check()
@@ -177,20 +179,20 @@ def check_address(address: str | None) -> None:
     """Refuse (BadRequest) an address at which no cluster answers, within 20 seconds."""
     if address in (None, "", "local", "auto"):
         return
-    host, colon, port = str(address).removeprefix("ray://").rpartition(":")
-    if not (colon and host and port.isdecimal() and int(port) < 2**16):
-        raise BadRequest(f"RAY_ADDRESS = '{address}' is no address: host:port, ray://host:port or auto")
+    place = re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d{1,5})", str(address))
+    if not place:
+        raise BadRequest(f"RAY_ADDRESS = '{address}': a Ray cluster is named as host:port, ray://host:port or auto")
     pool = ThreadPoolExecutor(1)
     try:  # looking up a name heeds no time limit
-        talk = pool.submit(socket.create_connection, (host.strip("[]"), int(port)), 4).result(timeout=6)
+        talk = pool.submit(socket.create_connection, (place[1], int(place[2])), 4).result(timeout=6)
         with talk:
             talk.settimeout(ANSWER)
             talk.sendall(GREETING)
             answers = talk.recv(4)[3:] == SETTINGS
     except TimeoutError:
         raise no_cluster(address, "no answer in time") from None
-    except OSError as error:
-        raise no_cluster(address, error.strerror or str(error)) from None
+    except (OSError, OverflowError) as error:
+        raise no_cluster(address, str(error)) from None
     finally:
         pool.shutdown(wait=False)
     if not answers:
@@ -198,4 +200,4 @@ def check_address(address: str | None) -> None:
 
 
 def no_cluster(address: str | None, why: str) -> BadRequest:
-    return BadRequest(f"there is no Ray cluster at {address or 'this machine'}: {why.rstrip('.')}")
+    return BadRequest(f"RAY_ADDRESS = '{address}': no Ray cluster answers there ({why.rstrip('.')})")

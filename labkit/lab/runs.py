@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import BadRequest
+from labkit.errors import BadRequest, first_line
 from labkit.lab.store import Store
 from labkit.lab.tracking import tell
 
@@ -74,6 +74,18 @@ def tell_of_point(store: Store, tracker: str, study: str, address: str, run: Pas
         settings |= {"run": run.folder.name, "finding": run.result["finding"][:400]}
     scores = {name: value for name, value in row.items() if name not in settings}
     tell(tracker, store.root / "tracking", study, address, settings, store.log(study, address), scores)
+
+
+def told(trackers: list[str], store: Store, study: str, address: str) -> list[str]:
+    """Tell trackers of a point that was just measured; those that took it in, since none is to stop a sweep."""
+    still = []
+    for tracker in trackers:
+        try:
+            tell_of_point(store, tracker, study, address)
+            still.append(tracker)
+        except Exception as error:
+            print(f"note: {tracker} is told no more, since it failed: {type(error).__name__}: {first_line(error)}")
+    return still
 
 
 def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:

@@ -26,11 +26,11 @@ from contextlib import closing
 from importlib.util import find_spec
 from typing import Any
 
-from labkit.errors import BadRequest, first_line, unknown
-from labkit.lab.cluster import on_ray
+from labkit.errors import BadRequest, unknown
+from labkit.lab.cluster import check_address, on_ray
 from labkit.lab.progress import Progress
 from labkit.lab.provenance import cores
-from labkit.lab.runs import tell_of_point
+from labkit.lab.runs import told
 from labkit.lab.store import Measure, MeasureMany, Point, Row, Store
 from labkit.lab.tracking import checked_trackers
 from labkit.lab.work import PAUSE, Agenda, Outcome, Work, attempt, fleets, full
@@ -54,14 +54,16 @@ def default_jobs() -> int:
     return _chosen("LABKIT_JOBS", least=0, on_gpu=1, on_cpu=cores())
 
 
-def default_fleet() -> int:
+def default_fleet(gpus: float = 0) -> int:
     """How many points of one shape are measured together: `$LABKIT_FLEET`, else 32 on a GPU and 1 on a CPU.
+
+    `gpus` are those that a cluster gives to them, where this machine may have none.
 
     A GPU is idle most of the time while it trains one small model. A CPU core is not: its training steps are bound by
     memory traffic, which a fleet multiplies. There a fleet gained a tenth at best (LABLOG.md, "the fleet"), not worth
     that a kill costs all its members instead of one: so there is one process per core with one model each.
     """
-    return _chosen("LABKIT_FLEET", least=1, on_gpu=32, on_cpu=1)
+    return _chosen("LABKIT_FLEET", least=1, on_gpu=32, on_cpu=32 if gpus else 1)
 
 
 def _chosen(name: str, *, least: int, on_gpu: int, on_cpu: int) -> int:
@@ -78,13 +80,15 @@ def checked_executor(name: str | None) -> str:
     """The executor of that name, default `$LABKIT_EXECUTOR` or `processes`.
 
     Raises:
-        BadRequest: for an unknown one, or `ray` without Ray.
+        BadRequest: for an unknown one, `ray` without Ray, or a `RAY_ADDRESS` at which no cluster answers.
     """
     name = name or os.environ.get("LABKIT_EXECUTOR") or "processes"
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
     if name == "ray" and find_spec("ray") is None:
         raise BadRequest("executor 'ray' needs Ray, which is not installed: pip install 'labkit[ray]'")
+    if name == "ray":
+        check_address(os.environ.get("RAY_ADDRESS"))
     return name
 
 
@@ -125,7 +129,7 @@ def run_points(points: Sequence[Point], measure: Measure, *, measure_many: Measu
     if jobs < 0:
         raise BadRequest(f"jobs = {jobs} must be 0 (in this process) or more")
     executor, trackers = checked_executor(executor), checked_trackers(None)
-    size = (default_fleet() if fleet is None else fleet) if measure_many else 1
+    size = (default_fleet(gpus) if fleet is None else fleet) if measure_many else 1
     unique = {point.address: point for point in points}
     finished: dict[str, Row] = {}
     for study in sorted({point.study for point in points}):
@@ -145,7 +149,7 @@ def run_points(points: Sequence[Point], measure: Measure, *, measure_many: Measu
                 outcomes[outcome.point.address] = outcome
                 progress.step(outcome.row, outcome.error, ours=outcome.ours)
                 if outcome.row is not None and outcome.ours:
-                    trackers = _tell(trackers, outcome, store)
+                    trackers = told(trackers, store, outcome.point.study, outcome.point.address)
                 if number := full(f"{outcome.error} {outcome.traceback}"):
                     _stop(number, len(unique) - len(outcomes), store)
     finally:
@@ -153,18 +157,6 @@ def run_points(points: Sequence[Point], measure: Measure, *, measure_many: Measu
         for study in sorted({point.study for point in missing}):
             store.tidy(study)  # of workers that were stopped half-way
     return [outcomes[point.address] for point in points]
-
-
-def _tell(trackers: list[str], outcome: Outcome, store: Store) -> list[str]:
-    """Tell trackers of a point; those that could take it in, since no tracker stops a sweep."""
-    still = []
-    for tracker in trackers:
-        try:
-            tell_of_point(store, tracker, outcome.point.study, outcome.point.address)
-            still.append(tracker)
-        except Exception as error:
-            print(f"note: {tracker} is told no more, since it failed: {type(error).__name__}: {first_line(error)}")
-    return still
 
 
 def _unmet(missing: Sequence[Point], work: Work, jobs: int, executor: str) -> dict[str, Outcome]:
