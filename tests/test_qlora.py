@@ -247,7 +247,7 @@ def test_the_memory_estimate_is_what_training_takes(
     tokenizer = qlora.load_tokenizer(str(base))
     chat.set_template(tokenizer, "plain")
     data = chat.dataset(chat.encode(tokenizer, tiny_examples(60)), 96)
-    trainer = qlora._trainer(chosen, tmp_path, tokenizer, data, None)
+    trainer = qlora.build_trainer(chosen, tmp_path, tokenizer, data, None)
     parameters = list(trainer.model.parameters())
     frozen = sum(p.numel() * p.itemsize for p in parameters if not p.requires_grad)
     trained = sum(p.numel() * p.itemsize for p in parameters if p.requires_grad)
@@ -474,7 +474,7 @@ def architecture(kind: str) -> Any:
     ],
 )
 def test_every_target_is_adapted(settings: Settings, kind: str, targets: str, wanted: set[str]) -> None:
-    made = memory._on_meta(architecture(kind), settings(targets=targets))
+    made = memory.on_meta(architecture(kind), settings(targets=targets))
     assert {name.split(".")[-4] for name, p in made.named_parameters() if p.requires_grad} == wanted
     assert qlora.estimate_memory(architecture(kind), settings(targets=targets, quantisation="none")).adapters > 0
 

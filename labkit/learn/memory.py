@@ -53,7 +53,7 @@ def estimate_memory(config: Any, settings: Finetuning) -> Memory:
         BadRequest: for targets that the model does not have.
     """
     size = training_dtype(config, settings.precision).itemsize
-    model = _on_meta(config, settings)
+    model = on_meta(config, settings)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if _is_linear(m, head) and not m.weight.requires_grad]
@@ -232,7 +232,7 @@ def resolved(config: Any, settings: Finetuning) -> Finetuning:
     return replace(chosen, gradient_checkpointing=estimate_memory(config, keeping).total > free_memory() / 2)
 
 
-def _on_meta(config: Any, settings: Finetuning) -> Any:
+def on_meta(config: Any, settings: Finetuning) -> Any:
     """The model with its adapters, without any weights."""
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM

@@ -138,7 +138,7 @@ def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *,
         say(f"{len(encoded.lengths)} examples, {encoded.dropped} too long and dropped; one, ⟦learned⟧:")
         say(chat.show_row(tokenizer, encoded))
     data = chat.dataset(encoded, settings.max_length if settings.packing else None)
-    trainer = _trainer(settings, folder, tokenizer, data, on_log)
+    trainer = build_trainer(settings, folder, tokenizer, data, on_log)
     if start:
         _go_on(trainer.model, start)
     checkpoint = last_checkpoint(folder / "checkpoints")
@@ -250,7 +250,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(filter(_finite_adapter, whole), key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
-def _trainer(
+def build_trainer(
     settings: Finetuning, folder: Path, tokenizer: Any, data: Any, on_log: Callable[[dict[str, Any]], None] | None
 ) -> Any:
     """transformers' trainer on rows that are already encoded, with the quick step of `tuning_step`."""
@@ -317,25 +317,31 @@ def _run(trainer: Any, checkpoint: Path | None) -> float:
     return float(trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint)).metrics["train_runtime"])
 
 
+def quantised(quantisation: str, double: bool, dtype: torch.dtype) -> Any:
+    """transformers' configuration of a base in 4 or 8 bits, computing in `dtype`; None for `none`."""
+    from transformers import BitsAndBytesConfig
+
+    if quantisation == "nf4":
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double,
+                                  bnb_4bit_compute_dtype=dtype)  # fmt: skip
+    return BitsAndBytesConfig(load_in_8bit=True) if quantisation == "int8" else None
+
+
 def _base(model: str, revision: str | None, quantisation: str, double: bool, precision: str | None) -> Any:
     """The base model, frozen by nobody yet, on the device of this process."""
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM
     from transformers.utils import cached_file
 
     if quantisation != "none":
         _import("bitsandbytes", "accelerate")
     dtype = training_dtype(load_config(model, revision), precision)
-    how: dict[str, Any] = {"load_in_8bit": True}
-    if quantisation == "nf4":
-        how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": double}
-        how["bnb_4bit_compute_dtype"] = dtype
     model, revision = embedded.located(model, revision)
     with _refusals(model):
         if quantisation == "nf4":
             check_files(Path(str(cached_file(model, "config.json", revision=revision))).parent, model)
         loaded = AutoModelForCausalLM.from_pretrained(
             model, revision=revision, dtype=dtype, device_map={"": training_device()},
-            quantization_config=BitsAndBytesConfig(**how) if quantisation != "none" else None,
+            quantization_config=quantised(quantisation, double, dtype),
             attn_implementation="sdpa",  # flash attention reads restarting positions in batches of one row only
         )  # fmt: skip
     check_weights(loaded, model)
