@@ -2,8 +2,8 @@
 
 `Elsewhere` is a mode. Inside, whatever is made on or moved to `meta` is such a tensor, so that losses, comparisons and
 answers are real, too. An operation on tensors of both devices is refused, as a GPU would; what CUDA allows is allowed:
-numbers (tensors without dimensions) of the CPU, indices of the CPU, and copies. `meta`, because torch built without CUDA
-has no gradients of tensors that say `cuda`.
+numbers (tensors without dimensions) of the CPU, indices of the CPU, and copies. `meta`, because torch that was built
+without CUDA has no gradients of tensors that say `cuda`.
 """
 
 from typing import Any

@@ -37,8 +37,10 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(torch.inference_mode, "off", property(gradients_off), raising=False)
     monkeypatch.setattr(sys.modules[torch.optim.Optimizer.__module__], FUSED, lambda: ["cpu", AWAY.type])
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    torch.__future__.set_swap_module_params_on_conversion(True)  # or weights that are tied would come apart
     with Seen(), Elsewhere():
         yield str(AWAY)
+    torch.__future__.set_swap_module_params_on_conversion(False)
 
 
 def test_the_second_device_refuses_what_a_gpu_would(away: str) -> None:
