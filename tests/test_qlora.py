@@ -122,6 +122,11 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(settings: Settings, tmp_path:
     assert same(adapter(tmp_path / "killed"), whole)
     assert resumed.loss == pytest.approx(sum(losses) / 8, abs=1e-12)
 
+    about = json.loads((tmp_path / "killed" / "settings.json").read_text())
+    assert about["resolved"] == {"precision": "float32", "gradient_checkpointing": False}
+    for name in ("loss", "precision"):  # a run from before there was a choice is the same run
+        del about["settings"][name]
+    (tmp_path / "killed" / "settings.json").write_text(json.dumps(about))
     again = qlora.finetune(EXAMPLES, chosen, tmp_path / "killed", on_log=lambda log: pytest.fail("it trained again"))
     assert again == resumed
     with pytest.raises(BadRequest, match="holds a run that differs in rank, seed: choose another folder"):
@@ -147,8 +152,9 @@ def test_a_run_killed_after_its_last_step_is_not_lost(
     assert same(adapter(tmp_path / "cut"), whole)
 
 
-def test_one_batch_of_eight_is_eight_of_one(settings: Settings, tmp_path: Path) -> None:
-    plain = {"quantisation": "none", "dropout": 0.0, "steps": 3}
+@pytest.mark.parametrize("loss", ["token", "example"])
+def test_one_batch_of_eight_is_eight_of_one(settings: Settings, tmp_path: Path, loss: str) -> None:
+    plain = {"quantisation": "none", "dropout": 0.0, "steps": 3, "loss": loss}
     whole, big = train(settings(**plain, batch_size=8, accumulation=1), tmp_path / "8x1")
     parts, small = train(settings(**plain, batch_size=1, accumulation=8), tmp_path / "1x8")
     assert parts == pytest.approx(whole, rel=1e-5)
@@ -303,6 +309,9 @@ def test_a_7b_model_is_estimated_without_its_weights(settings: Settings) -> None
         ({"steps": None}, "epochs = None and steps = None: give exactly one"),
         ({"rank": 0}, "rank = 0 is not a whole number above 0"),
         ({"rank": 1.5}, "rank = 1.5 is not a whole number above 0"),
+        ({"loss": "tokens"}, r"unknown loss 'tokens': did you mean 'token'"),
+        ({"precision": "bf16"}, r"unknown precision 'bf16'"),
+        ({"gradient_checkpointing": 1}, "gradient_checkpointing = 1 is neither true nor false"),
         ({"packing": "yes"}, "packing = 'yes' is neither true nor false"),
         ({"dropout": 1.0}, "dropout = 1.0 is not a number of at least 0 and below 1"),
         ({"learning_rate": float("nan")}, "learning_rate = nan is not a number above 0"),
@@ -581,6 +590,10 @@ def test_the_command_line(
     assert qlora.load(tmp_path / "run")[0].is_quantized
     about = json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]
     assert (about["quantisation"], about["learning_rate"], about["steps"]) == ("int8", 1e-5, 2)
+    assert cli("ask", str(tmp_path / "run"), "--instruction", "Copy it.", "--input", "abc") == 0
+    capsys.readouterr()
+    assert cli("ask", str(tmp_path / "run"), "--rule", "a -> b") == 2
+    assert "holds a fine-tuned language model: ask it with --instruction" in capsys.readouterr().err
     records.write_text('{"instruction": "a"}\n')
     for extra, complaint in (([], "train.jsonl"), (["--data", "nowhere.jsonl"], "nowhere.jsonl does not exist")):
         assert cli(*wanted, *extra) == 2

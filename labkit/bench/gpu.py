@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def main(out: Path, smoke: bool = False) -> None:
                              "smoke": smoke, "product peak, FLOP/s": peak, "precision": str(dtype)}  # fmt: skip
     shapes = TINY if smoke else SHAPES
     parts: dict[str, Callable[[], Any]] = {"checks": lambda: checks(device), "figure 2a": lambda: figure(smoke)}
-    parts |= {f"qlora {name}": lambda name=name: throughput(shapes[name], smoke, peak) for name in shapes}
+    parts |= {f"qlora {name}": partial(throughput, shape, smoke, peak) for name, shape in shapes.items()}
     parts["code mixing"] = lambda: mixing(smoke)
     lasted = 0.0
     for name, part in parts.items():
@@ -151,7 +152,10 @@ def throughput(shape: dict[str, int], smoke: bool, peak: float) -> dict[str, Any
         settings = qlora.settings(folder, quantisation=quantisation, rank=4 if smoke else 64, dropout=0.0, steps=steps,
                                   batch_size=batch, max_length=1024, schedule="linear", max_grad_norm=1.0)  # fmt: skip
         examples = language.examples_of(None, steps * batch)
-        sides = [language.apart(work, settings, examples) for work in (language.train_ours, language.train_trl)]
+        sides = [
+            work(settings, examples) if smoke else language.apart(work, settings, examples)
+            for work in (language.train_ours, language.train_trl)
+        ]
         encoded = language.prepared(settings, examples)[2]
         needed = language.flops(config, settings, encoded) * sides[0].tokens / len(encoded.tokens)
     rates = [side.tokens / side.seconds for side in sides]
