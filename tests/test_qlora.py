@@ -9,6 +9,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,23 @@ def test_teacher_forced_equals_generated(trained: Path) -> None:
     assert 10 < sum(right) < 50
     assert right == qlora.teacher_forced(model, tokenizer, EXAMPLES + fresh, batch_size=1)
     assert answers == qlora.answer(model, tokenizer, EXAMPLES + fresh, max_new_tokens=24, batch_size=1)
+
+
+def test_a_run_is_asked_by_its_folder(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = qlora.load(trained)
+    right = qlora.teacher_forced(model, tokenizer, EXAMPLES)
+    known = EXAMPLES[right.index(True)]
+    monkeypatch.setattr(sys, "argv", ["labkit", "ask", str(trained), "--instruction", known.instruction,
+                                      "--input", known.input])  # fmt: skip
+    with suppress(SystemExit):
+        main()
+    assert capsys.readouterr().out.splitlines()[-1] == known.output
+    monkeypatch.setattr(sys, "argv", ["labkit", "ask", str(trained), "--rule", "a -> b"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "holds a fine-tuned language model: ask it with --instruction" in capsys.readouterr().err
 
 
 def logits(model: Any, tokenizer: Any) -> torch.Tensor:
@@ -590,10 +608,6 @@ def test_the_command_line(
     assert qlora.load(tmp_path / "run")[0].is_quantized
     about = json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]
     assert (about["quantisation"], about["learning_rate"], about["steps"]) == ("int8", 1e-5, 2)
-    assert cli("ask", str(tmp_path / "run"), "--instruction", "Copy it.", "--input", "abc") == 0
-    capsys.readouterr()
-    assert cli("ask", str(tmp_path / "run"), "--rule", "a -> b") == 2
-    assert "holds a fine-tuned language model: ask it with --instruction" in capsys.readouterr().err
     records.write_text('{"instruction": "a"}\n')
     for extra, complaint in (([], "train.jsonl"), (["--data", "nowhere.jsonl"], "nowhere.jsonl does not exist")):
         assert cli(*wanted, *extra) == 2
