@@ -9,7 +9,7 @@ DEV    := $(VENV)/.labkit-dev
 MODELS := $(VENV)/.labkit-models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo models test check lint lab bench clean
+.PHONY: help demo models test check lint lab bench gpu clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -36,6 +36,9 @@ lab: $(LAB) ## open the notebooks in JupyterLab
 
 bench: $(DEV) ## speed against the plain way, in one run
 	$(BIN)/labkit bench
+
+gpu: $(DEV) $(MODELS) ## what one GPU gives, in at most eight minutes
+	$(BIN)/labkit bench gpu
 
 clean: ## remove the virtual environment and caches; results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

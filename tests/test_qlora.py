@@ -9,6 +9,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,11 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(settings: Settings, tmp_path:
     assert same(adapter(tmp_path / "killed"), whole)
     assert resumed.loss == pytest.approx(sum(losses) / 8, abs=1e-12)
 
+    about = json.loads((tmp_path / "killed" / "settings.json").read_text())
+    assert about["resolved"] == {"precision": "float32", "gradient_checkpointing": False}
+    for name in ("loss", "precision"):  # a run from before there was a choice is the same run
+        del about["settings"][name]
+    (tmp_path / "killed" / "settings.json").write_text(json.dumps(about))
     again = qlora.finetune(EXAMPLES, chosen, tmp_path / "killed", on_log=lambda log: pytest.fail("it trained again"))
     assert again == resumed
     with pytest.raises(BadRequest, match="holds a run that differs in rank, seed: choose another folder"):
@@ -147,8 +153,9 @@ def test_a_run_killed_after_its_last_step_is_not_lost(
     assert same(adapter(tmp_path / "cut"), whole)
 
 
-def test_one_batch_of_eight_is_eight_of_one(settings: Settings, tmp_path: Path) -> None:
-    plain = {"quantisation": "none", "dropout": 0.0, "steps": 3}
+@pytest.mark.parametrize("loss", ["token", "example"])
+def test_one_batch_of_eight_is_eight_of_one(settings: Settings, tmp_path: Path, loss: str) -> None:
+    plain = {"quantisation": "none", "dropout": 0.0, "steps": 3, "loss": loss}
     whole, big = train(settings(**plain, batch_size=8, accumulation=1), tmp_path / "8x1")
     parts, small = train(settings(**plain, batch_size=1, accumulation=8), tmp_path / "1x8")
     assert parts == pytest.approx(whole, rel=1e-5)
@@ -181,6 +188,23 @@ def test_teacher_forced_equals_generated(trained: Path) -> None:
     assert 10 < sum(right) < 50
     assert right == qlora.teacher_forced(model, tokenizer, EXAMPLES + fresh, batch_size=1)
     assert answers == qlora.answer(model, tokenizer, EXAMPLES + fresh, max_new_tokens=24, batch_size=1)
+
+
+def test_a_run_is_asked_by_its_folder(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = qlora.load(trained)
+    right = qlora.teacher_forced(model, tokenizer, EXAMPLES)
+    known = EXAMPLES[right.index(True)]
+    monkeypatch.setattr(sys, "argv", ["labkit", "ask", str(trained), "--instruction", known.instruction,
+                                      "--input", known.input])  # fmt: skip
+    with suppress(SystemExit):
+        main()
+    assert capsys.readouterr().out.splitlines()[-1] == known.output
+    monkeypatch.setattr(sys, "argv", ["labkit", "ask", str(trained), "--rule", "a -> b"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "holds a fine-tuned language model: ask it with --instruction" in capsys.readouterr().err
 
 
 def logits(model: Any, tokenizer: Any) -> torch.Tensor:
@@ -247,7 +271,7 @@ def test_the_memory_estimate_is_what_training_takes(
     tokenizer = qlora.load_tokenizer(str(base))
     chat.set_template(tokenizer, "plain")
     data = chat.dataset(chat.encode(tokenizer, tiny_examples(60)), 96)
-    trainer = qlora._trainer(chosen, tmp_path, tokenizer, data, None)
+    trainer = qlora.build_trainer(chosen, tmp_path, tokenizer, data, None)
     parameters = list(trainer.model.parameters())
     frozen = sum(p.numel() * p.itemsize for p in parameters if not p.requires_grad)
     trained = sum(p.numel() * p.itemsize for p in parameters if p.requires_grad)
@@ -287,7 +311,7 @@ def test_a_7b_model_is_estimated_without_its_weights(settings: Settings) -> None
     """Llama-2 7B, QLoRA's own subject: 3.4 GiB of 4-bit weights beside 0.5 GiB that stay in 16 (here 32) bits."""
     from transformers import LlamaConfig
 
-    estimate = qlora.estimate_memory(LlamaConfig(), settings(rank=64))
+    estimate = qlora.estimate_memory(LlamaConfig(), settings(rank=64, precision="float32"))
     linear, outer = 32 * (4 * 4096**2 + 3 * 4096 * 11008), 2 * 32000 * 4096 + 65 * 4096
     assert estimate.weights == pytest.approx(linear * (0.5 + 0.127 / 8) + outer * 4, rel=1e-3)
     assert estimate.adapters == 8 * 159_907_840  # what PEFT reports for r = 64 on all linear layers
@@ -303,6 +327,9 @@ def test_a_7b_model_is_estimated_without_its_weights(settings: Settings) -> None
         ({"steps": None}, "epochs = None and steps = None: give exactly one"),
         ({"rank": 0}, "rank = 0 is not a whole number above 0"),
         ({"rank": 1.5}, "rank = 1.5 is not a whole number above 0"),
+        ({"loss": "tokens"}, r"unknown loss 'tokens': did you mean 'token'"),
+        ({"precision": "bf16"}, r"unknown precision 'bf16'"),
+        ({"gradient_checkpointing": 1}, "gradient_checkpointing = 1 is neither true nor false"),
         ({"packing": "yes"}, "packing = 'yes' is neither true nor false"),
         ({"dropout": 1.0}, "dropout = 1.0 is not a number of at least 0 and below 1"),
         ({"learning_rate": float("nan")}, "learning_rate = nan is not a number above 0"),
@@ -474,7 +501,7 @@ def architecture(kind: str) -> Any:
     ],
 )
 def test_every_target_is_adapted(settings: Settings, kind: str, targets: str, wanted: set[str]) -> None:
-    made = memory._on_meta(architecture(kind), settings(targets=targets))
+    made = memory.on_meta(architecture(kind), settings(targets=targets))
     assert {name.split(".")[-4] for name, p in made.named_parameters() if p.requires_grad} == wanted
     assert qlora.estimate_memory(architecture(kind), settings(targets=targets, quantisation="none")).adapters > 0
 

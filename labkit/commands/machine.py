@@ -2,17 +2,31 @@
 
 import os
 import sys
+from pathlib import Path
+from typing import Annotated
 
-from labkit.commands import command
-from labkit.errors import BadRequest
+import typer
+
+from labkit.commands import TEXT, command
+from labkit.errors import BadRequest, unknown
 
 
 @command("bench")
-def run_bench() -> None:
-    """Speed, side by side in one run: recipes, generators, and the share of the machine's peak."""
+def run_bench(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="small, language (needs a model) or gpu")] = "small",
+    model: Annotated[str, typer.Option(**TEXT, help="for language: what is fine-tuned and asked")] = "smollm2",
+    data: Annotated[str | None, typer.Option(**TEXT, help="for language: records; default the lab's requests")] = None,
+    out: Annotated[Path, typer.Option(help="for gpu: where the results go")] = Path("papermill_runs/reference/h200"),
+    smoke: Annotated[bool, typer.Option("--smoke", help="for gpu: tiny shapes, on any machine")] = False,
+) -> None:
+    """Speed against the plain way, side by side in one run: small models, fine-tuning and writing, one GPU."""
     from labkit import bench
+    from labkit.bench import gpu, language
 
-    bench.main()
+    ways = {"small": bench.main, "language": lambda: language.main(model, data), "gpu": lambda: gpu.main(out, smoke)}
+    if what not in ways:
+        raise unknown("bench", what, ways)
+    ways[what]()
 
 
 @command("tour")

@@ -17,14 +17,22 @@ def ask_model(
     text: Annotated[str, typer.Option("--input", help="the input z, or what the instruction is about")] = "",
     instruction: Annotated[str | None, typer.Option(help="in words, to a model that reads text")] = None,
 ) -> None:
-    """What a trained model answers, beside the oracle where it is asked a rule."""
+    """What a trained model answers, beside the oracle where it is asked a rule; also of a folder of `finetune`."""
     from labkit import learn
-    from labkit.instructions import Rule
+    from labkit.instructions import Example, Rule
     from labkit.lab import Store
 
     folder = where if where.is_dir() else Store.default().find(str(where))
     if (rule is None) == (instruction is None):
         raise BadRequest("ask a model of rewriting with --rule and --input, a model that reads text with --instruction")
+    if (folder / "finetuned.json").exists():
+        from labkit.learn import qlora
+
+        if instruction is None:
+            raise BadRequest(f"{folder} holds a fine-tuned language model: ask it with --instruction")
+        question = Example(instruction, text, "", "asked", "asked")
+        print(qlora.answer(*qlora.load(folder), [question])[0])
+        return
     if instruction is not None:
         print(learn.load(folder).answer((f"{instruction}\n{text}" if text else instruction,)))
         return

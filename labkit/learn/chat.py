@@ -9,7 +9,8 @@ Guaranteed:
 - An example longer than `max_length` is refused or dropped, as the caller chooses, and counted; none is ever cut.
 - A control token that a record spells out in its text is read as text, so that no record can end its own answer.
 - Packed examples do not see one another: each restarts its positions, from which transformers (5.0 or newer, `sdpa`
-  or `eager` attention, no cache) builds a block-diagonal mask; `isolates` checks this on the very model.
+  or `eager` attention, no cache) builds a block-diagonal mask; `isolates` checks this on the very model. What is
+  learned in a step does not depend on whether its examples share rows.
 Left open: templates that print today's date encode differently tomorrow.
 """
 
@@ -21,11 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 import yaml
-from torch.nn.utils.rnn import pad_sequence
 
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
+from labkit.learn.train import Loss
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -224,24 +226,53 @@ def dataset(encoded: Encoded, packed_length: int | None = None) -> "Dataset":
 
 
 class Collator:
-    """Rows of `dataset` as a batch: `input_ids`, `labels` and `position_ids`, int64 [B, L], filled up on the right.
+    """Rows of `dataset` as a batch: `input_ids`, `labels`, `position_ids`, int64 [B, L], and `weights`, float32 [B, L].
 
-    There is no attention mask on purpose: transformers reads the block-diagonal one from positions that restart, and
-    only where no other mask is given. The filling counts as a sequence of its own. TRL's own collator would instead
-    flatten a batch into one row, whose mask grows with the square of the batch.
+    Short rows are joined up to the longest one's length, where the model keeps them apart; the others are filled up on
+    the right, and the filling counts as a sequence of its own. There is no attention mask on purpose: transformers
+    reads the block-diagonal one from positions that restart, and only where no other mask is given. TRL's own collator
+    would instead flatten a batch into one row, whose mask grows with the square of the batch.
+
+    Attributes:
+        loss: Which mean the weights make of the labels' losses, once divided by their sum, a name of `train.LOSSES`.
+        join: Whether rows are joined.
     """
 
-    def __init__(self, pad: int) -> None:
-        self.pad = pad
+    def __init__(self, pad: int, loss: Loss = "token", join: bool = True) -> None:
+        self.pad, self.loss, self.join = pad, loss, join
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        ids, labels = (
-            pad_sequence([torch.as_tensor(row[name], dtype=torch.int64) for row in rows], True, filling)
-            for name, filling in (("input_ids", self.pad), ("labels", IGNORED))
-        )
-        lengths = ([*map(int, row["seq_lengths"]), ids.shape[1] - len(row["input_ids"])] for row in rows)
-        positions = [torch.cat([torch.arange(length) for length in group]) for group in lengths]
-        return {"input_ids": ids, "labels": labels, "position_ids": torch.stack(positions)}
+        longest = max(len(row["input_ids"]) for row in rows)
+        groups = _best_fit(rows, longest) if self.join else [[row] for row in rows]
+        parts: dict[str, list[torch.Tensor]] = {name: [] for name in ("input_ids", "labels", "position_ids", "weights")}
+        for group in groups:
+            lengths = [int(length) for row in group for length in row["seq_lengths"]]
+            lengths.append(longest - sum(lengths))
+            for name in ("input_ids", "labels"):
+                tokens = torch.cat([torch.as_tensor(row[name], dtype=torch.int64) for row in group])
+                filling = self.pad if name == "input_ids" else IGNORED
+                parts[name].append(F.pad(tokens, (0, lengths[-1]), value=filling))
+            learned = (parts["labels"][-1] != IGNORED).float().split(lengths)
+            parts["position_ids"].append(torch.cat([torch.arange(length) for length in lengths]))
+            counts = [each / each.sum().clamp(min=1) if self.loss == "example" else each for each in learned]
+            parts["weights"].append(torch.cat(counts))
+        return {name: torch.stack(tensors) for name, tensors in parts.items()}
+
+
+def _best_fit(rows: Sequence[dict[str, Any]], size: int) -> list[list[dict[str, Any]]]:
+    """Rows in groups of at most `size` tokens: each, the longest first, into the fullest group that has room for it."""
+    groups: list[list[dict[str, Any]]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=lambda row: len(row["input_ids"]), reverse=True):
+        length = len(row["input_ids"])
+        best = min((place for place, left in enumerate(room) if left >= length), key=room.__getitem__, default=None)
+        if best is None:
+            best = len(room)
+            groups.append([])
+            room.append(size)
+        groups[best].append(row)
+        room[best] -= length
+    return groups
 
 
 def isolates(model: Any, vocabulary: int) -> bool:

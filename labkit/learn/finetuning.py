@@ -9,11 +9,12 @@ import yaml
 
 from labkit.errors import BadRequest, unknown
 from labkit.learn import chat, embedded
+from labkit.learn.train import LOSSES, Loss
 
 QUANTISATIONS = ("nf4", "int8", "none")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
 _CHOICES = {"quantisation": QUANTISATIONS, "schedule": SCHEDULES, "overlong": ("refuse", "drop"),
-            "template": chat.TEMPLATES}  # fmt: skip
+            "template": chat.TEMPLATES, "loss": LOSSES, "precision": ("float32", "bfloat16", "float16")}  # fmt: skip
 _SHARES = ("dropout", "warmup_ratio")
 _MAY_BE_ZERO = (*_SHARES, "weight_decay", "seed")
 
@@ -25,7 +26,7 @@ class Finetuning:
     Attributes:
         model: A Hugging Face id, or the path of a folder that `save_pretrained` wrote.
         revision: The commit of a hub model.
-        quantisation: `nf4` (4 bits), `int8`, or `none` (16 bits on a GPU, 32 on a CPU).
+        quantisation: `nf4` (4 bits), `int8`, or `none` (as `precision` says).
         double_quantisation: With `nf4`: the quantisation constants are quantised, too.
         rank, alpha, dropout, targets: LoRA's; `targets` is `all-linear`, or names of modules apart by commas or blanks.
         learning_rate, schedule, warmup_ratio, weight_decay, max_grad_norm: AdamW's.
@@ -35,7 +36,11 @@ class Finetuning:
         max_length: Tokens of the longest row.
         overlong: Whether longer examples are refused or dropped.
         packing: Several examples in a row; they do not see one another.
-        gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+        gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time. None:
+            where they would take more than half of the free memory.
+        loss: Which mean of its tokens' losses a step follows, a name of `labkit.learn.train.LOSSES`.
+        precision: What the model computes in; None: as `labkit.learn.memory.training_dtype` chooses. Adapters are kept
+            and updated in 32 bits whatever it is.
         template: One of `chat.TEMPLATES`; None: the tokenizer's own, else `alpaca`.
         save_every: Steps between checkpoints.
 
@@ -63,21 +68,23 @@ class Finetuning:
     max_length: int = 512
     overlong: Literal["refuse", "drop"] = "refuse"
     packing: bool = False
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: bool | None = None
     template: str | None = None
     save_every: int = 100
     seed: int = 0
+    loss: Loss = "token"
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
-            if value not in allowed and not (name == "template" and value is None):
+            if value not in allowed and not (name in ("template", "precision") and value is None):
                 raise unknown(name, str(value), allowed)
         if (self.epochs is None) == (self.steps is None):
             raise BadRequest(f"epochs = {self.epochs} and steps = {self.steps}: give exactly one of the two")
         for name, kind in self.__annotations__.items():
             value = getattr(self, name)
-            if kind is bool and not isinstance(value, bool):
+            if (kind is bool or (kind == bool | None and value is not None)) and not isinstance(value, bool):
                 raise BadRequest(f"{name} = {value!r} is neither true nor false")
             if kind in (int, float) or (kind in (int | None, float | None) and value is not None):
                 _check_number(name, value, whole=kind in (int, int | None))

@@ -91,7 +91,7 @@ class Optimiser:
     """Muon and Adam behind one `step`."""
 
     def __init__(self, model: Llama, rates: Sequence[float]) -> None:
-        self.rates = torch.tensor(rates)
+        self.rates = torch.tensor(rates, device=model.llama.device)
         self.matrices = [p for p in model.llama.model.layers.parameters() if p.ndim == 2]
         self.views = [nn.Parameter(p.data[None]) for p in self.matrices]  # a fleet of one, as Muon has it
         self.muon = Muon(self.views, model.shape.width)
@@ -100,7 +100,7 @@ class Optimiser:
 
     def step(self, _: int, factors: Sequence[float]) -> None:
         """Update the weights by their gradients, at the rate times the factor, and clear these."""
-        rates = self.rates * torch.tensor(factors)
+        rates = self.rates * torch.tensor(factors).to(self.rates.device, non_blocking=True)
         with torch.no_grad():
             for view, matrix in zip(self.views, self.matrices, strict=True):
                 view.grad, matrix.grad = matrix.grad[None], None

@@ -19,12 +19,14 @@ from torch import nn
 
 from labkit.errors import BadRequest, first_line
 from labkit.learn.finetuning import Finetuning
+from labkit.learn.probe import FAST, bfloat16_gain
 from labkit.learn.train import best_device, precision_name
 from labkit.learn.transformer import Shape
+from labkit.learn.tuning_step import POSITIONS
 
 _CGROUP, _CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LIMITS = (("", "memory.max"), ("memory", "memory.limit_in_bytes"))  # versions 2 and 1
-_TILE = (4096, 32_768)  # tokens and words of the vocabulary in TRL's tile of the head; allocated whole
+_WIDE = 256  # a model at least so wide is not small: in smaller ones, conversions cost more than products gain
 
 
 class Memory(NamedTuple):
@@ -43,15 +45,15 @@ class Memory(NamedTuple):
 def estimate_memory(config: Any, settings: Finetuning) -> Memory:
     """What training would take, from the model's configuration alone: the model is built on the `meta` device.
 
-    Activations are those that autograd saves in a forward pass of the same shape, and the tiles in which TRL computes
-    the head. 4-bit weights take half a byte and their share of the constants (QLoRA, sec. 3), adapters 4 bytes for
+    Activations are those that autograd saves in a forward pass of the same shape, and the positions at which the head
+    works at once. 4-bit weights take half a byte and their share of the constants (QLoRA, sec. 3), adapters 4 bytes for
     the weight and 4 for its gradient, AdamW 8.
 
     Raises:
         BadRequest: for targets that the model does not have.
     """
-    size = training_dtype().itemsize
-    model = _on_meta(config, settings)
+    size = training_dtype(config, settings.precision).itemsize
+    model = on_meta(config, settings)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if _is_linear(m, head) and not m.weight.requires_grad]
@@ -61,11 +63,10 @@ def estimate_memory(config: Any, settings: Finetuning) -> Memory:
     rate = {"nf4": 0.5 + constants, "int8": 1.0, "none": float(size)}[settings.quantisation]
     text, tokens = config.get_text_config(), settings.batch_size * settings.max_length
     saved = _saved_bytes(model, settings)
-    if settings.gradient_checkpointing:
+    if settings.gradient_checkpointing is not False:
         saved = saved // text.num_hidden_layers + text.num_hidden_layers * tokens * text.hidden_size * size
     mask = tokens * settings.max_length * (1 + size)
-    logits = 0 if torch.cuda.is_available() else 16 * min(text.vocab_size, _TILE[1])
-    tile = min(tokens, _TILE[0]) * (_TILE[1] * size + logits)
+    tile = min(tokens, POSITIONS) * text.vocab_size * (2 * size + 8)
     largest = max(m.weight.numel() for m in linear) * size if settings.quantisation != "none" else 0
     working = mask + tile + tokens * text.hidden_size * (4 + size) + largest
     return Memory(round(inner * rate) + outer * size, 8 * trained, 8 * trained, saved + working)
@@ -203,21 +204,44 @@ def training_device() -> torch.device:
     return torch.device("cuda", own) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def training_dtype() -> torch.dtype:
-    """16 bits on a GPU (bfloat16 where it can), 32 on a CPU."""
-    if not torch.cuda.is_available():
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+def training_dtype(config: Any = None, precision: str | None = None) -> torch.dtype:
+    """What a model computes in, unless `precision` names it: on a GPU 16 bits (bfloat16 where it can).
+
+    On a CPU bfloat16 where the processor multiplies it fast (`probe.bfloat16_gain`) and the model, by its
+    configuration, is not a small one; else float32.
+    """
+    if precision is not None:
+        return getattr(torch, precision)
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    wide = config is not None and config.get_text_config().hidden_size >= _WIDE
+    return torch.bfloat16 if wide and bfloat16_gain() >= FAST else torch.float32
 
 
-def _on_meta(config: Any, settings: Finetuning) -> Any:
+def resolved(config: Any, settings: Finetuning) -> Finetuning:
+    """The settings with what depends on the machine chosen: the precision, and whether activations are recomputed.
+
+    Raises:
+        BadRequest: as `estimate_memory`.
+    """
+    precision: Any = str(training_dtype(config, settings.precision)).removeprefix("torch.")
+    chosen = replace(settings, precision=precision)
+    if settings.gradient_checkpointing is not None:
+        return chosen
+    keeping = replace(chosen, gradient_checkpointing=False)
+    return replace(chosen, gradient_checkpointing=estimate_memory(config, keeping).total > free_memory() / 2)
+
+
+def on_meta(config: Any, settings: Finetuning) -> Any:
     """The model with its adapters, without any weights."""
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         try:
-            model = AutoModelForCausalLM.from_config(config, dtype=training_dtype(), attn_implementation="sdpa")
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=training_dtype(config, settings.precision), attn_implementation="sdpa"
+            )
         except ValueError as refusal:
             raise BadRequest(f"'{settings.model}' cannot be fine-tuned here: {first_line(refusal)}") from None
         _check_targets(model, settings)
@@ -282,7 +306,7 @@ def _saved_bytes(model: Any, settings: Finetuning) -> int:
 
 def _savings(settings: Finetuning) -> Iterator[dict[str, Any]]:
     """Changes that save memory, the harmless first."""
-    if not settings.gradient_checkpointing:
+    if settings.gradient_checkpointing is False:
         yield {"gradient_checkpointing": True}
     batch, accumulation = settings.batch_size, settings.accumulation
     while batch % 2 == 0:

@@ -10,8 +10,9 @@ Guaranteed:
 Left open: several GPUs each hold the whole base model (data parallelism: `accelerate launch -m labkit finetune ...`).
 On a CPU 8-bit layers round their inputs to 16 bits.
 
-The adapters are kept and updated in 32 bits. TRL rounds those of a quantised model to bfloat16, where a step of the
-papers' learning rate, 1e-5, is lost on three of four weights of the matrix A beside a layer of width 4096.
+The adapters are kept and updated in 32 bits, and multiply in the base's type. TRL rounds those of a quantised model to
+bfloat16, where a step of the papers' learning rate, 1e-5, is lost on three of four weights of the matrix A beside a
+layer of width 4096.
 """
 
 import json
@@ -20,7 +21,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,25 @@ from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
 from labkit.instructions.hub import hub_or_cache
 from labkit.learn import chat, embedded
+from labkit.learn.decoding import answer, teacher_forced
 from labkit.learn.finetuning import PRESETS, QUANTISATIONS, Finetuning, settings
-from labkit.learn.finite import NotFinite, all_finite, check_files, check_scores, check_training, check_weights
-from labkit.learn.memory import check_memory, describe, estimate_memory, lora_config, training_device, training_dtype
+from labkit.learn.finite import NotFinite, all_finite, check_files, check_training, check_weights
+from labkit.learn.memory import (
+    check_memory,
+    describe,
+    estimate_memory,
+    lora_config,
+    resolved,
+    training_device,
+    training_dtype,
+)
+from labkit.learn.probe import bfloat16_gain
+from labkit.learn.tuning_step import learn_labels, lighten
 
-_TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # same name there
+_TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "seed")  # same name there
 __all__ = ["PRESETS", "Finetuned", "Finetuning", "answer", "check_memory", "describe", "estimate_memory", "finetune",
            "load", "load_config", "load_tokenizer", "settings", "teacher_forced"]  # fmt: skip
+_RESOLVED = ("precision", "gradient_checkpointing")  # where left open, chosen for the machine that a run began on
 ADAPTER_FILE = "adapter_model.safetensors"  # as PEFT names it
 _LAST = 10  # the final loss is the mean over so many last steps
 
@@ -51,7 +64,7 @@ class Finetuned:
 
     Attributes:
         adapter: The folder with the PEFT adapter and the tokenizer.
-        loss: Training loss, nats per learned token: the mean over the last 10 steps.
+        loss: Training loss, nats per learned token (averaged as the settings say): the mean over the last 10 steps.
         steps: Optimiser steps.
         examples, dropped: How many examples were trained on, and how many did not fit.
         tokens: Tokens trained on, filling not counted; where the last epoch is partial, by the mean per row.
@@ -87,7 +100,7 @@ def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *,
 
     Args:
         start: Folder of an adapter of the same base and shape to go on from; None: a new one.
-        on_log: Called after each step with `step`, `loss`, `learning_rate` and what else TRL measures.
+        on_log: Called after each step with `step`, `loss`, `learning_rate` and what else the trainer measures.
         say: Told, in words, what is about to happen: memory, and a decoded example with its mask.
 
     Raises:
@@ -104,7 +117,7 @@ def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *,
             raise NotFinite(f"the adapter in {folder} is not of finite numbers: remove the folder, and start again")
         kept = json.loads(done.read_text("utf-8")) | {"adapter": folder / "adapter"}
         return Finetuned(**{name: kept[name] for name in Finetuned.__annotations__})
-    _import("trl", "peft", "datasets", "accelerate")
+    _import("trl", "peft", "datasets", "accelerate")  # trl: what packs
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise BadRequest(f"{torch.cuda.device_count()} GPUs are visible: start with `accelerate launch -m labkit "
                          "finetune ...` to use all, or name one in CUDA_VISIBLE_DEVICES")  # fmt: skip
@@ -116,21 +129,25 @@ def finetune(examples: Sequence[Example], settings: Finetuning, folder: Path, *,
                          f"positions of '{settings.model}'")  # fmt: skip
     encoded = chat.encode(tokenizer, examples, settings.max_length, settings.overlong)
     chat.check_tokens(tokenizer, int(encoded.tokens.max()), config.get_text_config().vocab_size)
+    chosen = replace(settings, **_resolved_before(folder))
+    settings = resolved(config, chosen)
     memory = check_memory(config, settings)
     if main:
-        say(f"memory: {describe(memory)}")
+        say(f"precision: {settings.precision}{_why(chosen.precision)}")
+        say(f"memory: {describe(memory)}" + "; activations are recomputed" * bool(settings.gradient_checkpointing))
         say(f"{len(encoded.lengths)} examples, {encoded.dropped} too long and dropped; one, ⟦learned⟧:")
         say(chat.show_row(tokenizer, encoded))
     data = chat.dataset(encoded, settings.max_length if settings.packing else None)
-    trainer = _trainer(settings, folder, tokenizer, data, on_log)
+    trainer = build_trainer(settings, folder, tokenizer, data, on_log)
     if start:
         _go_on(trainer.model, start)
     checkpoint = last_checkpoint(folder / "checkpoints")
-    if settings.packing and not chat.isolates(trainer.model, len(tokenizer)):
+    if settings.packing and not trainer.data_collator.join:
         raise BadRequest(f"'{settings.model}' lets packed examples see one another: set packing to false")
     if main:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / "settings.json", wanted)
+        chosen_here = {name: getattr(settings, name) for name in _RESOLVED}
+        _write_json(folder / "settings.json", wanted | {"resolved": chosen_here})
     try:
         seconds = _run(trainer, checkpoint)
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -166,10 +183,11 @@ def load(model: str | Path, adapter: str | Path | None = None, *, revision: str 
     if quantisation not in (None, *QUANTISATIONS):
         raise unknown("quantisation", str(quantisation), QUANTISATIONS)
     run = Path(model) / "settings.json"
-    double = True
+    double, precision = True, None
     if run.exists():
         if not (Path(model) / "finetuned.json").exists():
             raise BadRequest(f"the run in {model} is not finished: start it again, and it goes on where it stopped")
+        precision = _resolved_before(Path(model)).get("precision")
         about, adapter = json.loads(run.read_text("utf-8"))["settings"], Path(model) / "adapter"
         model, revision, double = about["model"], about["revision"], about["double_quantisation"]
         quantisation = quantisation or about["quantisation"]
@@ -178,72 +196,20 @@ def load(model: str | Path, adapter: str | Path | None = None, *, revision: str 
     tokens = adapter if adapter and (Path(adapter) / "tokenizer_config.json").exists() else None
     tokenizer = load_tokenizer(str(tokens or name), None if tokens else revision)
     chat.set_template(tokenizer, template)
-    asked = _base(name, revision, quantisation or "none", double)
+    asked = _base(name, revision, quantisation or "none", double, precision)
     if adapter:
         _import("peft")
         from peft import PeftModel
 
         try:
-            asked = PeftModel.from_pretrained(asked, str(adapter))
+            asked = PeftModel.from_pretrained(asked, str(adapter), autocast_adapter_dtype=False)
         except (OSError, ValueError, RuntimeError) as damage:
             raise BadRequest(f"no adapter for '{name}' can be read from {adapter}: {first_line(damage)}") from None
         check_weights(asked, str(adapter))
+        for name, weight in asked.named_parameters():
+            if "lora_" in name:  # in the base's type, or PEFT would cast what each layer reads and writes
+                weight.data = weight.data.to(asked.dtype)
     return asked.eval(), tokenizer
-
-
-def answer(
-    model: Any, tokenizer: Any, questions: Sequence[Example], *, max_new_tokens: int = 256, batch_size: int = 16
-) -> list[str]:
-    """Answers by greedy decoding, in the order of the questions, whose own outputs are not looked at.
-
-    Raises:
-        BadRequest: as `chat.prompt_tokens` and `chat.check_tokens`.
-        NotFinite: when the model's scores are NaN.
-    """
-    from transformers import GenerationConfig, LogitsProcessorList
-
-    frame, prompts = chat.answer_frame(tokenizer), chat.prompt_tokens(tokenizer, questions)
-    stops = sorted({tokenizer.eos_token_id, frame.stop})
-    # Greedy and nothing else: a model's own repetition penalty would make it differ from `teacher_forced`.
-    plan = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, repetition_penalty=1.0,
-                            no_repeat_ngram_size=0, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id,
-                            bos_token_id=tokenizer.bos_token_id)  # fmt: skip
-    _check_tokens(model, tokenizer, prompts)
-    answers = [""] * len(prompts)
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for batch in chat.in_batches(by_length, batch_size):
-        ids, mask = _left_padded([prompts[i] for i in batch], tokenizer.pad_token_id, model.device)
-        with torch.inference_mode():
-            written = model.generate(input_ids=ids, attention_mask=mask, generation_config=plan,
-                                     logits_processor=LogitsProcessorList([_checked]))  # fmt: skip
-        for i, row in zip(batch, written[:, ids.shape[1] :].tolist(), strict=True):
-            end = next((place for place, token in enumerate(row) if token in stops), len(row))
-            answers[i] = frame.strip(tokenizer.decode(row[:end]))
-    return answers
-
-
-def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16) -> list[bool]:
-    """For each example: would greedy decoding give exactly its output, then stop? One forward pass, no generation.
-
-    Raises:
-        BadRequest, NotFinite: as `answer`.
-    """
-    encoded = chat.encode(tokenizer, examples)
-    rows = np.split(encoded.tokens, np.cumsum(encoded.lengths)[:-1])
-    _check_tokens(model, tokenizer, rows)
-    right = [False] * len(rows)
-    for batch in chat.in_batches(np.argsort(encoded.lengths, kind="stable").tolist(), batch_size):
-        ids, mask = _left_padded([rows[i].tolist() for i in batch], tokenizer.pad_token_id, model.device)
-        answers = [int(encoded.lengths[i] - encoded.prompts[i]) for i in batch]
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        keep = max(answers) + 1
-        with torch.inference_mode():
-            logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=keep).logits
-        check_scores(logits[mask[:, -keep:] > 0])
-        hits = logits[:, -keep:-1].argmax(-1) == ids[:, 1 - keep :]
-        for row, (i, n) in enumerate(zip(batch, answers, strict=True)):
-            right[i] = bool(hits[row, -n:].all())
-    return right
 
 
 def load_config(model: str, revision: str | None = None) -> Any:
@@ -284,12 +250,12 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(filter(_finite_adapter, whole), key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
-def _trainer(
+def build_trainer(
     settings: Finetuning, folder: Path, tokenizer: Any, data: Any, on_log: Callable[[dict[str, Any]], None] | None
 ) -> Any:
-    """TRL's trainer on rows that are already encoded."""
-    from transformers import PrinterCallback, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    """transformers' trainer on rows that are already encoded, with the quick step of `tuning_step`."""
+    from peft import get_peft_model
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
     class Log(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any, model: Any, **others: Any) -> None:
@@ -298,27 +264,43 @@ def _trainer(
             if on_log is not None and state.is_world_process_zero and "loss" in logs:
                 on_log({"step": state.global_step, **logs})
 
-    on_gpu = torch.cuda.is_available()
-    arguments = SFTConfig(
+    class Weighted(Trainer):
+        """The loss of a step is the weighted sum over all of its passes and processes, by the sum of the weights."""
+
+        def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
+            total = torch.stack([batch["weights"].sum() for batch in batch_samples]).sum().to(device)
+            return self.accelerator.gather(total).sum()
+
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False,
+                         num_items_in_batch: Any = None) -> Any:  # fmt: skip
+            return model(**inputs, use_cache=False)["loss"] * self.accelerator.num_processes / num_items_in_batch
+
+    on_gpu, checkpointing = torch.cuda.is_available(), settings.gradient_checkpointing is not False
+    set_seed(settings.seed)
+    model = _base(settings.model, settings.revision, settings.quantisation, settings.double_quantisation,
+                  settings.precision)  # fmt: skip
+    isolates = chat.isolates(model, len(tokenizer))
+    learn_labels(model)
+    model = get_peft_model(model, lora_config(settings))  # its adapters are in 32 bits
+    lighten(model)
+    if checkpointing:
+        model.enable_input_require_grads()
+    arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"), per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulation, num_train_epochs=settings.epochs or 1,
         max_steps=settings.steps or -1, lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup_ratio,
-        **{name: getattr(settings, name) for name in _TRAINERS},
-        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
-        bf16=on_gpu and training_dtype() == torch.bfloat16, fp16=on_gpu and training_dtype() == torch.float16,
-        use_cpu=not on_gpu, logging_steps=1,
+        **{name: getattr(settings, name) for name in _TRAINERS}, gradient_checkpointing=checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
+        fp16=on_gpu and model.dtype == torch.float16, use_cpu=not on_gpu, logging_steps=1,
         logging_nan_inf_filter=False,  # the filter logs other losses in the place of NaN
-        save_steps=settings.save_every, save_total_limit=2, max_length=None, report_to="none", disable_tqdm=True,
-        dataset_kwargs={"skip_prepare_dataset": True},
+        save_steps=settings.save_every, save_total_limit=2, report_to="none", disable_tqdm=True,
+        remove_unused_columns=False,
     )  # fmt: skip
-    model = _base(settings.model, settings.revision, settings.quantisation, settings.double_quantisation)
-    trainer = SFTTrainer(model=model, args=arguments, data_collator=chat.Collator(tokenizer.pad_token_id),
-                         train_dataset=data, processing_class=tokenizer, callbacks=[Log()],
-                         peft_config=lora_config(settings))  # fmt: skip
+    collator = chat.Collator(tokenizer.pad_token_id, settings.loss, join=isolates)
+    trainer = Weighted(model=model, args=arguments, data_collator=collator, train_dataset=data,
+                       processing_class=tokenizer, callbacks=[Log()])  # fmt: skip
+    trainer.model_accepts_loss_kwargs = True  # the loss is that of the whole step already
     trainer.remove_callback(PrinterCallback)
-    for parameter in trainer.model.parameters():  # undoes TRL's rounding to bfloat16; the optimiser is built later
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
     return trainer
 
 
@@ -335,24 +317,31 @@ def _run(trainer: Any, checkpoint: Path | None) -> float:
     return float(trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint)).metrics["train_runtime"])
 
 
-def _base(model: str, revision: str | None, quantisation: str, double: bool) -> Any:
+def quantised(quantisation: str, double: bool, dtype: torch.dtype) -> Any:
+    """transformers' configuration of a base in 4 or 8 bits, computing in `dtype`; None for `none`."""
+    from transformers import BitsAndBytesConfig
+
+    if quantisation == "nf4":
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double,
+                                  bnb_4bit_compute_dtype=dtype)  # fmt: skip
+    return BitsAndBytesConfig(load_in_8bit=True) if quantisation == "int8" else None
+
+
+def _base(model: str, revision: str | None, quantisation: str, double: bool, precision: str | None) -> Any:
     """The base model, frozen by nobody yet, on the device of this process."""
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM
     from transformers.utils import cached_file
 
     if quantisation != "none":
         _import("bitsandbytes", "accelerate")
-    how: dict[str, Any] = {"load_in_8bit": True}
-    if quantisation == "nf4":
-        how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": double}
-        how["bnb_4bit_compute_dtype"] = training_dtype()
+    dtype = training_dtype(load_config(model, revision), precision)
     model, revision = embedded.located(model, revision)
     with _refusals(model):
         if quantisation == "nf4":
             check_files(Path(str(cached_file(model, "config.json", revision=revision))).parent, model)
         loaded = AutoModelForCausalLM.from_pretrained(
-            model, revision=revision, dtype=training_dtype(), device_map={"": training_device()},
-            quantization_config=BitsAndBytesConfig(**how) if quantisation != "none" else None,
+            model, revision=revision, dtype=dtype, device_map={"": training_device()},
+            quantization_config=quantised(quantisation, double, dtype),
             attn_implementation="sdpa",  # flash attention reads restarting positions in batches of one row only
         )  # fmt: skip
     check_weights(loaded, model)
@@ -361,18 +350,6 @@ def _base(model: str, revision: str | None, quantisation: str, double: bool) -> 
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return loaded
-
-
-def _checked(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """The scores of the next token, refused when one is NaN."""
-    check_scores(scores)
-    return scores
-
-
-def _check_tokens(model: Any, tokenizer: Any, rows: Sequence[Any]) -> None:
-    """`chat.check_tokens` of all rows."""
-    highest = max((int(max(row)) for row in rows if len(row)), default=0)
-    chat.check_tokens(tokenizer, highest, model.get_input_embeddings().weight.shape[0])
 
 
 def _trained(model: Any) -> Iterator[torch.Tensor]:
@@ -387,14 +364,6 @@ def _finite_adapter(folder: Path) -> bool:
         return all_finite(load_file(folder / ADAPTER_FILE).values())
     except (OSError, SafetensorError):
         return False
-
-
-def _left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token rows as int64 [B, L] with their attention mask, filled up on the left."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
 
 
 def _go_on(model: Any, adapter: Path) -> None:
@@ -435,11 +404,25 @@ def _check_folder(folder: Path, wanted: dict[str, Any]) -> None:
         kept = {"settings": {}, "sha256": ""} | json.loads(path.read_text("utf-8"))
     except (ValueError, TypeError):
         raise BadRequest(f"{path} is damaged, or not of a fine-tuning run: name a new folder") from None
-    differing = [name for name, value in wanted["settings"].items() if kept["settings"].get(name) != value]
+    before = {field.name: field.default for field in fields(Finetuning)} | kept["settings"]
+    differing = [name for name, value in wanted["settings"].items() if before[name] != value]
     if kept["sha256"] != wanted["sha256"]:
         differing.append("examples")
     if differing:
         raise BadRequest(f"{folder} holds a run that differs in {', '.join(differing)}: choose another folder")
+
+
+def _resolved_before(folder: Path) -> dict[str, Any]:
+    """What was chosen for the machine on which the run in a folder began."""
+    path = folder / "settings.json"
+    return json.loads(path.read_text("utf-8")).get("resolved", {}) if path.exists() else {}
+
+
+def _why(precision: str | None) -> str:
+    """How the precision came about, where nobody named it and this CPU was measured."""
+    if precision is not None or torch.cuda.is_available():
+        return ""
+    return f" (bfloat16 products are {bfloat16_gain():.1f} times as fast as float32 ones here)"
 
 
 def _keep(folder: Path, trainer: Any, tokenizer: Any, result: Finetuned) -> None:

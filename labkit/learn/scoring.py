@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from labkit.instructions import Example
 from labkit.learn import chat
+from labkit.learn.decoding import left_padded
 from labkit.learn.finite import NotFinite
 
 Answers = list[list[int]]  # the tokens of each answer to one question
@@ -95,11 +96,9 @@ def _batches(lengths: Sequence[int], rows: Sequence[Answers], limit: int) -> Ite
 
 def _scored(model: Any, prompts: list[list[int]], rows: list[Answers], pad: int) -> list[float]:
     """The log-likelihood of every answer, question by question: prompts filled up on the left, answers on the right."""
-    longest, device = max(map(len, prompts)), model.device
-    ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
-    sizes = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    mask = (torch.arange(longest, device=device) >= longest - sizes[:, None]).long()
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    device = model.device
+    ids, mask, positions = left_padded(prompts, pad, device)
+    sizes = mask.sum(1)
     read = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
     of = torch.tensor([i for i, row in enumerate(rows) for _ in row], device=device)
     texts = [text for row in rows for text in row]

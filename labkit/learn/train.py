@@ -30,6 +30,7 @@ CHECKED = 100  # steps after which losses are looked at, whether or not anybody 
 NONE = -100  # no token: nothing is filled up
 
 Loss = Literal["token", "example"]
+# Of small models and of Hugging Face models alike (`train_fleet`, `finetuning.Finetuning`).
 LOSSES: dict[Loss, str] = {
     "token": "mean over the learned tokens of a batch: a kind of task counts by the length of its answers",
     "example": "mean over a batch's examples of their own means: every example counts alike, however long its answer",

@@ -19,7 +19,7 @@ from labkit.instructions.plain_text import plain_text
 from labkit.lab import Point, Record, Row
 from labkit.learn import finetuning, qlora
 from labkit.learn.learner import Learner, SmallLearner, TunedLearner
-from labkit.learn.memory import check_training_memory
+from labkit.learn.memory import check_training_memory, training_dtype
 from labkit.learn.text import END
 from labkit.studies import cell, language
 from labkit.studies.lesson import Lesson
@@ -153,7 +153,7 @@ class TunedSpec(BaseModel):
     new_tokens: int
 
     def make(self, seed: int, record: Record) -> Learner:
-        settings = finetuning.Finetuning(**{**self.settings, "seed": seed})
+        settings = finetuning.Finetuning(**{"precision": self.precision, **self.settings, "seed": seed})
         return TunedLearner(settings, self.new_tokens, say=record.note)
 
 
@@ -208,6 +208,10 @@ def tuned(model: str, preset: str, tuning: dict[str, Any], new_tokens: int) -> T
     Raises:
         BadRequest: for a model that cannot be had, or a setting out of range.
     """
-    qlora.load_config(model, tuning.get("revision"))
-    settings = asdict(finetuning.settings(model, preset, **tuning))
-    return TunedSpec(precision=learn.precision_name(learn.best_device()), settings=settings, new_tokens=new_tokens)
+    config = qlora.load_config(model, tuning.get("revision"))
+    chosen = finetuning.settings(model, preset, **tuning)
+    precision = str(training_dtype(config, chosen.precision)).removeprefix("torch.")
+    settings = {name: value for name, value in asdict(chosen).items() if name != "precision"}
+    if chosen.loss == "token":
+        del settings["loss"]  # cells keep the addresses that they had before there was a choice
+    return TunedSpec(precision=precision, settings=settings, new_tokens=new_tokens)

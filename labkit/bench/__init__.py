@@ -12,6 +12,8 @@
 
 1 to 3 run on one thread of the CPU, as a worker of a sweep does; in 4 the Trainer gets all cores, as it would by
 default, and the sweep its processes. Only training is timed; grading is not.
+
+`labkit.bench.language` is about fine-tuning, `labkit.bench.gpu` about one GPU.
 """
 
 import random
@@ -30,6 +32,7 @@ from labkit.design import allocate
 from labkit.instructions import RewritingTask, draw_example_plain, draw_inputs, draw_rules
 from labkit.lab import timing
 from labkit.learn.learner import encoded
+from labkit.learn.probe import product_rate
 from labkit.studies.diversity_sweep import STUDY, Cell, points
 
 TARGET = 0.9
@@ -259,7 +262,7 @@ def training_rate(cell: Cell, steps: int = 60) -> tuple[float, float, float]:
     model = learn.build(cell.recipe, cell.model_shape(), cell.seed)
     for n in (5, steps):  # the first few steps are slower
         trained = learn.train(model, cell.recipe, data, steps=n, batch_size=cell.batch_size, seed=0)
-    rate, peak = steps / trained.seconds, matrix_peak()
+    rate, peak = steps / trained.seconds, product_rate()
     return rate, rate * flops_a_step(cell, data) / peak, peak
 
 
@@ -274,14 +277,3 @@ def flops_a_step(cell: Cell, data: learn.Encoded) -> float:
     last = length * 2 * d * d + answer * (2 + 2 * shape.expansion) * d * d  # keys and values everywhere, the rest not
     forward = (shape.layers - 1) * length * everywhere + last + answer * d * shape.vocabulary
     return 3 * 2 * cell.batch_size * forward
-
-
-def matrix_peak(size: int = 1024, seconds: float = 1.0) -> float:
-    """The best float32 matrix-product rate of one thread, in FLOP/s, over some sizes around `size`."""
-    best = 0.0
-    for n in (size // 4, size // 2, size):
-        a, b = torch.randn(n, n), torch.randn(n, n)
-        ends = time.perf_counter() + seconds
-        while time.perf_counter() < ends:
-            best = max(best, 2 * n**3 / seconds_of(torch.matmul, a, b))
-    return best

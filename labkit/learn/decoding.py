@@ -1,0 +1,171 @@
+"""Asking a Hugging Face causal model: greedy answers, and whether given answers are those it would write.
+
+Answers are written many at a time: a row that has ended leaves, and the next prompt joins.
+
+Guaranteed: what is written is what greedy decoding of each prompt alone would write, but for rounding (in 16 bits two
+tokens that are about equally likely may change places with the rows beside them). Prompts are read once, keys and
+values are kept, and no more than a quarter of the rows is ever computed in vain.
+Left open: models that keep more than the keys and values of transformers' `DynamicCache`.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labkit.instructions import Example
+from labkit.learn import chat
+from labkit.learn.finite import check_scores
+from labkit.learn.inference import GONE
+
+
+@dataclass
+class _Batch:
+    """Rows that are written together.
+
+    Attributes:
+        which: The number of each row's prompt.
+        past: Keys and values of W positions.
+        mask: 1 where a position is a row's own, int64 [B, W]; filling is on the left.
+        token: The token that each row goes on with, not read yet, int64 [B].
+    """
+
+    which: list[int]
+    past: Any
+    mask: Tensor
+    token: Tensor
+
+
+def answer(
+    model: Any, tokenizer: Any, questions: Sequence[Example], *, max_new_tokens: int = 256, batch_size: int = 16
+) -> list[str]:
+    """Answers by greedy decoding, in the order of the questions, whose own outputs are not looked at.
+
+    Nothing but the likeliest token counts: a model's own repetition penalty would make it differ from `teacher_forced`.
+
+    Raises:
+        BadRequest: as `chat.prompt_tokens` and `chat.check_tokens`.
+        NotFinite: when the model's scores are NaN.
+    """
+    frame, prompts = chat.answer_frame(tokenizer), chat.prompt_tokens(tokenizer, questions)
+    _check_tokens(model, tokenizer, prompts)
+    stops = {tokenizer.eos_token_id, frame.stop}
+    written = greedy(model, prompts, stops, tokenizer.pad_token_id, new_tokens=max_new_tokens, rows=batch_size)
+    return [frame.strip(tokenizer.decode(row)) for row in written]
+
+
+def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16) -> list[bool]:
+    """For each example: would greedy decoding give exactly its output, then stop? One forward pass, no generation.
+
+    Raises:
+        BadRequest, NotFinite: as `answer`.
+    """
+    encoded = chat.encode(tokenizer, examples)
+    rows = np.split(encoded.tokens, np.cumsum(encoded.lengths)[:-1])
+    _check_tokens(model, tokenizer, rows)
+    right = [False] * len(rows)
+    for batch in chat.in_batches(np.argsort(encoded.lengths, kind="stable").tolist(), batch_size):
+        ids, mask, positions = left_padded([rows[i].tolist() for i in batch], tokenizer.pad_token_id, model.device)
+        answers = [int(encoded.lengths[i] - encoded.prompts[i]) for i in batch]
+        keep = max(answers) + 1
+        with torch.inference_mode():
+            logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=keep).logits
+        check_scores(logits[mask[:, -keep:] > 0])
+        hits = logits[:, -keep:-1].argmax(-1) == ids[:, 1 - keep :]
+        for row, (i, n) in enumerate(zip(batch, answers, strict=True)):
+            right[i] = bool(hits[row, -n:].all())
+    return right
+
+
+def _check_tokens(model: Any, tokenizer: Any, rows: Sequence[Any]) -> None:
+    """`chat.check_tokens` of all rows."""
+    highest = max((int(max(row)) for row in rows if len(row)), default=0)
+    chat.check_tokens(tokenizer, highest, model.get_input_embeddings().weight.shape[0])
+
+
+@torch.inference_mode()
+def greedy(model: Any, prompts: Sequence[list[int]], stops: Collection[int], pad: int, *, new_tokens: int,
+           rows: int) -> list[list[int]]:  # fmt: skip
+    """The tokens that follow each prompt, up to one of `stops` (left out) or `new_tokens`.
+
+    Args:
+        rows: Prompts that are answered at once.
+
+    Raises:
+        NotFinite: when the model's scores are NaN.
+    """
+    written: list[list[int]] = [[] for _ in prompts]
+    waiting = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
+    ended, batch = set[int](), None
+    while waiting or batch:
+        free = rows - (len(batch.which) if batch else 0)
+        if waiting and free >= GONE * rows:
+            fresh = _read(model, prompts, [waiting.pop() for _ in range(min(free, len(waiting)))], pad)
+            batch = _joined(batch, fresh) if batch else fresh
+        assert batch
+        for i, token in zip(batch.which, batch.token.tolist(), strict=True):
+            if i not in ended and token not in stops:
+                written[i].append(token)
+            if token in stops or len(written[i]) == new_tokens:
+                ended.add(i)
+        stay = [place for place, i in enumerate(batch.which) if i not in ended]
+        if len(stay) <= (1 - GONE) * len(batch.which):
+            batch = _kept(batch, stay) if stay else None
+        if batch:
+            _advance(model, batch)
+    return written
+
+
+def left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Token rows filled up on the left: tokens, attention mask and positions, all int64 [B, L]."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _read(model: Any, prompts: Sequence[list[int]], which: list[int], pad: int) -> _Batch:
+    from transformers import DynamicCache
+
+    ids, mask, positions = left_padded([prompts[i] for i in which], pad, model.device)
+    past = DynamicCache()
+    return _Batch(which, past, mask, _next(model, ids, mask, positions, past))
+
+
+def _advance(model: Any, batch: _Batch) -> None:
+    """Read the rows' tokens, and choose those after them."""
+    positions = batch.mask.sum(1, keepdim=True)
+    batch.mask = F.pad(batch.mask, (0, 1), value=1)
+    batch.token = _next(model, batch.token[:, None], batch.mask, positions, batch.past)
+
+
+def _next(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, past: Any) -> Tensor:
+    scores = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=past, use_cache=True,
+                   logits_to_keep=1).logits[:, -1]  # fmt: skip
+    check_scores(scores)
+    return scores.argmax(-1)
+
+
+def _joined(one: _Batch, other: _Batch) -> _Batch:
+    """Both batches as one, filled up to the same width."""
+    width = max(one.mask.shape[1], other.mask.shape[1])
+    left, right = width - one.mask.shape[1], width - other.mask.shape[1]
+    for mine, theirs in zip(one.past.layers, other.past.layers, strict=True):
+        mine.keys = torch.cat([F.pad(mine.keys, (0, 0, left, 0)), F.pad(theirs.keys, (0, 0, right, 0))])
+        mine.values = torch.cat([F.pad(mine.values, (0, 0, left, 0)), F.pad(theirs.values, (0, 0, right, 0))])
+    mask = torch.cat([F.pad(one.mask, (left, 0)), F.pad(other.mask, (right, 0))])
+    return _Batch(one.which + other.which, one.past, mask, torch.cat([one.token, other.token]))
+
+
+def _kept(batch: _Batch, stay: list[int]) -> _Batch:
+    """Those rows alone, without the filling that they have in common."""
+    places = torch.tensor(stay, device=batch.mask.device)
+    mask = batch.mask[places]
+    spare = int((mask.cumsum(1) == 0).all(0).sum())
+    for layer in batch.past.layers:
+        layer.keys, layer.values = layer.keys[places, :, spare:], layer.values[places, :, spare:]
+    return _Batch([batch.which[place] for place in stay], batch.past, mask[:, spare:], batch.token[places])
