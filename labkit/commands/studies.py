@@ -274,3 +274,24 @@ def list_runs(
     runs = past_runs(Store.default(), study.name if study else None)
     print_table([line_of(run, known.get(run.result["study"])) for run in runs], cut=["differs", "finding"])
     print_each("", [] if runs else ["no runs"])
+
+
+@command("wall")
+def show_wall(
+    out: Annotated[Path | None, typer.Option(help="a folder: leave the page there as index.html, and end")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
+) -> None:
+    """One page over the whole store: every study's figure, two runs side by side, models to ask; live during a sweep."""
+    from labkit import lab, studies
+    from labkit.show.wall import Server
+    from labkit.studies import wall
+
+    store, known = lab.Store.default(), studies.every()
+    if out:
+        lab.ensure_writable(out)
+        print(wall.write_page(out, wall.wall(store, known), lambda address: wall.model(store, address)))
+        return
+    server = Server(port, wall.Watched(store, known).data, lambda address: wall.model(store, address),
+                    lambda one, other: studies.compare(one, other).differences())  # fmt: skip
+    print(f"{server.address}  (Ctrl-C ends it)", flush=True)
+    server.serve_forever()

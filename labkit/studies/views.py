@@ -234,6 +234,12 @@ def _models(selected: "pd.DataFrame", names: Sequence[str]) -> "pd.DataFrame":
     return selected[kept].assign(accuracy=accuracy)
 
 
+def models_of(view: Curve, rows: "pd.DataFrame") -> "pd.DataFrame":
+    """The single models of a curve, of which nothing is estimated: as `Found.models`."""
+    names = [*([view.by] if view.by else []), view.x, "exam"]
+    return _models(view.select(rows, list(view.exams)), names)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Matrix(View):
     """A matrix: trained on (rows) against tested on (columns).
