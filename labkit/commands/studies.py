@@ -281,7 +281,7 @@ def show_wall(
     out: Annotated[Path | None, typer.Option(help="a folder: leave the page there as index.html, and end")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
 ) -> None:
-    """One page over the whole store: every study's figure, two runs side by side, models to ask; live during a sweep."""
+    """One page over the whole store: every study's figure, two runs compared, models to ask; live in a sweep."""
     from labkit import lab, studies
     from labkit.show.wall import Server
     from labkit.studies import wall
