@@ -173,8 +173,8 @@ def test_the_panel_asks_and_says_what_is_wrong(page: Browser) -> None:
     page.js(f"window.data = {json.dumps(data)}; undefined")
     page.js("""window.panel = askPanel(el, {models: [{address: "m", name: "model m"}], load: async () => data,
         chosen: ["m"], rules: "ab -> cd", text: "aabbab", practise: (...what) => trained.push(what)}); undefined""")
-    page.wait("el.querySelectorAll('.trace tbody tr').length === 3")  # two steps and the end
-    framed = "[...el.querySelectorAll('.trace tbody tr:first-child .match')].map((e) => e.textContent).join('')"
+    page.wait("el.querySelectorAll('.step').length === 3")  # two steps and the end
+    framed = "[...el.querySelectorAll('.step:first-child .match')].map((e) => e.textContent).join('')"
     assert page.js(framed) == "abcd"
     marks = page.js(
         "[...el.querySelectorAll('.trace button.letter')].map((e) => [e.matches('.wrong'), e.lastChild.textContent])"

@@ -31,7 +31,7 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
   const [textField, textProblem] = field("text", "input", text, "input");
   const choice = make(form, "fieldset"), boxes = new Map();
   make(choice, "legend", {}, "models");
-  const trace = make(el, "div", { class: "wide" }), heads = make(el, "div", { class: "heads" }), fooled = make(el, "div", { class: "fooled" });
+  const trace = make(el, "div"), heads = make(el, "div", { class: "heads" }), fooled = make(el, "div", { class: "fooled" });
   let looking = null, turn = 0; // which letter of whose answer is looked into: {address, step, place}
 
   function offer({ address, name }, checked) {
@@ -43,12 +43,14 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
   }
   for (const model of models) offer(model, chosen.includes(model.address));
 
-  async function get(address) {
-    if (!loaded.has(address)) {
-      const parts = await load(address);
-      loaded.set(address, { ...parts, model: smallModel(parts.about, parts.weights) });
+  async function get(address) { // asked for once, however often it is wanted meanwhile
+    if (!loaded.has(address)) loaded.set(address, load(address).then((parts) => ({ ...parts, model: smallModel(parts.about, parts.weights) })));
+    try {
+      return await loaded.get(address);
+    } catch (error) {
+      loaded.delete(address);
+      throw error;
     }
-    return loaded.get(address);
   }
 
   async function ask() {
@@ -61,39 +63,39 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
     if (problem || textProblem.textContent) return trace.replaceChildren();
     const wanted = [...boxes].filter(([, { box }]) => box.checked), asked = [];
     try {
-      for (const [address, { name }] of wanted) asked.push({ address, name, ...(await get(address)) });
+      for (const [address, { name }] of wanted) asked.push({ address, name, kept: await get(address) });
     } catch (error) {
       return trace.replaceChildren(`this model could not be had: ${error.message}`);
     }
     if (mine !== turn) return;
-    const run = runRules(read, input), table = make(null, "table", { class: "trace" });
-    const head = make(make(table, "thead"), "tr");
-    for (const name of ["step", "rule", "the text", "becomes", ...asked.map((one) => one.name)]) make(head, "th", { scope: "col" }, name);
-    const body = make(table, "tbody");
+    const run = runRules(read, input), body = make(null, "div", { class: "trace" });
     run.steps.slice(0, 12).forEach((step, number) => rowOf(body, step, number, asked));
-    const last = make(body, "tr");
-    make(last, "td", {}, String(run.steps.length));
-    make(last, "td", { colspan: 2 }, run.halted + (run.steps.length > 12 ? `; the first 12 of ${run.steps.length} steps are shown` : ""));
-    lettersOf(make(last, "td"), run.output);
-    for (const one of asked) make(last, "td", {}, run.steps.length ? "" : "asked nothing: no rule applies");
-    trace.replaceChildren(table);
+    const last = make(body, "div", { class: "step" }), more = run.steps.length > 12 ? `; the first 12 of ${run.steps.length} steps are shown` : "";
+    lettersOf(partOf(last, `after ${run.steps.length} steps: ${run.halted}${more}`), run.output);
+    if (!run.steps.length) make(last, "span", { class: "problem" }, "no rule applies, so no model is asked");
+    trace.replaceChildren(body);
     lookInto(asked, run);
   }
 
-  function rowOf(body, step, number, asked) {
-    const row = make(body, "tr"), { rule, before, at, after } = step;
-    make(row, "td", {}, String(number + 1));
-    make(row, "td", { class: "rule" }, `${rule.pattern} ->${rule.stop ? "." : ""} ${rule.replacement}`);
-    lettersOf(make(row, "td"), before, { framed: [at, at + rule.pattern.length] });
-    lettersOf(make(row, "td"), after, { framed: [at, at + rule.replacement.length] });
-    for (const { address, model } of asked) {
-      const cell = make(row, "td"), parts = [rule.pattern, rule.replacement, before], refused = model.refusal(parts);
+  function partOf(row, label) {
+    const part = make(row, "div", { class: "part" });
+    make(part, "small", {}, label);
+    return part;
+  }
+
+  function rowOf(body, step, number, asked) { // parts that wrap: no step is wider than its place
+    const row = make(body, "div", { class: "step" }), { rule, before, at, after } = step;
+    make(partOf(row, `step ${number + 1}, rule`), "code", {}, `${rule.pattern} ->${rule.stop ? "." : ""} ${rule.replacement}`);
+    lettersOf(partOf(row, "the text"), before, { framed: [at, at + rule.pattern.length] });
+    lettersOf(partOf(row, "becomes"), after, { framed: [at, at + rule.replacement.length] });
+    for (const { address, name, kept: { model } } of asked) {
+      const part = partOf(row, name), parts = [rule.pattern, rule.replacement, before], refused = model.refusal(parts);
       if (refused) {
-        make(cell, "span", { class: "problem" }, refused);
+        make(part, "span", { class: "problem" }, refused);
         continue;
       }
       const { answer } = model.answer(parts, { off: off.get(address) });
-      lettersOf(cell, answer, { right: after, press: (place) => { looking = { address, step: number, place }; ask(); } });
+      lettersOf(part, answer, { right: after, press: (place) => { looking = { address, step: number, place }; ask(); } });
     }
   }
 
@@ -101,8 +103,8 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
     const found = looking && asked.find((one) => one.address === looking.address), step = looking && run.steps[looking.step];
     if (!found || !step) return heads.replaceChildren();
     const parts = [step.rule.pattern, step.rule.replacement, step.before];
-    if (found.model.refusal(parts)) return heads.replaceChildren();
-    const gone = off.get(found.address) ?? new Set(), { answer, prompt, looks } = found.model.answer(parts, { off: gone });
+    if (found.kept.model.refusal(parts)) return heads.replaceChildren();
+    const gone = off.get(found.address) ?? new Set(), { answer, prompt, looks } = found.kept.model.answer(parts, { off: gone });
     const place = Math.min(looking.place, looks.length - 1), seen = prompt + answer.slice(0, place);
     const panel = make(null, "div");
     make(panel, "p", {}, `What letter ${place + 1}, “${answer[place]}”, of ${found.name} looked at: a tall bar is a long look. A head without its tick is switched off.`);
@@ -126,7 +128,7 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
     }));
     const said = make(panel, "p", { role: "status", class: "said" }, "");
     heads.replaceChildren(panel);
-    sayAccuracy(said, found, gone, turn);
+    sayAccuracy(said, found.kept, gone, turn);
   }
 
   async function sayAccuracy(said, found, gone, mine) {
@@ -154,7 +156,7 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
       const row = make(body, "tr"), found = await graded(one.model, asked, off.get(address) ?? new Set());
       make(row, "th", { scope: "row" }, kind);
       make(row, "td", { class: "n" }, `${found.wrong.length} of ${found.of}`);
-      make(make(row, "td"), "meter", { min: 0, max: found.of, value: found.wrong.length, "aria-label": "share that is wrong" });
+      make(make(make(row, "td"), "span", { class: "bar" }), "i", { style: `width: ${(100 * found.wrong.length) / found.of}%` });
       const examples = make(row, "td");
       for (const [x, y, z] of found.wrong.slice(0, 3)) {
         const example = make(examples, "button", { type: "button" }, `${x} -> ${y} on ${z}`);
