@@ -168,7 +168,7 @@ def sweep_study(
     with ExitStack() as services:
         for values in product(*axes.values()):
             params = study.resolve({"scale": scale, **given, **dict(zip(axes, values, strict=True))})
-            print_each("note: ", study.notes(params))
+            print_each("note: ", study.told(params))
             cells = study.points(params)
             services.enter_context(study.serving(params, cells, store))
             points |= {point.address: point for point in cells}
@@ -274,6 +274,22 @@ def list_runs(
     runs = past_runs(Store.default(), study.name if study else None)
     print_table([line_of(run, known.get(run.result["study"])) for run in runs], cut=["differs", "finding"])
     print_each("", [] if runs else ["no runs"])
+
+
+@command("mistakes")
+def list_mistakes(
+    point: Annotated[str, typer.Argument(metavar="POINT", help="how its address begins; `results` has addresses")],
+    exam: Annotated[str | None, typer.Option(help="default: unseen")] = None,
+    most: Annotated[int, typer.Option(min=0, help="mistakes that are listed")] = 10,
+    own: Own = None,
+) -> None:
+    """What a trained model gets wrong: the questions, what it wrote, what is right, and the kinds they are of."""
+    from labkit import studies
+
+    found = studies.mistakes(point, exam, own)
+    print_table(found.by_kind(), cut=["such as"])
+    print()
+    print_table(found.wrong()[:most], cut=["question", "written"])
 
 
 @command("wall")

@@ -62,9 +62,10 @@ def _curve(study: Study, name: str, view: Curve, lines: Lines, fit: Mapping[str,
     published = [record for own in study.published or (study.name,) for record in show.published(own)]
     marks = [_mark(record, view.x) for record in published if record["kind"] == "threshold" and view.x in record
              if any(claim["view"] == name for claim in claims_of(record))]  # fmt: skip
-    located = {"midpoint": fit["midpoint"], "plateau": fit["plateau"]} if fit.get("located") else None
-    if located:
-        located["sentence"] = f"half of the plateau: {located['midpoint']:,.0f}"
+    located = None
+    if fit.get("located") and "midpoint" in fit:
+        located = {name: fit[name] for name in ("midpoint", "plateau")}
+        located["sentence"] = f"half of the plateau: {fit['midpoint']:,.0f}"
     y = view.y_label if not view.by else f"{exams[main]}: {view.y_label[0].lower()}{view.y_label[1:]}"
     return {
         "kind": "curve", "view": name, "title": view.title, "x": {"title": view.x_label, "log": view.log}, "y": y,
