@@ -182,8 +182,8 @@ class Study:
 
     def summarise(self, rows: "pd.DataFrame", promise: Registration | None = None, scale: str = "") -> "Results":
         """What the views show of long rows; see `labkit.studies.run`."""
-        once = [name for name in ("address", "key", "volume") if name in rows]  # a model counts once
-        rows = self.columns(rows.drop_duplicates(once).reset_index(drop=True))
+        plain = [name for name in rows if not rows[name].map(lambda value: isinstance(value, list | dict)).any()]
+        rows = self.columns(rows.drop_duplicates(plain).reset_index(drop=True))  # a model counts once
         return Results(self, rows.assign(**{SETTINGS: self._settings(rows)}), promise, scale)
 
     def _settings(self, rows: "pd.DataFrame") -> list[str]:
