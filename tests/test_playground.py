@@ -161,3 +161,42 @@ def test_the_notebook_runs_where_nobody_watches(kept: Path, monkeypatch: pytest.
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert all("text/html" in output.data for output in shown if output.output_type == "execute_result")
     assert {output.output_type for output in shown} == {"execute_result", "stream"}
+
+
+CHOICES = """
+import pandas as pd
+from labkit import show
+
+show.enable()
+frame = pd.DataFrame({"step": [1, 2, 1, 2], "n_instructions": 3, "seed": [0, 0, 1, 1], "right": 0.5, "wrong": 0.6})
+show.explore(frame, lambda rows, column: show.learning_curves(rows, y=column), {"right": "right", "wrong": "wrong"})
+"""
+
+
+@pytest.mark.slow
+def test_arrow_keys_choose_and_stay(tmp_path: Path) -> None:
+    chromium()
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    cells = [
+        nbformat.v4.new_markdown_cell("first"),
+        nbformat.v4.new_code_cell(CHOICES),
+        nbformat.v4.new_markdown_cell("last"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "choice.ipynb")
+    with jupyterlab(folder, "choice.ipynb", tmp_path / "jupyter") as url, opened(url, tmp_path / "profile") as page:
+        page.size(1280, 900)
+        page.wait("document.querySelectorAll('.jp-Cell').length === 3 && document.body.innerText.includes('| Idle')")
+        page.click("document.querySelector('.jp-MarkdownCell')")
+        page.press("Enter", "Enter", shift=True)
+        page.wait("document.querySelectorAll('.jp-OutputArea fieldset').length === 2")
+        page.js("document.querySelector('.jp-OutputArea input[type=radio]').focus()")
+        active = "document.querySelectorAll('.jp-Cell.jp-mod-active, .jp-Cell.jp-mod-selected').length"
+        before = page.js(active)
+        page.press("ArrowDown")
+        page.wait("document.querySelector('.jp-OutputArea img')?.alt === 'wrong'")
+        assert page.js("document.activeElement.matches('.jp-OutputArea input[type=radio]:checked')")
+        page.js("document.querySelector('.jp-OutputArea input[type=checkbox]').focus()")
+        page.press(" ")
+        page.wait("document.querySelectorAll('.jp-OutputArea input[type=checkbox]:checked').length === 1")
+        assert page.js(active) == before

@@ -17,6 +17,7 @@ from labkit.errors import BadRequest
 from labkit.instructions import markov
 from labkit.learn import Learner
 from labkit.show.asking import script
+from labkit.show.choice import Pictured
 from labkit.show.tour import letters
 
 RENDER = """
@@ -48,7 +49,7 @@ MOST = 12  # steps of a run that a picture shows
 STEP, PART = "display: flex; flex-wrap: wrap; gap: 4px 18px; padding: 6px 0", "min-width: 6.5em; max-width: 100%"
 
 
-class AskPanel(anywidget.AnyWidget):
+class AskPanel(Pictured, anywidget.AnyWidget):
     """The panel.
 
     Args:
@@ -72,7 +73,7 @@ class AskPanel(anywidget.AnyWidget):
                  **fields: str) -> None:  # fmt: skip
         listed = [{"address": address, "name": name} for address, name in models.items()]
         super().__init__(models=listed, chosen=list(chosen), **fields)
-        self._find, self._practise, self._picture = find, practise, picture
+        self._find, self._practise, self.picture = find, practise, picture
         self.on_msg(self._heard)
 
     def _heard(self, _: Any, wish: Mapping[str, str], __: Any) -> None:
@@ -88,12 +89,6 @@ class AskPanel(anywidget.AnyWidget):
 
     def _say(self, words: str) -> None:
         self.said = words
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        found = super()._repr_mimebundle_(**options)
-        data, *about = found if isinstance(found, tuple) else (found,)
-        bundle = {**data, "text/html": self._picture} if data and self._picture else data
-        return (bundle, *about) if about else bundle
 
 
 def answers_picture(learners: Mapping[str, Learner], rules: str, text: str) -> str:
