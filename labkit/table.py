@@ -20,7 +20,8 @@ def print_table(rows: Sequence[Mapping[Any, Any]], cut: Sequence[str] = ()) -> N
 
     The first column is always shown; texts in the columns `cut` are shortened before another column is left out.
     """
-    texts = {name: [str(name), *(_cell(row[name]) for row in rows)] for name in (rows[0] if rows else ())}
+    names = dict.fromkeys(name for row in rows for name in row)
+    texts = {name: [str(name), *(_cell(row.get(name, "")) for row in rows)] for name in names}
     sizes = {name: max(map(len, column)) for name, column in texts.items()}
     cut = [name for name in cut if name in texts]
     width = shutil.get_terminal_size((ENDLESS, 24)).columns  # or what the variable COLUMNS says
@@ -35,7 +36,7 @@ def print_table(rows: Sequence[Mapping[Any, Any]], cut: Sequence[str] = ()) -> N
         room -= max(0, size - NARROWEST)
         texts[name] = [text if len(text) <= size else text[: size - 3] + "..." for text in texts[name]]
         sizes[name] = size
-    sides = {name: ">" if isinstance(rows[0][name], int | float) else "<" for name in shown}
+    sides = {name: ">" if isinstance(rows[0].get(name), int | float) else "<" for name in shown}
     columns = [[f"{text:{sides[name]}{sizes[name]}}" for text in texts[name]] for name in shown]
     for line in zip(*columns, strict=True):
         print(APART.join(line).rstrip())

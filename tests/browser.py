@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Delete": 46, "Enter": 13}
+KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Delete": 46, "Enter": 13, " ": 32}
 PATIENCE = 300  # seconds: other work on the machine is no failure
 
 
@@ -65,7 +65,7 @@ class Browser:
 
     def press(self, *keys: str, shift: bool = False) -> None:
         for key in keys:
-            text = {"text": "\r"} if key == "Enter" else {}
+            text = {"text": {"Enter": "\r"}.get(key, key)} if key in ("Enter", " ") else {}
             about = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key], "modifiers": 8 * shift} | text
             self.call("Input.dispatchKeyEvent", type="keyDown", **about)
             self.call("Input.dispatchKeyEvent", type="keyUp", **about)

@@ -34,6 +34,7 @@ from labkit.instructions.equations import (
 from labkit.lab import Record, Store, sweep
 from labkit.studies.abstraction import STUDY
 from labkit.studies.rows import long_rows
+from labkit.studies.views import Fit
 
 TASK = InputTask(pattern_length=7, input_length=15, expression_depth=5, grounding_share=0.3, leaves="abcdefgh23")
 RULES = draw_equations(RuleClass(0, depths=(2, 3, 4)), 60)
@@ -282,6 +283,13 @@ def test_the_summary_charts_and_tables(measured: list[dict]) -> None:
         assert results.chart(view).to_dict()
     assert len(results.table()) == 3
     assert [row["verdict"] for row in results.claims] == ["cannot tell", "cannot tell"]  # five steps teach nothing
+
+
+def test_a_best_mix_that_is_located_can_be_drawn(measured: list[dict]) -> None:
+    results = STUDY.summarise(long_rows(measured))
+    found = results["specialists"]
+    spot = Fit("best at .5", {"located": True, "share": 0.5, "ci95": [0.3, 0.7], "note": ""})
+    assert results.study.views["specialists"].chart(found._replace(fit=spot)).to_dict()
 
 
 def test_the_peak_of_made_up_mixes() -> None:

@@ -181,6 +181,8 @@ def test_tables_are_cut_before_they_are_left_out(
     assert capsys.readouterr().out.splitlines()[2] == "no room for b: a wider terminal has it"
     print_table([{"a": 1, "b": "b" * 90, "c": "c" * 90, "d": "d"}], cut=["b", "c"])
     assert [len(word) for word in capsys.readouterr().out.splitlines()[1].split()] == [1, 12, 13]
+    print_table([{"a": "x"}, {"a": "y", "b": 2}])  # a matrix has cells that nothing was measured for
+    assert capsys.readouterr().out.splitlines() == ["a  b", "x", "y  2"]
     print_table([], cut=["b"])
     assert capsys.readouterr().out == ""
 

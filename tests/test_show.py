@@ -454,13 +454,14 @@ def test_explore_redraws_and_says_what_it_refuses():
         return show.learning_curves(rows, y=column)
 
     box = show.explore(frame, draw, {"unseen": "accuracy_unseen", "seen": "accuracy_seen"})
-    (quantity, seeds), view = box.children[0].children, box.children[1]
+    quantity, seeds, view = box.children
     assert view.value.startswith("<img")
-    quantity.value = "accuracy_seen"
-    seeds.value = (2,)
+    assert box._repr_mimebundle_()["text/html"] == view.value, "a saved copy shows the picture"
+    quantity.chosen = [1]
+    seeds.chosen = [2]
     assert asked == [([0, 1, 2], "accuracy_unseen"), ([0, 1, 2], "accuracy_seen"), ([2], "accuracy_seen")]
     assert "not &lt;this&gt; one" in view.value
-    seeds.value = ()
+    seeds.chosen = []
     assert "choose at least one seed" in view.value
 
 
@@ -474,7 +475,8 @@ def test_ask_shows_both_answers_or_the_refusal():
 
     box = show.ask_widget(ask, {"1,000 instructions": 1000, "10 instructions": 10})
     model, rule, _, button, said = box.children
-    model.value = 10
+    assert "1000&lt;" in box._repr_mimebundle_()["text/html"]
+    model.chosen = [1]
     button.click()
     assert "10&lt;" in said.value
     assert "cbacba" in said.value

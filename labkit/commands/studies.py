@@ -229,3 +229,40 @@ def list_runs(
     runs = past_runs(Store.default(), study.name if study else None)
     print_table([line_of(run, known.get(run.result["study"])) for run in runs], cut=["differs", "finding"])
     print_each("", [] if runs else ["no runs"])
+
+
+@command("mistakes")
+def list_mistakes(
+    point: Annotated[str, typer.Argument(metavar="POINT", help="how its address begins; `results` has addresses")],
+    exam: Annotated[str | None, typer.Option(help="default: unseen")] = None,
+    most: Annotated[int, typer.Option(min=0, help="mistakes that are listed")] = 10,
+    own: Own = None,
+) -> None:
+    """What a trained model gets wrong: the questions, what it wrote, what is right, and the kinds they are of."""
+    from labkit import studies
+
+    found = studies.mistakes(point, exam, own)
+    print_table(found.by_kind(), cut=["such as"])
+    print()
+    print_table(found.wrong()[:most], cut=["question", "written"])
+
+
+@command("wall")
+def show_wall(
+    out: Annotated[Path | None, typer.Option(help="a folder: leave the page there as index.html, and end")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
+) -> None:
+    """One page over the whole store: every study's figure, two runs compared, models to ask; live in a sweep."""
+    from labkit import lab, studies
+    from labkit.show.wall import Server
+    from labkit.studies import wall
+
+    store, known = lab.Store.default(), studies.every()
+    if out:
+        lab.ensure_writable(out)
+        print(wall.write_page(out, wall.wall(store, known), lambda address: wall.model(store, address)))
+        return
+    server = Server(port, wall.Watched(store, known).data, lambda address: wall.model(store, address),
+                    lambda one, other: studies.compare(one, other).differences())  # fmt: skip
+    print(f"{server.address}  (Ctrl-C ends it)", flush=True)
+    server.serve_forever()

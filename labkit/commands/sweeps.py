@@ -65,7 +65,7 @@ def sweep_study(
     notes: dict[str, None] = {}
     with ExitStack() as services:
         for _, params in combinations(study, axes, given):
-            notes |= dict.fromkeys(study.notes(params))
+            notes |= dict.fromkeys(study.remarks(params))
             cells = study.points(params)
             services.enter_context(study.serving(params, cells, store))
             points |= {point.address: point for point in cells}

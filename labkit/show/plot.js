@@ -1,27 +1,13 @@
 // Axes as wide as their place, in the page's own colours. Where they have columns, a curve is drawn on them by hand:
 // with the mouse, or with the arrow keys, which do not leave the plot.
-const INK = "var(--jp-content-font-color0, #1b1b1b)", QUIET = "var(--jp-content-font-color2, #6a6a6a)";
-const PAPER = "var(--jp-layout-color0, #fff)", LINE = "var(--jp-border-color2, #e2e2e2)";
 const LEFT = 58, RIGHT = 16, TOP = 10, BOTTOM = 46, TALL = 260, STEP = 0.05;
 const LINES = { line: {}, dashed: { "stroke-dasharray": "9 5" }, own: { "stroke-dasharray": "3 4" } };
 const DOTS = { dot: { r: 6 }, ring: { r: 5, fill: PAPER }, own: { r: 4, fill: PAPER } };
-
-function put(parent, name, attributes, text = "") {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.textContent = text;
-  return parent.appendChild(node);
-}
 
 function mark(parent, { kind, colour }, points) {
   const look = { stroke: colour, "stroke-width": kind === "own" ? 2 : 3 };
   if (kind in LINES) put(parent, "polyline", { points: points.join(" "), fill: "none", ...look, ...LINES[kind] });
   if (kind in DOTS) for (const [cx, cy] of points) put(parent, "circle", { cx, cy, fill: colour, ...look, "stroke-width": 2, ...DOTS[kind] });
-}
-
-function scale({ ends, log }, from, to) {
-  const f = log ? Math.log : (v) => v, [low, high] = ends.map(f);
-  return (value) => from + ((f(Math.min(Math.max(value, ends[0]), ends[1])) - low) / (high - low)) * (to - from);
 }
 
 export default {

@@ -28,24 +28,27 @@ def explore(
     """
     import ipywidgets as w
 
-    values = sorted(frame[by].unique().tolist())
-    chosen = w.SelectMultiple(options=values, value=values, rows=min(6, len(values)), description=by)
-    quantity = w.Dropdown(options=list(quantities.items()), description="show")
-    view = w.HTML()
+    from labkit.show.choice import Box, Choice
+
+    values, names = sorted(frame[by].unique().tolist()), list(quantities)
+    chosen, quantity, view = Choice(f"{by}:", values, several=True), Choice("show:", names), w.HTML()
+    box = Box([quantity, chosen, view])
 
     def redraw(_: Any = None) -> None:
         try:
-            if not chosen.value:
+            if not chosen.chosen:
                 raise BadRequest(f"choose at least one {by}")
-            picture = data_uri(draw(frame[frame[by].isin(chosen.value)], quantity.value))
-            view.value = f'<img src="{picture}" alt="{escape(quantity.label)}" style="max-width: 100%">'
+            rows, name = frame[frame[by].isin([values[place] for place in chosen.chosen])], names[quantity.place]
+            picture = data_uri(draw(rows, quantities[name]))
+            view.value = f'<img src="{picture}" alt="{escape(name)}" style="max-width: 100%">'
         except BadRequest as error:
             view.value = _sentence(error)
+        box.picture = view.value
 
     for control in (chosen, quantity):
-        control.observe(redraw, names="value")
+        control.observe(redraw, names="chosen")
     redraw()
-    return w.VBox([w.HBox([quantity, chosen]), view])
+    return box
 
 
 def ask_widget(
@@ -59,22 +62,28 @@ def ask_widget(
     """
     import ipywidgets as w
 
-    model = w.Dropdown(options=list(models.items()), description="model")
+    from labkit.show.choice import Box, Choice
+
+    model = Choice("model:", list(models))
     boxes = [w.Text(value=rule, description="rule"), w.Text(value=text, description="input")]
-    button, said = w.Button(description="Ask", button_style="primary"), w.HTML()
+    button, said, keys = w.Button(description="Ask", button_style="primary"), w.HTML(), list(models.values())
+    whole = Box([model, *boxes, button, said])
 
     def answer(_: Any = None) -> None:
         try:
-            got = ask(model.value, *(box.value for box in boxes))
+            got = ask(keys[model.place], *(box.value for box in boxes))
         except BadRequest as error:
             said.value = _sentence(error)
             return
+        asked = ", ".join(escape(str(words)) for words in ([*models][model.place], *(box.value for box in boxes)))
         lines = [f"{who}: <code>{escape(str(getattr(got, who)))}</code>" for who in ("answer", "oracle")]
         lines.append("<b>✓ the same</b>" if got.correct else "<b>✗ not the same</b>")
         said.value = f"<p style='font-size: 1.2em'>{'<br>'.join(lines)}</p>"
+        whole.picture = f"<p>{asked}</p>{said.value}"
 
     button.on_click(answer)
-    return w.VBox([model, *boxes, button, said])
+    answer()
+    return whole
 
 
 def _sentence(error: BadRequest) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.errors import BadRequest, first_line, unknown
 from labkit.lab import Store, check_injected
@@ -26,11 +26,15 @@ from labkit.studies.past import Comparison
 from labkit.studies.run import Run
 from labkit.studies.study import Results, Study
 
+if TYPE_CHECKING:
+    from labkit.studies.playing import Playground
+    from labkit.studies.wrong import Mistakes
+
 GROUP = "labkit.studies"
 
 __all__ = [
-    "Comparison", "Results", "Run", "Study", "StudyParams", "begin", "compare", "every", "find", "parse_settings",
-    "parse_value", "read_params",
+    "Comparison", "Results", "Run", "Study", "StudyParams", "begin", "compare", "every", "find", "mistakes",
+    "parse_settings", "parse_value", "playground", "read_params",
 ]  # fmt: skip
 
 
@@ -106,6 +110,24 @@ def compare(one: str, other: str, study: str | None = None) -> Comparison:
     store = Store.default()
     runs = {label: find_run(store, name) for label, name in (("A", one), ("B", other))}
     return past.compare(find(study or runs["A"].result["study"]), runs, store)
+
+
+def mistakes(address: str, exam: str | None = None, study: str | None = None) -> "Mistakes":
+    """What a finished model gets wrong, question by question; `address` may be shortened as long as it names one.
+
+    `study` is the path of its module where it is one of your own.
+    """
+    from labkit.studies.wrong import mistakes as made
+
+    folder = Store.default().find(address)
+    return made(find(study or folder.parent.parent.name), Store.default(), folder.name, exam)
+
+
+def playground(**given: Any) -> "Playground":
+    """The playground on the store's models of the diversity sweep; without any, a few are trained, as `given` says."""
+    from labkit.studies.playing import opened
+
+    return opened(find("diversity_sweep"), {"scale": "classroom", **given})
 
 
 def __getattr__(name: str) -> Any:

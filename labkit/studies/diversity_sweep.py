@@ -126,7 +126,8 @@ def transition(counts: Sequence[float], answers: list[list[grade.Counts]]) -> Fi
         return Fit(f"no transition is located: {fit.note}", fit.as_dict())
     low, high = fit.as_dict()["ci95"]
     where = f"half of the plateau is reached at about {fit.midpoint:,.0f} training rules"
-    return Fit(f"{where} (95 % interval {low:,.0f} to {high:,.0f})", fit.as_dict())
+    several = max(map(len, answers)) > 1  # models per number of rules, each of another seed
+    return Fit(where + f" (95 % interval {low:,.0f} to {high:,.0f})" * several, fit.as_dict())
 
 
 def main_design(rows: "pd.DataFrame") -> "pd.Series[bool]":

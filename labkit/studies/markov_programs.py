@@ -195,14 +195,17 @@ class Settings(Curve):
                 [int(group["n_programs"].iloc[0]) for group in groups],
                 [counts_of(group) for group in groups],
             )
-            fits[str(name)] = grade.fit_transition(places, answers).as_dict()
+            several = max(map(len, answers)) > 1  # models per number of programs, each of another seed
+            fits[str(name)] = grade.fit_transition(places, answers).as_dict() | {"one_seed": not several}
         parts = [f"{name}: {_located(fit)}" for name, fit in fits.items()]
         words = "half of the plateau on unseen programs is reached at so many training programs: " + "; ".join(parts)
         return found._replace(fit=Fit(words, {"settings": fits, "located": False}))
 
 
 def _located(fit: Mapping[str, Any]) -> str:
-    return "{:,.0f} [{:,.0f}, {:,.0f}]".format(fit["midpoint"], *fit["ci95"]) if fit["midpoint"] else "not located"
+    if not fit["midpoint"]:
+        return "not located"
+    return f"{fit['midpoint']:,.0f}" + " [{:,.0f}, {:,.0f}]".format(*fit["ci95"]) * (not fit["one_seed"])
 
 
 def curves(title: str, exams: Mapping[str, str], where: Any = None) -> Settings:

@@ -53,7 +53,8 @@ class Run:
         for stage in self.study.stages[:stages]:
             if points := stage(self.params, rows):
                 rows = pd.concat([rows, long_rows(self._swept(points, jobs))], ignore_index=True)
-        return self.study.summarise(rows.assign(**self.study.marks(self.params)), self.study.registration(self.params))
+        marked = rows.assign(**self.study.marks(self.params))
+        return self.study.summarise(marked, self.study.registration(self.params), self.params.scale)
 
     def registered(self) -> list[dict[str, Any]]:
         """What was promised before the run, for people; without a registration the one line that says so."""
@@ -124,7 +125,7 @@ class Run:
                 ("The registered endpoint, as measured", results.endpoint),
                 ("Beside what was published", results.claims),
             ],
-            notes=self.study.notes(self.params),
+            notes=self.study.remarks(self.params),
             params=chosen,
             provenance=made,
             paper=self.study.paper,
@@ -161,6 +162,6 @@ def begin(study: Study, namespace: Mapping[str, Any]) -> Run:
     texts = {name for name, field in study.Params.model_fields.items() if field.annotation is str}
     given = {name: namespace[name] for name in study.names() if name in namespace}
     params = study.resolve({name: value if name in texts else from_text(value) for name, value in given.items()})
-    for note in study.notes(params):
+    for note in study.remarks(params):
         print(f"note: {note}")
     return Run(study, params)

@@ -10,6 +10,7 @@ and collects them, with its question, paper, scales and expected minutes, in a `
 """
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -26,12 +27,13 @@ from labkit.studies.cell import measure, measure_many
 from labkit.studies.claims import claims_of, judged
 from labkit.studies.params import StudyParams, leaves, sentence
 from labkit.studies.registration import Registration, registered, stamped
-from labkit.studies.views import Fit, Found, View
+from labkit.studies.views import SETTINGS, Fit, Found, View
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+NO_MEANING = "smoke scale: these numbers mean nothing, they show that the study runs"
 NotebookPlaces = (Path(__file__).parents[2] / "notebooks", Path(__file__).parents[1] / "_notebooks")
 
 
@@ -178,9 +180,27 @@ class Study:
             self.check(params, store)
         return nullcontext()
 
-    def summarise(self, rows: "pd.DataFrame", promise: Registration | None = None) -> "Results":
+    def summarise(self, rows: "pd.DataFrame", promise: Registration | None = None, scale: str = "") -> "Results":
         """What the views show of long rows; see `labkit.studies.run`."""
-        return Results(self, self.columns(rows), promise)
+        plain = [name for name in rows if not rows[name].map(lambda value: isinstance(value, list | dict)).any()]
+        rows = self.columns(rows.drop_duplicates(plain).reset_index(drop=True))  # a model counts once
+        return Results(self, rows.assign(**{SETTINGS: self._settings(rows)}), promise, scale)
+
+    def _settings(self, rows: "pd.DataFrame") -> list[str]:
+        """What each row's model was made with, but for its seed, as one text; see `View.estimate`."""
+        names = sorted({name for kind in self.kinds for name in kind.model_fields} & set(rows) - {"seed"})
+        lines = (dict(zip(names, row, strict=True)) for row in rows[names].itertuples(index=False))
+        return [json.dumps(line, default=str) for line in lines]
+
+    @cached_property
+    def kinds(self) -> list[type[Point]]:
+        """The classes of its cells, as its smallest scale has them."""
+        scale = "smoke" if "smoke" in self.scales else next(iter(self.scales))
+        return list({type(point) for point in self.points(self.resolve({"scale": scale}))})
+
+    def remarks(self, params: Any) -> list[str]:
+        """The study's notes on some parameters, after what holds for any study."""
+        return [NO_MEANING] * (params.scale == "smoke") + self.notes(params)
 
     def notebook(self) -> Path:
         """The study's notebook: beside the package in a checkout, inside it when installed, or beside its module."""
@@ -199,6 +219,7 @@ class Results:
     study: Study
     rows: "pd.DataFrame"
     promise: Registration | None = None
+    scale: str = ""
 
     @cached_property
     def found(self) -> dict[str, Found]:
@@ -210,8 +231,12 @@ class Results:
     def finding(self) -> str:
         """One sentence, with what every study warns of."""
         lazy = int(self.rows.drop_duplicates("address")["learned"].eq(False).sum())
-        warning = f" ({lazy} models have not learned their own training set)" if lazy else ""
-        return self.study.finding(self) + warning
+        warnings = [
+            f"{lazy} models have not learned their own training set" * bool(lazy),
+            "one seed: no interval says anything of other seeds" * (self.rows["seed"].nunique() == 1),
+            NO_MEANING * (self.scale == "smoke"),
+        ]
+        return self.study.finding(self) + "".join(f" ({warning})" for warning in warnings if warning)
 
     @cached_property
     def endpoint(self) -> list[dict[str, Any]]:
@@ -252,7 +277,8 @@ class Results:
         main = next(iter(self.found))
         view = view or main
         drawn = [record for record in self.published if any(claim["view"] == view for claim in claims_of(record))]
-        return self.study.views[view].chart(self.found[view], drawn, self.finding if view == main else "")
+        small = f"{self.study.views[view].title} ({NO_MEANING})" if self.scale == "smoke" else ""
+        return self.study.views[view].chart(self.found[view], drawn, self.finding if view == main else small)
 
     def as_dict(self) -> dict[str, Any]:
         """For `result.json`: by view its estimates and the numbers of its fit."""

@@ -5,6 +5,7 @@ resample seeds and, within a seed, instructions (`labkit.grade.seed_cluster_boot
 gains resample seeds and questions that all arms share (`labkit.grade.paired_difference`).
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit import grade
+from labkit.errors import BadRequest
 from labkit.grade.decision import ABOVE_ZERO, Evidence
 from labkit.studies.rows import counts_of, records, scores_of
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Rows = "pd.DataFrame"
+SETTINGS = "all settings but the seed"  # a column of the rows that views are given
 Where = Callable[["pd.DataFrame"], "pd.Series[bool]"]
 Records = list[dict[str, Any]]
 
@@ -113,7 +116,17 @@ class View(ABC):
         return pd.concat([part for part in parts if len(part)] or parts)
 
     def estimate(self, group: "pd.DataFrame") -> dict[str, Any]:
-        """The mean accuracy of some models that differ by seed, with its interval."""
+        """The mean accuracy of some models that differ by seed, with its interval.
+
+        Raises:
+            BadRequest: for models that differ by more than their seeds.
+        """
+        if SETTINGS in group and len(mixed := group[SETTINGS].unique()) > 1:
+            one, other = (json.loads(text) for text in mixed[:2])
+            names = ", ".join(name for name in one if one[name] != other[name])
+            raise BadRequest(
+                f"models of different {names} are no repetitions of each other: choose one setting of these"
+            )
         found = grade.seed_cluster_bootstrap(counts_of(group), same_rules=same_questions(group))
         return {"mean": found.mean, "lo": found.lo, "hi": found.hi, "over": found.over, "seeds": len(group),
                 "lowest": float(grade.intervals.accuracies(counts_of(group)).min()),
@@ -202,9 +215,11 @@ class Curve(View):
                 return lines.assign(series=exams, panel="")
             return lines.assign(series=lines[self.by].map(self.by_label), panel=exams if len(self.exams) > 1 else "")
 
+        fit = dict(found.fit.numbers) if found.fit else {}  # of a transition; the best share has no midpoint
+        fit |= {"ci95": None} if found.estimates["seeds"].max() == 1 else {}  # which would be one over seeds
         return show.curve_chart(named(found.estimates), named(found.models), x=self.x, x_label=self.x_label,
                                 y_label=self.y_label, series_label=self.by_name, log=self.log,
-                                fit=found.fit.numbers if found.fit else None, published=published,
+                                fit=fit if "midpoint" in fit else None, published=published,
                                 title=title or self.title, subtitle=self.title if title else "")  # fmt: skip
 
 
@@ -232,6 +247,12 @@ def _models(selected: "pd.DataFrame", names: Sequence[str]) -> "pd.DataFrame":
                 for right, asked in zip(selected["right"], selected["asked"], strict=True)]  # fmt: skip
     kept = [name for name in dict.fromkeys([*names, "seed", "learned", "study", "address"]) if name in selected]
     return selected[kept].assign(accuracy=accuracy)
+
+
+def models_of(view: Curve, rows: "pd.DataFrame") -> "pd.DataFrame":
+    """The single models of a curve, of which nothing is estimated: as `Found.models`."""
+    names = [*([view.by] if view.by else []), view.x, "exam"]
+    return _models(view.select(rows, list(view.exams)), names)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,71 @@
+"""What a notebook's controls are made of: a choice that a keyboard can make, and boxes whose saved copy is a picture.
+
+ipywidgets' own lists let JupyterLab take the arrow keys (jupyter-widgets/ipywidgets#3912); these keep their keys.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import anywidget
+import ipywidgets as w
+import traitlets
+
+
+class Choice(anywidget.AnyWidget):
+    """Labels of which one is chosen, or with `several` any number: `chosen` holds their places, in order."""
+
+    _esm = """
+export default {
+  render({ model, el }) {
+    const group = document.createElement("fieldset"), several = model.get("several"), name = `choice${Math.random()}`;
+    group.style.cssText = "border: 0; margin: 0; padding: 2px 0; display: flex; flex-wrap: wrap; gap: 2px 14px";
+    group.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's
+    const stay = (event) => event.stopPropagation();
+    for (const kind of ["keydown", "keyup", "keypress"]) group.addEventListener(kind, stay);
+    group.append(Object.assign(document.createElement("legend"), { textContent: model.get("title") }));
+    const boxes = model.get("labels").map((text, place) => {
+      const box = Object.assign(document.createElement("input"), { type: several ? "checkbox" : "radio", name });
+      const label = group.appendChild(document.createElement("label"));
+      label.append(box, ` ${text}`);
+      box.addEventListener("change", () => {
+        model.set("chosen", boxes.flatMap((one, i) => (one.checked ? [i] : [])));
+        model.save_changes();
+      });
+      return box;
+    });
+    const show = () => boxes.forEach((box, i) => { box.checked = model.get("chosen").includes(i); });
+    model.on("change:chosen", show);
+    show();
+    el.appendChild(group);
+  },
+};
+"""
+    title = traitlets.Unicode().tag(sync=True)
+    labels: Any = traitlets.List().tag(sync=True)
+    chosen: Any = traitlets.List().tag(sync=True)
+    several = traitlets.Bool().tag(sync=True)
+
+    def __init__(self, title: str, labels: Sequence[Any], several: bool = False) -> None:
+        first = list(range(len(labels) if several else min(1, len(labels))))
+        super().__init__(title=title, labels=[str(label) for label in labels], chosen=first, several=several)
+
+    @property
+    def place(self) -> int:
+        """The place of the one that is chosen."""
+        return int(self.chosen[0])
+
+
+class Pictured:
+    """A widget whose saved copy shows `picture`, which is HTML, where there is no kernel to show the widget."""
+
+    picture = ""
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        found = super()._repr_mimebundle_(**options)  # type: ignore[misc]
+        data, *about = found if isinstance(found, tuple) else (found,)
+        bundle = {**data, "text/html": self.picture} if data and self.picture else data
+        return (bundle, *about) if about else bundle
+
+
+class Box(Pictured, w.VBox):
+    """Controls below one another."""
