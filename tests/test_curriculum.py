@@ -17,7 +17,7 @@ import pytest
 from flaky import Flaky
 
 from labkit import BadRequest, grade, lab, learn, show, studies
-from labkit.instructions import EVERY, Example, draw
+from labkit.instructions import EVERY, draw
 from labkit.instructions.family import split_of
 from labkit.learn.learner import Learner, SmallLearner, TunedLearner
 from labkit.studies.curriculum import STUDY, Params, check
@@ -27,7 +27,6 @@ from labkit.studies.study import Results
 from labkit.studies.views import verdict
 from labkit.teach import server, tapir
 from labkit.teach.client import Client
-from labkit.teach.tapir import Item
 from labkit.teach.teacher import Teacher
 
 TINY: dict[str, Any] = {
@@ -131,7 +130,7 @@ def test_the_gates_train_as_long_as_an_arm_on_one_kind_and_level(rows: list[dict
 
 
 def test_students_of_another_width_repeat_some_arms_without_gates() -> None:
-    cells = STUDY.points(resolve(arms=["random", "taught"], widths=[16], sized=["taught"]))
+    cells = STUDY.points(resolve(arms=["random", "taught"], widths=[16]))
     assert [(cell.arm, cell.width, cell.spec.width, cell.gate_seed) for cell in cells if isinstance(cell, Cell)] == [
         ("random", 32, 32, 0), ("taught", 32, 32, 0), ("taught", 16, 16, None)
     ]  # fmt: skip
@@ -431,7 +430,6 @@ def test_budgets_and_patience_decide_no_result() -> None:
         ({"mined": 91}, "mined = 91 is more than the half of public = 180 that is not learned"),
         ({"level_shares": [0.5, 0.5]}, "level_shares has 2 numbers for 3 tasks"),
         ({"own_target": [0.5, 0.6]}, r"own_target = \(0.5, 0.6\) sums to 1.1, not to 1"),
-        ({"sized": ["tapyr"]}, "unknown arm 'tapyr'"),
         ({"widths": [15]}, "heads = 2 does not divide widths = 15"),
         ({"outside": ["poetry"]}, "unknown ability 'poetry'"),
         ({"asking": {"model": "x"}}, "asking sets 'model', which is the parameter teacher"),

@@ -8,23 +8,12 @@ from collections.abc import Sequence
 
 import torch
 
-from labkit.learn.fast import BRANCHES, EXPANSION, FLEET, WARM_UP_STEPS, Adam, build, schedule
+from labkit.learn import fast
 from labkit.learn.transformer import Transformer
-
-__all__ = [
-    "BRANCHES",
-    "EXPANSION",
-    "FLEET",
-    "LEARNING_RATE",
-    "VERSION",
-    "WARM_UP_STEPS",
-    "Optimiser",
-    "build",
-    "schedule",
-]
 
 VERSION = 1  # raised when the same settings come to train another model
 LEARNING_RATE = 0.003
+EXPANSION, FLEET, BRANCHES, build, schedule = fast.EXPANSION, fast.FLEET, fast.BRANCHES, fast.build, fast.schedule
 BETAS, DECAY = (0.9, 0.95), 0.01
 
 
@@ -33,7 +22,7 @@ class Optimiser:
 
     def __init__(self, model: Transformer, rates: Sequence[float]) -> None:
         self.rates = torch.tensor(rates, device=model.tokens.device)
-        self.adam = Adam([(p, 1.0) for p in model.parameters()], BETAS)
+        self.adam = fast.Adam([(p, 1.0) for p in model.parameters()], BETAS)
 
     @torch.no_grad()
     def step(self, step: int, factors: Sequence[float]) -> None:

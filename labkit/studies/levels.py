@@ -91,7 +91,8 @@ class Gate(Student):
 def gates(rows: "pd.DataFrame") -> list[dict[str, Any]]:
     """What a model scores that learned a kind at a level alone, and whether that passes (the column `least`)."""
     found, least = next((gate for gate in rows["gate"] if gate), {}), float(rows["least"].iloc[0])
-    return [{"kind": kind, "score": score, "least": least, "passes": score >= least} for kind, score in found.items()]
+    return [{"kind": kind, "score alone": round(score, 3), "asked": least, "passes": score >= least}
+            for kind, score in found.items()]  # fmt: skip
 
 
 def scored(rows: "pd.DataFrame") -> "pd.DataFrame":

@@ -18,7 +18,7 @@ oracle, asked in this process, or (`teacher`) a model of the endpoint that LABKI
 name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -32,7 +32,7 @@ from labkit.lab import Store
 from labkit.learn import finetuning
 from labkit.studies import abilities, learners
 from labkit.studies.curriculum import shown
-from labkit.studies.curriculum.rounds import ARMS, Cell
+from labkit.studies.curriculum.rounds import ARMS, SIZED, Cell
 from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.public_sets import CorpusSource, FamilySource
 from labkit.studies.public_sets import digests as _digests
@@ -49,7 +49,7 @@ class Params(learners.BasedParams):
         "data": ("tasks", "shares", "level_shares", "target", "own_target", "outside", "wrong", "public", "mined",
                  "delta", "question", "answer", "n_test"),
         "pace": ("rounds", "round_size", "round_steps", "expanded", "round_rate", "alpha_0", "delta_alpha"),
-        "small": (*MODEL_GROUP, "widths", "sized", "gate"),
+        "small": (*MODEL_GROUP, "widths", "gate"),
         "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
         "tuned": ("model", "corpus", "tuning", "questions", "references", "new_tokens"),
     }  # fmt: skip
@@ -75,8 +75,9 @@ class Params(learners.BasedParams):
     question: int = Field(ge=4, le=1000, description="the most pieces of a question; longer tasks are passed over")
     answer: int = Field(ge=4, le=1000, description="the most pieces of an answer, its end included")
     gate: float = Field(ge=-1, le=1, description="score that a kind and level alone needs to count in means")
-    widths: list[Annotated[int, Field(ge=2, le=16384)]] = Field(description="other widths of students")
-    sized: list[str] = Field(description="the arms that they repeat")
+    widths: list[Annotated[int, Field(ge=2, le=16384)]] = Field(
+        description="other widths of students, who repeat three arms"
+    )
     teacher: str = Field(description="oracle (asked in this process) or a model of the endpoint of LABKIT_TEACHER_URL")
     asking: dict[str, Any] = Field(description="settings of `teach.client.Settings`, such as token_budget")
     model: str = Field(description="a Hugging Face student to fine-tune; small: small students of the lab")
@@ -95,8 +96,7 @@ class Params(learners.BasedParams):
     @model_validator(mode="after")
     def _together(self) -> "Params":
         known = EVERY if self.small else TARGET
-        named = [("arm", arm, ARMS) for arm in (*self.arms, *self.sized)] + [("task", t, known) for t in self.tasks]
-        for what, name, names in named:
+        for what, name, names in [("arm", arm, ARMS) for arm in self.arms] + [("task", t, known) for t in self.tasks]:
             if name not in names:
                 raise unknown(what, name, names)
         for name in (*self.tasks, *self.outside) if self.small else ():
@@ -139,16 +139,12 @@ def points(params: Params) -> Sequence[Cell]:
         BadRequest: for what is missing: a corpus, MT-Bench's questions, a model.
     """
     given = params.model_dump()
-    source: type[FamilySource | CorpusSource]
-    if params.small:
-        source = FamilySource
-    else:
-        given["digests"] = _digests(given)
-        source = CorpusSource
+    source: type[FamilySource | CorpusSource] = FamilySource if params.small else CorpusSource
+    given |= {} if params.small else {"digests": _digests(given)}
     task = source(**{name: given[name] for name in source.model_fields if name in given})
     dials = {name: given[name] for name in Cell.model_fields if name in given} | {"task": task, "target": params.aims}
     dials["teacher"] = Teacher.named(params.teacher, params.asking)
-    arms = [(width, arm) for width in params.widths if params.small for arm in params.sized]
+    arms = [(width, arm) for width in params.widths if params.small for arm in params.arms if arm in SIZED]
     arms = [*((params.width, arm) for arm in params.arms), *(one for one in arms if one[0] != params.width)]
     return [Cell(**dials | {"spec": _spec(params, width), "width": width, "arm": arm, "seed": seed,
                             "gated": params.small and width == params.width})
@@ -168,13 +164,9 @@ def check(params: Params, store: Store) -> None:
     Teacher.named(params.teacher, params.asking).check(params.asking, store.root)
 
 
-def marks(params: Params) -> Mapping[str, Any]:
-    """What the parameters say of all rows: what a gate asks for, and the main size."""
-    return {"least": params.gate, "main_width": params.width}
-
-
 STUDY = Study(
     **about("curriculum"), Params=Params, points=points, check=check, dials={"arm": "arm", "width": "width"},
     notes=lambda params: Teacher.named(params.teacher, params.asking).notes(params.asking), views=shown.VIEWS,
-    finding=shown.finding, columns=shown.ordered, marks=marks, tables=shown.TABLES, measure_many=None,
+    marks=lambda params: {"least": params.gate, "main_width": params.width}, columns=shown.ordered,
+    finding=shown.finding, tables=shown.TABLES, measure_many=None,
 )  # fmt: skip

@@ -21,6 +21,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -71,6 +72,7 @@ class Arm(NamedTuple):
 
 LISTED = yaml.safe_load(resources.files(__package__).joinpath("arms.yaml").read_text("utf-8"))
 ARMS = {name: Arm(**arm) for name, arm in LISTED["arms"].items()}
+SIZED = ("taught", "within", "tapir")  # arms that students of other widths repeat
 INGREDIENTS = {(one, other): added for one, other, added in LISTED["ingredients"]}
 
 
@@ -80,7 +82,7 @@ class Rounds:
     def __init__(self, cell: "Cell", student: Learner, client: Client, first: Path, lasting: Path) -> None:
         self.cell, self.student, self.lasting, self.client = cell, student, lasting, client
         self.arm, self.source, self.begin = ARMS[cell.arm], cell.task, first / "student"
-        self.teaching = Teaching(client)
+        self.teaching, self.look = Teaching(client), partial(cell.task.look, student, cell.spec, cell.seed)
         found = json.loads((first / "mined.json").read_text("utf-8"))
         self.mined = Mined(**{name: found[name] for name in Mined._fields})
         self.public = [one.example for one in self.source.public_set(cell.spec, cell.seed)]
@@ -91,8 +93,8 @@ class Rounds:
         ]
         alphas = design.schedule(cell.alpha_0, cell.delta_alpha, cell.rounds)
         self.alphas = alphas if self.arm.pace == "rising" else (float(np.mean(alphas)),) * cell.rounds
-        target = cell.target if self.arm.target == "published" else cell.own_target
-        self.target = dict(zip(self.source.tasks, target, strict=True))
+        targets = {"published": cell.target, "own": cell.own_target}
+        self.target = dict(zip(self.source.tasks, targets[self.arm.target], strict=True))
         self.material: list[Item] = []
 
     def run(self) -> dict[str, Any]:
@@ -106,9 +108,9 @@ class Rounds:
             done = learn(self.student, examples, steps, self._seed(number), folder, self.cell.round_rate)
             alpha = None if self.arm.pace == "even" else self.alphas[number]
             kinds = tapir.shares([item for item in chosen if item.example in different])
-            counts = {"examples": len(examples), "different": len(different), "shares": kinds}
-            seen = {"learned": self._learned(examples), "looked": self._look()}
-            state["rounds"].append({"round": number + 1, "alpha": alpha, **counts, **done, **seen})
+            about = {"round": number + 1, "alpha": alpha, "examples": len(examples), "different": len(different)}
+            seen = {"shares": kinds, "learned": self._learned(examples), "looked": self.look()}
+            state["rounds"].append(about | done | seen)
             self._keep(number, state)
         return state
 
@@ -123,25 +125,23 @@ class Rounds:
         Hard are the mined examples that are hard now, and all new pairs, which were written after such. At a constant
         pace the first student decides what is hard for all rounds, and all new pairs are written at once.
         """
-        again = self.arm.pace == "rising"
-        n_new = design.apportion(
-            [1] * self.cell.rounds if again else [1, *[0] * (self.cell.rounds - 1)], self.cell.expanded
-        )
-        mined = self.mined
+        mined, again = self.mined, self.arm.pace == "rising"
+        n_new = design.apportion([1] * (self.cell.rounds if again else 1), self.cell.expanded)
         if number and again:
             types = [self.source.task_type(item.kind) for item in self.pool]
             mined = self.teaching.mined(self.student.answer, [item.example for item in self.pool], types)
         places, mfd = self._hard(mined), mined.mfd(self.arm.reference)
-        self.material += self._expanded([self.pool[i] for i in places], n_new[number], number, spread=True)
+        self.material += self._expanded(
+            [self.pool[i] for i in places], sum(n_new[number : number + 1]), number, spread=True
+        )
         items, among = [*self.pool, *self.material], set(places)
         rest = [i for i in range(len(self.pool)) if i not in among and mfd[i] is not None]
-        hard, n = [*places, *range(len(self.pool), len(items))], self.cell.round_size
+        hard = [*places, *range(len(self.pool), len(items))]
+        kinds, alpha, seed = [item.kind for item in items], self.alphas[number], self._seed(number)
         drawn = design.rising_round(
-            [item.kind for item in items], hard, rest, self.target, self.alphas[number], n, repeats=REPEATS,
-            seed=self._seed(number),
-        )  # fmt: skip
-        self.teaching.count("resampled", **drawn.manifest)
-        self.teaching.count("hard", mined=len(self.pool), hard=len(among))
+            kinds, hard, rest, self.target, alpha, self.cell.round_size, repeats=REPEATS, seed=seed
+        )
+        self.teaching.count("resampled", **drawn.manifest, mined=len(self.pool), hard_now=len(among))
         order = np.random.default_rng([self.cell.seed, number]).permutation(drawn.indices)
         return [items[i] for i in order.tolist()]
 
@@ -174,11 +174,9 @@ class Rounds:
         """
         if self.arm.pace != "even":
             return []
-        if self.arm.seeds == "hard":
-            places = self._hard(self.mined)
-        else:
-            kinds, mfd = [item.kind for item in self.pool], self.mined.mfd(self.arm.reference)
-            places = design.within_kinds(mfd, kinds, HARD[self.arm.seeds], self.cell.seed).tolist()
+        kinds, mfd = [item.kind for item in self.pool], self.mined.mfd(self.arm.reference)
+        halves = lambda: design.within_kinds(mfd, kinds, HARD[self.arm.seeds], self.cell.seed).tolist()  # noqa: E731
+        places = self._hard(self.mined) if self.arm.seeds == "hard" else halves()
         seeds = [self.pool[i] for i in places]
         return [*seeds, *(self._expanded(seeds, self.cell.expanded, 0, False) if self.arm.taught else [])]
 
@@ -205,9 +203,6 @@ class Rounds:
         answers = self.student.answer(some)
         return [int(last(answer) == last(example.output)) for answer, example in zip(answers, some, strict=True)]
 
-    def _look(self) -> list[dict[str, Any]]:
-        return self.source.look(self.student, self.cell.spec, self.cell.seed)
-
     def _seed(self, number: int) -> int:
         return 1000 * self.cell.seed + number
 
@@ -225,7 +220,7 @@ class Rounds:
         if not path.exists():
             self.lasting.mkdir(parents=True, exist_ok=True)
             self.student.restore(self.begin)
-            return {"rounds": [], "begun": self._look(), **self._progressed()}
+            return {"rounds": [], "begun": self.look(), **self._progressed()}
         state: dict[str, Any] = json.loads(path.read_text("utf-8"))
         self.student.restore(self.lasting / f"student-{len(state['rounds']) - 1}")
         self._take(state)
@@ -313,10 +308,9 @@ class Cell(First):
 
     def measured(self, record: Record) -> Row:
         """The rounds of the arm, from the first student on, and its exam."""
-        first = self.first()
-        about = {name: value for name, value in record.row_of(first).items() if name not in First.model_fields}
+        about = {name: value for name, value in record.row_of(self.first()).items() if name not in First.model_fields}
         with self.ask(record) as client:
-            rounds = Rounds(self, self.learner(record), client, record.folder_of(first), record.lasting)
+            rounds = Rounds(self, self.learner(record), client, record.folder_of(self.first()), record.lasting)
             state = rounds.run()
             rounds.student.save(record.folder)
             lines, of_exam = self.task.graded(rounds.student, Counted(client), self, record.folder)

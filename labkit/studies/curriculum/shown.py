@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from labkit.studies import levels, views
-from labkit.studies.curriculum.rounds import ARMS, INGREDIENTS
+from labkit.studies.curriculum.rounds import ARMS, INGREDIENTS, SIZED
 from labkit.studies.made_of import Distribution, Histogram, counted
 from labkit.studies.study import Results
 
@@ -42,10 +42,7 @@ def main(rows: "pd.DataFrame") -> "pd.Series[bool]":
 
 
 SCORE = "Score on unseen instructions (0: chance, 1: all right), kinds and levels alike"
-COSTS = {
-    "training_tokens": "training tokens", "teacher_prompt_tokens": "teacher tokens of its own: read",
-    "teacher_completion_tokens": "written",
-}  # fmt: skip
+COSTS = {"training_tokens": "training tokens", "teacher_completion_tokens": "tokens that the teacher wrote for it"}
 ARM: dict[str, Any] = {"arm": "arm", "arm_label": label, "where": main}
 BY_ROUND, BY_KIND = "Every kind of task by round, on unseen instructions", "Unseen instructions by kind and level"
 CURVES = views.Curve(
@@ -62,11 +59,10 @@ SIZES = "What arms gain over random examples of the same teacher, by size of the
 VIEWS: dict[str, views.View] = {
     "arms": views.Forest(title=ONE, x_label=SCORE, versus="random", beside=COSTS, exam="macro", **ARM),
     "ingredients": views.Pairs(title="What each ingredient gains, in pairs", pairs=INGREDIENTS, exam="macro", **ARM),
-    "levels": views.ByKind(title="Scores by level, and on kinds never taught", exam="macro", view=KINDS,
-                           where=main),
+    "levels": views.ByKind(title="Scores by level, and on kinds never taught", exam="macro", view=KINDS, where=main),
     "outside": views.Pairs(title="The same on kinds never taught", pairs=INGREDIENTS, exam="macro:outside", **ARM),
     "sizes": views.Gains(title=SIZES, arm="arm", arm_label=label, baseline="taught", exam="macro", exam_label="score",
-                         by="width", where=lambda rows: rows["arm"].isin(["taught", "within", "tapir"])),
+                         by="width", where=lambda rows: rows["arm"].isin(SIZED)),
     "difficulty": Histogram(title=HARD, counts="difficulty", over="delta", x_label=SHORT),
     "shares": Distribution(title=SHARES, first="public_shares", arm="arm", states=STATES, target="target_shares"),
     "rounds": views.ByKind(title=BY_ROUND, caption=LOOKS, where=main, exam="look", view=CURVES),
@@ -101,30 +97,21 @@ def finding(results: Results) -> str:
     return "At equal optimiser steps: " + "; ".join(parts)
 
 
-def gates(results: Results) -> views.Records:
-    """Each kind and level alone."""
-    verdicts = {True: "passes", False: "fails: left out"}
-    return [{"kind and level": line["kind"], "score alone": round(line["score"], 3), "asked": line["least"],
-             "verdict": verdicts[line["passes"]]} for line in levels.gates(results.rows)]  # fmt: skip
-
-
 def judged(results: Results) -> views.Records:
     """How far the judge agrees with exact grading, one row per seed; parse failures counted."""
-    rows = []
-    for row in results.rows.drop_duplicates("seed").sort_values("seed").to_dict("records"):
-        first = row["first"]
-        agreed = {name: views.interval(*ends) for name, ends in first.get("agreement", {}).items() if ends}
-        unknown = first["classifying"]["unreadable"] + first["classifying"]["failed"]
-        tokens = first.get("teacher_prompt_tokens", 0) + first.get("teacher_completion_tokens", 0)
-        rows.append({"seed": row["seed"], **agreed, "kinds right": first.get("kinds_right"), **first["judging"],
-                     "not classified": unknown, "teacher tokens, shared by all arms": tokens})  # fmt: skip
-    return rows
+    seeds = results.rows.drop_duplicates("seed").sort_values("seed")
+    return [
+        {"seed": seed, **{name: views.interval(*ends) for name, ends in first.get("agreement", {}).items() if ends},
+         "kinds right": first.get("kinds_right"), **first["judging"], **first["classifying"],
+         "tokens that the teacher wrote for all arms": first.get("teacher_completion_tokens", 0)}
+        for seed, first in zip(seeds["seed"], seeds["first"], strict=True)
+    ]  # fmt: skip
 
 
 ASKED = "What became of what was asked of the teacher"
 TABLES = {
     "Registered statements, decided": claims,
-    "Gates: each kind and level alone": gates,
+    "Gates: each kind and level alone": lambda results: levels.gates(results.rows),
     ASKED: counted("distilled", "arm", label),
     "The judge beside exact grading": judged,
 }
