@@ -481,7 +481,7 @@ def test_models_are_named_by_their_flaws() -> None:
 def test_a_terse_teacher_gives_answers_alone() -> None:
     task = next(one for one in draw(EVERY["arithmetic"], 20, levels=[2], seed=1) if worked(one) != one.example.output)
     pair = (task.example.instruction, task.example.input, task.example.output)
-    refine = prompts.refine(question_of(task.example), "0", "mathematics")
+    refine = prompts.refine(question_of(task), "0", "mathematics")
     expand = prompts.expand([pair], "mathematics", 4, "mathematics")
     assert reply(refine, flaws=Flaws(terse=1)) == task.example.output
     assert reply(refine) == worked(task)

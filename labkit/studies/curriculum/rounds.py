@@ -46,7 +46,7 @@ from labkit.teach.teacher import Counted, Teacher
 
 HARD = {"random": None, "within": 1.0, "rehearsal": 0.75}  # share of an arm's seeds from the harder half of each kind
 REPEATS = 4  # times at most that a round of TAPIR repeats an example for the sake of alpha
-CHECKED, LEARNED = 100, 0.3  # examples of the last round, and the share of them that a student has to answer
+CHECKED, LEARNED = 100, 0.1  # examples of the last round, and the share of them that a student has to write
 
 
 def learn(
