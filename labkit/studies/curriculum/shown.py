@@ -6,6 +6,7 @@ are resampled and, within each, test instructions, the same ones for both arms (
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.studies import levels, views
@@ -50,6 +51,7 @@ CURVES = views.Curve(
     by_label=label, y_label="Right answers (share)",
 )  # fmt: skip
 KINDS = views.Matrix(title=BY_KIND, exams={}, dials=("arm",), label=lambda row: label(row["arm"]), rows_name="arm")
+SCORES = replace(KINDS, diverging=True)  # which may lie below chance
 LOOKS = "A quick look at a few questions of each kind; the exam asks more."
 SHORT = "Shortfall: judge's points for the teacher's answer less those for the student's (-MFD)"
 HARD = "What the first student finds hard in the half that it has not seen"
@@ -59,7 +61,7 @@ SIZES = "What arms gain over random examples of the same teacher, by size of the
 VIEWS: dict[str, views.View] = {
     "arms": views.Forest(title=ONE, x_label=SCORE, versus="random", beside=COSTS, exam="macro", **ARM),
     "ingredients": views.Pairs(title="What each ingredient gains, in pairs", pairs=INGREDIENTS, exam="macro", **ARM),
-    "levels": views.ByKind(title="Scores by level, and on kinds never taught", exam="macro", view=KINDS, where=main),
+    "levels": views.ByKind(title="Scores by level, and on kinds never taught", exam="macro", view=SCORES, where=main),
     "outside": views.Pairs(title="The same on kinds never taught", pairs=INGREDIENTS, exam="macro:outside", **ARM),
     "sizes": views.Gains(title=SIZES, arm="arm", arm_label=label, baseline="taught", exam="macro", exam_label="score",
                          by="width", where=lambda rows: rows["arm"].isin(SIZED)),
