@@ -90,7 +90,8 @@ class Gate(Student):
 
 def gates(rows: "pd.DataFrame") -> list[dict[str, Any]]:
     """What a model scores that learned a kind at a level alone, and whether that passes (the column `least`)."""
-    found, least = next((gate for gate in rows["gate"] if gate), {}), float(rows["least"].iloc[0])
+    found: dict[str, float] = next((gate for gate in rows["gate"] if gate), {})
+    least = float(rows["least"].iloc[0])
     return [{"kind": kind, "score alone": round(score, 3), "asked": least, "passes": score >= least}
             for kind, score in found.items()]  # fmt: skip
 
@@ -106,6 +107,7 @@ def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
         parts = {"": group, **{f"level {level}": part for level, part in by_level}}
         for kind, part in ({"outside": group} if exam == "outside" else parts).items():
             line: Any = part.iloc[:1].assign(exam="macro", kind=kind, key="macro" + f":{kind}" * bool(kind))
-            right = scores.macro(part.assign(right=[scores.score(one) for one in records(part)]))
+            own: Any = {"right": [scores.score(one) for one in records(part)]}
+            right: Any = scores.macro(part.assign(**own))
             added.append(line.assign(right=[right], asked=[[1] * len(right)]))
     return pd.concat(added, ignore_index=True)

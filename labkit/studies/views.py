@@ -115,8 +115,9 @@ class View(ABC):
     def estimate(self, group: "pd.DataFrame") -> dict[str, Any]:
         """The mean accuracy of some models that differ by seed, with its interval."""
         counts, same = counts_of(group), same_questions(group)
-        if all(np.asarray(one.right).dtype.kind == "f" for one in counts):  # scores of questions, not right answers
-            tables = [np.stack([one.right, np.zeros(len(one.right))]) for one in counts]
+        right = [np.asarray(one.right) for one in counts]
+        if all(one.dtype.kind == "f" for one in right):  # scores of questions, not right answers
+            tables = [np.stack([one, np.zeros(len(one))]) for one in right]
             mean, lo, hi = grade.paired_difference(tables, 0, 1, same_problems=same)
             over, lowest = "seeds and questions", min(float(table[0].mean()) for table in tables)
         else:

@@ -6,7 +6,6 @@ are resampled and, within each, test instructions, the same ones for both arms (
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.studies import levels, views
@@ -50,8 +49,8 @@ CURVES = views.Curve(
     title=BY_ROUND, exams={}, x="round", x_label="Round (0: first student)", log=False, by="arm", by_name="arm",
     by_label=label, y_label="Right answers (share)",
 )  # fmt: skip
-KINDS = views.Matrix(title=BY_KIND, exams={}, dials=("arm",), label=lambda row: label(row["arm"]), rows_name="arm")
-SCORES = replace(KINDS, diverging=True)  # which may lie below chance
+KINDS = views.Matrix(title=BY_KIND, exams={}, dials=("arm",), label=lambda row: label(row["arm"]), rows_name="arm",
+                     diverging=True)  # fmt: skip
 LOOKS = "A quick look at a few questions of each kind; the exam asks more."
 SHORT = "Shortfall: judge's points for the teacher's answer less those for the student's (-MFD)"
 HARD = "What the first student finds hard in the half that it has not seen"
@@ -61,7 +60,7 @@ SIZES = "What arms gain over random examples of the same teacher, by size of the
 VIEWS: dict[str, views.View] = {
     "arms": views.Forest(title=ONE, x_label=SCORE, versus="random", beside=COSTS, exam="macro", **ARM),
     "ingredients": views.Pairs(title="What each ingredient gains, in pairs", pairs=INGREDIENTS, exam="macro", **ARM),
-    "levels": views.ByKind(title="Scores by level, and on kinds never taught", exam="macro", view=SCORES, where=main),
+    "levels": views.ByKind(title="Scores by level, and on kinds never taught", exam="macro", view=KINDS, where=main),
     "outside": views.Pairs(title="The same on kinds never taught", pairs=INGREDIENTS, exam="macro:outside", **ARM),
     "sizes": views.Gains(title=SIZES, arm="arm", arm_label=label, baseline="taught", exam="macro", exam_label="score",
                          by="width", where=lambda rows: rows["arm"].isin(SIZED)),
