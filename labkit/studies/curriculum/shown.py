@@ -109,10 +109,9 @@ def judged(results: Results) -> views.Records:
     ]  # fmt: skip
 
 
-ASKED = "What became of what was asked of the teacher"
 TABLES = {
     "Registered statements, decided": claims,
     "Gates: each kind and level alone": lambda results: levels.gates(results.rows),
-    ASKED: counted("distilled", "arm", label),
+    "What became of what was asked of the teacher": counted("distilled", "arm", label),
     "The judge beside exact grading": judged,
 }
