@@ -17,7 +17,7 @@ import pytest
 from flaky import Flaky
 
 from labkit import BadRequest, grade, lab, learn, show, studies
-from labkit.instructions import EVERY, Example, draw
+from labkit.instructions import EVERY, draw
 from labkit.instructions.family import split_of
 from labkit.learn.learner import Learner, SmallLearner, TunedLearner
 from labkit.studies.curriculum import STUDY, Params, check
@@ -27,7 +27,6 @@ from labkit.studies.study import Results
 from labkit.studies.views import verdict
 from labkit.teach import server, tapir
 from labkit.teach.client import Client
-from labkit.teach.tapir import Item
 from labkit.teach.teacher import Teacher
 
 TINY: dict[str, Any] = {
@@ -35,13 +34,16 @@ TINY: dict[str, Any] = {
     "tasks": ["formatting", "classification"],
     "shares": [0.7, 0.3],
     "target": [0.4, 0.6],
+    "own_target": [0.75, 0.25],
+    "base_steps": 0,
     "steps": 8,
-    "public": 90,
+    "public": 180,
     "mined": 40,
     "round_size": 24,
+    "round_steps": 4,
     "expanded": 8,
-    "budget": 2400,
     "n_test": 6,
+    "widths": [],
 }
 
 
@@ -56,14 +58,14 @@ def resolve(**given: Any) -> Params:
 
 
 def cell_of(**given: Any) -> Cell:
+    """A cell without gates of its own."""
     (cell,) = STUDY.points(resolve(**{"arms": ["tapir"], **given}))
-    return cell
+    assert isinstance(cell, Cell)
+    return cell.model_copy(update={"gated": False})
 
 
 def first_of(cell: Cell) -> First:
-    (first,) = cell.needs()
-    assert isinstance(first, First)
-    return first
+    return cell.first()
 
 
 def measured(cell: Cell, runs: Path) -> dict[str, Any]:
@@ -105,15 +107,68 @@ def rows(runs: Path) -> list[dict[str, Any]]:
 
 
 def summarised(rows: list[dict[str, Any]]) -> Results:
-    return STUDY.summarise(long_rows(rows))
+    return STUDY.summarise(long_rows(rows).assign(**STUDY.marks(resolve())))
 
 
-def test_every_arm_sees_the_same_training_tokens(rows: list[dict[str, Any]]) -> None:
+def test_every_arm_takes_the_same_optimiser_steps(rows: list[dict[str, Any]]) -> None:
     params = resolve()
-    half_a_step = params.batch_size * 30 / 2  # tokens; questions and answers take at most some 30
     for row in rows:
-        assert abs(row["training_tokens"] - params.budget) <= params.rounds * half_a_step, row["arm"]
-        assert len(row["rounds_of"]) == params.rounds
+        assert [line["steps"] for line in row["rounds_of"]] == [params.round_steps] * params.rounds, row["arm"]
+
+
+def test_the_gates_train_as_long_as_an_arm_on_one_kind_and_level(rows: list[dict[str, Any]]) -> None:
+    (cell, *_) = STUDY.points(resolve(arms=["random"], seeds=[1, 0]))
+    assert isinstance(cell, Cell)
+    gates = cell.gates()
+    assert [(gate.kind, gate.level) for gate in gates] == [
+        (kind, level) for kind in ("formatting", "classification") for level in (1, 2, 3)
+    ]
+    assert {(gate.seed, gate.steps, gate.examples, gate.spec) for gate in gates} == {(1000, 16, 28, cell.spec)}
+    for gate in gates:
+        assert {example.source for example in gate.lesson().data} == {gate.kind}
+    assert all(set(row["gate"]) == {f"{gate.kind} {gate.level}" for gate in gates} for row in rows)
+
+
+def test_students_of_another_width_repeat_some_arms_without_gates() -> None:
+    cells = STUDY.points(resolve(arms=["random", "taught"], widths=[16]))
+    assert [(cell.arm, cell.width, cell.spec.width, cell.gated) for cell in cells if isinstance(cell, Cell)] == [
+        ("random", 32, 32, True), ("taught", 32, 32, True), ("taught", 16, 16, False)
+    ]  # fmt: skip
+
+
+def test_students_begin_with_a_text_base_unless_told_otherwise() -> None:
+    params = resolve(base_steps=4, loss="example")
+    (cell,) = STUDY.points(params.model_copy(update={"arms": ["random"]}))
+    assert isinstance(cell, Cell)
+    (base,) = cell.first().needs()
+    assert {base} == {gate.needs()[0] for gate in cell.gates()}
+    assert (cell.spec.recipe, base.spec.recipe) == ("adamw", "fast")  # type: ignore[union-attr, attr-defined]
+    assert (cell.spec.loss, cell_of().spec.base) == ("example", None)  # type: ignore[union-attr]
+
+
+def test_what_is_mined_was_not_learned(rows: list[dict[str, Any]], runs: Path) -> None:
+    cell = cell_of(arms=["within"])
+    public = [one.example for one in cell.task.public_set(cell.spec, cell.seed)]
+    assert cell.first().lesson().data == public[: cell.half]
+    with client_of(cell, runs) as client:
+        arm = rounds_of(cell, client, runs, runs / "lasting")
+    assert [item.example for item in arm.pool] == public[cell.half : cell.half + cell.mined]
+    assert arm.mined.public != arm.mined.teacher  # some public answers are wrong, and no teacher's is
+    assert set(arm.mined.teacher) == {10.0}
+
+
+def test_random_and_hard_seeds_are_of_the_same_kinds(rows: list[dict[str, Any]], runs: Path) -> None:
+    seeds = {}
+    for name in ("random", "taught", "within", "rehearsal"):
+        cell = cell_of(arms=[name], expanded=0)
+        with client_of(cell, runs) as client:
+            seeds[name] = rounds_of(cell, client, runs, runs / "lasting")._first_material()
+    counts = {name: sorted(item.kind or "" for item in some) for name, some in seeds.items()}
+    assert counts["taught"] == counts["within"] == counts["rehearsal"]
+    assert seeds["random"] == seeds["taught"]
+    lacked = {name: np.mean([item.lacked or 0 for item in some]) for name, some in seeds.items()}
+    assert lacked["within"] >= lacked["rehearsal"]
+    assert lacked["within"] >= lacked["random"]
 
 
 def test_the_arms_of_a_seed_share_their_first_student_and_their_exam(rows: list[dict[str, Any]]) -> None:
@@ -121,17 +176,19 @@ def test_the_arms_of_a_seed_share_their_first_student_and_their_exam(rows: list[
         group = [row for row in rows if row["seed"] == seed]
         begun = [[line for line in row["graded"] if line.get("round") == 0] for row in group]
         assert len({json.dumps(looks) for looks in begun}) == 1
-        assert len({json.dumps(line["asked"]) for row in group for line in lines(row, "unseen")}) == 1
+        assert len({json.dumps(line["asked"]) for row in group for line in lines(row, "unseen", "formatting 1")}) == 1
         assert {line["kind"] for line in begun[0]} == {"formatting", "classification"}
 
 
 def test_re_balanced_arms_meet_the_target_and_others_do_not(rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        exact = [abs(line["shares"].get("formatting", 0) - 0.4) <= 0.5 / 24 for line in row["rounds_of"]]
-        if row["arm"] in ("balanced", "tapir"):
-            assert all(exact), row["arm"]
+        aim = 0.75 if row["arm"] == "tapir_own" else 0.4
+        drawn = [line["shares"].get("formatting", 0) for line in row["rounds_of"]]
+        exact = [abs(share - aim) <= 0.5 / 24 for share in drawn]
+        if ARMS[row["arm"]].pace in ("balanced", "rising", "constant"):
+            assert row["target_shares"]["formatting"] == aim
             assert sum(row["distilled"]["resampled"].values()) > 0
-        if row["arm"] == "full":
+        if ARMS[row["arm"]].pace == "even":
             assert not all(exact)
 
 
@@ -145,7 +202,7 @@ def test_only_taught_arms_ask_a_teacher(rows: list[dict[str, Any]]) -> None:
 def test_alpha_rises_in_tapirs_rounds_alone(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         alphas = [line["alpha"] for line in row["rounds_of"]]
-        assert alphas == ([0.3, 0.5] if row["arm"] == "tapir" else [None, None])
+        assert alphas == {"rising": [0.3, 0.5], "constant": [0.4, 0.4]}.get(ARMS[row["arm"]].pace, [None, None])
 
 
 def test_a_rerun_trains_and_asks_nothing(
@@ -167,8 +224,15 @@ def test_the_summary_pairs_arms_and_draws(rows: list[dict[str, Any]]) -> None:
     results = summarised(rows)
     arms = results["arms"].estimates.to_dict("records")
     assert [line["arm"] for line in arms] == list(ARMS)
-    mean = {arm: np.mean([row["accuracy_unseen"] for row in rows if row["arm"] == arm]) for arm in ARMS}
+
+    def macro(row: dict[str, Any]) -> float:
+        kept = [one for one in row["graded"] if one["exam"] == "unseen" and not one["grading"]]
+        assert len(kept) == 6
+        return float(np.mean([(sum(o["right"]) / sum(o["asked"]) - o["chance"]) / (1 - o["chance"]) for o in kept]))
+
+    mean = {arm: np.mean([macro(row) for row in rows if row["arm"] == arm]) for arm in ARMS}
     for line in arms:
+        assert line["mean"] == pytest.approx(mean[line["arm"]])
         assert line["lo"] <= line["mean"] <= line["hi"]
         if line["arm"] != "random":
             assert line["gain"]["mean"] == pytest.approx(mean[line["arm"]] - mean["random"])
@@ -177,11 +241,11 @@ def test_the_summary_pairs_arms_and_draws(rows: list[dict[str, Any]]) -> None:
     assert results.views() == list(STUDY.views)
     for view in results.views():
         assert show.png(results.chart(view)).startswith(b"\x89PNG")
-    assert {row["verdict"] for row in results.claims} == {"not tested here"}
+    assert [row["verdict"] for row in results.claims] == ["cannot tell", "not tested here"]  # little is learned here
     json.dumps(results.as_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize("arms", [["hard"], ["full"], ["random", "competence"]])
+@pytest.mark.parametrize("arms", [["hard"], ["taught"], ["random", "rehearsal"]])
 def test_some_arms_make_a_whole_run(arms: list[str], rows: list[dict[str, Any]], runs: Path, tmp_path: Path) -> None:
     """Without the arms that others are compared with; and where no looks between rounds were taken."""
     some = [row for row in rows if row["arm"] in arms]
@@ -197,28 +261,38 @@ def test_some_arms_make_a_whole_run(arms: list[str], rows: list[dict[str, Any]],
 
 def test_one_seed_decides_nothing(rows: list[dict[str, Any]]) -> None:
     alone = summarised([row for row in rows if row["seed"] == 0])
+    assert {line["decision"] for line in STUDY.tables["Registered statements, decided"](alone)} == {"cannot tell"}
     gains = [line["gain"] for line in alone["arms"].estimates.to_dict("records") if line["gain"]]
     assert {verdict(gain) for gain in gains} == {"not decided"}
     assert "one seed decides nothing" in alone.finding
 
 
-def known_rows(lift: int) -> list[dict[str, Any]]:
-    """Two arms and three seeds with 100 questions, the second arm right on `lift` more of them."""
+def known_rows(lift: int, gates: dict[str, float] | None = None) -> list[dict[str, Any]]:
+    """Two arms and three seeds with 100 questions, the second arm right on `lift` more; another kind gets none."""
     rows = []
     for seed in (0, 1, 2):
-        for arm, more in (("random", 0), ("tapir", lift)):
+        for arm, more in (("random", 0), ("taught", lift)):
             right = np.array([1] * (40 + more) + [0] * (60 - more))
-            counts = grade.Counts(right, np.ones(100, int))
             row: dict[str, Any] = {"address": f"{arm} {seed}", "arm": arm, "seed": seed, "delta": 2, "learned": True}
             row |= {"training_tokens": 1, "rounds_of": [{"shares": {"a": 1.0}}], "distilled": {}, "difficulty": {}}
-            row |= {"public_shares": {"a": 1.0}, "target_shares": {"a": 1.0}, "first": {"judging": {}}}
-            rows.append(row | {"graded": [graded_line("unseen", kind, "", counts) for kind in ("", "a")]})
+            row |= {"public_shares": {"a": 1.0}, "target_shares": {"a": 1.0}, "first": {"judging": {}}, "width": 32}
+            counts = {"a 1": grade.Counts(right, np.ones(100, int)), "b 1": grade.Counts(0 * right, np.ones(100, int))}
+            lines = [graded_line("unseen", kind, "", of) | {"chance": 0.0} for kind, of in counts.items()]
+            rows.append(row | {"gate": gates or {}, "graded": lines})
     return rows
 
 
-@pytest.mark.parametrize(("lift", "says"), [(30, "beats"), (-30, "falls behind"), (0, "is not told apart from")])
+@pytest.mark.parametrize(("lift", "says"), [(30, "supports"), (-30, "contradicts"), (0, "contradicts")])
 def test_the_finding_says_what_was_measured(lift: int, says: str) -> None:
-    assert f"TAPIR {says} a random subset: {lift / 100:+.3f}" in summarised(known_rows(lift)).finding
+    """0: no gain of the size that matters."""
+    found = summarised(known_rows(lift, {"a 1": 0.9, "b 1": -2.0})).finding
+    assert f"{says} that a teacher helps ({lift / 100:+.3f}" in found
+    assert "left out: b 1" in found
+
+
+def test_what_fails_its_gate_enters_no_mean() -> None:
+    for gates, score in (({"a 1": 0.9, "b 1": -2.0}, 0.4), ({"a 1": 0.9, "b 1": 0.5}, 0.2), ({}, 0.2)):
+        assert summarised(known_rows(0, gates))["arms"].line("macro", arm="random")["mean"] == pytest.approx(score)
 
 
 def test_the_public_set_is_imbalanced_and_now_and_then_wrong() -> None:
@@ -245,45 +319,30 @@ def test_what_the_exam_asks_is_forbidden_in_training() -> None:
 
 
 def test_rising_takes_alpha_of_what_is_hard_and_mines_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = cell_of(alpha_0=0.5, expanded=0, public=200, mined=150)
+    cell = cell_of(alpha_0=0.5, expanded=0, public=320, mined=150)
     store = lab.Store(tmp_path)
     store.measure(first_of(cell), STUDY.measure)
     mined = json.loads((store.folder(first_of(cell)) / "mined.json").read_text())
     with client_of(cell, tmp_path) as client:
         arm = rounds_of(cell, client, tmp_path, tmp_path / "lasting")
         # half of each kind is hard, whatever the student says
-        fake = [-9.0 if place % 2 else 0.0 for place in range(cell.mined)]
-        arm.mined = arm.mined._replace(mfd=fake)
+        fake = [1.0 if place % 2 else 10.0 for place in range(cell.mined)]
+        arm.mined = arm.mined._replace(student=fake, teacher=[10.0] * cell.mined)
         chosen = arm.rising(0)
         hard = {arm.pool[i].example for i in range(1, cell.mined, 2)}
         assert sum(item.example in hard for item in chosen) == pytest.approx(0.5 * len(chosen), abs=1)
         asked: list[int] = []
-        monkeypatch.setattr(tapir, "mine", lambda student, examples, asker: asked.append(len(examples)) or arm.mined)
+        monkeypatch.setattr(tapir, "mine", lambda answer, examples, types, asker: asked.append(len(types)) or arm.mined)
         arm.rising(1)
         assert asked == [cell.mined]
-    assert len(mined["mfd"]) == cell.mined
+    assert len(mined["student"]) == cell.mined
 
 
-def test_competence_goes_from_easy_to_hard(tmp_path: Path) -> None:
-    row = measured(cell_of(arms=["random"]), tmp_path)
-    assert row["accuracy_unseen"] >= 0
-    cell = cell_of(arms=["competence"])
-    with client_of(cell, tmp_path) as client:
-        arm = rounds_of(cell, client, tmp_path, tmp_path / "lasting")
-        levels = [0.0] * 28 + [float(i) for i in range(1, 10)]  # most are right already, as they are at laptop scale
-        arm.material = [Item(Example("a", str(i), "b", "", ""), "formatting", x) for i, x in enumerate(levels)]
-        arm.material.append(Item(Example("a", "not judged", "b", "", ""), "formatting", None))
-        begin, end = ([item.lacked for item in arm.competence(number)] for number in (0, 1))
-    assert set(begin) == {0.0}
-    assert max(x for x in end if x is not None) == 9  # the last round leaves nothing out but what was not judged
-    assert None not in end
-
-
-@pytest.mark.parametrize("arm", ["tapir", "progress"])
+@pytest.mark.parametrize("arm", ["tapir", "within"])
 def test_a_killed_arm_goes_on_in_its_round_and_asks_nothing_twice(
     arm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell = cell_of(arms=[arm], rounds=3, budget=3600)
+    cell = cell_of(arms=[arm], rounds=3)
     whole = measured(cell, tmp_path / "whole")
     learned = SmallLearner.learn
     begun: list[int] = []
@@ -317,7 +376,7 @@ def test_a_killed_arm_goes_on_in_its_round_and_asks_nothing_twice(
 @pytest.mark.slow
 def test_a_killed_process_leaves_what_the_next_one_goes_on_from(tmp_path: Path) -> None:
     """kill -9 in the middle of an arm, from outside."""
-    cell = cell_of(rounds=6, budget=30_000)
+    cell = cell_of(rounds=6, round_steps=60)
     script = (
         "import json, sys\n"
         "from labkit import lab\n"
@@ -368,9 +427,12 @@ def test_budgets_and_patience_decide_no_result() -> None:
         ({"target": [0.4, 0.3, 0.3]}, "target has 3 numbers for 2 tasks"),
         ({"shares": [1, 0]}, "the target has a share of 0.6 of 'classification', but no seed of it is mined"),
         ({"delta": 9}, "delta = 9: input should be less than 9"),
-        ({"mined": 91}, "mined = 91 is more than public = 90"),
+        ({"mined": 91}, "mined = 91 is more than the half of public = 180 that is not learned"),
+        ({"level_shares": [0.5, 0.5]}, "level_shares has 2 numbers for 3 tasks"),
+        ({"own_target": [0.5, 0.6]}, r"own_target = \(0.5, 0.6\) sums to 1.1, not to 1"),
+        ({"widths": [15]}, "heads = 2 does not divide widths = 15"),
+        ({"outside": ["poetry"]}, "unknown ability 'poetry'"),
         ({"asking": {"model": "x"}}, "asking sets 'model', which is the parameter teacher"),
-        ({"arms": ["progress"], "public": 70}, "the arm 'progress' probes 20 public examples for each task"),
         ({"asking": {"tokn_budget": 1}}, r"unknown setting of a teacher 'tokn_budget': did you mean 'token_budget'\?"),
         ({"asking": {"timeout": 0}}, "the teacher's timeout is 0"),
         ({"teacher": "oracle:nose=1"}, "nose"),
@@ -488,14 +550,15 @@ def test_a_hugging_face_student_goes_through_every_round(tmp_path: Path) -> None
         expanded=4,
         delta=8,
         steps=2,
-        budget=2000,
+        round_steps=2,
+        outside=[],
         new_tokens=12,
         tuning={"rank": 4, "batch_size": 2, "max_length": 256, "quantisation": "nf4", "gradient_checkpointing": False},
     )
     student: Learner = cell.learner(lab.Record(tmp_path))
     assert isinstance(student, TunedLearner)
     row = measured(cell, tmp_path / "runs")
-    assert [line["kind"] for line in row["graded"] if line["exam"] == "unseen"] == ["", "one", "two"]
+    assert [line["kind"] for line in row["graded"] if line["exam"] == "unseen"] == ["one", "two"]
     assert 0 <= row["accuracy_unseen"] <= 1
     assert len(row["rounds_of"]) == 2
     assert row["distilled"]["refined"]["asked"] > 0
@@ -518,12 +581,12 @@ def test_first_and_cell_share_what_the_first_student_depends_on() -> None:
 
 def test_a_group_of_parameters_is_its_members() -> None:
     """As the notebook's parameters cell gives them; what is given twice or in the wrong place is refused."""
-    assert resolve(budget=None, pace={"budget": 999, "alpha_0": None}) == resolve(budget=999)
+    assert resolve(expanded=None, pace={"expanded": 999, "alpha_0": None}) == resolve(expanded=999)
     params = resolve()
     assert STUDY.resolve(STUDY.grouped(params.model_dump(mode="json"))) == params
     for given, complaint in (
-        ({"pace": {"bugdet": 9}}, "unknown parameter in pace 'bugdet': did you mean 'budget'"),
-        ({"pace": {"budget": 9}}, "'budget' is given twice"),
+        ({"pace": {"epxanded": 9}}, "unknown parameter in pace 'epxanded': did you mean 'expanded'"),
+        ({"pace": {"expanded": 9}}, "'expanded' is given twice"),
         ({"tuned": "gpt2"}, "tuned = 'gpt2': a dict of some of model, corpus"),
     ):
         with pytest.raises(BadRequest, match=complaint):

@@ -299,10 +299,10 @@ def test_real_alpaca_passes_every_stage() -> None:
     seeds = [public[i] for i in chosen.hard]
     of_seeds = [kinds.kinds[i] for i in chosen.hard]
     target = curriculum.among({"code": 0.6, "knowledge": 0.3, "writing": 0.1}, of_seeds)
-    balanced = curriculum.rebalance(of_seeds, target, 60)
+    known = [i for i, kind in enumerate(of_seeds) if kind]
+    balanced = curriculum.rising_round(of_seeds, known, [], target, 1.0, 60, repeats=60)
     drawn = [of_seeds[i] for i in balanced.indices]
     assert [drawn.count(name) for name in target] == [36, 18, 6]
-    assert balanced.manifest["untyped"] == of_seeds.count(None)
     mfd = [str(hard.mfd[i]) for i in chosen.hard]
     new = expand_all(
         teacher,
@@ -348,6 +348,7 @@ def test_what_a_small_model_finds_hard_in_real_alpaca_is_selected_and_balanced(t
     kinds = classify_all(judge, questions, {"code": "", "writing": "", "knowledge": ""})
     of_hard = [kinds.kinds[i] for i in chosen.hard]
     target = curriculum.among({"code": 0.2, "knowledge": 0.5, "writing": 0.3}, of_hard)
-    drawn = curriculum.rebalance(of_hard, target, 20)
+    known = [i for i, kind in enumerate(of_hard) if kind]
+    drawn = curriculum.rising_round(of_hard, known, [], target, 1.0, 20, repeats=20)
     shares = [[of_hard[i] for i in drawn.indices].count(kind) for kind in target]
     assert shares == curriculum.apportion(list(target.values()), 20)

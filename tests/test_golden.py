@@ -4,16 +4,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
 import pytest
-from golden import SUFFIXES, frozen, lengthened, same, scales
+from golden import frozen, lengthened, same, scales
 
 from labkit import studies
-from labkit.grade import Counts
 from labkit.studies import code_mixing, markov_programs, semantic_diversity
-from labkit.studies.rows import graded_line, long_rows
+from labkit.studies.rows import long_rows
 from labkit.studies.study import Results
-from labkit.studies.views import verdict
 
 
 def results_of(study: str, scale: str, exams: list[str]) -> tuple[Results, dict[str, Any]]:
@@ -163,45 +160,13 @@ def test_code_mixing(scale: str) -> None:
         same(ours, frozen_spot)
 
 
-def looks(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The quick looks of a frozen curriculum row, as graded lines."""
-    looked = [row["begun"], *(line["looked"] for line in row["rounds_of"])]
-    return [
-        graded_line("look", kind, "", Counts(right, [1] * len(right))) | {"round": number}
-        for number, kinds in enumerate(looked)
-        for kind, right in kinds.items()
-    ]
-
-
 @pytest.mark.parametrize("scale", scales("curriculum"))
 def test_curriculum(scale: str) -> None:
-    golden = frozen("curriculum", scale)
-    rows = [row | {"target_shares": dict(zip(row["tasks"], row["target"], strict=True))} for row in golden["rows"]]
-    long = lengthened(rows, ["unseen", "seen"])
-    shared = {row["address"]: {n: v for n, v in row.items() if not n.endswith(SUFFIXES)} for row in rows}
-    more = long_rows([shared[row["address"]] | {"graded": looks(row)} for row in rows])
-    results, summary = studies.find("curriculum").summarise(pd.concat([long, more])), golden["summary"]
-    for arm in summary["arms"]:
-        line = results["arms"].line("unseen", arm=arm["arm"])
-        same(estimate(line), [arm["unseen"], *arm["unseen_ci95"]])
-        same([line["training_tokens"], line["seeds"]], [arm["training_tokens"], arm["seeds"]])
-        same(line["teacher_prompt_tokens"] + line["teacher_completion_tokens"], arm["teacher_tokens"])
-        if gain := arm["gain"]:
-            same([*estimate(line["gain"]), verdict(line["gain"])], [gain["mean"], *gain["ci95"], gain["verdict"]])
-        for kind, (mean, ends) in arm["kinds"].items():
-            same(estimate(results["kinds"].line(f"unseen:{kind}", arm=arm["arm"])), [mean, *ends])
-    for pair in summary["ingredients"]:
-        at = {name: pair[name] for name in ("from", "to", "what")}
-        line = results["ingredients"].line("unseen", **at)
-        same([*estimate(line), verdict(line)], [pair["gain"]["mean"], *pair["gain"]["ci95"], pair["gain"]["verdict"]])
-    for row in summary["rounds"]:
-        line = results["rounds"].line(f"look:{row['kind']}", arm=row["arm"], round=row["round"])
-        same(estimate(line), [row["mean"], *row["ci95"]])
-    for line in results["difficulty"].estimates.to_dict("records"):
-        assert line["count"] == summary["difficulty"][line["kind"]][str(-line["shortfall"])]
-    public = results["shares"].estimates.query("state == 'public set'").set_index("kind")["share"].to_dict()
-    same(public, summary["shares"]["public"])
-    assert results.finding.startswith(golden["finding"])
+    """Frozen as whole points, with all that was made of them."""
+    golden, study = frozen("curriculum", scale), studies.find("curriculum")
+    results = study.summarise(long_rows(golden["rows"]).assign(**study.marks(study.resolve({"scale": scale}))))
+    same(json.loads(json.dumps(results.as_dict())), golden["summary"])
+    assert results.finding == golden["finding"]
 
 
 @pytest.mark.parametrize("scale", scales("ability_growth"))

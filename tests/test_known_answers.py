@@ -9,6 +9,7 @@ import pytest
 
 from labkit import grade
 from labkit.grade.decision import ABOVE_ZERO, Evidence, decide
+from labkit.studies.curriculum.shown import decided
 
 STUDIES, SEEDS, PROBLEMS, SMALLEST = 200, 5, 150, 0.05
 OUTSIDE = 0.15  # an interval from five seeds leaves out the truth at most so often (intervals.seed_cluster_bootstrap)
@@ -60,3 +61,25 @@ def test_the_printed_power_is_about_what_repetitions_give(spread: float) -> None
     gain = float(np.median(sizes))
     found = [study(rng, gain, spread)[0] > 0 for _ in range(STUDIES)]
     assert 0.65 <= np.mean(found) <= 0.95
+
+
+@pytest.mark.parametrize(
+    ("gain", "outcome", "least", "other", "most"),
+    [(0.15, "supports", 0.8, "contradicts", 0.0), (-0.1, "contradicts", 0.8, "supports", 0.0)],
+)
+def test_the_rule_of_the_curriculum_finds_planted_gains_and_losses(
+    gain: float, outcome: str, least: float, other: str, most: float
+) -> None:
+    """A gain is supported above 0 and contradicted where it lies below the smallest effect."""
+    rng = np.random.default_rng(13)
+    ends = [study(rng, gain, 0.02) for _ in range(STUDIES)]
+    found = [decided({"lo": lo, "hi": hi, "seeds": SEEDS}, SMALLEST) for lo, hi in ends]
+    assert found.count(outcome) / STUDIES >= least
+    assert found.count(other) / STUDIES <= most
+
+
+def test_the_rule_of_the_curriculum_takes_a_planted_null_for_a_gain_as_rarely_as_the_interval_says() -> None:
+    rng = np.random.default_rng(17)
+    found = [decided(dict(zip(("lo", "hi"), study(rng, 0.0, 0.02), strict=True), seeds=SEEDS), SMALLEST)
+             for _ in range(STUDIES)]  # fmt: skip
+    assert found.count("supports") / STUDIES <= OUTSIDE / 2 + 0.05

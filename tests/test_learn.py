@@ -18,7 +18,8 @@ from labkit.learn.text import PAD
 TASK = RewritingTask(pattern_length=2, input_length=5, alphabet="abcdef")
 LAYOUT = learn.rewriting_layout(TASK)
 RECIPES = list(learn.RECIPES)
-HURRIED = {"fast": None, "llama": None, "paper": 5e-3}  # rates at which a few steps of a tiny model show something
+# Rates at which a few steps of a tiny model show something.
+HURRIED = {"adamw": 1e-2, "fast": None, "llama": None, "paper": 5e-3}
 
 
 def data(n: int = 400, rules: int = 20, seed: int = 0) -> learn.Encoded:

@@ -476,3 +476,18 @@ def test_models_are_named_by_their_flaws() -> None:
     for text in ("wrong=1.1", "wrong=-0.1", "wrong=nan", "noise=inf", "wrong=", "wrong", "wrong=0,5", "wrong=x"):
         with pytest.raises(BadRequest):
             flaws_of(f"oracle:{text}")
+
+
+def test_a_terse_teacher_gives_answers_alone() -> None:
+    task = next(one for one in draw(EVERY["arithmetic"], 20, levels=[2], seed=1) if worked(one) != one.example.output)
+    pair = (task.example.instruction, task.example.input, task.example.output)
+    refine = prompts.refine(question_of(task), "0", "mathematics")
+    expand = prompts.expand([pair], "mathematics", 4, "mathematics")
+    assert reply(refine, flaws=Flaws(terse=1)) == task.example.output
+    assert reply(refine) == worked(task)
+    assert all("\n" not in output for _, _, output in prompts.read_pairs(reply(expand, flaws=Flaws(terse=1))).pairs)
+    assert any("\n" in output for _, _, output in prompts.read_pairs(reply(expand)).pairs)
+
+
+def worked(task: Task) -> str:
+    return EVERY[task.example.source].worked(task.instruction, task.example.input)

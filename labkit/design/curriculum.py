@@ -1,25 +1,21 @@
 """Curricula: which examples of a pool are trained on, in which shares, round by round.
 
 Data functions: indices and scores in, index arrays and counts out. The parts of task-aware curriculum planning (TAPIR,
-Yue et al. 2024, arXiv 2405.13448) that need no teacher: choosing what a student fails at (`select`), re-balancing task
-types (`rebalance`), the rising share of hard examples (`schedule`, `mixed_round`); two curricula that need no schedule
-(`LearningProgress`, `Competence`).
+Yue et al. 2024, arXiv 2405.13448) that need no teacher: choosing what a student fails at (`select`, or kind by kind
+`within_kinds`), the published shares of task types (`published_target`), and rounds that have them and a rising share
+of hard examples (`schedule`, `mixed_round`, `rising_round`).
 
 Guaranteed:
-- *Exact.* A re-balanced set, a mixed round and a drawn pool have the size asked for, and the shares asked for up to
-  rounding by largest remainders.
-- *Deterministic.* Equal arguments give equal arrays; what is drawn of one task type depends on its own examples and the
-  seed alone, and a larger share of it holds all of a smaller one.
+- *Exact.* A round has the size asked for, and the shares asked for up to rounding by largest remainders.
+- *Deterministic.* Equal arguments give equal arrays; a round with more hard examples holds all of one with fewer.
 - *Counted.* What is repeated, left out or without a score or type is counted, never silently dropped.
 Left open: the defaults of `schedule` are this lab's own, not published ones; how the published categories map to the
-types of `TARGET` is ours; an index says nothing about near duplicates; a learner's progress is as noisy as the probe
-set that it is measured on.
+types of `TARGET` is ours; an index says nothing about near duplicates.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +78,41 @@ def select(mfd: Sequence[float | None], delta: float) -> Selected:
     return Selected(places[short], places[~short], counts)
 
 
+def published_target(types: Mapping[str, str]) -> dict[str, float]:
+    """The published shares for some kinds, from each kind to its task type; kinds of one type share alike.
+
+    Raises:
+        BadRequest: for a task type that the published distribution does not name.
+    """
+    _known(set(types.values()), TARGET)
+    shares = {kind: TARGET[name] / list(types.values()).count(name) for kind, name in types.items()}
+    return {kind: share / sum(shares.values()) for kind, share in shares.items()}
+
+
+def within_kinds(
+    mfd: Sequence[float | None], kinds: Sequence[str | None], hard: float | None, seed: int = 0
+) -> Indices:
+    """Half of each kind's places, ascending: a share `hard` of them from its harder half, the others from the rest.
+
+    So every `hard` gives as many of each kind, and None, which draws at random, as well: what differs is difficulty
+    within kinds alone. Equally hard places are in an order that the seed decides. Places without an MFD or a kind are
+    left out.
+    """
+    chosen = list[int]()
+    for kind in sorted({kind for kind in kinds if kind is not None}):
+        rng = _generator(seed, f"within {kind}")
+        own = [i for i, other in enumerate(kinds) if other == kind and mfd[i] is not None]
+        places, half = rng.permutation(np.array(own, np.int64)), (len(own) + 1) // 2
+        if hard is None:
+            chosen += places[:half].tolist()
+            continue
+        order = places[np.argsort([mfd[i] for i in places.tolist()], kind="stable")]  # the hardest first
+        n_hard = max(round(hard * half), 2 * half - len(own))
+        chosen += rng.permutation(order[:half])[:n_hard].tolist()
+        chosen += rng.permutation(order[half:])[: half - n_hard].tolist()
+    return np.array(sorted(chosen), np.int64)
+
+
 def among(target: Mapping[str, float], kinds: Sequence[str | None]) -> dict[str, float]:
     """A target restricted to the task types that occur in `kinds`, divided by what is left of its sum.
 
@@ -95,48 +126,6 @@ def among(target: Mapping[str, float], kinds: Sequence[str | None]) -> dict[str,
         raise BadRequest(f"none of the task types that occur has a positive share: {sorted(map(str, present))}")
     total = sum(map(_exact, kept.values()))
     return {name: float(_exact(share) / total) for name, share in kept.items()}
-
-
-def rebalance(kinds: Sequence[str | None], target: Mapping[str, float], n: int, seed: int = 0) -> Drawn:
-    """Resample a pool so that its task types have the shares of `target` (TAPIR, task-aware re-balancing).
-
-        n_T = n Pr(T), rounded by largest remainders so that the n_T sum to n
-
-    Within a type every example is taken equally often, up to one: a type that has too few examples repeats them (up-
-    sampling), of one that has more than its share the seed chooses (down-sampling).
-
-    Args:
-        kinds: The task type of each example of the pool; None (not classified) is never taken, and counted.
-        target: The share of each task type; names every type that occurs, 0 leaves one out. Sums to 1.
-        n: Size of the resampled set.
-        seed: Decides which examples, and their order.
-
-    Raises:
-        BadRequest: for a type that the target does not name, a sum off 1, a negative share, a positive share of a type
-            without examples, or n < 1.
-    """
-    counts = Counter(kind for kind in kinds if kind is not None)
-    _known(set(counts), target)
-    _is_distribution(target)
-    if n < 1:
-        raise BadRequest(f"n = {n}: a re-balanced set has at least one example")
-    members = {name: np.array([i for i, kind in enumerate(kinds) if kind == name], np.int64) for name in target}
-    for name, share in target.items():
-        if share > 0 and not counts[name]:
-            raise BadRequest(f"the task type '{name}' has a share of {share:g} but no example among {len(kinds)}: "
-                             "give it some, or restrict the target to the types that occur (`among`)")  # fmt: skip
-    quotas = apportion(list(target.values()), n)
-    drawn, types = [], {}
-    for (name, share), quota in zip(target.items(), quotas, strict=True):
-        taken = _draw(members[name], quota, _generator(seed, name))
-        used = len(np.unique(taken))
-        types[name] = {"target": share, "seeds": len(members[name]), "drawn": quota, "repeats": quota - used,
-                       "left_out": len(members[name]) - used}  # fmt: skip
-        drawn.append(taken)
-    indices = _generator(seed, "order").permutation(np.concatenate(drawn))
-    repeats, left_out = (sum(row[name] for row in types.values()) for name in ("repeats", "left_out"))
-    manifest = {"n": n, "seed": seed, "untyped": len(kinds) - counts.total(), "repeats": repeats, "left_out": left_out}
-    return Drawn(indices, manifest | {"types": types})
 
 
 def apportion(shares: Sequence[float], n: int) -> list[int]:
@@ -232,21 +221,6 @@ def rising_round(kinds: Sequence[str | None], hard: Sequence[int], rest: Sequenc
     return Drawn(np.array(chosen, np.int64), dict(counts))
 
 
-def competence_round(
-    lacked: Sequence[float | None], n: int, number: int, rounds: int, *, c0: float, seeds: tuple[int, int]
-) -> Indices:
-    """`n` places from the easiest share `c0` in the first round to all that were judged in the last; see `Competence`.
-
-    `lacked` is how hard each example is, None where it was not judged. Of `seeds` the first puts equally hard ones into
-    an order that is fixed for all rounds, the second decides the round.
-    """
-    known = [i for i, value in enumerate(lacked) if value is not None]
-    ties = np.random.default_rng([seeds[0], 11]).permutation(len(known)) / len(known)
-    hardness = [(lacked[i] or 0) + tie for i, tie in zip(known, ties, strict=True)]
-    state = Competence(total=max(1, rounds - 1), c0=c0, time=number)
-    return np.array(known, np.int64)[state.draw(hardness, n, seed=seeds[1])]
-
-
 def even_round(size: int, n: int, number: int, seed: int = 0) -> Indices:
     """`n` places of an endless stream of shuffled epochs over `size`, after `number` rounds of as many.
 
@@ -255,141 +229,6 @@ def even_round(size: int, n: int, number: int, seed: int = 0) -> Indices:
     rng = np.random.default_rng([seed, size])
     order = np.concatenate([rng.permutation(size) for _ in range(-(-n * (number + 1) // size))])
     return order[n * number : n * (number + 1)]
-
-
-@dataclass(frozen=True)
-class LearningProgress:
-    """An automatic curriculum over tasks: train where scores move, up or down.
-
-    The teacher of teacher-student curriculum learning (Matiisen et al. 2017, arXiv 1707.00183) with its online
-    algorithm, in its batch form, where the teacher hands out a distribution over tasks:
-
-        r_k = x_k(t) - x_k(t-1);    Q_k <- rate r_k + (1 - rate) Q_k
-        p_k = exploration / K + (1 - exploration) |Q_k| / sum_j |Q_j|       (uniform while every Q is 0)
-
-    The absolute value also gives more of a task that is being forgotten. Why this one and not EXP3.S on prediction gain
-    (Graves et al. 2017, arXiv 1704.03003): a bandit sees the reward of the one task it chose and must weigh it by one
-    over its probability. Here every task's score on a probe set is known before and after each round, also of tasks
-    that had no share in it, so nothing needs to be weighed, and three or ten rounds would not let a bandit learn. Own
-    choice: shares in proportion to |Q|, which needs no temperature and no scale of scores (the paper uses a Boltzmann
-    distribution or epsilon-greedy).
-
-    Attributes:
-        tasks: Names, in a fixed order.
-        rate: Weight of the newest progress, above 0 to 1.
-        exploration: What is shared out evenly, 0 to 1.
-        scores: The last score known of each task; None before the first.
-        progress: Q of each task.
-        rounds: Updates so far.
-    """
-
-    tasks: tuple[str, ...]
-    rate: float = 0.5
-    exploration: float = 0.1
-    scores: tuple[float | None, ...] = ()
-    progress: tuple[float, ...] = ()
-    rounds: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
-            raise BadRequest("a curriculum needs tasks with different names, at least one")
-        if not (0 < self.rate <= 1 and 0 <= self.exploration <= 1):
-            raise BadRequest(f"rate = {self.rate:g} must be above 0 and at most 1, exploration = {self.exploration:g} "
-                             "from 0 to 1")  # fmt: skip
-        object.__setattr__(self, "scores", self.scores or (None,) * len(self.tasks))
-        object.__setattr__(self, "progress", self.progress or (0.0,) * len(self.tasks))
-
-    @property
-    def distribution(self) -> dict[str, float]:
-        """The share of each task in the next round; sums to 1."""
-        size = np.abs(np.array(self.progress))
-        even = np.full(len(self.tasks), 1 / len(self.tasks))
-        by_size = size / size.sum() if size.sum() > 0 else even
-        shares = self.exploration * even + (1 - self.exploration) * by_size
-        return dict(zip(self.tasks, (shares / shares.sum()).tolist(), strict=True))
-
-    def update(self, scores: Mapping[str, float | None]) -> "LearningProgress":
-        """The state after a probe of every task. A task that could not be scored (None) keeps what it had.
-
-        Raises:
-            BadRequest: for an unknown task, one that is missing, or a score that is no number.
-        """
-        for name in scores:
-            if name not in self.tasks:
-                raise unknown("task", name, self.tasks)
-        if absent := [name for name in self.tasks if name not in scores]:
-            raise BadRequest(f"no score of the task '{absent[0]}': a probe covers every task, with None for no score")
-        after, moved = [], []
-        for name, before, q in zip(self.tasks, self.scores, self.progress, strict=True):
-            now = scores[name]
-            if now is not None and not math.isfinite(now):
-                raise BadRequest(f"the score of the task '{name}' is {now:g}: a score is a finite number, or None")
-            moved.append(q if now is None or before is None else self.rate * (now - before) + (1 - self.rate) * q)
-            after.append(before if now is None else float(now))
-        return replace(self, scores=tuple(after), progress=tuple(moved), rounds=self.rounds + 1)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The state for a checkpoint, JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, state: Mapping[str, Any]) -> "LearningProgress":
-        """The state of a checkpoint."""
-        lists = {name: tuple(state[name]) for name in ("tasks", "scores", "progress")}
-        return cls(**{**state, **lists})
-
-
-@dataclass(frozen=True)
-class Competence:
-    """A curriculum from easy to hard that a learner's age sets (Platanios et al. 2019, arXiv 1903.09848).
-
-        c(t) = min(1, sqrt(t (1 - c0^2) / T + c0^2))
-
-    the square-root competence of its section on competence: at time t the learner sees the examples whose difficulty
-    has an empirical distribution function of at most c(t), each as often as any other; from t = T on, all.
-
-    Attributes:
-        total: T, the rounds until everything is admitted.
-        c0: The share admitted at the start, above 0 to 1.
-        time: t, rounds so far.
-    """
-
-    total: int
-    c0: float = 0.1
-    time: int = 0
-
-    def __post_init__(self) -> None:
-        if self.total < 1 or self.time < 0 or not 0 < self.c0 <= 1:
-            raise BadRequest(f"a competence needs total >= 1, time >= 0 and c0 above 0 to 1; these are {self.total}, "
-                             f"{self.time}, {self.c0:g}")  # fmt: skip
-
-    @property
-    def value(self) -> float:
-        """c(t), the share of the examples that is admitted."""
-        return min(1.0, math.sqrt(self.time * (1 - self.c0**2) / self.total + self.c0**2))
-
-    def pool(self, difficulty: Sequence[float]) -> Indices:
-        """Places of the examples that are admitted, ascending; the higher `difficulty`, the harder.
-
-        Raises:
-            BadRequest: when even the easiest are not admitted, or a difficulty is no number.
-        """
-        values = np.asarray(difficulty, float)
-        if not len(values) or not np.isfinite(values).all():
-            raise BadRequest("a competence needs finite difficulties, at least one")
-        ranks = np.searchsorted(np.sort(values), values, side="right") / len(values)
-        admitted = np.flatnonzero(ranks <= self.value + 1e-12)
-        if not len(admitted):
-            raise BadRequest(f"a competence of {self.value:.3g} admits none of {len(values)} examples: the easiest are "
-                             f"a share of {ranks.min():.3g}, so c0 must be at least that")  # fmt: skip
-        return admitted.astype(np.int64)
-
-    def draw(self, difficulty: Sequence[float], n: int, seed: int = 0) -> Indices:
-        """`n` places, uniformly among those admitted: each equally often, up to one, in an order the seed decides."""
-        if n < 1:
-            raise BadRequest(f"n = {n}: a round has at least one example")
-        rng = _generator(seed, f"competence {self.time}")
-        return rng.permutation(_draw(self.pool(difficulty), n, rng))
 
 
 def _draw(pool: Indices, n: int, rng: np.random.Generator) -> Indices:
@@ -420,11 +259,3 @@ def _known(kinds: set[Any], target: Mapping[str, float]) -> None:
     for kind in sorted(kinds):
         if kind not in target:
             raise unknown("task type", kind, target)
-
-
-def _is_distribution(target: Mapping[str, float]) -> None:
-    for name, share in target.items():
-        if not 0 <= share < math.inf:
-            raise BadRequest(f"the share of the task type '{name}' is {share:g}: a share is 0 or more")
-    if abs(sum(target.values()) - 1) > 1e-6:
-        raise BadRequest(f"the shares of the target sum to {sum(target.values()):g}, not to 1")

@@ -1,9 +1,9 @@
 """What learns: the small transformer and its two recipes, and the one training loop they share, for one model or many.
 
 Each file is meant to be read as teaching material: `transformer` (the model), `fast` and `paper` (the recipes;
-`llama` is a third, whose models are Hugging Face models), `encoding` and `text` (from examples to tokens), `batches`
-(which of them a step reads), `train` (the loop), `inference` (answers and their likelihood), `checkpoint` (saved,
-reloaded and asked).
+`adamw` fine-tunes what `fast` has trained, `llama` makes Hugging Face models), `encoding` and `text` (from examples to
+tokens), `batches` (which of them a step reads), `train` (the loop), `inference` (answers and their likelihood),
+`checkpoint` (saved, reloaded and asked).
 
 Hugging Face models, by `from labkit.learn import chat, qlora`: `chat` (templates, label masks, packing), `qlora`,
 `scoring` (likelihoods of several answers to a prompt).

@@ -104,7 +104,7 @@ class _About(BaseModel):
     """What `model.json` says."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
-    recipe: Literal["fast", "llama", "paper"]
+    recipe: Literal["adamw", "fast", "llama", "paper"]
     shape: Shape
     layout: Layout | TextLayout
 

@@ -31,7 +31,7 @@ from labkit.learn.finetuning import Finetuning
 from labkit.learn.inference import generate, log_likelihood, predict
 from labkit.learn.scoring import Scores
 from labkit.learn.text import TextLayout
-from labkit.learn.train import Loss, Member, Trained, best_device, train_fleet
+from labkit.learn.train import RECIPES, Loss, Member, Trained, best_device, train_fleet
 from labkit.learn.transformer import Shape
 
 Data = Encoded | Sequence[Example]
@@ -254,7 +254,8 @@ class SmallLearner(Learner):
 
     def restore(self, folder: Path) -> None:
         kept = checkpoint.load(folder)
-        if (kept.recipe, kept.shape) != (self.recipe, self.shape):
+        same_model = RECIPES[kept.recipe].build is RECIPES[self.recipe].build
+        if not same_model or kept.shape != self.shape:
             raise BadRequest(f"the model in {folder} is of another recipe or shape: {kept.recipe}, {kept.shape}")
         self.model = kept.model.to(self.device)
 

@@ -120,8 +120,8 @@ class _Sizes(NamedTuple):
     muon: bool
 
 
-_SMALL = {"fast": _Sizes(1, 2, 6, 2, 1, True), "llama": _Sizes(2, 3, 10, 0, 4, True),
-          "paper": _Sizes(1, 2, 8, 0, 5, False)}  # fmt: skip
+_SMALL = {"fast": _Sizes(1, 2, 6, 2, 1, True), "adamw": _Sizes(1, 2, 6, 2, 1, False),
+          "llama": _Sizes(2, 3, 10, 0, 4, True), "paper": _Sizes(1, 2, 8, 0, 5, False)}  # fmt: skip
 
 
 def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -> Training:
@@ -130,10 +130,10 @@ def estimate_training(recipe: str, shape: Shape, batch_size: int, answer: int) -
     Adam keeps 8 bytes per parameter. Muon keeps 4 per parameter of its matrices, and works on six copies of these when
     the activations are gone: what it takes beyond the activations' room counts as the optimiser's.
     """
-    sizes, width = _SMALL[recipe], shape.width
-    expansion = shape.expansion if recipe == "fast" else max(1, shape.expansion)
+    sizes, width, own = _SMALL[recipe], shape.width, recipe in ("fast", "adamw")
+    expansion = shape.expansion if own else max(1, shape.expansion)
     matrices = shape.layers * (4 + sizes.matrices * expansion) * width**2
-    tables = sizes.tables + (shape.context if recipe == "fast" else 0)
+    tables = sizes.tables + (shape.context if own else 0)
     others = (tables * shape.vocabulary + shape.length) * width
     tokens, number = batch_size * shape.length, 2 if precision_name(best_device()) == "bfloat16" else 4
     kept = sizes.attention + (sizes.perceptron + sizes.hidden * expansion) * (expansion > 0)

@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.errors import unknown
-from labkit.learn import fast, llama, paper
+from labkit.learn import adamw, fast, llama, paper
 from labkit.learn.batches import Batch, Batches, Stream
 from labkit.learn.encoding import Encoded
 from labkit.learn.finite import check_training
 
-RECIPES = {"fast": fast, "llama": llama, "paper": paper}
+RECIPES = {"adamw": adamw, "fast": fast, "llama": llama, "paper": paper}
 CHECKED = 100  # steps after which losses are looked at, whether or not anybody else does
 NONE = -100  # no token: nothing is filled up
 

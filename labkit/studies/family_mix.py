@@ -4,7 +4,7 @@ See `labkit.studies.code_mixing` for the design.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain, product
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from labkit import learn
 from labkit.errors import BadRequest, unknown
 from labkit.grade import sandbox
 from labkit.instructions import constraints, functions
@@ -30,12 +29,12 @@ GENERAL = [name for name in EVERY if name != CODE]
 QUESTION, ANSWER = 48, 48  # the most pieces of each
 ROOM = 12  # pieces of a question that a constraint may take
 GATE = 0.3  # the share of a general family's unseen instructions that a model trained on it alone has to follow
-BASE_EXAMPLES, BASE_STEPS = 300, 75  # that the base is fine-tuned on and for, to sit its gate
+BASE_STEPS = 75  # that the base is fine-tuned for, to sit its gate
 Size = Annotated[int, Field(ge=1, le=10**7)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class FamilyParams(language.LanguageParams):
+class FamilyParams(learners.BasedParams, language.LanguageParams):
     """What a person may set of small models and what they learn."""
 
     budget: list[Size] = Field(min_length=1, description="sizes of training sets, in examples")
@@ -43,12 +42,6 @@ class FamilyParams(language.LanguageParams):
     general_shares: list[Share] = Field(min_length=1, description="shares of the examples that are general")
     families: list[str] = Field(min_length=1, description="the general families, in equal parts")
     constrained: float = Field(ge=0, le=1, description="share of general examples that demand a word in a given place")
-    loss: learn.Loss = Field(description="what a batch's loss is a mean over: tokens, or examples' own means")
-    base_steps: int = Field(ge=0, le=10**9, description="optimiser steps of the base model; 0: none, from nothing")
-    base_batch: int = Field(ge=1, le=10**6, description="windows of text per step")
-    base_tokens: int = Field(ge=1000, le=10**10, description="different tokens of text")
-    base_answered: bool = Field(description="requests stand over answers in general text, as comments do over code")
-    base_gate: float = Field(ge=0, le=1, description="share of functions that the base, fine-tuned, has to write")
     confirm_unsafe: bool = Field(default=False, description="run the models' programs even without bubblewrap")
 
     @field_validator("families")
@@ -175,16 +168,8 @@ def _mix(params: FamilyParams, **own: Any) -> FamilyMix:
 
 def small_spec(params: FamilyParams) -> learners.SmallSpec:
     """The small learner of the parameters, with its base unless `base_steps` is 0."""
-    make = partial(learners.small, params, (*params.families, CODE), QUESTION, ANSWER, loss=params.loss)
-    if not params.base_steps:
-        return make()
-    reads = make(batch_size=params.base_batch, learning_rate=learn.RECIPES[params.recipe].LEARNING_RATE)
-    base = learners.TextBase(
-        seed=0, steps=params.base_steps, spec=reads, levels=tuple(params.levels), text_tokens=params.base_tokens,
-        least=params.base_gate, gate_examples=BASE_EXAMPLES, gate_steps=BASE_STEPS,
-        answered=params.base_answered,
-    )  # fmt: skip
-    return make(base=base)
+    reads = (*params.families, CODE)
+    return learners.based(params, reads, QUESTION, ANSWER, params.levels, gate_steps=BASE_STEPS)
 
 
 def passed(rows: "pd.DataFrame") -> "pd.DataFrame":

@@ -127,22 +127,22 @@ def exam(tasks: Sequence[Task], judge: Judge | None = None) -> Exam:
 
 
 def published(
-    numbers: Mapping[str, int], layout: learn.TextLayout, *, levels: Sequence[int], wrong: float, seed: int
+    numbers: Mapping[tuple[str, int], int], layout: learn.TextLayout, *, wrong: float, seed: int
 ) -> list[tuple[Example, Task]]:
-    """A public set in training order: so many tasks of each family, each with the answer that is published for it.
+    """A public set in training order: so many tasks of each family and level, with the answers published for them.
 
-    A share `wrong` of the answers is wrong. Tasks whose worked answers do not fit into a sequence are passed over.
+    A share `wrong` of the answers is wrong. Tasks that do not fit into a sequence are passed over.
 
     Raises:
         BadRequest: when a family has not so many.
     """
     rng, found = Random(f"public {seed}"), list[tuple[Example, Task]]()
-    for name, n in numbers.items():
+    for (name, level), n in numbers.items():
         family = EVERY[name]
-        drawn = draw(family, 3 * n, levels=levels, seed=seed)
-        tasks = [t for t in drawn if layout.fits(question_of(t), family.worked(t.instruction, t.example.input))][:n]
+        drawn = draw(family, 6 * n, levels=[level], seed=seed)
+        tasks = [task for task in drawn if layout.fits(question_of(task), task.example.output)][:n]
         if len(tasks) < n:
-            raise BadRequest(f"'{name}' has only {len(tasks)} tasks of levels {levels} that fit; {n} are asked")
+            raise BadRequest(f"'{name}' has only {len(tasks)} tasks of level {level} that fit; {n} are asked")
         for task in tasks:
             example = task.example
             if rng.random() < wrong:
@@ -151,19 +151,6 @@ def published(
             found.append((example, task))
     rng.shuffle(found)
     return found
-
-
-def held_out(family: str, n: int, layout: learn.TextLayout, *, levels: Sequence[int], seed: int) -> list[Task]:
-    """`n` tasks whose instructions no training set holds, of those that fit into a sequence.
-
-    Raises:
-        BadRequest: when the family has not so many.
-    """
-    tasks = draw(EVERY[family], 2 * n, split="test", levels=levels, seed=seed)
-    fitting = [task for task in tasks if layout.fits(question_of(task), task.example.output)][:n]
-    if len(fitting) < n:
-        raise BadRequest(f"'{family}' has only {len(fitting)} held-out tasks that fit into a sequence; {n} are asked")
-    return fitting
 
 
 def runs(tasks: Sequence[Task], unsafe: bool) -> Judge:
@@ -187,18 +174,3 @@ def taken(tasks: Sequence[Task], answers: Sequence[str]) -> NDArray[np.bool_]:
     pairs = zip(tasks, answers, strict=True)
     right = [EVERY[one.example.source].accepts(one.instruction, one.example.input, answer) for one, answer in pairs]
     return np.array(right, np.bool_)
-
-
-def accepted(tasks: Sequence[Task], unsafe: bool) -> Judge:
-    """A judge of tasks of several families: their oracles' verdict on the final answer; small functions are run."""
-    code = np.array([task.example.source == FUNCTIONS.name for task in tasks])
-    run = runs([tasks[i] for i in np.flatnonzero(code).tolist()], unsafe)
-
-    def judge(answers: list[str]) -> Mapping[str, NDArray[np.bool_]]:
-        right, others = np.zeros(len(tasks), np.bool_), np.flatnonzero(~code).tolist()
-        right[~code] = taken([tasks[i] for i in others], [answers[i] for i in others])
-        if code.any():
-            right[code] = run([answers[i] for i in np.flatnonzero(code).tolist()])[""]
-        return {"": right}
-
-    return judge

@@ -170,7 +170,7 @@ def small(params: ModelParams, reads: tuple[str, ...], question: int, answer: in
     spec = SmallSpec(
         **own | changes,
         reads=reads,
-        recipe_version=learn.RECIPES[params.recipe].VERSION,
+        recipe_version=learn.RECIPES[changes.get("recipe", params.recipe)].VERSION,
         precision=learn.precision_name(learn.best_device()),
         **language.reading(reads, question, answer),
     )
@@ -185,19 +185,22 @@ class BasedParams(ModelParams):
     base_steps: int = Field(ge=0, le=10**9, description="optimiser steps of the base model; 0: none, from nothing")
     base_batch: int = Field(ge=1, le=10**6, description="windows of text per step")
     base_tokens: int = Field(ge=1000, le=10**10, description="different tokens of text")
+    base_answered: bool = Field(default=False, description="requests stand over answers in the text, as over code")
     base_gate: float = Field(ge=0, le=1, description="share of functions that the base, fine-tuned, has to write")
 
 
 def based(params: BasedParams, reads: tuple[str, ...], question: int, answer: int, levels: Sequence[int],
-          **changes: Any) -> SmallSpec:  # fmt: skip
+          gate_steps: int = BASE_STEPS, **changes: Any) -> SmallSpec:  # fmt: skip
     """The same, with its text base unless `base_steps` is 0."""
     if not params.base_steps:
         return small(params, reads, question, answer, loss=params.loss, **changes)
-    rate = learn.RECIPES[params.recipe].LEARNING_RATE
-    reader = small(params, reads, question, answer, **changes, batch_size=params.base_batch, learning_rate=rate)
+    recipe = "fast" if params.recipe == "adamw" else params.recipe  # which is for fine-tuning
+    own = {"recipe": recipe, "batch_size": params.base_batch, "learning_rate": learn.RECIPES[recipe].LEARNING_RATE}
+    reader = small(params, reads, question, answer, **changes | own)
     base = TextBase(
         seed=0, steps=params.base_steps, spec=reader, levels=tuple(levels), text_tokens=params.base_tokens,
-        least=params.base_gate, gate_examples=BASE_EXAMPLES, gate_steps=BASE_STEPS,
+        least=params.base_gate, gate_examples=BASE_EXAMPLES, gate_steps=gate_steps,
+        answered=params.base_answered,
     )  # fmt: skip
     return small(params, reads, question, answer, loss=params.loss, base=base, **changes)
 

@@ -59,7 +59,9 @@ class SeedParams(StudyParams):
 class ModelParams(SeedParams):
     """What a person may set of the small transformers trained from scratch; the study adds its own dials."""
 
-    recipe: Literal["fast", "paper"] = Field(description="fast: this lab's; paper: GPT-2 and AdamW")
+    recipe: Literal["fast", "adamw", "paper"] = Field(
+        description="fast: the lab's; adamw: its model; paper: GPT-2, AdamW"
+    )
     layers: int = Field(ge=1, le=48, description="transformer blocks")
     width: int = Field(ge=2, le=16384, description="length of a token's vector")
     heads: int = Field(ge=1, le=1024, description="attention heads per block; must divide width")

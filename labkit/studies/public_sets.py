@@ -1,13 +1,13 @@
 """Where a curriculum's examples and exams come from: instruction families with oracles, or a corpus with MT-Bench.
 
 Both say the same of a cell, and nothing else of the study knows which of them it has: the public set, the kinds of
-tasks, what must not be trained on, the exam. Families give a public set in which some kinds are far more frequent than
-others and some answers are wrong, and an exam on unseen instructions, as many of each kind, graded by the oracles
-(small functions by running them). A corpus goes with MT-Bench, all turns, scored by the judge.
+tasks, what must not be trained on, the exams. Families give a public set with a long tail over kinds and over levels,
+in which some answers are wrong; an exam of every kind and level on unseen instructions, as many of each, and one of
+families that are never taught, graded by the likelihood of the right answer and as written. A corpus goes with
+MT-Bench, all turns, scored by the judge.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple
@@ -19,18 +19,20 @@ from labkit.design import Decontaminator
 from labkit.design import curriculum as design
 from labkit.design.mixture import digest
 from labkit.errors import BadRequest
+from labkit.grade import questions
 from labkit.instructions import Example
 from labkit.instructions.corpora import CORPORA, read
 from labkit.instructions.families import EVERY
-from labkit.instructions.family import Task
+from labkit.instructions.family import LEVELS, Task
 from labkit.instructions.recognise import held_out
 from labkit.learn.learner import Learner
 from labkit.studies import language
 from labkit.studies.lesson import Exam
+from labkit.studies.levels import exams, lines_of
 from labkit.teach import benchmarks, distil
 from labkit.teach import judge as judging
 
-LOOKED = 20  # questions of each kind after every round
+LOOKED = 8  # questions of each kind and level after every round
 OTHER = "other"  # what is of no kind that is asked for
 Forbidden = Callable[[str], str | None]
 Graded = tuple[list[dict[str, Any]], dict[str, Any]]  # the lines of the exam, and what the row says of it
@@ -58,9 +60,9 @@ class _PublicSet(BaseModel, frozen=True):
         """What keeps texts of the exam out; None: its instructions are told by their keys."""
         return None
 
-    def look(self, learner: Learner, spec: Any, seed: int) -> dict[str, list[int]]:
-        """A quick glance by kind at right answers, 0 or 1; empty: the exam is sat at the end alone."""
-        return {}
+    def look(self, learner: Learner, spec: Any, seed: int) -> list[dict[str, Any]]:
+        """A quick glance: graded lines by kind; empty: the exam is sat at the end alone."""
+        return []
 
     def trust(self, public: Sequence[Known], kinds: Sequence[str | None], scores: Sequence[float | None],
               answers: list[str]) -> dict[str, Any]:  # fmt: skip
@@ -69,14 +71,15 @@ class _PublicSet(BaseModel, frozen=True):
 
 
 class FamilySource(_PublicSet, frozen=True):
-    """Tasks of the instruction families; `shares` are those of the public set, `wrong` the share of wrong answers."""
+    """Tasks of the instruction families; `shares` and `level_shares` are those of the public set, `wrong` the share of
+    wrong answers, `outside` the families that are only examined."""
 
     source: Literal["families"] = "families"
     shares: tuple[float, ...]
-    levels: tuple[int, ...]
+    level_shares: tuple[float, ...]
+    outside: tuple[str, ...]
     wrong: float
     n_test: int
-    confirm_unsafe: bool
 
     def kinds(self) -> dict[str, str]:
         """The kinds of tasks that a classifier chooses from, with descriptions."""
@@ -87,8 +90,10 @@ class FamilySource(_PublicSet, frozen=True):
 
     def public_set(self, spec: Any, seed: int) -> list[Known]:
         """The public set in training order."""
-        numbers = dict(zip(self.tasks, design.apportion(self.shares, self.public), strict=True))
-        drawn = language.published(numbers, spec.layout(), levels=self.levels, wrong=self.wrong, seed=seed)
+        parts = [(name, level) for name in self.tasks for level in LEVELS]
+        each = [share * of_level for share in self.shares for of_level in self.level_shares]
+        numbers = dict(zip(parts, design.apportion(each, self.public), strict=True))
+        drawn = language.published(numbers, spec.layout(), wrong=self.wrong, seed=seed)
         return [Known(example, example.source, task) for example, task in drawn]
 
     def forbidden(self) -> Forbidden:
@@ -96,34 +101,28 @@ class FamilySource(_PublicSet, frozen=True):
         return held_out
 
     def graded(self, learner: Learner, asker: judging.Asker, cell: Any, folder: Path) -> Graded:
-        """The lines of the exam: exact answers on unseen instructions, of equal seeds the same for all arms."""
-        tasks = [task for part in _unseen(self, cell.spec, cell.seed).values() for task in part]
-        sources = np.array([task.example.source for task in tasks])
-        exam = language.exam(tasks, language.accepted(tasks, self.confirm_unsafe))
-        exam = exam._replace(gold=False, kinds={name: sources == name for name in self.tasks})
-        return exam.lines("unseen", exam.verdicts(learner)), {}
+        """The lines of the exams, by kind and level, of equal seeds the same for all arms."""
+        sat = exams(cell.spec, cell.seed, self.tasks, self.outside, LEVELS, self.n_test)
+        return lines_of(learner, sat, questions.GRADINGS, folder), {}
 
-    def look(self, learner: Learner, spec: Any, seed: int) -> dict[str, list[int]]:
-        """By the oracles, code by its text."""
-        tasks = {name: part[:LOOKED] for name, part in _unseen(self, spec, seed).items()}
-        flat = [task for part in tasks.values() for task in part]
-        right = iter(language.taken(flat, learner.answer(language.examples(flat))))
-        return {name: [int(next(right)) for _ in part] for name, part in tasks.items()}
+    def look(self, learner: Learner, spec: Any, seed: int) -> list[dict[str, Any]]:
+        sat = exams(spec, seed, self.tasks, (), LEVELS, self.n_test)
+        quick = [one._replace(questions=one.questions[:LOOKED]) for one in sat]
+        lines = dict[str, dict[str, Any]]()
+        for one in lines_of(learner, quick, questions.GRADINGS[:1], Path()):
+            name = one["kind"].split()[0]
+            own = lines.setdefault(name, {**one, "exam": "look", "kind": name, "right": [], "asked": []})
+            own["right"] += one["right"]
+            own["asked"] += one["asked"]
+        return list(lines.values())
 
     def trust(self, public: Sequence[Known], kinds: Sequence[str | None], scores: Sequence[float | None],
               answers: list[str]) -> dict[str, Any]:  # fmt: skip
         tasks = [known.task for known in public[: len(answers)] if known.task is not None]
-        right = language.accepted(tasks, self.confirm_unsafe)(answers)[""].tolist()
+        right = language.taken(tasks, answers).tolist()
         agreed = judging.agreement(scores, right, [task.instruction.key for task in tasks])
         right_kinds = [kind == known.kind for kind, known in zip(kinds, public, strict=False)]
         return {**agreed.as_dict(), "kinds_right": float(np.mean(right_kinds))}
-
-
-@lru_cache(maxsize=4)
-def _unseen(source: FamilySource, spec: Any, seed: int) -> dict[str, list[Task]]:
-    """The exam's tasks by kind."""
-    layout, levels, n = spec.layout(), source.levels, source.n_test
-    return {name: language.held_out(name, n, layout, levels=levels, seed=seed) for name in source.tasks}
 
 
 class CorpusSource(_PublicSet, frozen=True):
@@ -147,8 +146,7 @@ class CorpusSource(_PublicSet, frozen=True):
         return [Known(example) for example in Random(seed).sample(records, self.public)]
 
     def forbidden(self) -> Forbidden:
-        questions = benchmarks.read_questions(self.questions)
-        asked = {distil.normal(text) for question in questions for text in question.turns}
+        asked = {distil.normal(text) for one in benchmarks.read_questions(self.questions) for text in one.turns}
         return lambda question: "question of the exam" if distil.normal(question) in asked else None
 
     def guard(self) -> Decontaminator:
@@ -162,7 +160,10 @@ class CorpusSource(_PublicSet, frozen=True):
         right = (np.arange(10) < sat.points[:, None]).flatten()
         kinds = {kind: np.repeat(sat.category == kind, 10) for kind in dict.fromkeys(sat.category.tolist())}
         lines = Exam([], np.repeat(sat.question, 10), sat.questions, kinds).lines("unseen", {"": right})
-        return lines, {"same_questions": True, "unscored": sat.unscored}
+        return [line | {"chance": 0.0} for line in lines if line["kind"]], {
+            "same_questions": True,
+            "unscored": sat.unscored,
+        }
 
 
 Source = Annotated[FamilySource | CorpusSource, Field(discriminator="source")]

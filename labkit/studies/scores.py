@@ -62,7 +62,7 @@ def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
         main_source=rows["source"] == source, last=rows["volume"] == ladders["volume"].max(),
     ).sort_values("seed", kind="stable")  # fmt: skip
     scores: Any = rows[rows["counted"]]
-    scores = scores.assign(key="score", counted=False, right=[_score(line) for line in scores.to_dict("records")])
+    scores = scores.assign(key="score", counted=False, right=[score(line) for line in scores.to_dict("records")])
     kept: Any = scores[~scores["ability"].isin(failing(rows)) & ~scores["design"].isin(ALONE)]
     means = [scores]
     for (_, exam), group in kept.groupby(["address", "exam"], sort=False):
@@ -73,16 +73,16 @@ def scored(rows: "pd.DataFrame") -> "pd.DataFrame":
 
 def together(group: "pd.DataFrame", name: str) -> "pd.DataFrame":
     """A line, under a name in the place of an ability's, whose score is the mean of these abilities' scores."""
-    right = _macro(group)
+    right = macro(group)
     own: Any = {"right": [right], "asked": [[1] * len(right)]}
     return group.iloc[:1].assign(ability=name, **own)
 
 
-def _score(line: Mapping[str, Any]) -> list[float]:
+def score(line: Mapping[str, Any]) -> list[float]:
     return list(choice.correct(np.asarray(line["right"]) / np.asarray(line["asked"]).mean(), line["chance"]).tolist())
 
 
-def _macro(group: "pd.DataFrame") -> list[float]:
+def macro(group: "pd.DataFrame") -> list[float]:
     """The scores of all abilities together, so weighed that their mean is the mean of the abilities' scores."""
     total, parts = group["right"].map(len).sum(), group["right"].map(np.asarray)
     return [score for part in parts for score in (part * total / (len(parts) * len(part))).tolist()]

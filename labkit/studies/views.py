@@ -127,9 +127,17 @@ class View(ABC):
             raise BadRequest(
                 f"models of different {names} are no repetitions of each other: choose one setting of these"
             )
-        found = grade.seed_cluster_bootstrap(counts_of(group), same_rules=same_questions(group))
-        return {"mean": found.mean, "lo": found.lo, "hi": found.hi, "over": found.over, "seeds": len(group),
-                "lowest": float(grade.intervals.accuracies(counts_of(group)).min()),
+        counts, same = counts_of(group), same_questions(group)
+        right = [np.asarray(one.right) for one in counts]
+        if all(one.dtype.kind == "f" for one in right):  # scores of questions, not right answers
+            tables = [np.stack([one, np.zeros(len(one))]) for one in right]
+            mean, lo, hi = grade.paired_difference(tables, 0, 1, same_problems=same)
+            over, lowest = "seeds and questions", min(float(table[0].mean()) for table in tables)
+        else:
+            found = grade.seed_cluster_bootstrap(counts, same_rules=same)
+            mean, lo, hi, over = found.mean, found.lo, found.hi, found.over
+            lowest = float(grade.intervals.accuracies(counts).min())
+        return {"mean": mean, "lo": lo, "hi": hi, "over": over, "seeds": len(group), "lowest": lowest,
                 "not_learned": int((~group["learned"].astype(bool)).sum())}  # fmt: skip
 
 
@@ -521,5 +529,5 @@ class ByKind(View):
         return self._of(found.estimates["exam"]).chart(found, published, title)
 
     def _of(self, keys: "pd.Series[str]") -> Curve | Matrix:
-        kinds = [key for key in dict.fromkeys(keys) if key.startswith(f"{self.exam}:")]
+        kinds = [key for key in dict.fromkeys(keys) if key.startswith(f"{self.exam}:") and "/" not in key]
         return replace(self.view, exams={key: key.partition(":")[2] for key in kinds})

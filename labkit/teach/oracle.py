@@ -69,6 +69,7 @@ class Flaws(NamedTuple):
         position_bias: Probability that a comparison of answers within `within` points goes to A.
         within: Points.
         mumbles: Share of a judge's replies that hold no rating or verdict.
+        terse: Share of refinements and of new pairs that give the answer alone, without the steps to it.
     """
 
     wrong: float = 0.0
@@ -76,6 +77,7 @@ class Flaws(NamedTuple):
     position_bias: float = 0.0
     within: float = 1.0
     mumbles: float = 0.0
+    terse: float = 0.0
 
 
 class Solved(NamedTuple):
@@ -225,7 +227,10 @@ def _answer(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
 
 def _refine(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
     known = solve(parts.get("instruction", ""))
-    return _given_out(known, luck, flaws).worked if known else parts.get("response", NOT_KNOWN)
+    if not known:
+        return parts.get("response", NOT_KNOWN)
+    given = _given_out(known, luck, flaws)
+    return given.answer if luck.share("terse") < flaws.terse else given.worked
 
 
 def _given_out(known: Solved, luck: "_Luck", flaws: Flaws) -> Solved:
@@ -253,7 +258,7 @@ def _expand(text: str, parts: Parts, luck: "_Luck", flaws: Flaws) -> str:
         levels.append((family, level))
         taken.add(new.instruction.key)
         answered = _mistaken(new, mistakes) if mistakes.random() < flaws.wrong else new
-        output = answered.worked if stepwise else answered.answer
+        output = answered.worked if stepwise and luck.share("terse") >= flaws.terse else answered.answer
         made.append((rng.choice(new.instruction.phrasings), new.input, output))
     return prompts.written(made) if made else CANNOT_EXPAND
 

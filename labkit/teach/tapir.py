@@ -8,7 +8,6 @@ a killed run goes on with them.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,18 +26,26 @@ Answer = Callable[[Sequence[Example]], list[str]]
 
 
 class Mined(NamedTuple):
-    """What a judge thinks of a student's answers and of the public ones; lists by place in the mined examples."""
+    """A judge's scores of a student's answers, of the public ones and of the teacher's; lists by place."""
 
-    mfd: list[float | None]
     student: list[float | None]
     public: list[float | None]
+    teacher: list[float | None]
     answers: list[str]
     counts: dict[str, Any]
 
-    def difficulty(self, kinds: Sequence[str | None]) -> dict[str, dict[str, int]]:
+    def mfd(self, reference: str) -> list[float | None]:
+        """The Model Fitting Difficulty against the `public` answers or the `teacher`'s (TAPIR, seed selection).
+
+        MFD(x_i) = f_J(x_i, ~y_i) - f_J(x_i, y_i): negative where the student falls short of the reference.
+        """
+        pairs = zip(self.student, self.teacher if reference == "teacher" else self.public, strict=True)
+        return [None if ours is None or theirs is None else ours - theirs for ours, theirs in pairs]
+
+    def difficulty(self, kinds: Sequence[str | None], reference: str) -> dict[str, dict[str, int]]:
         """How many examples of each kind have which MFD, rounded to a point."""
         counts: dict[str, Counter[str]] = defaultdict(Counter)
-        for kind, value in zip(kinds, self.mfd, strict=True):
+        for kind, value in zip(kinds, self.mfd(reference), strict=True):
             if kind is not None and value is not None:
                 counts[kind][str(round(value))] += 1
         return {kind: dict(points) for kind, points in sorted(counts.items())}
@@ -72,15 +79,18 @@ class Exclusions(NamedTuple):
     guard: Decontaminator | None
 
 
-def mine(answer: Answer, examples: Sequence[Example], asker: judging.Asker) -> Mined:
-    """The Model Fitting Difficulty of examples (TAPIR, seed selection): the student answers, the judge scores both.
+def mine(answer: Answer, examples: Sequence[Example], types: Sequence[str], asker: judging.Asker) -> Mined:
+    """What is hard for a student: it answers, the teacher answers in the way of the task types, the judge scores all.
 
-    MFD(x_i) = f_J(x_i, ~y_i) - f_J(x_i, y_i): negative where the student falls short of the public answer.
+    `Mined.mfd` makes difficulties of the scores. Where the teacher gave no answer the public one stands for it.
     """
     answers = answer(examples)
     questions = [distil.question_of(example) for example in examples]
-    scored = judging.difficulties(judging.Judge(asker), questions, answers, [example.output for example in examples])
-    return Mined(scored.mfd, scored.student.values, scored.public.values, answers, scored.counts)
+    judge, refined = judging.Judge(asker), distil.refine_all(asker, examples, types).examples
+    scored = judging.difficulties(judge, questions, answers, [example.output for example in examples])
+    taught = judge.score(list(map(prompts.Pair, questions, (one.output for one in refined)))).values
+    counts = {**scored.counts, "teacher_unscored": taught.count(None)}
+    return Mined(scored.student.values, scored.public.values, taught, answers, counts)
 
 
 def shares(items: Sequence[Item]) -> dict[str, float]:
@@ -105,23 +115,11 @@ class Teaching:
     def count(self, part: str, **counts: int) -> None:
         self.counts.setdefault(part, Counter()).update(counts)
 
-    def mined(self, answer: Answer, examples: Sequence[Example]) -> Mined:
+    def mined(self, answer: Answer, examples: Sequence[Example], types: Sequence[str]) -> Mined:
         """What the student finds hard now."""
-        mined = mine(answer, examples, self.asker)
+        mined = mine(answer, examples, types, self.asker)
         self._judged(mined.counts)
         return mined
-
-    def probed(self, answer: Answer, probe: Mapping[str, Sequence[Example]]) -> dict[str, float | None]:
-        """The judge's mean score of the student on some examples of each kind; None where none was scored."""
-        examples = [example for part in probe.values() for example in part]
-        questions = [distil.question_of(example) for example in examples]
-        judged = judging.Judge(self.asker).score(list(map(prompts.Pair, questions, answer(examples))))
-        self._judged(judged.counts)
-        values, means = iter(judged.values), dict[str, float | None]()
-        for kind, part in probe.items():
-            scores = [score for score in islice(values, len(part)) if score is not None]
-            means[kind] = float(np.mean(scores)) if scores else None
-        return means
 
     def expanded(
         self, seeds: Sequence[Item], n: int, *, target: Mapping[str, float] | None, types: Callable[[str | None], str],

@@ -1,74 +1,86 @@
 """Curriculum: does choosing, balancing and pacing what a teacher explains beat training on a random subset?
 
 Distillation with task-aware curriculum planning (TAPIR: Yue, Wang, Huang, Wang, EMNLP 2024 Findings, arXiv 2405.13448),
-whole and runnable: a student learns a public set, a judge finds out what it finds hard, a teacher expands that and
-rewrites responses, kinds of tasks are re-balanced, and difficulty rises over rounds. `rounds` does it, `shown`
-says what came out, and `studies.public_sets` what is taught and tested.
+whole and runnable: a student learns one half of a public set, a judge finds out what it finds hard in the other, a
+teacher expands that and rewrites responses, kinds of tasks are re-balanced, and difficulty rises over rounds. `rounds`
+does it, `shown` says what came out, and `studies.public_sets` what is taught and tested.
 
-The arms form a ladder, so that each ingredient is compared in pairs: random subset, the same taught, hard examples
-instead of random ones, balanced, and TAPIR's rounds; beside it the full set, and two automatic curricula, which the
-paper leaves open. All arms of a seed go on from one first student, train for the same rounds and tokens, and sit the
-same exam on unseen instructions.
+The arms add one ingredient at a time: random examples, the same taught, the harder half of each kind in their place,
+a quarter of rehearsal, TAPIR mined once, and TAPIR's rounds, towards the published distribution over kinds of tasks or
+the lab's own; others are named in `arms.yaml`. All arms of a seed go on from one first student, train for the same
+rounds and optimiser steps, and sit the same exams.
 
-Small students (`model = "small"`) learn kinds of tasks from the instruction families. A Hugging Face student (`model`)
-is fine-tuned by QLoRA on Alpaca, and its exam is MT-Bench. The teacher and judge is the families' oracle, asked in this
-process, or (`teacher`) a model of the endpoint that LABKIT_TEACHER_URL and LABKIT_TEACHER_KEY name.
+Small students (`model = "small"`) begin with a text base and learn kinds of tasks from the instruction families, each
+at three levels; a kind and level that a student of this size and budget does not learn even alone is left out of means
+(its *gate*). Students of other `widths` repeat some arms; they count by the gates of the main width. A Hugging Face
+student (`model`) is fine-tuned by QLoRA on Alpaca, and its exam is MT-Bench. The teacher and judge is the families'
+oracle, asked in this process, or (`teacher`) a model of the endpoint that LABKIT_TEACHER_URL and LABKIT_TEACHER_KEY
+name.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from labkit.design.curriculum import TARGET, apportion, check_shares
+from labkit.design.curriculum import TARGET, apportion, check_shares, published_target
 from labkit.errors import BadRequest, unknown
-from labkit.grade import sandbox
 from labkit.instructions.families import EVERY
-from labkit.instructions.functions import FUNCTIONS
+from labkit.instructions.family import LEVELS
 from labkit.lab import Store
 from labkit.learn import finetuning
-from labkit.studies import learners
+from labkit.studies import abilities, learners
 from labkit.studies.curriculum import shown
-from labkit.studies.curriculum.rounds import ARMS, PROBED, Cell
-from labkit.studies.params import MODEL_GROUP, ModelParams, scales
+from labkit.studies.curriculum.rounds import ARMS, SIZED, Cell
+from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.public_sets import CorpusSource, FamilySource
 from labkit.studies.public_sets import digests as _digests
 from labkit.studies.study import Study
 from labkit.teach.teacher import Teacher, checked
 
-QUESTION, ANSWER = 28, 28  # the most pieces of each; longer tasks are passed over
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Params(ModelParams):
-    """What a person may set; see `scales.yaml` for the values each scale gives."""
+class Params(learners.BasedParams):
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
-    groups: ClassVar = {"data": ("tasks", "shares", "target", "levels", "wrong", "public", "mined", "delta", "n_test"),
-                        "pace": ("rounds", "round_size", "expanded", "budget", "round_rate", "alpha_0", "delta_alpha"),
-                        "small": MODEL_GROUP,
-                        "tuned": ("model", "corpus", "tuning", "questions", "references", "new_tokens")}  # fmt: skip
+    groups: ClassVar = {
+        "data": ("tasks", "shares", "level_shares", "target", "own_target", "outside", "wrong", "public", "mined",
+                 "delta", "question", "answer", "n_test"),
+        "pace": ("rounds", "round_size", "round_steps", "expanded", "round_rate", "alpha_0", "delta_alpha"),
+        "small": (*MODEL_GROUP, "widths", "gate"),
+        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
+        "tuned": ("model", "corpus", "tuning", "questions", "references", "new_tokens"),
+    }  # fmt: skip
     arms: list[str] = Field(min_length=1, description="what is compared: names of `curriculum.rounds.ARMS`")
     tasks: list[str] = Field(min_length=2, description="kinds of tasks: instruction families, or task types with model")
     shares: tuple[Share, ...] = Field(description="of the public set, in the order of the tasks")
-    target: tuple[Share, ...] = Field(description="shares after re-balancing, in the order of the tasks")
-    levels: list[Literal[1, 2, 3]] = Field(min_length=1, description="difficulties 1 to 3, in equal parts")
+    level_shares: tuple[Share, ...] = Field(description="of each kind in the public set, for levels 1, 2 and 3")
+    target: tuple[Share, ...] = Field(description="shares after re-balancing, by task; (): TAPIR's published ones")
+    own_target: tuple[Share, ...] = Field(description="the lab's own target, for the arm tapir_own")
+    outside: list[str] = Field(description="families that are examined and never taught")
     wrong: Share = Field(description="share of the public answers that are wrong")
-    public: int = Field(ge=1, le=10**7, description="examples of the public set")
-    mined: int = Field(ge=2, le=10**7, description="the first so many are answered by the student and judged")
+    public: int = Field(ge=2, le=10**7, description="examples of the public set; the first student learns one half")
+    mined: int = Field(ge=2, le=10**7, description="so many of the other half are answered by the student and judged")
     delta: float = Field(ge=0, lt=9, description="an example is hard above this shortfall (points, 1 to 10 are given)")
     alpha_0: Share = Field(description="share of hard examples in TAPIR's first round")
     delta_alpha: Share = Field(description="what it rises by each round")
     rounds: int = Field(ge=1, le=1000, description="rounds of training after the first student")
     round_size: int = Field(ge=1, le=10**7, description="examples a round draws")
+    round_steps: int = Field(ge=1, le=10**9, description="optimiser steps of a round")
     expanded: int = Field(ge=0, le=10**7, description="new pairs that the teacher writes for an arm, in all")
-    budget: int = Field(ge=1, le=10**12, description="training tokens of an arm, in all rounds")
     round_rate: float = Field(gt=0, le=10, description="learning rate of the rounds, as a share of the first student's")
     steps: int = Field(ge=1, le=10**9, description="optimiser steps of the first student")
-    confirm_unsafe: bool = Field(default=False, description="run the students' programs even without bubblewrap")
+    question: int = Field(ge=4, le=1000, description="the most pieces of a question; longer tasks are passed over")
+    answer: int = Field(ge=4, le=1000, description="the most pieces of an answer, its end included")
+    gate: float = Field(ge=-1, le=1, description="score that a kind and level alone needs to count in means")
+    widths: list[Annotated[int, Field(ge=2, le=16384)]] = Field(
+        description="other widths of students, who repeat three arms"
+    )
     teacher: str = Field(description="oracle (asked in this process) or a model of the endpoint of LABKIT_TEACHER_URL")
     asking: dict[str, Any] = Field(description="settings of `teach.client.Settings`, such as token_budget")
-    model: str = Field(description="a Hugging Face student to fine-tune; small: small students from scratch")
+    model: str = Field(description="a Hugging Face student to fine-tune; small: small students of the lab")
     corpus: str = Field(description="for it: the public set, a corpus or a file")
     tuning: dict[str, Any] = Field(description="for it: settings of `learn.qlora.Finetuning` over the default preset")
     questions: str = Field(description="for it: MT-Bench's question.jsonl")
@@ -87,16 +99,20 @@ class Params(ModelParams):
         for what, name, names in [("arm", arm, ARMS) for arm in self.arms] + [("task", t, known) for t in self.tasks]:
             if name not in names:
                 raise unknown(what, name, names)
-        check_shares("shares", self.shares, self.tasks)
-        check_shares("target", self.target, self.tasks)
-        for task, share, n in zip(self.tasks, self.target, apportion(self.shares, self.mined), strict=True):
+        for name in (*self.tasks, *self.outside) if self.small else ():
+            abilities.known(name)
+        for name, shares in (("shares", self.shares), ("target", self.aims), ("own_target", self.own_target)):
+            check_shares(name, shares, self.tasks)
+        check_shares("level_shares", self.level_shares, [f"level {level}" for level in LEVELS])
+        for task, share, n in zip(self.tasks, self.aims, apportion(self.shares, self.mined), strict=True):
             if self.small and share and not n:
                 raise BadRequest(f"the target has a share of {share:g} of '{task}', but no seed of it is mined")
-        if self.mined > self.public:
-            raise BadRequest(f"mined = {self.mined} is more than public = {self.public}")
-        if "progress" in self.arms and self.public < (least := self.mined + PROBED * len(self.tasks)):
-            probes = f"the arm 'progress' probes {PROBED} public examples for each task beside those that are mined"
-            raise BadRequest(f"{probes}: public = {self.public} must be {least} or more")
+        if self.mined > self.public - self.public // 2:
+            raise BadRequest(
+                f"mined = {self.mined} is more than the half of public = {self.public} that is not learned"
+            )
+        if odd := [width for width in self.widths if width % self.heads]:
+            raise BadRequest(f"heads = {self.heads} does not divide widths = {odd[0]}")
         checked(self.teacher, self.asking)
         if not self.small:
             if own := {"model", "seed", "steps", "epochs", "packing"} & set(self.tuning):
@@ -106,30 +122,41 @@ class Params(ModelParams):
 
     @property
     def small(self) -> bool:
-        """Are the students small models from scratch?"""
+        """Are the students small models?"""
         return self.model == learners.SMALL
+
+    @property
+    def aims(self) -> tuple[float, ...]:
+        """The target of re-balancing."""
+        types = {name: EVERY[name].task_type if self.small else name for name in self.tasks}
+        return self.target or tuple(published_target(types).values())
 
 
 def points(params: Params) -> Sequence[Cell]:
     """A cell for each arm and seed; seeds innermost, so that workers begin with different first students.
 
     Raises:
-        BadRequest: for what is missing: bubblewrap, a corpus, MT-Bench's questions, a model.
+        BadRequest: for what is missing: a corpus, MT-Bench's questions, a model.
     """
     given = params.model_dump()
-    source: type[FamilySource | CorpusSource]
-    spec: learners.Spec
-    if params.small:
-        if FUNCTIONS.name in params.tasks:
-            sandbox.available(params.confirm_unsafe)
-        source, spec = FamilySource, learners.small(params, tuple(params.tasks), QUESTION, ANSWER)
-    else:
-        given["digests"] = _digests(given)
-        source, spec = CorpusSource, learners.tuned(params.model, "default", params.tuning, params.new_tokens)
+    source: type[FamilySource | CorpusSource] = FamilySource if params.small else CorpusSource
+    given |= {} if params.small else {"digests": _digests(given)}
     task = source(**{name: given[name] for name in source.model_fields if name in given})
-    dials = {name: given[name] for name in Cell.model_fields if name in given} | {"spec": spec, "task": task}
+    dials = {name: given[name] for name in Cell.model_fields if name in given} | {"task": task, "target": params.aims}
     dials["teacher"] = Teacher.named(params.teacher, params.asking)
-    return [Cell(**{**dials, "arm": arm, "seed": seed}) for arm in params.arms for seed in params.seeds]
+    arms = [(width, arm) for width in params.widths if params.small for arm in params.arms if arm in SIZED]
+    arms = [*((params.width, arm) for arm in params.arms), *(one for one in arms if one[0] != params.width)]
+    return [Cell(**dials | {"spec": _spec(params, width), "width": width, "arm": arm, "seed": seed,
+                            "gated": params.small and width == params.width})
+            for width, arm in arms for seed in params.seeds]  # fmt: skip
+
+
+def _spec(params: Params, width: int) -> learners.Spec:
+    """The student of a width."""
+    if not params.small:
+        return learners.tuned(params.model, "default", params.tuning, params.new_tokens)
+    reads = (*params.tasks, *params.outside)
+    return learners.based(params, reads, params.question, params.answer, LEVELS, width=width)
 
 
 def check(params: Params, store: Store) -> None:
@@ -137,23 +164,9 @@ def check(params: Params, store: Store) -> None:
     Teacher.named(params.teacher, params.asking).check(params.asking, store.root)
 
 
-def notes(params: Params) -> list[str]:
-    """What was decided for the person."""
-    runs = params.small and FUNCTIONS.name in params.tasks
-    unsafe = runs and params.confirm_unsafe and not sandbox.available(unsafe=True)
-    unheld = ["programs are run without bubblewrap: what they may touch is not contained"] * unsafe
-    return [*unheld, *Teacher.named(params.teacher, params.asking).notes(params.asking)]
-
-
 STUDY = Study(
-    name="curriculum",
-    question="Does choosing, balancing and pacing what a teacher explains beat training on a random subset?",
-    paper="Yue, Wang, Huang and Wang 2024: arXiv 2405.13448 (TAPIR)",
-    minutes={
-        "smoke": "under 1 minute",
-        "laptop": "11 to 12 minutes on two cores",
-        "qlora": "days of a GPU and an endpoint's tokens (estimated, not run)",
-    },
-    scales=scales("curriculum"), Params=Params, points=points, check=check, notes=notes, dials={"arm": "arm"},
-    views=shown.VIEWS, finding=shown.finding, columns=shown.ordered, tables=shown.TABLES, measure_many=None,
+    **about("curriculum"), Params=Params, points=points, check=check, dials={"arm": "arm", "width": "width"},
+    notes=lambda params: Teacher.named(params.teacher, params.asking).notes(params.asking), views=shown.VIEWS,
+    marks=lambda params: {"least": params.gate, "main_width": params.width}, columns=shown.ordered,
+    finding=shown.finding, tables=shown.TABLES, measure_many=None,
 )  # fmt: skip

@@ -1,27 +1,28 @@
-"""How the arms of the curriculum study are measured: a first student, what a judge thinks of it, and the rounds.
+"""How the arms of the curriculum study are measured: gates, a first student, what a judge thinks of it, the rounds.
 
-Every arm of a seed goes on from the same first student, which has learned the whole public set, and then trains for the
-same rounds, each worth the same number of tokens; arms differ in what a round trains on alone (`ARMS`). What a teacher
-or judge said is in the client's cache: arms that ask the same are answered once, and a killed run asks nothing twice.
+Every arm of a seed goes on from the same first student, which has learned one half of the public set; what is hard is
+mined in the other half, which it has not seen, and of which all arms are made (`Rounds.pool`). All train for the same
+rounds of the same number of optimiser steps; arms differ in what a round trains on alone (`ARMS`). What a teacher or
+judge said is in the client's cache: arms that ask the same are answered once, and a killed run asks nothing twice.
 
 The parts of TAPIR (Yue et al. 2024, arXiv 2405.13448), and where they are:
-    seed selection by Model Fitting Difficulty   `teach.tapir.mine`, `design.curriculum.select`
-    task-aware re-balancing                      `design.curriculum.rebalance`, `apportion` and `rising_round`
+    seed selection by Model Fitting Difficulty   `teach.tapir.mine`, `design.curriculum.select`, `within_kinds`
+    task-aware re-balancing                      `design.curriculum.published_target` and `rising_round`
     expansion with in-context seeds              `teach.tapir`, `distil.expand_all`
     response refinement                          `teach.tapir`, `distil.refine_all`
     rounds with a rising share of hard examples  `design.curriculum.schedule`, `Rounds.rising`; re-mined every round
 
 Guaranteed: a killed arm goes on in the round that it was in, from the student of the last whole round, with the
-material that it had; equal cells give equal rows. Rounds are worth equal tokens up to half an optimiser step, counted
-by the mean cost of what is trained on. Left open: requests that failed are asked again after a kill.
+material that it had; equal cells give equal rows. Left open: requests that failed are asked again after a kill; each
+round begins with a fresh optimiser, in every arm alike.
 """
 
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import resources
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,22 +32,21 @@ from pydantic import Field
 
 from labkit.design import curriculum as design
 from labkit.instructions import Example
+from labkit.instructions.family import LEVELS
 from labkit.lab import Point, Record, Row, write_json
 from labkit.learn.learner import Learner
-from labkit.studies import cell as study_cell
-from labkit.studies import harness, learners
 from labkit.studies.lesson import Lesson
-from labkit.studies.public_sets import OTHER, Source
+from labkit.studies.levels import Gate, Student, place
+from labkit.studies.public_sets import OTHER, FamilySource, Source
 from labkit.studies.rows import GRADED, flag_line
 from labkit.teach import distil, tapir
 from labkit.teach.client import Client
 from labkit.teach.tapir import Item, Mined, Teaching
 from labkit.teach.teacher import Counted, Teacher
 
-PROBED = 20  # public examples for each kind of task whose scores tell learning progress; they are not mined
+HARD = {"random": None, "within": 1.0, "rehearsal": 0.75}  # share of an arm's seeds from the harder half of each kind
 REPEATS = 4  # times at most that a round of TAPIR repeats an example for the sake of alpha
-COMPETENCE = 0.2  # share of the examples, the easiest, that the first round of that arm admits
-CHECKED = 200  # examples of a round that tell whether the student has learned them
+CHECKED, LEARNED = 100, 0.1  # examples of the last round, and the share of them that a student has to write
 
 
 def learn(
@@ -60,38 +60,42 @@ def learn(
 
 
 class Arm(NamedTuple):
-    """What an arm trains on; see `arms.yaml`. `pace` is a name of `PACES`."""
+    """What an arm trains on; see `arms.yaml`."""
 
     label: str
     seeds: str
     taught: bool
-    pace: str
+    pace: Literal["even", "rising", "constant"]
+    target: Literal["published", "own"] = "published"
+    reference: Literal["teacher", "public"] = "teacher"
 
 
 LISTED = yaml.safe_load(resources.files(__package__).joinpath("arms.yaml").read_text("utf-8"))
 ARMS = {name: Arm(**arm) for name, arm in LISTED["arms"].items()}
+SIZED = ("taught", "within", "tapir")  # arms that students of other widths repeat
 INGREDIENTS = {(one, other): added for one, other, added in LISTED["ingredients"]}
 
 
 class Rounds:
-    """The rounds of one arm of a `Cell`. `run` does them; a pace of `PACES` says what one round trains on."""
+    """The rounds of one arm of a `Cell`. `run` does them; `even` and `rising` say what one trains on."""
 
     def __init__(self, cell: "Cell", student: Learner, client: Client, first: Path, lasting: Path) -> None:
         self.cell, self.student, self.lasting, self.client = cell, student, lasting, client
         self.arm, self.source, self.begin = ARMS[cell.arm], cell.task, first / "student"
-        self.teaching = Teaching(client)
+        self.teaching, self.look = Teaching(client), partial(cell.task.look, student, cell.spec, cell.seed)
         found = json.loads((first / "mined.json").read_text("utf-8"))
-        self.known: list[str | None] = found.pop("kinds")
-        self.mined = Mined(**found)
+        self.mined = Mined(**{name: found[name] for name in Mined._fields})
         self.public = [one.example for one in self.source.public_set(cell.spec, cell.seed)]
+        unseen = self.public[cell.half : cell.half + cell.mined]  # by the first student
         self.pool = [
             Item(example, kind, None if score is None else tapir.BEST - score)
-            for example, kind, score in zip(self.public, self.known, self.mined.student, strict=False)
+            for example, kind, score in zip(unseen, found["kinds"], self.mined.student, strict=True)
         ]
-        self.alphas = design.schedule(cell.alpha_0, cell.delta_alpha, cell.rounds)
-        self.target = dict(zip(self.source.tasks, cell.target, strict=True))
+        alphas = design.schedule(cell.alpha_0, cell.delta_alpha, cell.rounds)
+        self.alphas = alphas if self.arm.pace == "rising" else (float(np.mean(alphas)),) * cell.rounds
+        targets = {"published": cell.target, "own": cell.own_target}
+        self.target = dict(zip(self.source.tasks, targets[self.arm.target], strict=True))
         self.material: list[Item] = []
-        self.progress: dict[str, Any] | None = None
 
     def run(self) -> dict[str, Any]:
         """Every round that is not done yet; returns what is known of all: JSON."""
@@ -100,61 +104,46 @@ class Rounds:
             chosen = self._chosen(number)
             examples = self.student.fitting([item.example for item in chosen])
             self.teaching.count("too long", asked=len(chosen), left_out=len(chosen) - len(examples))
-            steps = self.student.steps_for(examples, self.cell.budget // self.cell.rounds)
-            folder, different = self.lasting / f"learning-{number}", set(examples)
+            folder, different, steps = self.lasting / f"learning-{number}", set(examples), self.cell.round_steps
             done = learn(self.student, examples, steps, self._seed(number), folder, self.cell.round_rate)
-            alpha = self.alphas[number] if self.arm.pace == "rising" else None
+            alpha = None if self.arm.pace == "even" else self.alphas[number]
             kinds = tapir.shares([item for item in chosen if item.example in different])
-            counts = {"examples": len(examples), "different": len(different), "shares": kinds}
-            seen = {"learned": self._learned(examples), "looked": self._look()}
-            state["rounds"].append({"round": number + 1, "alpha": alpha, **counts, **done, **seen})
+            about = {"round": number + 1, "alpha": alpha, "examples": len(examples), "different": len(different)}
+            seen = {"shares": kinds, "learned": self._learned(examples), "looked": self.look()}
+            state["rounds"].append(about | done | seen)
             self._keep(number, state)
         return state
 
     def even(self, number: int) -> list[Item]:
         """All alike, epoch after epoch."""
-        return self._at(design.even_round(len(self.material), self.cell.round_size, number, self.cell.seed))
-
-    def balanced(self, number: int) -> list[Item]:
-        """By the target distribution over kinds of tasks (TAPIR, task-aware re-balancing)."""
-        return self._resampled(design.among(self.target, [item.kind for item in self.material]), number)
+        places = design.even_round(len(self.material), self.cell.round_size, number, self.cell.seed)
+        return [self.material[i] for i in places.tolist()]
 
     def rising(self, number: int) -> list[Item]:
         """Balanced, and of every kind a share alpha of what the student of the round before finds hard (TAPIR).
 
-        Hard are the mined examples that are hard now, and all new pairs, which were written after such.
+        Hard are the mined examples that are hard now, and all new pairs, which were written after such. At a constant
+        pace the first student decides what is hard for all rounds, and all new pairs are written at once.
         """
-        pool = [item.example for item in self.pool]
-        mined = self.teaching.mined(self.student.answer, pool) if number else self.mined
-        places = self._hard(mined)
-        n_new = design.apportion([1] * self.cell.rounds, self.cell.expanded)[number]
-        self.material += self._expanded([self.pool[i] for i in places], n_new, number, spread=True)
+        mined, again = self.mined, self.arm.pace == "rising"
+        n_new = design.apportion([1] * (self.cell.rounds if again else 1), self.cell.expanded)
+        if number and again:
+            types = [self.source.task_type(item.kind) for item in self.pool]
+            mined = self.teaching.mined(self.student.answer, [item.example for item in self.pool], types)
+        places, mfd = self._hard(mined), mined.mfd(self.arm.reference)
+        self.material += self._expanded(
+            [self.pool[i] for i in places], sum(n_new[number : number + 1]), number, spread=True
+        )
         items, among = [*self.pool, *self.material], set(places)
-        rest = [i for i in range(len(self.pool)) if i not in among and mined.mfd[i] is not None]
+        rest = [i for i in range(len(self.pool)) if i not in among and mfd[i] is not None]
         hard = [*places, *range(len(self.pool), len(items))]
-        kinds, alpha, n = [item.kind for item in items], self.alphas[number], self.cell.round_size
-        drawn = design.rising_round(kinds, hard, rest, self.target, alpha, n, repeats=REPEATS, seed=self._seed(number))
-        self.teaching.count("resampled", **drawn.manifest)
-        self.teaching.count("hard", mined=len(self.pool), hard=len(among))
+        kinds, alpha, seed = [item.kind for item in items], self.alphas[number], self._seed(number)
+        drawn = design.rising_round(
+            kinds, hard, rest, self.target, alpha, self.cell.round_size, repeats=REPEATS, seed=seed
+        )
+        self.teaching.count("resampled", **drawn.manifest, mined=len(self.pool), hard_now=len(among))
         order = np.random.default_rng([self.cell.seed, number]).permutation(drawn.indices)
         return [items[i] for i in order.tolist()]
-
-    def progressing(self, number: int) -> list[Item]:
-        """More of the kinds whose scores on a probe of public examples move (Matiisen et al. 2017)."""
-        kinds = sorted({item.kind for item in self.material if item.kind})
-        later = list(zip(self.public, self.known, strict=False))[len(self.pool) :]
-        probe = {kind: [example for example, other in later if other == kind][:PROBED] for kind in kinds}
-        before = self.progress and design.LearningProgress.from_dict(self.progress)
-        scores = self.teaching.probed(self.student.answer, probe)
-        state = (before or design.LearningProgress(tuple(kinds))).update(scores)
-        self.progress = state.as_dict()
-        return self._resampled(state.distribution, number)
-
-    def competence(self, number: int) -> list[Item]:
-        """From what the first student finds easy to all that was judged (Platanios et al. 2019)."""
-        lacked, n, rounds = [item.lacked for item in self.material], self.cell.round_size, self.cell.rounds
-        seeds = self.cell.seed, self._seed(number)
-        return self._at(design.competence_round(lacked, n, number, rounds, c0=COMPETENCE, seeds=seeds))
 
     def _chosen(self, number: int) -> list[Item]:
         """What a round trains on: as it was kept by a process that was killed in this round, or drawn now."""
@@ -165,18 +154,17 @@ class Rounds:
             return [Item.of_line(line) for line in kept["chosen"]]
         if not self.material:
             self.material = self._first_material()
-        chosen = PACES[self.arm.pace](self, number)
+        chosen = self.even(number) if self.arm.pace == "even" else self.rising(number)
         chosen = self.teaching.refined(chosen, self.source.task_type) if self.arm.taught else chosen
         write_json(path, {**self._progressed(), "chosen": [item.line for item in chosen]})
         return chosen
 
     def _progressed(self) -> dict[str, Any]:
         """What has to be known after a kill, beside the student and the rounds that are done; `_take` takes it up."""
-        material = [item.line for item in self.material]
-        return {"progress": self.progress, "material": material, **self.teaching.as_dict()}
+        return {"material": [item.line for item in self.material], **self.teaching.as_dict()}
 
     def _take(self, kept: Mapping[str, Any]) -> None:
-        self.progress, self.material = kept["progress"], [Item.of_line(line) for line in kept["material"]]
+        self.material = [Item.of_line(line) for line in kept["material"]]
         self.teaching = Teaching(self.client, kept)
 
     def _first_material(self) -> list[Item]:
@@ -184,41 +172,22 @@ class Rounds:
 
         TAPIR's rounds begin with nothing: they expand what is hard anew.
         """
-        everything = [Item(one, kind, None) for one, kind in zip_longest(self.public, self.known)]
-        if self.arm.seeds == "all":
-            return everything
-        rng = np.random.default_rng([self.cell.seed, 7])
-        if not self.arm.taught:
-            return [everything[i] for i in sorted(rng.permutation(len(everything))[: self.cell.round_size].tolist())]
-        places = self._hard(self.mined)
-        if self.arm.pace == "rising":
+        if self.arm.pace != "even":
             return []
-        if self.arm.seeds == "random":
-            places = sorted(rng.permutation(len(self.pool))[: len(places)].tolist())
-        seeds, spread = [self.pool[i] for i in places], self.arm.pace == "balanced"
-        if spread:  # a kind without anything hard still has its share
-            absent = [kind for kind in self.target if kind not in {item.kind for item in seeds}]
-            seeds += [item for item in self.pool if item.kind in absent]
-            self.teaching.count("kinds without a hard seed", kinds=len(absent))
-        return [*seeds, *self._expanded(seeds, self.cell.expanded, 0, spread)]
+        kinds, mfd = [item.kind for item in self.pool], self.mined.mfd(self.arm.reference)
+        halves = lambda: design.within_kinds(mfd, kinds, HARD[self.arm.seeds], self.cell.seed).tolist()  # noqa: E731
+        places = self._hard(self.mined) if self.arm.seeds == "hard" else halves()
+        seeds = [self.pool[i] for i in places]
+        return [*seeds, *(self._expanded(seeds, self.cell.expanded, 0, False) if self.arm.taught else [])]
 
     def _hard(self, mined: Mined) -> list[int]:
-        """Places of what a student finds hard; where that is nothing or everything, what the first student did."""
-        short = [-value > self.cell.delta for value in mined.mfd if value is not None]
-        if mined is not self.mined and (all(short) or not any(short)):
-            self.teaching.count("hard", rounds_without_a_selection=1)
-            mined = self.mined
-        return list(design.select(mined.mfd, self.cell.delta).hard.tolist())
-
-    def _resampled(self, target: Mapping[str, float], number: int) -> list[Item]:
-        kinds = [item.kind for item in self.material]
-        drawn = design.rebalance(kinds, target, self.cell.round_size, seed=self._seed(number))
-        about = drawn.manifest
-        self.teaching.count("resampled", drawn=about["n"], repeats=about["repeats"], left_out=about["left_out"])
-        return self._at(drawn.indices)
-
-    def _at(self, places: design.Indices) -> list[Item]:
-        return [self.material[i] for i in places.tolist()]
+        """Places of what a student finds hard; where that is nothing or everything, of the harder half."""
+        mfd = mined.mfd(self.arm.reference)
+        short = {-value > self.cell.delta for value in mfd if value is not None}
+        if len(short) == 1:
+            self.teaching.count("hard", by_halves=1)
+            return list(design.within_kinds(mfd, ["any"] * len(mfd), 1.0, self.cell.seed).tolist())
+        return list(design.select(mfd, self.cell.delta).hard.tolist())
 
     def _expanded(self, seeds: Sequence[Item], n: int, number: int, spread: bool) -> list[Item]:
         """New pairs after the seeds: as many of each kind as it has seeds, or by the target distribution (`spread`)."""
@@ -233,9 +202,6 @@ class Rounds:
         some, last = examples[:CHECKED], lambda text: text.strip().rpartition("\n")[2].strip()
         answers = self.student.answer(some)
         return [int(last(answer) == last(example.output)) for answer, example in zip(answers, some, strict=True)]
-
-    def _look(self) -> dict[str, list[int]]:
-        return self.source.look(self.student, self.cell.spec, self.cell.seed)
 
     def _seed(self, number: int) -> int:
         return 1000 * self.cell.seed + number
@@ -254,37 +220,34 @@ class Rounds:
         if not path.exists():
             self.lasting.mkdir(parents=True, exist_ok=True)
             self.student.restore(self.begin)
-            return {"rounds": [], "begun": self._look(), **self._progressed()}
+            return {"rounds": [], "begun": self.look(), **self._progressed()}
         state: dict[str, Any] = json.loads(path.read_text("utf-8"))
         self.student.restore(self.lasting / f"student-{len(state['rounds']) - 1}")
         self._take(state)
         return state
 
 
-ALL = (Rounds.even, Rounds.balanced, Rounds.rising, Rounds.progressing, Rounds.competence)
-PACES: dict[str, Callable[[Rounds, int], list[Item]]] = {pace.__name__: pace for pace in ALL}
-
-
-class First(study_cell.Cell):
+class First(Student):
     """The first student of a seed, and what a judge thinks of it: what all its arms share.
 
     `asking` decides no reply (budgets, concurrency...), so it is no part of the address.
     """
 
     study: Literal["curriculum_first", "curriculum"] = "curriculum_first"
-    version: Literal[2] = 2
-    spec: learners.Spec
+    version: Literal[3] = 3
     task: Source
     teacher: Teacher
     mined: int
     asking: dict[str, Any] = Field(default_factory=dict, exclude=True)
 
-    def learner(self, record: Record) -> Learner:
-        return self.spec.make(self.seed, record)
+    @property
+    def half(self) -> int:
+        """How many public examples the first student learns; what is mined comes after them."""
+        return self.task.public // 2
 
     def lesson(self) -> Lesson:
-        """The public set; what is graded of the student is told by the judge."""
-        return Lesson([one.example for one in self.task.public_set(self.spec, self.seed)], {})
+        """The first half of the public set; what is graded of the student is told by the judge."""
+        return Lesson([one.example for one in self.task.public_set(self.spec, self.seed)[: self.half]], {})
 
     def ask(self, record: Record) -> Client:
         """A client of the teacher, whose replies are kept in the record's store."""
@@ -292,69 +255,82 @@ class First(study_cell.Cell):
         return self.teacher.connect(self.asking, record.store.root)
 
     def measured(self, record: Record) -> Row:
-        """Train on the whole public set, and let the judge say what is hard."""
+        """Train on one half of the public set, and let the judge say what is hard in the other."""
         student, public = self.learner(record), self.task.public_set(self.spec, self.seed)
-        examples = student.fitting([one.example for one in public])
+        examples = student.fitting([one.example for one in public[: self.half]])
         done = learn(student, examples, self.steps, self.seed, record.lasting / "first")
         student.save(record.folder / "student")
+        unseen = public[self.half : self.half + self.mined]
         with self.ask(record) as client:
-            asker = Counted(client)
-            mined = tapir.mine(student.answer, [one.example for one in public[: self.mined]], asker)
-            # The second half is probed by an automatic curriculum.
-            questions = [distil.question_of(one.example) for one in public[: 2 * self.mined]]
-            classified = distil.classify_all(asker, questions, self.task.kinds())
-        kinds = [None if kind == OTHER else kind for kind in classified.kinds]
+            asker, pool = Counted(client), [one.example for one in unseen]
+            classified = distil.classify_all(asker, [distil.question_of(one) for one in pool], self.task.kinds())
+            kinds = [None if kind == OTHER else kind for kind in classified.kinds]
+            mined = tapir.mine(student.answer, pool, [self.task.task_type(kind) for kind in kinds], asker)
         write_json(record.folder / "mined.json", {**mined._asdict(), "kinds": kinds})
         took = {"tokens": done["tokens"], "train_seconds": round(done["seconds"], 2), "loss": done["loss"]}
-        asked = {f"teacher_{name}": count for name, count in asker.counts.items()}
-        trust = self.task.trust(public, kinds, mined.student, mined.answers)
-        return {**took, "judging": mined.counts, "classifying": classified.counts, **asked, **trust}
+        counts = {f"teacher_{name}": count for name, count in asker.counts.items()}
+        trust = self.task.trust(unseen, kinds, mined.student, mined.answers)
+        return {**took, "judging": mined.counts, "classifying": classified.counts, **counts, **trust}
 
 
 class Cell(First):
-    """One arm: everything its result depends on."""
+    """One arm: everything its result depends on. Students of other widths are not `gated`."""
 
     study: Literal["curriculum"] = "curriculum"
     arm: str
+    width: int
     target: tuple[float, ...]
+    own_target: tuple[float, ...]
     delta: float
     alpha_0: float
     delta_alpha: float
     rounds: int
     round_size: int
+    round_steps: int
     expanded: int
-    budget: int
     round_rate: float
+    gated: bool
 
     def needs(self) -> Sequence[Point]:
-        """The first student that this arm goes on from."""
-        return [First(**{name: value for name, value in self if name in First.model_fields and name != "study"})]
+        """The first student that this arm goes on from, and the gates."""
+        return [self.first(), *self.gates()]
+
+    def first(self) -> First:
+        return First(**{name: value for name, value in self if name in First.model_fields and name != "study"})
+
+    def gates(self) -> list[Gate]:
+        """A model per kind and level, of the size, optimiser steps and number of examples of an arm."""
+        if not self.gated or not isinstance(self.task, FamilySource):
+            return []
+        steps, examples = self.steps + self.rounds * self.round_steps, self.mined // 2 + self.expanded
+        own: dict[str, Any] = {"spec": self.spec, "steps": steps, "examples": examples, "n_test": self.task.n_test}
+        return [Gate(**own, kind=kind, level=level) for kind in self.task.tasks for level in LEVELS]
 
     def measured(self, record: Record) -> Row:
         """The rounds of the arm, from the first student on, and its exam."""
-        (first,) = self.needs()
-        about = {name: value for name, value in record.row_of(first).items() if name not in First.model_fields}
+        about = {name: value for name, value in record.row_of(self.first()).items() if name not in First.model_fields}
         with self.ask(record) as client:
-            rounds = Rounds(self, self.learner(record), client, record.folder_of(first), record.lasting)
+            rounds = Rounds(self, self.learner(record), client, record.folder_of(self.first()), record.lasting)
             state = rounds.run()
             rounds.student.save(record.folder)
             lines, of_exam = self.task.graded(rounds.student, Counted(client), self, record.folder)
         learned = state["rounds"][-1]["learned"]
         looks = [state["begun"], *(line.pop("looked") for line in state["rounds"])]
         lines.append(flag_line("seen", "", learned))
-        for number, kinds in enumerate(looks):  # 0: the first student
-            lines += [flag_line("look", kind, right) | {"round": number} for kind, right in kinds.items()]
+        for number, found in enumerate(looks):  # 0: the first student
+            lines += [line | {"round": number} for line in found]
         for line in state["rounds"]:
             del line["learned"]
             record.log(**line)
-        costs = [(line["tokens"], line["steps"], line["seconds"]) for line in state["rounds"]]
-        tokens, steps, seconds = map(sum, zip(*costs, strict=True))
-        took = {"training_tokens": tokens, "optimiser_steps": steps, "train_seconds": round(seconds, 2)}
+        sums = {name: sum(line[name] for line in state["rounds"]) for name in ("tokens", "steps", "seconds")}
+        took = {"training_tokens": sums["tokens"], "optimiser_steps": sums["steps"], "train_seconds": sums["seconds"]}
         asked = {f"teacher_{name}": count for name, count in rounds.teaching.asker.counts.items()}
+        unseen = [sum(x["right"]) / sum(x["asked"]) for x in lines if x["exam"] == "unseen" and not x["grading"]]
+        gates = {place(gate.kind, gate.level): record.row_of(gate)["score"] for gate in self.gates()}
         return {
-            "label": rounds.arm.label, "learned": float(np.mean(learned)) >= harness.LEARNED, "first": about,
-            **of_exam, **harness.accuracies_of(lines), **took, **asked,
+            "learned": float(np.mean(learned)) >= LEARNED, "first": about, "gate": gates,
+            "accuracy_unseen": float(np.mean(unseen)), **of_exam, **took, **asked,
             "rounds_of": state["rounds"], "distilled": state["distilled"],
-            "difficulty": rounds.mined.difficulty([item.kind for item in rounds.pool]),
+            "difficulty": rounds.mined.difficulty([item.kind for item in rounds.pool], rounds.arm.reference),
             "public_shares": tapir.shares(rounds.pool), "target_shares": rounds.target, GRADED: lines,
         }  # fmt: skip
