@@ -282,7 +282,7 @@ class Store:
                     row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
                     needs = [f"{need.study}/{need.address}" for need in point.needs()]
                     made = {**code(), **cost, "precision": row.get("precision"), "needs": needs}
-                    write_json(record.folder / PROVENANCE, made)
+                    _write_plain(record.folder / PROVENANCE, made)
                     _seal(record.folder, row)
                     self._move_in(record.folder, self.folder(point))
                     shutil.rmtree(record.lasting, ignore_errors=True)
@@ -338,7 +338,7 @@ class Store:
     def _scratch(self, point: Point) -> Path:
         """A new folder for a point whose lock is held."""
         scratch = self._empty(point.study, point.address)
-        write_json(scratch / "point.json", point.model_dump(mode="json"))
+        _write_plain(scratch / "point.json", point.model_dump(mode="json"))
         return scratch
 
     def fail(self, point: Point, error: str, detail: str) -> None:
@@ -352,7 +352,8 @@ class Store:
 
     def _fail(self, point: Point, scratch: Path, error: str, detail: str) -> None:
         (scratch / "result.json").unlink(missing_ok=True)  # it could not be written whole
-        write_json(scratch / "error.json", {"error": error, "traceback": detail})
+        _write_plain(scratch / "error.json", {"error": error, "traceback": detail})
+        _sync_all(scratch)
         self._move_in(scratch, self.folder(point))
 
     @staticmethod
@@ -436,11 +437,11 @@ def _digest(row: Row) -> str:
 
 
 def _seal(folder: Path, row: Row) -> None:
-    """Bring all files to the disk, then write `result.json`: the row, and what shows that it or a file was changed."""
-    _sync_all(folder)
+    """Write `result.json`, the row and what shows that it or a file was changed; then bring all files to the disk."""
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     as_read = json.loads(json.dumps(row, allow_nan=False))  # keys of dicts as text
-    write_json(folder / "result.json", {**row, "seal": {"row": _digest(as_read), "files": files}})
+    _write_plain(folder / "result.json", {**row, "seal": {"row": _digest(as_read), "files": files}})
+    _sync_all(folder)
 
 
 def _sync_all(folder: Path) -> None:
@@ -470,8 +471,17 @@ def _cut(folder: Path, path: Path) -> BadRequest:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object as `write_text` does, one line per key; NaN is refused, since other readers refuse it too."""
+    write_text(path, _as_text(value))
+
+
+def _as_text(value: Mapping[str, Any]) -> str:
     lines = (f" {json.dumps(key)}: {json.dumps(item, allow_nan=False)}" for key, item in value.items())
-    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _write_plain(path: Path, value: Mapping[str, Any]) -> None:
+    """The same in a scratch folder, whose files are brought to the disk together."""
+    path.write_text(_as_text(value), "utf-8")
 
 
 def ensure_writable(folder: Path) -> None:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from labkit.lab.query import query, rows_by_study, shown_rows
 from labkit.lab.store import Point, Record, Store
 from labkit.lab.sweep import run_points
-from labkit.table import print_table
 
 
 class Tiny(Point):
@@ -81,14 +80,9 @@ def of_a_store(store: Store, points: int) -> dict[str, float]:
     """Seconds of what a person waits for."""
     return {
         "start of a sweep": _timed(lambda: _quiet(store, range(points), jobs=2)),
-        "table of results": _timed(lambda: print_quietly(shown_rows(store, rows_by_study(store, "tiny")))),
+        "table of results": _timed(lambda: shown_rows(store, rows_by_study(store, "tiny"))),
         "query": _timed(lambda: query(store, "tiny", "select avg(number) from points")),
     }
-
-
-def print_quietly(rows: list[Any]) -> None:
-    with redirect_stdout(StringIO()):
-        print_table(rows)
 
 
 def _quiet(store: Store, numbers: range, jobs: int, busy: float = 0) -> None:
