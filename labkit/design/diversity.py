@@ -78,14 +78,16 @@ def measured(of: Sample, names: Sequence[str] = ()) -> dict[str, float | None]:
 def near_groups(texts: Sequence[str], alike: float = ALIKE) -> Ints:
     """The group of near duplicates that each text is in: [n], numbered from 0.
 
-    Two texts are near duplicates when they share `alike` of their character trigrams (estimated by a MinHash of 64);
-    groups are chained: both ends of one may share less.
+    Two texts are near duplicates when they share `alike` of their character trigrams (estimated by a MinHash of 64).
+    Of the texts that agree in a band only neighbours in sorted order are compared, and groups are chained: both ends of
+    one may share less.
     """
     from rensa import RMinHash
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    grams = [{text[i : i + 3] for i in range(max(1, len(text) - 2))} for text in map(normal, texts)]
+    rows = np.argsort(np.array(texts, object), kind="stable")  # so that groups do not depend on the order of texts
+    grams = [{text[i : i + 3] for i in range(max(1, len(text) - 2))} for text in (normal(texts[row]) for row in rows)]
     marks = np.array(RMinHash.digest_matrix_from_token_sets(grams, _HASHES, 0).to_rows(), np.uint32)
     pairs = []
     for start in range(0, _HASHES, _BAND):
@@ -95,7 +97,9 @@ def near_groups(texts: Sequence[str], alike: float = ALIKE) -> Ints:
     close = np.unique(np.concatenate(pairs), axis=0)
     close = close[(marks[close[:, 0]] == marks[close[:, 1]]).mean(axis=1) >= alike]
     graph = coo_array((np.ones(len(close), np.int8), close.T), shape=(len(texts),) * 2)
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    groups = np.empty(len(texts), np.int64)
+    groups[rows] = connected_components(graph, directed=False)[1]
+    return groups
 
 
 def normal(text: str) -> str:

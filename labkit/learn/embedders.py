@@ -31,9 +31,14 @@ LONGEST = 256  # tokens that a sentence transformer reads of a text
 _POOLS = ("pooling_mode_mean_tokens", "pooling_mode_cls_token")
 
 
+def here() -> list[str]:
+    """The named embedders that this machine has, the light one first; the last is the fallback."""
+    return [name for name in NAMES if name not in embedded.MODELS or embedded.shipped(name)]
+
+
 def best() -> str:
     """The light embedder where it is installed, else the fallback."""
-    return "wordllama" if embedded.shipped("wordllama") else "lexical"
+    return "wordllama" if "wordllama" in here() else "lexical"
 
 
 def embed(texts: Sequence[str], embedder: str) -> Vectors:
@@ -54,8 +59,8 @@ def embed(texts: Sequence[str], embedder: str) -> Vectors:
 def trust(embedder: str, each: int = 60) -> tuple[float, float, float]:
     """How far an embedder tells instructions apart: the share whose nearest neighbour is of the same family.
 
-    Of `each` instructions of every family of the lab, wordings included; the neighbour is sought among instructions of
-    other wordings. Returns the share, what guessing would give, and the number of instructions.
+    Of about `each` instructions of every family of the lab in their several wordings. Families are made of few words,
+    which favours spelling. Returns the share, what guessing would give, and the number of different instructions.
     """
     drawn = {name: draw(family, each, split="train", levels=(1, 2, 3), seed=0) for name, family in EVERY.items()}
     texts = {task.example.instruction: name for name, tasks in drawn.items() for task in tasks}
