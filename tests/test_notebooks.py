@@ -13,7 +13,8 @@ from labkit import studies
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-STUDIES = [path for path in NOTEBOOKS if path.stem != "00_tour"]  # tests/test_tour.py runs that one
+TOOLS = ("00_tour", "audit_your_data")  # no studies: tests/test_tour.py and tests/test_audit.py run them
+STUDIES = [path for path in NOTEBOOKS if path.stem not in TOOLS]
 ROOMS = {"instructions", "design", "learn", "grade", "teach", "studies", "lab", "show"}
 
 

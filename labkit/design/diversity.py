@@ -8,8 +8,8 @@ Guaranteed: equal sets give equal numbers; a measure that needs more instruction
 quadratic in the set is computed on `SAMPLED` instructions of it, the same ones in every call. Left open: numbers of
 different embedders, and of sets of very different size, are on different scales.
 
-Sources: Hill 1973 (numbers of order 0, 1, 2); Friedman and Dieng 2023, arXiv 2210.02410 (Vendi score); Wang et al. 2024,
-arXiv 2402.02318 (log determinant); Yang et al. 2025, arXiv 2502.17184 (NovelSum, here without a reference corpus:
+Sources: Hill 1973 (numbers of order 0, 1, 2); Friedman and Dieng 2023, arXiv 2210.02410 (Vendi score); Wang et al.
+2024, arXiv 2402.02318 (log determinant); Yang et al. 2025, arXiv 2502.17184 (NovelSum, here without a reference corpus:
 densities are those within the set); Shaib et al. 2024, arXiv 2403.00553 (compression); Broder 1997 (MinHash).
 """
 
@@ -181,3 +181,6 @@ MEASURES: dict[str, Measure] = {
         text[i : i + 3] for text in of.texts for i in range(len(text) - 2)}))),
     "compressed": Measure("compressed size in bytes", _compressed),
 }  # fmt: skip
+
+# What passed the trial (`studies.diversity_measures`, LABLOG.md), the best first.
+RECOMMENDED: tuple[str, ...] = ()

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from labkit.design import allocate_long_tail
-from labkit.design import diversity
-from labkit.errors import BadRequest
+from labkit.design import allocate_long_tail, diversity
 from labkit.design.long_tail import Alpha
+from labkit.errors import BadRequest
 from labkit.instructions import Rules, draw_rules
 from labkit.instructions.rewriting import in_split
 from labkit.learn.embedders import embed
@@ -65,7 +64,9 @@ class Params(RewritingParams):
                 raise BadRequest(f"{name} = {getattr(self, name)}: a share is 0 or more, and below 1")
         blocks = min(self.letters) ** (self.pattern_length // 2)
         if not 2 <= min(self.letters) <= max(self.letters) <= len(self.alphabet) or blocks**2 < 4 * high:
-            raise BadRequest(f"letters = {self.letters}: up to {len(self.alphabet)}, and enough for {high} narrow rules")
+            raise BadRequest(
+                f"letters = {self.letters}: up to {len(self.alphabet)}, and enough for {high} narrow rules"
+            )
         check_asked(self.n_test, test_rules=self.test_rules)
         return self
 
@@ -103,7 +104,7 @@ class TrainingSet(NamedTuple):
 
 
 def training_set(cell: Any) -> TrainingSet:
-    """The rules of a cell (or of its row): narrow ones, free ones, then near copies; any of them may be the frequent."""
+    """The rules of a cell (or of its row): narrow ones, free ones, then near copies, in a random order."""
     rng = np.random.default_rng(np.random.SeedSequence(cell.seed, spawn_key=(RULES, cell.number)))
     n, symbols, p = cell.n_instructions, len(cell.alphabet), cell.pattern_length
     letters = rng.permutation(symbols)[: cell.letters].astype(np.uint8)
@@ -192,7 +193,11 @@ VIEWS = {
 
 def finding(results: Results) -> str:
     """Which measure ranks best, and which are not told apart from it."""
-    return results.fit("ranks").sentence if "ranks" in results.views() else "Too few models, or all alike: nothing is ranked"
+    return (
+        results.fit("ranks").sentence
+        if "ranks" in results.views()
+        else "Too few models, or all alike: nothing is ranked"
+    )
 
 
 STUDY = Study(

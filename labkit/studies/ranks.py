@@ -66,7 +66,9 @@ class Ranks(View):
         own = sorted((line for line in lines if line["exam"] == self.exam), key=lambda line: -line["mean"])
         best = own[0]["measure"]
         tied = [name for name, one in found.items() if np.quantile((found[best] - one)[1:], 0.025) <= 0]
-        words = f"{own[0]['label']} ranks {self.exam_label} best (Spearman {ranged(own[0])} over {own[0]['models']} models)"
+        words = (
+            f"{own[0]['label']} ranks {self.exam_label} best (Spearman {ranged(own[0])} over {own[0]['models']} models)"
+        )
         others = [line["label"] for line in own[1:] if line["measure"] in tied]
         words += f"; not told apart from it: {', '.join(others) or 'none'}"
         return Fit(words, {"best": best, "not told apart": tied})
@@ -99,9 +101,7 @@ class Ranks(View):
         )  # fmt: skip
 
 
-def correlations(
-    one: NDArray[np.float64], other: NDArray[np.float64], draws: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def correlations(one: NDArray[np.float64], other: NDArray[np.float64], draws: NDArray[np.int64]) -> NDArray[np.float64]:
     """Spearman correlations of two samples under resamples [r, n] of their places: [r]; ties share their mean rank."""
     known = ~np.isnan(one)
     draws = np.where(known[draws], draws, np.flatnonzero(known)[draws % known.sum()])
