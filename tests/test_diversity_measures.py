@@ -11,8 +11,8 @@ from labkit import BadRequest, studies
 from labkit.design import diversity
 from labkit.design.diversity import MEASURES, Sample, measured, near_groups
 from labkit.learn import embedded, embedders
+from labkit.studies.correlated import correlations
 from labkit.studies.diversity_measures import training_set
-from labkit.studies.ranks import correlations
 
 WORDS = [f"{verb} the {noun} {place}" for verb in ("sort", "count", "name", "draw") for noun in ("cats", "numbers")
          for place in ("by size", "in london", "backwards", "that are red")]  # fmt: skip

@@ -75,3 +75,27 @@ def audit_data(
         print()
     print_each("note: ", found.notes)
     print_each("  ", audits.write(found, out) if out else ())
+
+
+@command("find-mix")
+def find_mix(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="sources, as `labkit mix` takes them")],
+    target: Annotated[str, typer.Option(**TEXT, help="records of what the mix is for: a corpus, or a file")],
+    out: Annotated[Path, typer.Option(help="the spec with the found weights, for `labkit mix`")],
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="examples (or tokens) of the mix; default: the spec's")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="draws mixes and training sets")] = 0,
+) -> None:
+    """The shares at which sources foretell a target best: runs, laws, a prediction, and its trial; or no plan."""
+    from labkit.lab import ensure_writable
+    from labkit.studies import mix_search
+
+    ensure_writable(out.parent)
+    found = mix_search.search(spec, target, budget, seed)
+    print_table(mix_search.table(found))
+    laws = [{"law": name, "error on held-out mixes": law["error"], "weight": round(law["weight"], 3)}
+            for name, law in found.plan.laws.items()]  # fmt: skip
+    print()
+    print_table(laws)
+    print(f"\n{mix_search.sentence(found)}\n{mix_search.written(spec, found, out, budget)}")

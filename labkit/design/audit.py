@@ -189,9 +189,9 @@ def _diversity(own: Sample, notes: list[str]) -> Rows:
     if none := [diversity.MEASURES[name].words for name, value in found.items() if value is None]:
         notes.append(f"{len(own.texts)} different instructions are too few for: {', '.join(none)}")
     order = [*diversity.RECOMMENDED, *(name for name in found if name not in diversity.RECOMMENDED)]
-    return [{"measure": diversity.MEASURES[name].words, "value": shortened(found[name]),
+    return [{"measure": diversity.MEASURES[name].words, "value": shortened(value),
              "on trial": "passed" if name in diversity.RECOMMENDED else ""}
-            for name in order if found[name] is not None]  # fmt: skip
+            for name in order if (value := found[name]) is not None]  # fmt: skip
 
 
 def shortened(value: float) -> float:

@@ -25,9 +25,9 @@ from labkit.instructions import Rules, draw_rules
 from labkit.instructions.rewriting import in_split
 from labkit.learn.embedders import embed
 from labkit.studies.cell import cells
+from labkit.studies.correlated import Ranks
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import about, check_asked, drawn_note
-from labkit.studies.ranks import Ranks
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, RewritingCell, RewritingParams, draw_exam, spread, task_of
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve
