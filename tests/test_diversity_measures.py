@@ -69,7 +69,8 @@ def test_one_instruction_over_and_over_lowers_what_goes_by_use() -> None:
 
 def test_near_copies_are_groups_and_others_are_not() -> None:
     texts = ["Write a short poem about the sea in winter.", "write a short poem about  the sea in winter",
-             "Write a short poem about the sea in the winter.", "Give three tips for staying healthy.", "hi", ""]  # fmt: skip
+             "Write a short poem about the sea in the winter.", "Give three tips for staying healthy.",
+             "hi", ""]  # fmt: skip
     groups = near_groups(texts)
     assert len(set(groups[:3])) == 1
     assert len(set(groups)) == 4

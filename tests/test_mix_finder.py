@@ -1,4 +1,4 @@
-"""The mix finder: regret and coverage where the optimum is known, honest refusals, and specs that `labkit mix` takes."""
+"""The mix finder: regret and coverage where the optimum is known, refusals, and specs that `labkit mix` takes."""
 
 import json
 from pathlib import Path

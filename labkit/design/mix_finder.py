@@ -14,7 +14,7 @@ the optimum is and what it scores.
 
 Guaranteed: the found mix is equal parts, with the reason, where the 95 % interval of what it gains over them reaches 0,
 or where no law predicts held-out mixes better than their mean does. Where laws miss held-out mixes by more than they
-say, all intervals are widened by that factor. Left open: a score that jumps between neighbouring mixes; more than about
+say, all intervals are widened by that factor, and by that of Student's t for so few of them. Left open: a score that jumps between neighbouring mixes; more than about
 eight sources for a few dozen runs.
 
 Sources: Ye et al. 2024, arXiv 2403.16952 (data mixing laws), Liu et al. 2024, arXiv 2407.01492 (RegMix).
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t
 
 from labkit.errors import BadRequest
 
@@ -140,7 +141,8 @@ def _weighed(tried: Runs, held: Runs) -> tuple[dict[str, dict[str, float]], floa
     weights = {name: float(np.exp(value - top)) for name, value in density.items()}
     total = sum(weights.values())
     laws = {name: {"error": error[name], "weight": weights[name] / total} for name in LAWS}
-    return laws, max(1.0, sum(excess[name] * weights[name] for name in LAWS) / total)
+    few = float(t.ppf(0.975, len(held.scores) - 1)) / 1.96  # the factor itself is known from so many mixes only
+    return laws, few * max(1.0, sum(excess[name] * weights[name] for name in LAWS) / total)
 
 
 class _Told(NamedTuple):

@@ -29,6 +29,8 @@ from labkit.grade.intervals import Counts, Floats, percentiles
 
 GENERALISES = 0.5  # a recipe that never answers half of the unseen questions has no transition to locate
 SLOPES = (0.2, 60.0)  # per decade; at 60 the rise from 10 % to 90 % of the plateau takes 0.07 decades: a step
+AIMS, CLOSE = (0.25, 0.5, 0.75), 0.02  # shares of the plateau that a search tries; decades that tell two counts apart
+SPREAD = 6  # different counts that a search tries before it repeats any
 PARTIAL = (0.1, 0.9)  # shares of the plateau between which a count tells of the shape of the rise
 
 
@@ -73,9 +75,7 @@ def fit_transition(
 
     Raises `BadRequest` where counts and points do not pair up, or a count is below 1 or has no model.
     """
-    sweep = defaultdict[int, list[Counts]](list)
-    for count, seeds in intervals.paired(n_instructions, per_point, "number of instructions"):
-        sweep[count] += seeds
+    sweep = _pooled(n_instructions, per_point)
     several = all(len(seeds) > 1 for seeds in sweep.values())
     over = intervals.SEEDS_AND_RULES if several else intervals.ONE_SEED
     if len(sweep) < 3:
@@ -96,6 +96,9 @@ def fit_transition(
         middle, slope = np.log10(bracket).mean(), SLOPES[1]
         plateau = np.average(means[settles:], weights=weights[settles:])
     fitted = expit(slope * (decades - middle))
+    rise = [tried[rises - 1], tried[settles], *(n for n, share in zip(tried, observed, strict=True) if _partial(share))]
+    if all(len(sweep[count]) > 1 for count in rise):  # one model each is enough at the curve's flat ends
+        over = intervals.SEEDS_AND_RULES
 
     middles, slopes, plateaus = _fit(decades, resampled, weights)
     n_rules = min(map(intervals.fewest_rules, points))
@@ -113,6 +116,45 @@ def fit_transition(
         notes.append("the interval is cut off at the range tried")
     numbers = float(10**middle), float(lo), float(hi), float(plateau), plateau_ci, float(slope), bracket
     return Transition(True, "; ".join(notes), over, *numbers)
+
+
+def next_count(n_instructions: Sequence[int], per_point: Sequence[Sequence[Counts]], most: int) -> int | None:
+    """The number of instructions to train the next model at, so that few models locate the transition.
+
+    First new counts, `SPREAD` in all: the geometric middle of the bracket while fewer than two lie in the rise, then
+    the place of `AIMS` on the fitted curve that lies furthest, in decades, from every count tried (where a model tells
+    most of midpoint and slope; compare Chaloner and Larntz 1989). After that, further seeds of the counts in the rise,
+    the fewest first, up to `most` each. None when nothing is worth a model, or there is no rise to look for.
+
+    Raises `BadRequest` as `fit_transition` does.
+    """
+    sweep = _pooled(n_instructions, per_point)
+    tried, decades = list(sweep), np.log10(list(sweep))
+    means = np.array([intervals.accuracies(models).mean() for models in sweep.values()])
+    (middle,), (slope,), (plateau,) = _fit(decades, means[None], _models(list(sweep.values())))
+    observed = means / max(plateau, means[-1], 1e-9)
+    above = np.flatnonzero(observed >= 0.5)
+    if max(plateau, means[-1]) < GENERALISES or not len(above) or above[0] == 0:
+        return None
+    if len(tried) < SPREAD:
+        places = [float(decades[above[0] - 1 : above[0] + 1].mean())]
+        if np.sum(_partial(observed)) >= 2:
+            places = [float(middle + np.log(aim / (1 - aim)) / slope) for aim in AIMS]
+        apart = [np.abs(decades - place).min() if decades[0] < place < decades[-1] else 0.0 for place in places]
+        count = round(10 ** places[int(np.argmax(apart))])
+        if max(apart) >= CLOSE and count not in tried:
+            return count
+    rise = {tried[place] for place in (above[0] - 1, above[0], *np.flatnonzero(_partial(observed)))}
+    open_ = [count for count in rise if len(sweep[count]) < most]
+    return min(open_, key=lambda count: (len(sweep[count]), abs(observed[tried.index(count)] - 0.5)), default=None)
+
+
+def _pooled(n_instructions: Sequence[int], per_point: Sequence[Sequence[Counts]]) -> dict[int, list[Counts]]:
+    """The models of each number of instructions, ascending."""
+    sweep = defaultdict[int, list[Counts]](list)
+    for count, seeds in intervals.paired(n_instructions, per_point, "number of instructions"):
+        sweep[count] += seeds
+    return sweep
 
 
 class Explained(NamedTuple):

@@ -32,6 +32,7 @@ from labkit.studies.rewriting import (
     simplest,
     task_of,
 )
+from labkit.studies.rows import counts_of
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, Fit
 
@@ -48,6 +49,7 @@ class Params(RewritingParams):
     }
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I, one model each")
+    search: int = Field(default=0, ge=0, le=100, description="models of a search for the transition; 0: the grid")
     occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
     noop_share: float = Field(default=0.0, ge=0, le=1, description="share of examples in which x does not occur")
     noop_shares: list[float] = Field(description="shares of no-ops that are tried beside; [] for none")
@@ -73,6 +75,9 @@ class Params(RewritingParams):
             longer = self.model_copy(update=sizes)
             check_rules(longer, task_of(longer), max(self.length_counts))
         check_counts("n_instructions", counts + self.length_counts * bool(lengths), self.budget)
+        if self.search and (self.search < 4 or len(self.n_instructions) < 2 or len(self.seeds) < 2):
+            raise BadRequest(f"search = {self.search}: a search takes 4 models or more, between the least and the most "
+                             "of n_instructions, with at least two seeds")  # fmt: skip
         return self
 
 
@@ -99,6 +104,9 @@ def points(params: Params) -> Sequence[Cell]:
     Seeds are outermost and many instructions come first, so that a first whole curve comes early.
     """
     common = {"occurrences": simplest(params.occurrences)}
+    if params.search:
+        ends = (max(params.n_instructions), min(params.n_instructions))
+        return cells(Cell, params, [_searched(params, n, 0) for n in ends])
     main = [
         {"n_instructions": n, "seed": seed, "noop_share": params.noop_share, **common}
         for seed in params.seeds
@@ -117,6 +125,22 @@ def points(params: Params) -> Sequence[Cell]:
         for n in params.length_counts
     ]
     return list(dict.fromkeys(cells(Cell, params, main + noops + longer)))
+
+
+def _searched(params: Params, n: int, models: int) -> dict[str, Any]:
+    """The dials of a search's next model at a number of rules that has some already: a cell of the grid, too."""
+    return {"n_instructions": n, "seed": params.seeds[models], "noop_share": params.noop_share,
+            "occurrences": simplest(params.occurrences)}  # fmt: skip
+
+
+def search(params: Params, rows: "pd.DataFrame") -> Sequence[Cell]:
+    """The model that tells most of where the transition is, given those so far; none when enough are trained."""
+    unseen = rows[rows["key"] == "unseen"]
+    if len(unseen) >= params.search:
+        return []
+    groups = {int(str(n)): counts_of(group) for n, group in unseen.groupby("n_instructions")}
+    n = grade.next_count(list(groups), list(groups.values()), len(params.seeds))
+    return [] if n is None else cells(Cell, params, [_searched(params, n, len(groups.get(n, [])))])
 
 
 def transition(counts: Sequence[float], answers: list[list[grade.Counts]]) -> Fit:
@@ -216,5 +240,6 @@ STUDY = Study(
     finding=finding,
     notes=notes,
     columns=kinds_apart,
+    stages=[search] * 98,  # one model each, as many as `search` allows
     published=["diversity_sweep", "no_ops"],
 )

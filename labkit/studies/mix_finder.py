@@ -5,8 +5,8 @@ training set has a fixed number of rules; its mix says how many come from each s
 unseen rules of all kinds, of the free kind alone, of the narrow kinds alone. First stage, all with few steps: random
 mixes to fit laws to, further ones held out, one mix over seeds for the noise floor, and as many random mixes more as
 make random search equal in runs. `labkit.design.mix_finder` says what mix follows for each problem, or that no plan
-does; that prediction is part of the cells of the second stage. There the found mix, equal parts, the natural shares, the
-best mix tried and random search's best are trained with all steps on fresh seeds, and compared in pairs.
+does; that prediction is part of the cells of the second stage. There the found mix, equal parts, the natural shares,
+the best mix tried and random search's best are trained with all steps on fresh seeds, and compared in pairs.
 
 How good the finder is where the optimum is known: `labkit.studies.mix_problems`.
 """
@@ -120,14 +120,16 @@ def runs_of(rows: "pd.DataFrame", kinds: Sequence[str], arms: Sequence[str]) -> 
     """The runs of some arms: shares and accuracy on unseen rules of some kinds."""
     own = rows[rows["key"].isin(kinds) & rows["arm"].isin(arms)]
     models = own.assign(hit=own["right"].map(sum), of=own["asked"].map(sum)).groupby("address", sort=False)
-    shares = np.array([counts for counts in models["counts"].first()], float)
+    shares = np.array(list(models["counts"].first()), float)
     return Runs(shares / shares.sum(axis=1, keepdims=True), (models["hit"].sum() / models["of"].sum()).to_numpy(float))
 
 
 def plans(rows: "pd.DataFrame") -> dict[str, mix_finder.Plan]:
     """What the first stage says of each problem."""
-    return {name: mix_finder.find(runs_of(rows, kinds, ["tried"]), runs_of(rows, kinds, ["held"]),
-                                  runs_of(rows, kinds, ["floor"]).scores) for name, kinds in PROBLEMS.items()}  # fmt: skip
+    runs = {
+        name: [runs_of(rows, kinds, [arm]) for arm in ("tried", "held", "floor")] for name, kinds in PROBLEMS.items()
+    }
+    return {name: mix_finder.find(tried, held, floor.scores) for name, (tried, held, floor) in runs.items()}
 
 
 def trial(params: Params, rows: "pd.DataFrame") -> list[Cell]:

@@ -76,8 +76,8 @@ def solved(problem: Problem, seed: int, runs: int = 37) -> dict[str, Any]:
     search = _run(problem, dirichlet(runs, k, seed + 2 * 10**6), rng)
     fine = np.vstack([dirichlet(20_000, k, 0), dirichlet(5_000, k, 1, 0.3), np.eye(k), equal])
     best = float(problem.score(fine).max())
-    regret = {name: best - float(problem.score(shares[None])[0]) for name, shares in (
-        ("found", plan.shares), ("equal parts", equal[0]), ("random search", search.shares[search.scores.argmax()]))}  # fmt: skip
+    arms = {"found": plan.shares, "equal parts": equal[0], "random search": search.shares[search.scores.argmax()]}
+    regret = {name: best - float(problem.score(shares[None])[0]) for name, shares in arms.items()}
     true = float(problem.score(plan.shares[None])[0])
     return {"regret": regret, "covered": plan.score.lo <= true <= plan.score.hi, "planned": not plan.reason}
 
