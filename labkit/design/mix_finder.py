@@ -14,12 +14,13 @@ the optimum is and what it scores.
 
 Guaranteed: the found mix is equal parts, with the reason, where the 95 % interval of what it gains over them reaches 0,
 or where no law predicts held-out mixes better than their mean does. Where laws miss held-out mixes by more than they
-say, all intervals are widened by that factor, and by that of Student's t for so few of them. Left open: a score that jumps between neighbouring mixes; more than about
-eight sources for a few dozen runs.
+say, all intervals are widened by that factor, and by that of Student's t for so few of them. Left open: a score that
+jumps between neighbouring mixes; more than about eight sources for a few dozen runs.
 
 Sources: Ye et al. 2024, arXiv 2403.16952 (data mixing laws), Liu et al. 2024, arXiv 2407.01492 (RegMix).
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -185,13 +186,16 @@ def _on(features: Callable[[Floats], Floats]) -> Law:
 
 def _smooth(runs: Runs) -> Callable[[Floats], _Told]:
     """A Gaussian process over the shares, its length and noise fitted."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
     centre, size = runs.scores.mean(), runs.scores.std() + 1e-9
     kernel = ConstantKernel(1.0, (0.05, 50)) * RBF(0.5, (0.1, 5)) + WhiteKernel(0.1, (1e-3, 2))
     model = GaussianProcessRegressor(kernel, random_state=0)
-    model.fit(runs.shares, (runs.scores - centre) / size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the bounds are what is thought possible
+        model.fit(runs.shares, (runs.scores - centre) / size)
     noise = float(model.kernel_.k2.noise_level)
 
     def told(shares: Floats) -> _Told:
