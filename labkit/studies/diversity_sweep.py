@@ -21,18 +21,11 @@ from pydantic import Field, model_validator
 from labkit import grade
 from labkit.design import allocate
 from labkit.errors import BadRequest
+from labkit.studies import searched
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import about, check_counts, drawn_note
-from labkit.studies.rewriting import (
-    RewritingCell,
-    RewritingParams,
-    check_rules,
-    lesson,
-    simplest,
-    task_of,
-)
-from labkit.studies.rows import counts_of
+from labkit.studies.rewriting import RewritingCell, RewritingParams, check_rules, lesson, simplest, task_of
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, Fit
 
@@ -49,7 +42,9 @@ class Params(RewritingParams):
     }
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I, one model each")
-    search: int = Field(default=0, ge=0, le=100, description="models of a search for the transition; 0: the grid")
+    search: int = Field(
+        default=0, ge=0, le=searched.MOST, description="models of a search for the transition; 0: the grid"
+    )
     occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
     noop_share: float = Field(default=0.0, ge=0, le=1, description="share of examples in which x does not occur")
     noop_shares: list[float] = Field(description="shares of no-ops that are tried beside; [] for none")
@@ -75,9 +70,7 @@ class Params(RewritingParams):
             longer = self.model_copy(update=sizes)
             check_rules(longer, task_of(longer), max(self.length_counts))
         check_counts("n_instructions", counts + self.length_counts * bool(lengths), self.budget)
-        if self.search and (self.search < 4 or len(self.n_instructions) < 2 or len(self.seeds) < 2):
-            raise BadRequest(f"search = {self.search}: a search takes 4 models or more, between the least and the most "
-                             "of n_instructions, with at least two seeds")  # fmt: skip
+        searched.check(self)
         return self
 
 
@@ -105,13 +98,8 @@ def points(params: Params) -> Sequence[Cell]:
     """
     common = {"occurrences": simplest(params.occurrences)}
     if params.search:
-        ends = (max(params.n_instructions), min(params.n_instructions))
-        return cells(Cell, params, [_searched(params, n, 0) for n in ends])
-    main = [
-        {"n_instructions": n, "seed": seed, "noop_share": params.noop_share, **common}
-        for seed in params.seeds
-        for n in sorted(params.n_instructions, reverse=True)
-    ]
+        return _main(params, searched.first(params))
+    main = [(n, seed) for seed in params.seeds for n in sorted(params.n_instructions, reverse=True)]
     noops = [
         {"n_instructions": n, "seed": seed, "noop_share": share, **common}
         for seed in params.seeds[: params.noop_seeds]
@@ -124,23 +112,18 @@ def points(params: Params) -> Sequence[Cell]:
         for length in params.input_lengths
         for n in params.length_counts
     ]
-    return list(dict.fromkeys(cells(Cell, params, main + noops + longer)))
+    return list(dict.fromkeys(_main(params, main) + cells(Cell, params, noops + longer)))
 
 
-def _searched(params: Params, n: int, models: int) -> dict[str, Any]:
-    """The dials of a search's next model at a number of rules that has some already: a cell of the grid, too."""
-    return {"n_instructions": n, "seed": params.seeds[models], "noop_share": params.noop_share,
-            "occurrences": simplest(params.occurrences)}  # fmt: skip
+def _main(params: Params, places: searched.Places) -> list[Cell]:
+    """Cells of the main design at some numbers of rules and seeds."""
+    shared = {"noop_share": params.noop_share, "occurrences": simplest(params.occurrences)}
+    return cells(Cell, params, [{"n_instructions": n, "seed": seed, **shared} for n, seed in places])
 
 
-def search(params: Params, rows: "pd.DataFrame") -> Sequence[Cell]:
-    """The model that tells most of where the transition is, given those so far; none when enough are trained."""
-    unseen = rows[rows["key"] == "unseen"]
-    if len(unseen) >= params.search:
-        return []
-    groups = {int(str(n)): counts_of(group) for n, group in unseen.groupby("n_instructions")}
-    n = grade.next_count(list(groups), list(groups.values()), len(params.seeds))
-    return [] if n is None else cells(Cell, params, [_searched(params, n, len(groups.get(n, [])))])
+def search(params: Params, rows: "pd.DataFrame") -> list[Cell]:
+    """The next model of a search, a cell of the grid, too; none where none is asked for."""
+    return _main(params, searched.following(params, rows))
 
 
 def transition(counts: Sequence[float], answers: list[list[grade.Counts]]) -> Fit:
@@ -240,6 +223,6 @@ STUDY = Study(
     finding=finding,
     notes=notes,
     columns=kinds_apart,
-    stages=[search] * 98,  # one model each, as many as `search` allows
+    stages=[search] * searched.MOST,
     published=["diversity_sweep", "no_ops"],
 )
