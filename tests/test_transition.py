@@ -10,7 +10,7 @@ from scipy.special import expit
 from labkit.errors import BadRequest
 from labkit.grade import Counts, explained, fit_transition, next_count
 from labkit.grade.intervals import ONE_SEED, SEEDS_AND_RULES
-from labkit.grade.transition import SLOPES, _fit
+from labkit.grade.transition import SLOPES, fit
 
 TRIED = [10, 30, 60, 100, 200, 400, 1000, 3000]
 
@@ -56,7 +56,7 @@ def test_the_fit_agrees_with_scipys_bounded_least_squares():
 
         bounds = ([decades[0], SLOPES[0], 0], [decades[-1], SLOPES[1], 1])
         theirs = least_squares(residuals, (middle, slope, plateau), bounds=bounds, xtol=1e-12, ftol=1e-12)
-        ours = np.array(_fit(decades, means[None], votes))[:, 0]
+        ours = np.array(fit(decades, means[None], votes))[:, 0]
         assert np.sum(residuals(ours) ** 2) <= 2 * theirs.cost * (1 + 1e-3)
         assert ours[0] == pytest.approx(theirs.x[0], abs=1e-3)
 

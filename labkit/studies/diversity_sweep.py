@@ -42,9 +42,7 @@ class Params(RewritingParams):
     }
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I, one model each")
-    search: int = Field(
-        default=0, ge=0, le=searched.MOST, description="models of a search for the transition; 0: the grid"
-    )
+    search: int = Field(default=0, ge=0, le=searched.MOST, description="models of a search for the step; 0: the grid")
     occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
     noop_share: float = Field(default=0.0, ge=0, le=1, description="share of examples in which x does not occur")
     noop_shares: list[float] = Field(description="shares of no-ops that are tried beside; [] for none")
