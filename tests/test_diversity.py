@@ -339,3 +339,27 @@ def test_a_bad_request_is_one_sentence(given: dict, complaint: str) -> None:
 def test_an_unknown_study() -> None:
     with pytest.raises(BadRequest, match="did you mean 'diversity_sweep'"):
         studies.find("diversity")
+
+
+def test_a_search_trains_cells_of_the_grid_one_at_a_time() -> None:
+    """So that what either has trained serves the other."""
+    import pandas as pd
+
+    from labkit.studies.diversity_sweep import STUDY, search
+
+    grid = STUDY.points(STUDY.resolve({"scale": "laptop", "noop_shares": [], "input_lengths": []}))
+    params = STUDY.resolve({"scale": "laptop", "search": 4})
+    first = STUDY.points(params)
+    assert {cell.n_instructions for cell in first} == {10, 10000}
+    assert {cell.address for cell in first} < {cell.address for cell in grid}
+
+    def rows(accuracies: dict[int, float]) -> pd.DataFrame:
+        lines = [{"key": "unseen", "n_instructions": n, "right": [round(10 * share)] * 20, "asked": [10] * 20}
+                 for n, share in accuracies.items()]  # fmt: skip
+        return pd.DataFrame(lines)
+
+    (second,) = search(params, rows({10: 0.0, 10000: 0.9}))
+    assert second.n_instructions == 316
+    assert second.seed == params.seeds[0]
+    assert search(params, rows({10: 0.0, 10000: 0.1})) == []
+    assert search(params, rows({10: 0.0, 100: 0.1, 316: 0.8, 10000: 0.9})) == []  # enough models

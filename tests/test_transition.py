@@ -8,9 +8,9 @@ from scipy.optimize import curve_fit, least_squares
 from scipy.special import expit
 
 from labkit.errors import BadRequest
-from labkit.grade import Counts, explained, fit_transition
+from labkit.grade import Counts, explained, fit_transition, next_count
 from labkit.grade.intervals import ONE_SEED, SEEDS_AND_RULES
-from labkit.grade.transition import SLOPES, _fit
+from labkit.grade.transition import SLOPES, fit
 
 TRIED = [10, 30, 60, 100, 200, 400, 1000, 3000]
 
@@ -56,7 +56,7 @@ def test_the_fit_agrees_with_scipys_bounded_least_squares():
 
         bounds = ([decades[0], SLOPES[0], 0], [decades[-1], SLOPES[1], 1])
         theirs = least_squares(residuals, (middle, slope, plateau), bounds=bounds, xtol=1e-12, ftol=1e-12)
-        ours = np.array(_fit(decades, means[None], votes))[:, 0]
+        ours = np.array(fit(decades, means[None], votes))[:, 0]
         assert np.sum(residuals(ours) ** 2) <= 2 * theirs.cost * (1 + 1e-3)
         assert ours[0] == pytest.approx(theirs.x[0], abs=1e-3)
 
@@ -168,3 +168,45 @@ def test_nothing_is_explained_where_a_curve_goes_through_everything_or_nothing_d
     points = [[Counts(np.full(50, right), np.full(50, 4))] for right in (0, 1, 3)]
     assert explained([10, 100, 1000], points) == (None, None)
     assert explained([10, 100, 1000, 2000], [points[1]] * 4) == (None, None)
+
+
+GRID = [10, 30, 100, 200, 300, 1000, 10000]  # the sweep's own, three seeds each: 21 models
+
+
+def searched(rng, midpoint, slope, most=10):
+    """What a search with so many models tries and sees, from the ends of the grid on."""
+    seen = {count: simulated(rng, midpoint, slope, n_seeds=1, tried=[count])[0] for count in (GRID[0], GRID[-1])}
+    while sum(map(len, seen.values())) < most:
+        count = next_count(list(seen), list(seen.values()), 3)
+        if count is None:
+            break
+        seen[count] = seen.get(count, []) + simulated(rng, midpoint, slope, n_seeds=1, tried=[count])[0]
+    return seen
+
+
+def test_a_search_with_half_of_the_models_is_as_sure_as_the_grid():
+    rng, widths, hits = np.random.default_rng(0), [], []
+    for i in range(60):
+        midpoint, slope = 10 ** rng.uniform(1.7, 2.9), rng.uniform(3, 7)
+        grid = fit_transition(GRID, simulated(rng, midpoint, slope, tried=GRID), draws=200, seed=i)
+        seen = searched(rng, midpoint, slope)
+        assert sum(map(len, seen.values())) <= 3 * len(GRID) / 2
+        found = fit_transition(list(seen), list(seen.values()), draws=200, seed=i)
+        assert found.located
+        assert found.over == SEEDS_AND_RULES
+        widths.append([np.log(fit.hi / fit.lo) for fit in (found, grid)])
+        hits.append(found.lo <= midpoint <= found.hi)
+    own, grids = np.mean(widths, axis=0)
+    assert own <= 1.1 * grids
+    assert np.mean(hits) >= 0.85
+
+
+def test_a_search_stops_where_there_is_no_rise():
+    assert next_count([10, 1000], flat([0.1, 0.1], 1), 3) is None
+    assert next_count([10, 1000], flat([0.9, 0.9], 1), 3) is None
+
+
+def test_a_search_asks_for_no_more_seeds_than_there_are():
+    counts = [10, 100, 120, 140, 160, 1000]
+    assert next_count(counts, flat([0, 0, 0.3, 0.6, 0.9, 0.9], 3), 3) is None
+    assert next_count(counts, flat([0, 0, 0.3, 0.6, 0.9, 0.9], 2), 3) in (120, 140)

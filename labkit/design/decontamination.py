@@ -202,6 +202,23 @@ class Decontaminator:
         return [Overlap(test, gram, file, kind) for (file, test), (gram, kind) in by_test]
 
 
+def questions(file: str | Path) -> list[str]:
+    """The different questions of a test file, each as one text; of a record without any nothing.
+
+    Raises:
+        BadRequest: for a missing or broken file, or one without a question.
+    """
+    found: dict[str, None] = {}
+    for number, record in records(Path(file)):
+        if isinstance(record, dict):
+            for _, test in _tests(record, str(number)):
+                asked = "\n".join(dict.fromkeys(text for kind, text in _texts(test, None) if kind == "question"))
+                found |= {asked: None} if asked else {}
+    if not found:
+        raise BadRequest(f"{file} has no instructions: none of its columns is named {', '.join(QUESTION)}")
+    return list(found)
+
+
 def located(base: str | Path, path: str | Path) -> Path:
     """A path that somebody wrote, relative to `base`; `~` is the home folder."""
     return Path(base) / os.path.expanduser(path)  # noqa: PTH111 (pathlib's fails where ~name is no user)

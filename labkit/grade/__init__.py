@@ -8,9 +8,11 @@ are run by `code_eval` in a `sandbox`. Nothing here trains.
 """
 
 from labkit.grade.intervals import Counts, Estimate, cluster_bootstrap, replicates, seed_cluster_bootstrap
+from labkit.grade.next_count import next_count
 from labkit.grade.power import detectable
 from labkit.grade.sweet_spot import SweetSpot, paired_difference, sweet_spot
 from labkit.grade.transition import Explained, Transition, explained, fit_transition
 
 __all__ = ["Counts", "Estimate", "Explained", "SweetSpot", "Transition", "cluster_bootstrap", "detectable", "explained",
-           "fit_transition", "paired_difference", "replicates", "seed_cluster_bootstrap", "sweet_spot"]  # fmt: skip
+           "fit_transition", "next_count", "paired_difference", "replicates", "seed_cluster_bootstrap",
+           "sweet_spot"]  # fmt: skip

@@ -73,18 +73,16 @@ def fit_transition(
 
     Raises `BadRequest` where counts and points do not pair up, or a count is below 1 or has no model.
     """
-    sweep = defaultdict[int, list[Counts]](list)
-    for count, seeds in intervals.paired(n_instructions, per_point, "number of instructions"):
-        sweep[count] += seeds
+    sweep = pooled(n_instructions, per_point)
     several = all(len(seeds) > 1 for seeds in sweep.values())
     over = intervals.SEEDS_AND_RULES if several else intervals.ONE_SEED
     if len(sweep) < 3:
         return Transition(False, "fewer than 3 distinct numbers of instructions: no curve to fit", over)
 
     tried, points = list(sweep), list(sweep.values())
-    decades, weights = np.log10(tried), _models(points)
+    decades, weights = np.log10(tried), models_of(points)
     means, resampled = intervals.along(points, draws, seed)
-    (middle,), (slope,), (plateau,) = _fit(decades, means[None], weights)
+    (middle,), (slope,), (plateau,) = fit(decades, means[None], weights)
     above = means >= plateau / 2
     if reason := _unlocated(means, plateau, above, tried):
         return Transition(False, reason, over)
@@ -92,18 +90,21 @@ def fit_transition(
     rises, settles = int(np.argmax(above)), len(tried) - int(np.argmin(above[::-1]))
     bracket = tried[rises - 1], tried[settles]
     observed = means / plateau
-    if not _partial(observed).any():
+    if not partial(observed).any():
         middle, slope = np.log10(bracket).mean(), SLOPES[1]
         plateau = np.average(means[settles:], weights=weights[settles:])
     fitted = expit(slope * (decades - middle))
+    rise = [tried[rises - 1], tried[settles], *(n for n, share in zip(tried, observed, strict=True) if partial(share))]
+    if all(len(sweep[count]) > 1 for count in rise):  # one model each is enough at the curve's flat ends
+        over = intervals.SEEDS_AND_RULES
 
-    middles, slopes, plateaus = _fit(decades, resampled, weights)
+    middles, slopes, plateaus = fit(decades, resampled, weights)
     n_rules = min(map(intervals.fewest_rules, points))
     plateau_ci = intervals.at_least(percentiles(plateaus), float(plateau), n_rules)
     cut = percentiles(middles)
     lo, hi = 10.0 ** min(cut[0], middle), 10.0 ** max(cut[1], middle)
     notes = []
-    if np.sum(_partial(observed) & _partial(fitted)) < 2 or percentiles(slopes)[1] > 0.98 * SLOPES[1]:
+    if np.sum(partial(observed) & partial(fitted)) < 2 or percentiles(slopes)[1] > 0.98 * SLOPES[1]:
         lo, hi = min(lo, bracket[0]), max(hi, bracket[1])
         span = f"{bracket[0]:,} to {bracket[1]:,}"
         notes.append(f"too few counts in the rise to tell it from a step: the interval spans {span} at least")
@@ -113,6 +114,14 @@ def fit_transition(
         notes.append("the interval is cut off at the range tried")
     numbers = float(10**middle), float(lo), float(hi), float(plateau), plateau_ci, float(slope), bracket
     return Transition(True, "; ".join(notes), over, *numbers)
+
+
+def pooled(n_instructions: Sequence[int], per_point: Sequence[Sequence[Counts]]) -> dict[int, list[Counts]]:
+    """The models of each number of instructions, ascending."""
+    sweep = defaultdict[int, list[Counts]](list)
+    for count, seeds in intervals.paired(n_instructions, per_point, "number of instructions"):
+        sweep[count] += seeds
+    return sweep
 
 
 class Explained(NamedTuple):
@@ -138,8 +147,8 @@ def explained(
     means, resampled = intervals.along(points, draws, seed)
     if len(set(places)) < 4 or np.ptp(means) == 0:
         return Explained()
-    decades, weights, curves = np.log10(places), _models(points), np.vstack([means, resampled])
-    middles, slopes, plateaus = _fit(decades, curves, weights)
+    decades, weights, curves = np.log10(places), models_of(points), np.vstack([means, resampled])
+    middles, slopes, plateaus = fit(decades, curves, weights)
     fitted = plateaus[:, None] * expit(slopes[:, None] * (decades - middles[:, None]))
     centre = np.average(curves, axis=1, weights=weights)[:, None]
     spread = np.maximum(((curves - centre) ** 2) @ weights, 1e-12)
@@ -148,7 +157,7 @@ def explained(
     return Explained(float(share[0]), (min(lo, float(share[0])), max(hi, float(share[0]))))
 
 
-def _models(points: Sequence[Sequence[Counts]]) -> Floats:
+def models_of(points: Sequence[Sequence[Counts]]) -> Floats:
     return np.array([float(len(seeds)) for seeds in points])
 
 
@@ -166,11 +175,11 @@ def _unlocated(means: Floats, plateau: float, above: NDArray[np.bool_], tried: l
     return ""
 
 
-def _partial(share: Floats) -> NDArray[np.bool_]:
+def partial(share: Floats) -> NDArray[np.bool_]:
     return (share > PARTIAL[0]) & (share < PARTIAL[1])
 
 
-def _fit(decades: Floats, curves: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+def fit(decades: Floats, curves: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
     """Weighted least squares for many curves [r, k] at once: log10 midpoint, slope and plateau, each [r].
 
     Given the other two the best plateau is a ratio of sums (variable projection), so two bounded parameters

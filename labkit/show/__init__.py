@@ -4,6 +4,7 @@ The room computes no results: it draws what it is given. After one call of `enab
 notebook wears labkit's theme and shows offline.
 """
 
+from labkit.show.atlas import write_map
 from labkit.show.charts import example_strip, learning_curves, rank_chart
 from labkit.show.curves import curve_chart
 from labkit.show.distributions import distribution_chart, histogram_chart
@@ -17,6 +18,6 @@ from labkit.show.widgets import ask_widget, explore
 
 __all__ = [
     "ask_widget", "curve_chart", "distribution_chart", "enable", "example_strip", "explore", "forest_chart", "heat_map",
-    "histogram_chart", "learning_curves", "png", "published", "rank_chart", "svg", "tidy", "write_report",
+    "histogram_chart", "learning_curves", "png", "published", "rank_chart", "svg", "tidy", "write_map", "write_report",
     "write_wall",
 ]  # fmt: skip

@@ -21,17 +21,11 @@ from pydantic import Field, model_validator
 from labkit import grade
 from labkit.design import allocate
 from labkit.errors import BadRequest
+from labkit.studies import searched
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import about, check_counts, drawn_note
-from labkit.studies.rewriting import (
-    RewritingCell,
-    RewritingParams,
-    check_rules,
-    lesson,
-    simplest,
-    task_of,
-)
+from labkit.studies.rewriting import RewritingCell, RewritingParams, check_rules, lesson, simplest, task_of
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, Fit
 
@@ -48,6 +42,7 @@ class Params(RewritingParams):
     }
 
     n_instructions: list[int] = Field(min_length=1, description="numbers of training rules I, one model each")
+    search: int = Field(default=0, ge=0, le=searched.MOST, description="models of a search for the step; 0: the grid")
     occurrences: int | tuple[int, ...] = Field(description="how often x occurs in z; a list mixes them evenly")
     noop_share: float = Field(default=0.0, ge=0, le=1, description="share of examples in which x does not occur")
     noop_shares: list[float] = Field(description="shares of no-ops that are tried beside; [] for none")
@@ -73,6 +68,7 @@ class Params(RewritingParams):
             longer = self.model_copy(update=sizes)
             check_rules(longer, task_of(longer), max(self.length_counts))
         check_counts("n_instructions", counts + self.length_counts * bool(lengths), self.budget)
+        searched.check(self)
         return self
 
 
@@ -99,11 +95,9 @@ def points(params: Params) -> Sequence[Cell]:
     Seeds are outermost and many instructions come first, so that a first whole curve comes early.
     """
     common = {"occurrences": simplest(params.occurrences)}
-    main = [
-        {"n_instructions": n, "seed": seed, "noop_share": params.noop_share, **common}
-        for seed in params.seeds
-        for n in sorted(params.n_instructions, reverse=True)
-    ]
+    if params.search:
+        return _main(params, searched.first(params))
+    main = [(n, seed) for seed in params.seeds for n in sorted(params.n_instructions, reverse=True)]
     noops = [
         {"n_instructions": n, "seed": seed, "noop_share": share, **common}
         for seed in params.seeds[: params.noop_seeds]
@@ -116,7 +110,18 @@ def points(params: Params) -> Sequence[Cell]:
         for length in params.input_lengths
         for n in params.length_counts
     ]
-    return list(dict.fromkeys(cells(Cell, params, main + noops + longer)))
+    return list(dict.fromkeys(_main(params, main) + cells(Cell, params, noops + longer)))
+
+
+def _main(params: Params, places: searched.Places) -> list[Cell]:
+    """Cells of the main design at some numbers of rules and seeds."""
+    shared = {"noop_share": params.noop_share, "occurrences": simplest(params.occurrences)}
+    return cells(Cell, params, [{"n_instructions": n, "seed": seed, **shared} for n, seed in places])
+
+
+def search(params: Params, rows: "pd.DataFrame") -> list[Cell]:
+    """The next model of a search, a cell of the grid, too; none where none is asked for."""
+    return _main(params, searched.following(params, rows))
 
 
 def transition(counts: Sequence[float], answers: list[list[grade.Counts]]) -> Fit:
@@ -217,5 +222,6 @@ STUDY = Study(
     finding=finding,
     notes=notes,
     columns=kinds_apart,
+    stages=[search] * searched.MOST,
     published=["diversity_sweep", "no_ops"],
 )

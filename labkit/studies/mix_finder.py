@@ -1,0 +1,187 @@
+"""Mix finder: a few dozen small runs at random shares, a mix read off them, and its trial on fresh seeds.
+
+The sources are kinds of rewriting rules: free ones, and three narrow classes (`labkit.instructions.spaces`, k = 2). A
+training set has a fixed number of rules; its mix says how many come from each source. Three problems share the runs:
+unseen rules of all kinds, of the free kind alone, of the narrow kinds alone. First stage, all with few steps: random
+mixes to fit laws to, further ones held out, one mix over seeds for the noise floor, and as many random mixes more as
+make random search equal in runs. `labkit.design.mix_finder` says what mix follows for each problem, or that no plan
+does; that prediction is part of the cells of the second stage. There the found mix, equal parts, the natural shares,
+the best mix tried and random search's best are trained with all steps on fresh seeds, and compared in pairs.
+
+How good the finder is where the optimum is known: `labkit.studies.mix_problems`.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from labkit.design import allocate, mix_finder
+from labkit.design.mix_finder import Runs, dirichlet
+from labkit.errors import BadRequest
+from labkit.instructions import Rules, Space, draw_space_rules
+from labkit.instructions.spaces import UNCONSTRAINED
+from labkit.studies.cell import cells
+from labkit.studies.lesson import Lesson
+from labkit.studies.params import about, check_asked, drawn_note
+from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, RewritingCell, RewritingParams, draw_exam, spread, task_of
+from labkit.studies.study import Results, Study
+from labkit.studies.views import Gains, View, signed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SOURCES = {"free": UNCONSTRAINED, **{kind: Space(kind, 2) for kind in ("repeated", "periodic", "mirror")}}
+NARROW = ("repeated", "periodic", "mirror")
+PROBLEMS = {"all kinds": tuple(SOURCES), "free rules": ("free",), "narrow rules": NARROW}
+EQUAL = "equal parts"
+SHARED = {EQUAL: "equal parts", "natural": "natural shares"}  # arms that are of every problem
+
+
+class Params(RewritingParams):
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
+
+    groups: ClassVar = RewritingParams.groups | {"runs": ("tried", "held", "floor", "proxy_steps")}
+
+    rules: int = Field(ge=8, le=10**5, description="rules of a training set, shared out over the sources")
+    natural: tuple[int, int, int, int] = Field(
+        description="natural shares of free, repeated, periodic and mirror rules"
+    )
+    tried: int = Field(ge=8, le=1000, description="random mixes that laws are fitted to")
+    held: int = Field(ge=4, le=1000, description="further mixes that weigh the laws")
+    floor: int = Field(ge=2, le=100, description="runs of equal parts, for the noise of one run")
+    proxy_steps: int = Field(ge=1, le=10**9, description="optimiser steps of a run of the first stage")
+    fresh_seeds: list[int] = Field(min_length=1, description="seeds of the trial")
+
+    @model_validator(mode="after")
+    def _together(self) -> "Params":
+        if self.pattern_length % 2 or sum(self.natural) <= 0 or min(self.natural) < 0:
+            raise BadRequest("pattern_length is even, and natural holds four shares of 0 or more")
+        if set(self.seeds) & set(self.fresh_seeds) or len(self.seeds) != 1:
+            raise BadRequest(f"seeds = {self.seeds}: one seed draws the runs, and it is none of fresh_seeds")
+        check_asked(self.n_test, test_rules=self.test_rules)
+        return self
+
+
+class Cell(RewritingCell):
+    """One model: everything its result depends on, and what was predicted of it before."""
+
+    study: Literal["mix_finder"] = "mix_finder"
+    version: Literal[1] = 1
+    arm: str
+    problem: str = ""
+    counts: tuple[int, int, int, int]
+    predicted: str = ""
+    noop_share: float = 0.0
+    occurrences: int = 1
+
+    def lesson(self) -> Lesson:
+        """The budget spread evenly over the rules of all sources; an exam on unseen rules of each kind."""
+        task, seed = task_of(self), self.seed
+        parts = [draw_space_rules(task, (space,), n, seed=seed).rules for space, n in
+                 zip(SOURCES.values(), self.counts, strict=True) if n]  # fmt: skip
+        x, y = (np.concatenate([getattr(part, side) for part in parts]) for side in "xy")
+        rules = Rules(x, y, self.alphabet)
+        examples = np.repeat(np.arange(len(rules)), allocate(self.budget, len(rules)))
+        asked = spread(np.arange(min(len(rules), self.test_rules)), self.n_test)
+        exams = {"seen": draw_exam(task, rules, asked, seed, SEEN)}
+        for stream, (kind, space) in enumerate(SOURCES.items(), UNSEEN):
+            unseen = draw_space_rules(task, (space,), self.test_rules, seed=seed, split="test").rules
+            exams[kind] = draw_exam(task, unseen, spread(np.arange(self.test_rules), self.n_test), seed, stream)
+        return Lesson(draw_exam(task, rules, examples, seed, TRAINING).data, exams)
+
+
+def _counts(params: Params, shares: Sequence[float]) -> tuple[int, ...]:
+    wanted = np.asarray(shares, float) / sum(shares) * params.rules
+    counts = np.floor(wanted).astype(int)
+    counts[np.argsort(counts - wanted, kind="stable")[: params.rules - counts.sum()]] += 1
+    return tuple(counts.tolist())
+
+
+def points(params: Params) -> list[Cell]:
+    """The first stage: mixes tried, held out and for random search, and equal parts on several seeds."""
+    (seed,), k = params.seeds, len(SOURCES)
+    sets = (("tried", params.tried), ("held", params.held), ("more", params.floor))
+    dials = [
+        {"arm": arm, "counts": _counts(params, shares), "seed": seed + at}
+        for number, (arm, n) in enumerate(sets)
+        for at, shares in enumerate(dirichlet(n, k, seed + number))
+    ]
+    dials += [{"arm": "floor", "counts": _counts(params, [1] * k), "seed": seed + at} for at in range(params.floor)]
+    return _cells(params, [dial | {"steps": params.proxy_steps} for dial in dials])
+
+
+def _cells(params: Params, dials: list[dict[str, Any]]) -> list[Cell]:
+    return cells(Cell, params, [{"n_instructions": params.rules, **dial} for dial in dials])
+
+
+def runs_of(rows: "pd.DataFrame", kinds: Sequence[str], arms: Sequence[str]) -> Runs:
+    """The runs of some arms: shares and accuracy on unseen rules of some kinds."""
+    own = rows[rows["key"].isin(kinds) & rows["arm"].isin(arms)]
+    models = own.assign(hit=own["right"].map(sum), of=own["asked"].map(sum)).groupby("address", sort=False)
+    shares = np.array(list(models["counts"].first()), float)
+    return Runs(shares / shares.sum(axis=1, keepdims=True), (models["hit"].sum() / models["of"].sum()).to_numpy(float))
+
+
+def plans(rows: "pd.DataFrame") -> dict[str, mix_finder.Plan]:
+    """What the first stage says of each problem."""
+    runs = {
+        name: [runs_of(rows, kinds, [arm]) for arm in ("tried", "held", "floor")] for name, kinds in PROBLEMS.items()
+    }
+    return {name: mix_finder.find(tried, held, floor.scores) for name, (tried, held, floor) in runs.items()}
+
+
+def trial(params: Params, rows: "pd.DataFrame") -> list[Cell]:
+    """The second stage: each arm of each problem on fresh seeds, the prediction in the found mix's cells."""
+    arms = [("", EQUAL, [1.0] * len(SOURCES), ""), ("", "natural", list(map(float, params.natural)), "")]
+    for name, plan in plans(rows).items():
+        tried = runs_of(rows, PROBLEMS[name], ["tried"])
+        search = runs_of(rows, PROBLEMS[name], ["tried", "held", "more"])
+        told = {"gain": [round(end, 4) for end in plan.gain], "reason": plan.reason}
+        arms.append((name, "found", plan.shares.tolist(), json.dumps(told)))
+        for arm, runs in (("best tried", tried), ("random search", search)):
+            arms.append((name, arm, runs.shares[runs.scores.argmax()].tolist(), ""))
+    return _cells(params, [
+        {"problem": name, "arm": arm, "counts": _counts(params, shares), "predicted": told, "seed": seed}
+        for seed in params.fresh_seeds for name, arm, shares, told in arms
+    ])  # fmt: skip
+
+
+def _of(problem: str) -> Callable[["pd.DataFrame"], "pd.Series[bool]"]:
+    shared = lambda rows: rows["problem"].eq("") & rows["arm"].isin(list(SHARED))  # noqa: E731
+    return lambda rows: rows["problem"].eq(problem) | shared(rows)
+
+
+VIEWS: dict[str, View] = {
+    name: Gains(
+        title=f"What each mix gains over equal parts on unseen {name}, in pairs", where=_of(name), arm="arm",
+        arm_name="mix", baseline=EQUAL, exam=name, exam_label=f"unseen {name}", pools=PROBLEMS,
+    )
+    for name in PROBLEMS
+}  # fmt: skip
+
+
+def finding(results: Results) -> str:
+    """For each problem what the found mix was predicted to gain over equal parts, and gains."""
+    parts = []
+    for name in results.views():
+        models = results.rows[results.rows["problem"].eq(name) & results.rows["arm"].eq("found")]
+        told = json.loads(models["predicted"].iloc[0])
+        line = results[name].lines(name, arm="found")[0]
+        plan = f"no plan ({told['reason']})" if told["reason"] else f"predicted {signed(*told['gain'])}"
+        parts.append(f"{name}: {plan}, measured {signed(line['mean'], line['lo'], line['hi'])}")
+    return f"Gain of the found mix over equal parts. {'; '.join(parts)}"
+
+
+STUDY = Study(
+    **about("mix_finder"),
+    Params=Params,
+    points=points,
+    dials={"arm": "mix", "problem": "problem"},
+    views=VIEWS,
+    finding=finding,
+    notes=lambda params: drawn_note(params, params.budget),
+    stages=[trial],
+)
