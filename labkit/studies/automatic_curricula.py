@@ -132,8 +132,8 @@ def points(params: Params) -> list[Cell]:
             abilities=tuple(params.abilities), gradings=GRADINGS,
             counts={name: {"curated": params.volume} for name in params.abilities}, **shared,
         )
-        for arm in (*params.bandits, UNIFORM, *(ALWAYS + name for name in params.abilities))
         for seed in params.seeds
+        for arm in (*params.bandits, UNIFORM, *(ALWAYS + name for name in params.abilities))
     ]  # fmt: skip
 
 

@@ -149,8 +149,8 @@ def points(params: Params) -> list[Cell]:
             abilities=tuple(params.abilities), gradings=GRADINGS, n_test=params.n_test,
             counts={name: {teacher: params.volume} for name in params.abilities},
         )
-        for teacher, width in dials
         for seed in params.seeds
+        for teacher, width in dials
     ]  # fmt: skip
 
 
