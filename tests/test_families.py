@@ -43,7 +43,9 @@ from labkit.instructions.functions import (
 )
 from labkit.instructions.functions import tests as unit_tests
 from labkit.instructions.lexicon import CONSONANTS, LETTERS, WORDS
+from labkit.instructions.recognise import recognise
 from labkit.instructions.steps import PIECE, StepFamily
+from labkit.instructions.told_families import LANGUAGES, translated
 
 ALL: dict[str, Any] = {**FAMILIES, FUNCTIONS.name: FUNCTIONS}
 FRESH = {  # inputs that no battery holds
@@ -57,7 +59,7 @@ DRAWN = {  # of each family, what a few draws came to when studies were first fr
     "dates": "65ed33ae", "editing": "b027c6d6", "reading": "e3889363", "deduction": "3167175b",
     "classification": "5bcea247", "formatting": "03d64c80", "functions": "606fa4ca", "encrypted": "bf9b73ba",
     "programs": "5a48bb66", "knowledge": "af6dc546", "dialogue": "92aff2e9", "role": "73dd1f00",
-    "speaking": "a5e22faa",
+    "speaking": "a5e22faa", "summaries": "a7c87d39", "translation": "0f10287f",
 }  # fmt: skip
 
 
@@ -157,6 +159,9 @@ def test_answers_by_hand(family: str, level: int, steps: list[str], text: str, a
         ("reading", 2, ["what does the one who feeds the cat like"], "sam feeds the cat. tom likes plum. sam likes rice.", "sam\nrice"),  # noqa: E501
         ("deduction", 1, ["is anna older than ben"], "ben is younger than anna. leo is older than tom.", "yes"),
         ("deduction", 3, ["how many are taller than vera"], CHAIN, "ida tom vera leo\n2"),
+        ("summaries", 1, ["sum up in 2 words what anna likes"], "anna likes soup. ben likes rice. anna likes plum.", "soup plum"),  # noqa: E501
+        ("summaries", 2, ["sum up in 1 word what anna and ben both like"], "anna likes soup. anna likes rice. ben likes rice.", "soup rice\nrice\nrice"),  # noqa: E501
+        ("summaries", 3, ["sum up in 1 word what anna likes but ben does not"], "anna likes soup. anna likes rice. ben likes rice.", "soup rice\nrice\nsoup"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_worked_answers_by_hand(family: str, level: int, steps: list[str], text: str, worked: str) -> None:
@@ -180,6 +185,43 @@ def test_encrypted_rewriting_by_hand(
     assert family.worked(one, text) == worked
     *_, rewritten, answer = worked.split("\n")
     assert encrypt_plain(rewritten, shift, LETTERS) == answer == family.answer(one, text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "worked"),
+    [
+        ('translate "mano dari beli mu" into tarska', "keste skeno dorun ka\nkeste ka dorun skeno"),
+        ('translate "ka dorun rostig keste skeno" into lomi', "mu beli bua mano dari\nbua beli mu dari mano"),
+        ('translate "bua beli mu ne dari mano" into tarska', None),
+        ('translate "mano dari" into tarska', ""),
+    ],
+)
+def test_translations_by_hand(asked: str, worked: str | None) -> None:
+    found = recognise(asked)
+    if worked == "":
+        assert found is None, "that is no sentence"
+        return
+    assert found is not None
+    if worked is None:
+        assert EVERY["translation"].answer(found.instruction, "") == "ka dorun rostig keste skeno oz"
+    else:
+        assert EVERY["translation"].worked(found.instruction, "") == worked
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sampled_from(LEVELS), st.integers(0, 10**6))
+def test_a_translation_put_back_is_the_sentence(level: int, seed: int) -> None:
+    into, sentence = EVERY["translation"].instruction(Random(seed), level).setting[1][0][1]
+    (other,) = {*LANGUAGES} - {into}
+    assert translated(translated(sentence, into), other) == sentence
+
+
+def test_any_summary_of_so_many_true_words_is_right() -> None:
+    found = recognise("sum up in 2 words what anna likes")
+    assert found is not None
+    said = partial(EVERY["summaries"].accepts, found.instruction, "anna likes soup. anna likes rice. anna likes plum.")
+    assert all(map(said, ("soup rice", "plum soup", "so:\nrice plum")))
+    assert not any(map(said, ("soup", "soup soup", "soup rice plum", "soup lemon", "")))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +275,7 @@ def test_answers_options_and_distractors_agree(name: str, level: int, split: Spl
         assert len(set(wrong)) == 2
         assert all(other and other != right for other in wrong)
         assert (family.chance(one, text), family.chance(one, text, 2)) == (0, 1 / 3)
-    if level == 1 and name not in ("arithmetic", "encrypted", "functions"):
+    if level == 1 and name not in ("arithmetic", "encrypted", "functions", "translation"):
         assert worked == right
 
 
@@ -314,7 +356,7 @@ def check_text(task: Task) -> None:
         assert text.strip() == text
         assert code or "\n" not in text
     assert example.output
-    assert bool(example.input) == (example.source != "speaking"), "of speaking, the instruction says it all"
+    assert bool(example.input) == (example.source not in ("speaking", "translation")), "there, the instruction says all"
     assert len(example.instruction.split()) <= (25 if code else 20)
     assert len(example.input.split()) <= (20 if example.source == "dialogue" else 16)
     assert len(example.input.split()) > 1 or len(example.input) <= 24

@@ -22,6 +22,8 @@ HUB = {"ability_growth", "code_mixing", "curriculum", "encrypted_rewriting"}
 OWN = {
     "ability_transfer",
     "loss_weighting",
+    "which_teacher",
+    "automatic_curricula",
 }  # no paper has them for small models: the large scale is our own
 
 

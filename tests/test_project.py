@@ -232,6 +232,8 @@ BEYOND = {
     *("grade/next_count.py", "studies/mix_problems.py", "studies/mix_search.py", "studies/searched.py"),
     *("learn/adamw.py", "studies/levels.py", "instructions/kinds.py", "studies/figures.py", "studies/playing.py"),
     *("show/asking.py", "show/choice.py", "show/panel.py", "show/wall.py", "studies/wall.py", "studies/wrong.py"),
+    *("design/bandits.py", "instructions/told_families.py", "studies/automatic_curricula.py", "studies/ranks.py"),
+    *("studies/which_teacher.py", "teach/imperfect.py"),
 }
 
 

@@ -14,17 +14,17 @@ from labkit.design.budget import allocate
 from labkit.design.long_tail import allocate_long_tail, hill_number, shares
 
 if TYPE_CHECKING:
-    from labkit.design import curriculum, plan
+    from labkit.design import bandits, curriculum, plan
     from labkit.design.decontamination import Decontaminator
     from labkit.design.mixture import Mixed, Mixture, compose
 
-__all__ = ["Decontaminator", "Mixed", "Mixture", "allocate", "allocate_long_tail", "compose", "curriculum",
-           "hill_number", "plan", "shares"]  # fmt: skip
+__all__ = ["Decontaminator", "Mixed", "Mixture", "allocate", "allocate_long_tail", "bandits", "compose",
+           "curriculum", "hill_number", "plan", "shares"]  # fmt: skip
 _LATER = {"Decontaminator": "decontamination", "Mixed": "mixture", "Mixture": "mixture", "compose": "mixture"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("curriculum", "plan"):
+    if name in ("bandits", "curriculum", "plan"):
         return import_module(f"{__name__}.{name}")
     if name in _LATER:
         return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

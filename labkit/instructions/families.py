@@ -8,8 +8,8 @@
     reading         questions on a given passage       deduction       comparisons chained
     classification  labels that the request defines    formatting      marks, pairs, numbering
 
-`EVERY` adds `labkit.instructions.functions`, `symbolic_families`, `ability_families`, and `speaking`, which says again
-what stands in quotes and is all but known to who can copy. `ABILITIES` are the ten whose
+`EVERY` adds `labkit.instructions.functions`, `symbolic_families`, `ability_families`, `told_families`, and `speaking`,
+which says again what stands in quotes and is all but known to who can copy. `ABILITIES` are the ten whose
 growth is compared, from what little data may saturate to what may resist, as the abilities of arXiv 2310.19651 spread;
 the order is a guess, for the study to test.
 
@@ -23,7 +23,7 @@ keys of a family may ask for the same thing (dropping word 1 twice, dropping wor
 code alone. Capital letters do not occur.
 """
 
-from labkit.instructions import ability_families, fact_families, list_families, symbolic_families
+from labkit.instructions import ability_families, fact_families, list_families, symbolic_families, told_families
 from labkit.instructions.family import Family
 from labkit.instructions.functions import FUNCTIONS
 from labkit.instructions.steps import StepFamily
@@ -33,7 +33,8 @@ _GENERAL = (*("rewriting", "sorting", "counting", "arithmetic", "dates", "editin
 _SPREAD = (*("knowledge", "classification", "dialogue", "formatting", "role"),
            *("deduction", "arithmetic", "functions", "rewriting", "editing"))  # fmt: skip
 _STEPS = {family.name: family for family in (*list_families.FAMILIES, *fact_families.FAMILIES)}
-_NEW: tuple[Family, ...] = (FUNCTIONS, *symbolic_families.FAMILIES, *ability_families.FAMILIES, _STEPS["speaking"])
+_NEW: tuple[Family, ...] = (FUNCTIONS, *symbolic_families.FAMILIES, *ability_families.FAMILIES, _STEPS["speaking"],
+                          *told_families.FAMILIES)  # fmt: skip
 FAMILIES: dict[str, StepFamily] = {name: _STEPS[name] for name in _GENERAL}
 EVERY: dict[str, Family] = {**FAMILIES, **{family.name: family for family in _NEW}}
 ABILITIES: dict[str, Family] = {name: EVERY[name] for name in _SPREAD}

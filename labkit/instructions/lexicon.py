@@ -18,6 +18,9 @@ WEEKDAYS: list[str] = _DATA["weekdays"].split()
 ROLES: list[str] = _DATA["roles"].split()
 CRIES: list[str] = _DATA["cries"].split()
 SYNONYMS: dict[str, str] = {words.partition("|")[0]: words for words in _DATA["synonyms"]}
+TOY: dict[str, tuple[tuple[str, ...], ...]] = {  # pairs of words of two toy languages
+    symbol: tuple(tuple(pair.split(":")) for pair in pairs.split()) for symbol, pairs in _DATA["toy"].items()
+}
 WORDINGS: dict[str, dict[str, str]] = _DATA["wordings"]
 
 _DAYS = (date(2023, 1, 1) + timedelta(day) for day in range(365))  # of no leap year
@@ -31,6 +34,7 @@ YES_NO = ("yes", "no")
 # Of which one may stand for another: what `steps.perturbed` changes.
 ALIKE: list[Sequence[str]] = [*CATEGORIES.values(), NAMES, WEEKDAYS, MONTHS, HIGH, LOW, YES_NO]
 ALIKE += [ROLES, CRIES, list(CATEGORIES), "0123456789", CONSONANTS, LETTERS, MARKS]
+ALIKE += [[pair[side] for pair in pairs] for pairs in TOY.values() for side in (0, 1)]
 
 
 def _things(words: str) -> list[str]:

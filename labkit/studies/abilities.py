@@ -91,13 +91,17 @@ class AbilityCell(cell.MeasuredCell):
         parts = [(name, source, n) for name, sources in self.counts.items() for source, n in sources.items() if n]
         return [example for part in parts for example in self.task.examples(self.spec, self.seed, *part, record)]
 
+    def train(self, learner: Learner, data: list[Example], record: Record) -> Learned:
+        """Let a learner learn its training set, at once."""
+        look = lambda _, step, loss, seconds: record.log(step=step, loss=loss, seconds=seconds)  # noqa: E731
+        every = max(1, self.steps // 10)
+        return learner.learn(data, steps=self.steps, seed=self.seed, folder=record.lasting, look=look, every=every)
+
     def measured(self, record: Record) -> Row:
         """Train one model, or none where there are no examples, and grade it."""
         learner, data, done = self.learner(record), self.data(record), Learned(0, 0, 0.0, None)
         if data:
-            look = lambda _, step, loss, seconds: record.log(step=step, loss=loss, seconds=seconds)  # noqa: E731
-            every = max(1, self.steps // 10)
-            done = learner.learn(data, steps=self.steps, seed=self.seed, folder=record.lasting, look=look, every=every)
+            done = self.train(learner, data, record)
             learner.save(record.folder)
         sat = [one.fitting(learner) for one in self.task.exams(self.spec, self.seed, self.abilities, self.n_test)]
         at, seen, lines = {"volume": len(data) / len(self.counts), "examples": len(data)}, {*map(question, data)}, []
