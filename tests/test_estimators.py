@@ -53,9 +53,6 @@ ESTIMATORS: dict[str, Callable[[float, int], Any]] = {
     "leave_one_out": lambda mark, seeds: transference.leave_one_out(
         mapping(mark, seeds), {"p": mapping(mark, seeds)}, draws=200
     ),
-    "rank_correlation": lambda mark, seeds: transference.rank_correlation(
-        dict(zip("pqrs", (1, 2, 3, mark), strict=True)), dict(zip("pqrs", (2, 4, 1, 3), strict=True))
-    ),
     "correct": lambda mark, seeds: choice.correct(mark, 0.5).tolist(),
     "chance": lambda mark, seeds: choice.correct(0.5, mark).tolist(),
     "chance_level": lambda mark, seeds: choice.chance_level([2, 2 + mark]),
@@ -67,7 +64,6 @@ ESTIMATORS: dict[str, Callable[[float, int], Any]] = {
     "clustered": lambda mark, seeds: clustered([0.5, mark], ["p", "q"]),
 }
 UNSCORED = {"agreement"}  # here NaN is what tables write for no rating
-LAST = {"rank_correlation"}  # here an infinite value ranks last
 
 
 def test_no_public_estimator_is_left_out() -> None:
@@ -109,7 +105,7 @@ def test_equal_marks_give_finite_numbers_or_one_sentence(name: str, seeds: int) 
 @pytest.mark.parametrize("mark", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_what_is_no_finite_number_is_refused_in_one_sentence(name: str, mark: float) -> None:
-    if (name in UNSCORED and math.isnan(mark)) or (name in LAST and not math.isnan(mark)):
+    if name in UNSCORED and math.isnan(mark):
         finite(ESTIMATORS[name](mark, 2))
         return
     with pytest.raises(BadRequest) as refusal:
@@ -140,7 +136,6 @@ def test_what_is_no_finite_number_is_refused_in_one_sentence(name: str, mark: fl
         lambda: grade.explained([1, 2, 3, 4], [counts(1, 1)] * 3),
         lambda: growth.fit_growth([], []),
         lambda: growth.fit_growth([1, 2, 3, 4.5], [counts(1, 2)] * 4),
-        lambda: transference.rank_correlation({}, {}),
         lambda: choice.perplexity_hits([[-1, -2]], [[1, 1]], [0, 0]),
         lambda: clustered([], []),
         lambda: clustered([2.0], ["p"]),

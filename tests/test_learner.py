@@ -191,13 +191,6 @@ def by_hand(learner: Learner, example: Example) -> tuple[float, int]:
     return sum(parts), len(parts)
 
 
-def test_steps_for_some_tokens_are_those_that_read_them(make: Make) -> None:
-    learner = make()
-    costs = [cost or 0 for cost in learner.costs(EIGHT)]
-    assert learner.steps_for(EIGHT, 10 * sum(costs)) == 20  # batches of four
-    assert learner.steps_for(EIGHT, 1) == 1
-
-
 def test_data_are_taken_apart_by_place() -> None:
     encoded = small().encode(EIGHT)
     places = np.array([5, 0])

@@ -5,11 +5,9 @@ import json
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.design.mixture import Mixture, compose
 from labkit.design.plan import (
     Curves,
     Growth,
@@ -19,7 +17,6 @@ from labkit.design.plan import (
     mix_n,
     predict,
     reconstruct,
-    spec,
 )
 from labkit.errors import BadRequest
 
@@ -197,40 +194,6 @@ def test_a_curve_is_chance_without_data_and_half_its_plateau_at_its_pace():
     assert (np.diff(curves.at(np.arange(1, 2000))) >= 0).all()
 
 
-# what labkit mix makes of it
-
-
-def test_a_plan_is_composed_to_the_example_even_of_files_that_are_used_whole(tmp_path):
-    counts = {"a": {"curated": 3, "synthetic": 7}, "b": {"curated": 1, "synthetic": 0}, "c": {"curated": 2}}
-    paths = {}
-    for ability, sources in counts.items():
-        paths[ability] = {}
-        for source, n in sources.items():
-            name = paths[ability][source] = f"{ability}-{source}.jsonl"
-            rows = [{"instruction": f"{ability} {source} {i}", "input": "", "output": "x"} for i in range(n)]
-            (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    described = yaml.safe_load(yaml.safe_dump(spec(counts, paths, seed=3, decontaminate=[])))
-    mixture = Mixture.model_validate(described)
-    assert mixture.examples == 13
-    given = {row["file"]: row["examples"] for row in compose(mixture, tmp_path).manifest["sources"]}
-    assert given == {"a-curated.jsonl": 3, "a-synthetic.jsonl": 7, "b-curated.jsonl": 1, "c-curated.jsonl": 2}
-
-
-def test_the_papers_designs_are_mixtures_whose_shares_are_their_counts():
-    for design in (baseline(AVAILABLE), reconstruct(AVAILABLE), maximum(AVAILABLE), mix_n(AVAILABLE, 2560)):
-        paths = {name: {source: f"{name}/{source}.jsonl" for source in sources} for name, sources in design.items()}
-        mixture = Mixture.model_validate(spec(design, paths))
-        weights = np.array([source.weight for source in mixture.sources])
-        assert mixture.examples == weights.sum() == sum(totals(design).values())
-
-
-def test_a_plan_writes_its_own_spec():
-    fits = {"a": growth(), "b": growth(pace=300)}
-    plan = allocate(fits, 500, available={"a": 400, "b": 400})
-    mixture = Mixture.model_validate(plan.to_spec({"a": "a.jsonl", "b": "b.jsonl"}, seed=1))
-    assert [(s.path, s.weight) for s in mixture.sources] == [(f"{name}.jsonl", n) for name, n in plan.counts.items()]
-
-
 # refusals
 
 
@@ -268,9 +231,5 @@ def test_designs_beyond_the_data_say_how_much_there_is():
         baseline(AVAILABLE, source="human")
     with pytest.raises(BadRequest, match="small counts alone"):
         reconstruct(AVAILABLE, 1000, at=1000)
-    with pytest.raises(BadRequest, match="no file is given for the 5 examples of 'a' from 'curated'"):
-        spec({"a": {"curated": 5}}, {})
-    with pytest.raises(BadRequest, match="at least one example"):
-        spec({"a": {"curated": 0}}, {})
     with pytest.raises(BadRequest, match="unknown ability"):
         predict({"a": growth()}, {"b": 3})

@@ -139,11 +139,6 @@ class Plan:
         parts = ("planned", "compared", "difference")
         return asdict(self) | {part: getattr(self, part).as_dict() for part in parts}
 
-    def to_spec(self, paths: Mapping[str, str], **options: Any) -> dict[str, Any]:
-        """The mapping for `labkit mix`, of one file for each ability; see `spec`."""
-        one = {ability: {"": path} for ability, path in paths.items()}
-        return spec({ability: {"": count} for ability, count in self.counts.items()}, one, **options)
-
 
 def allocate(fits: Mapping[str, Growth], budget: int, *, available: Mapping[str, int], least: int = 1,
              against: Mapping[str, int] | None = None) -> Plan:  # fmt: skip
@@ -271,28 +266,6 @@ def mix_n(available: Sources, n: int, *, small: Mapping[str, int] = SMALL, sourc
         for name, more in _evenly(n, have).items():
             counts[name] |= {synthetic: more}
     return counts
-
-
-def spec(counts: Sources, paths: Mapping[str, Mapping[str, str]], *, seed: int = 0,
-         decontaminate: list[str] | None = None) -> dict[str, Any]:  # fmt: skip
-    """The mapping (YAML or JSON) that `labkit mix` and design.mixture.Mixture accept: one file a part.
-
-    The weights are the counts, to be divided by their sum (`normalise`): a share such as 1/3 is no decimal number, and
-    a file that is used whole would then fall short by one example. Parts of 0 examples are left out.
-
-    Raises:
-        BadRequest: where no file is given for a part, or every part is empty.
-    """
-    parts = [(name, source, n) for name, sources in counts.items() for source, n in sources.items() if n]
-    for name, source, n in parts:
-        if source not in paths.get(name, {}):
-            of = f" from '{source}'" if source else ""
-            raise BadRequest(f"no file is given for the {n} examples of '{name}'{of}")
-    if not parts:
-        raise BadRequest("a mix needs at least one example: all counts are 0")
-    sources = [{"path": str(paths[name][source]), "weight": float(n)} for name, source, n in parts]
-    mixture = {"sources": sources, "examples": sum(n for *_, n in parts), "normalise": True, "seed": seed}
-    return mixture | ({} if decontaminate is None else {"decontaminate": list(decontaminate)})
 
 
 def _greedy(

@@ -1,4 +1,4 @@
-"""Which ability helps which: a transference matrix, and rank correlations over abilities.
+"""Which ability helps which: a transference matrix.
 
 Two designs, both at one fixed volume of each ability that is trained on:
 - *leave one out*: ability A after training on all abilities, less A after training on all but B. What is measured is
@@ -21,8 +21,7 @@ discovery rate of 5 %: read those.
 by its Complexity and its Transference. Of that version only the summary could be read here, not the formulas; this
 definition is therefore this lab's own, and may differ: *transference* received by A is its mean gain from the others'
 data, measured before the growth that it is to explain. Complexity is not measured.
-Left open: effects depend on the volume; sums of cells say nothing of training on three abilities together; with ten
-abilities a rank correlation is known within about +- 0.6, and its interval says so.
+Left open: effects depend on the volume; sums of cells say nothing of training on three abilities together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from labkit.design.plan import Range
@@ -41,8 +40,6 @@ from labkit.grade.sweet_spot import paired_difference
 Scores = Sequence[ArrayLike]  # of one trained recipe: for each seed, the score of each question
 LEVEL = 0.95
 RATE = 0.05  # of false discoveries
-EXACT = 12  # abilities up to which all permutations are counted
-SHUFFLES = 20_000
 
 
 class Cell(NamedTuple):
@@ -96,19 +93,6 @@ class Transference:
         return vars(self) | {"cells": cells, "received": received, "discovered": len(self.discovered)}
 
 
-class Correlation(NamedTuple):
-    """Spearman's rank correlation over `n` abilities, its interval and its two-sided permutation p."""
-
-    rho: float
-    lo: float
-    hi: float
-    p: float
-    n: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"rho": self.rho, "ci95": [self.lo, self.hi], "p": self.p, "n": self.n}
-
-
 def leave_one_out(together: Mapping[str, Scores], without: Mapping[str, Mapping[str, Scores]], *,
                   draws: int = 2000, seed: int = 0) -> Transference:  # fmt: skip
     """The matrix of what each ability's data add to all the others'.
@@ -134,33 +118,6 @@ def leave_one_in(base: Mapping[str, Scores], added: Mapping[str, Mapping[str, Sc
     `leave_one_out`.
     """
     return _transference("leave one in", base, added, draws, seed)
-
-
-def rank_correlation(xs: Mapping[str, float], ys: Mapping[str, float]) -> Correlation:
-    """Spearman's rank correlation of two features over the abilities that have both.
-
-    Infinite values rank last, so that a pace beyond the ladder counts as slow; ties share their mean rank. The p is
-    exact to twelve abilities, all permutations counted; above that of 20,000 shuffles. The interval is Fisher's z with
-    the standard error of Bonett & Wright (2000), which assumes abilities drawn independently; for its width a perfect
-    order counts as one that half a swap of neighbours has spoilt, since no finite sample shows a perfect one.
-
-    Raises:
-        BadRequest: for fewer than four abilities, a feature that is the same for all, or one that is NaN.
-    """
-    both = [name for name in xs if name in ys]
-    if len(both) < 4:
-        raise BadRequest(f"a rank correlation needs four abilities with both features, not {len(both)}")
-    if unknown_features := [name for name in both if np.isnan(xs[name]) or np.isnan(ys[name])]:
-        raise BadRequest(f"a feature of '{unknown_features[0]}' is NaN: leave the ability out, or measure it")
-    one, two = (stats.rankdata([feature[name] for name in both]) for feature in (xs, ys))
-    if np.ptp(one) == 0 or np.ptp(two) == 0:
-        raise BadRequest("a feature that is the same for all abilities explains nothing")
-    rho = float(np.clip(np.corrcoef(one, two)[0, 1], -1, 1))
-    bound = min(abs(rho), 1 - 6 / (len(both) ** 3 - len(both)))
-    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((1 + bound**2 / 2) / (len(both) - 3))
-    centre = np.arctanh(np.copysign(bound, rho))
-    lo, hi = (float(x) for x in np.tanh([centre - half, centre + half]))
-    return Correlation(rho, min(lo, rho), max(hi, rho), _permutation_p(one, two), len(both))
 
 
 def _transference(design: str, base: Mapping[str, Scores], arms: Mapping[str, Mapping[str, Scores]], draws: int,
@@ -219,29 +176,3 @@ def _known(tables: Sequence[Floats], variance: float, freedom: float, draws: int
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(effect) / error, freedom)) if error else 1.0
     return effect, min(lo, effect - half), max(hi, effect + half), p
-
-
-def _permutation_p(one: Floats, two: Floats) -> float:
-    """The share of permutations whose ranks' products sum to something as far from their mean as these."""
-    n = len(one)
-    first, second = (np.rint(2 * (ranks - ranks.min())).astype(np.int64) for ranks in (one, two))
-    seen = int(first @ second)
-    middle = first.sum() * second.sum() / n
-    if n > EXACT:
-        rng = np.random.default_rng(0)
-        sums = np.array([first @ rng.permutation(second) for _ in range(SHUFFLES)])
-        return float((1 + np.sum(abs(sums - middle) >= abs(seen - middle) - 1e-9)) / (1 + SHUFFLES))
-    largest = int(np.sort(first) @ np.sort(second))
-    ways: dict[int, NDArray[np.float64]] = {0: np.eye(1, largest + 1)[0]}  # by the set of second's ranks given away
-    for rank in first:
-        further: dict[int, NDArray[np.float64]] = {}
-        for used, counts in ways.items():
-            for place in range(n):
-                if not used >> place & 1:
-                    step = int(rank * second[place])
-                    total = further.setdefault(used | 1 << place, np.zeros(largest + 1))
-                    total[step:] += counts[: largest + 1 - step]
-        ways = further
-    (counts,) = ways.values()
-    extreme = abs(np.arange(largest + 1) - middle) >= abs(seen - middle) - 1e-9
-    return float(counts[extreme].sum() / counts.sum())

@@ -123,11 +123,6 @@ class Learner(ABC):
         """Those that are short enough to be learned from."""
         return [example for example, cost in zip(examples, self.costs(examples), strict=True) if cost is not None]
 
-    def steps_for(self, examples: Sequence[Example], tokens: int) -> int:
-        """The optimiser steps in which about so many tokens are read, to half a step."""
-        costs = [cost or 0 for cost in self.costs(examples)]
-        return max(1, round(tokens / (self.batch * float(np.mean(costs)))))
-
     def written(self, data: Data, right: Flags) -> list[str]:
         """What the learner writes: the gold answer where it is right, and decoded greedily elsewhere."""
         answers, wrong = self.gold(data), np.flatnonzero(~right)
