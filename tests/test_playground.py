@@ -183,7 +183,8 @@ def test_arrow_keys_choose_and_stay(tmp_path: Path) -> None:
         nbformat.v4.new_code_cell(CHOICES),
         nbformat.v4.new_markdown_cell("last"),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "choice.ipynb")
+    about = quick().metadata  # a notebook without a kernel's name makes JupyterLab ask for one
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=about), folder / "choice.ipynb")
     with jupyterlab(folder, "choice.ipynb", tmp_path / "jupyter") as url, opened(url, tmp_path / "profile") as page:
         page.size(1280, 900)
         page.wait("document.querySelectorAll('.jp-Cell').length === 3 && document.body.innerText.includes('| Idle')")

@@ -191,21 +191,17 @@ class Settings(Curve):
         fits: dict[str, Any] = {}
         for name, rows_of in main.groupby("setting", sort=False):
             groups = [group for _, group in rows_of.groupby("n_programs")]
-            places, answers = (
-                [int(group["n_programs"].iloc[0]) for group in groups],
-                [counts_of(group) for group in groups],
-            )
-            several = max(map(len, answers)) > 1  # models per number of programs, each of another seed
-            fits[str(name)] = grade.fit_transition(places, answers).as_dict() | {"one_seed": not several}
+            places, answers = [int(group["n_programs"].iloc[0]) for group in groups], [*map(counts_of, groups)]
+            one_seed = max(map(len, answers)) == 1  # a model per number of programs
+            fits[str(name)] = grade.fit_transition(places, answers).as_dict() | {"one_seed": one_seed}
         parts = [f"{name}: {_located(fit)}" for name, fit in fits.items()]
         words = "half of the plateau on unseen programs is reached at so many training programs: " + "; ".join(parts)
         return found._replace(fit=Fit(words, {"settings": fits, "located": False}))
 
 
 def _located(fit: Mapping[str, Any]) -> str:
-    if not fit["midpoint"]:
-        return "not located"
-    return f"{fit['midpoint']:,.0f}" + " [{:,.0f}, {:,.0f}]".format(*fit["ci95"]) * (not fit["one_seed"])
+    words = "{:,.0f}" + " [{:,.0f}, {:,.0f}]" * (not fit["one_seed"])
+    return words.format(fit["midpoint"], *fit["ci95"]) if fit["midpoint"] else "not located"
 
 
 def curves(title: str, exams: Mapping[str, str], where: Any = None) -> Settings:
