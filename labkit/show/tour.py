@@ -31,6 +31,7 @@ from labkit.instructions import Rule
 from labkit.lab import Point, Store
 from labkit.learn.live import ASKED, RECIPE, TASK, Live
 from labkit.show import parts, theme
+from labkit.show.asking import script
 
 COLUMNS = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]  # numbers of rules at which a prediction is drawn
 ALIKE = {"recipe": RECIPE, **vars(TASK)}  # stored models that may stand beside this tour's
@@ -51,7 +52,7 @@ CURVE: dict[str, Any] = {
 class Plot(anywidget.AnyWidget):
     """Axes with series of points, as wide as their place; with `columns`, what is drawn there by hand is in `drawn`."""
 
-    _esm = Path(__file__).with_name("plot.js")
+    _esm = script("draw", "plot")
     view = traitlets.Dict().tag(sync=True)
     columns: Any = traitlets.List().tag(sync=True)
     drawn = traitlets.Dict().tag(sync=True)
