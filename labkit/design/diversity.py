@@ -183,4 +183,4 @@ MEASURES: dict[str, Measure] = {
 }  # fmt: skip
 
 # What passed the trial (`studies.diversity_measures`, LABLOG.md), the best first.
-RECOMMENDED: tuple[str, ...] = ()
+RECOMMENDED: tuple[str, ...] = ("trigrams",)
