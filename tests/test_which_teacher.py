@@ -122,6 +122,7 @@ def test_the_whole_study_small(tmp_path_factory: Any) -> None:
     chosen = params(seeds=[0], teachers=["right", "weak", "flaw:0.3"], widths=[16], filtered=["flaw:0.3+agree"])
     found = Run(STUDY, chosen, Store(tmp_path_factory.mktemp("store"))).measure(jobs=0)
     assert set(found.views()) == {"ranks", "gains", "flaw"}
+    assert all(line["lo"] < line["hi"] for line in found["ranks"].lines("rank")), "no certainty from nothing"
     told = {line["teacher"]: line for line in STUDY.tables["What was known of the teachers"](found)}
     assert told["right"]["right among the kept"] == 1 > told["flaw:0.3"]["right among the kept"]
     assert told["flaw:0.3+agree"]["wrong and kept"] == 0 < told["flaw:0.3"]["wrong and kept"]

@@ -24,8 +24,8 @@ class Ranks(View):
     """Spearman's correlation over arms between each number and the arms' scores, a mean over seeds and values of `by`.
 
     Seeds are resampled and, within each, the questions, the same for all models of a seed. The arms are the ones that
-    there are: nothing is said of others. Seeds without every arm at every value of `by` are left out, and fewer than
-    three arms have no ranks.
+    there are: nothing is said of others. Where all scores are alike the interval is as wide as can be. Seeds without
+    every arm at every value of `by` are left out, and fewer than three arms have no ranks.
 
     Attributes:
         numbers: Columns of the rows, and how a person reads them.
@@ -69,6 +69,8 @@ class Ranks(View):
 
     def _line(self, exam: str, name: str, mean: float, drawn: Floats) -> dict[str, Any]:
         lo, hi = intervals.percentiles(drawn)
+        if lo == hi == 0:  # all scores alike, in every resample: nothing is known
+            lo, hi = (-1.0, 1.0) if name else (-2.0, 2.0)
         label = self.numbers[name] if name else " less ".join(self.numbers[one] for one in self.less)
         return {"number": name, "label": label, "exam": exam, "mean": float(mean), "lo": lo, "hi": hi,
                 "not_learned": 0, "over": "seeds and questions"}  # fmt: skip
