@@ -22,12 +22,13 @@ from labkit.commands import studies
 from labkit.commands import sweeps
 from labkit.commands import models
 from labkit.commands import data
+from labkit.commands import which_data
 from labkit.commands import code
 from labkit.commands import store
 from labkit.commands import machine
 # isort: on
 
-SUBJECTS = (studies, sweeps, models, data, code, store, machine)
+SUBJECTS = (studies, sweeps, models, data, which_data, code, store, machine)
 
 
 def main() -> None:

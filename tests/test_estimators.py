@@ -45,6 +45,8 @@ ESTIMATORS: dict[str, Callable[[float, int], Any]] = {
     "paired_difference": lambda mark, seeds: grade.paired_difference(table(mark, 2, seeds), 0, 1, draws=200),
     "fit_transition": lambda mark, seeds: grade.fit_transition(VOLUMES, [counts(mark, seeds)] * 4, draws=100),
     "transition_at": lambda mark, seeds: grade.fit_transition([1, 2, 3 + mark], [counts(1, seeds)] * 3, draws=100),
+    "next_count": lambda mark, seeds: grade.next_count(VOLUMES, [counts(mark, seeds)] * 4, seeds),
+    "next_count_at": lambda mark, seeds: grade.next_count([1, 2, 3 + mark], [counts(1, seeds)] * 3, seeds),
     "explained": lambda mark, seeds: grade.explained(VOLUMES, [counts(mark, seeds)] * 4, draws=100),
     "detectable": lambda mark, seeds: grade.detectable(-1.0, mark),
     "fit_growth": lambda mark, seeds: growth.fit_growth(VOLUMES, [counts(mark, seeds)] * 4),

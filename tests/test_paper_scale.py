@@ -19,12 +19,8 @@ SHRUNK: dict[str, dict[str, Any]] = {  # what is cut is the number of examples a
 }
 # They start from a model of the hub; tests of their own take a local one in its place.
 HUB = {"ability_growth", "code_mixing", "curriculum", "encrypted_rewriting"}
-OWN = {
-    "ability_transfer",
-    "loss_weighting",
-    "which_teacher",
-    "automatic_curricula",
-}  # no paper has them for small models: the large scale is our own
+# No paper has them for small models: the large scale is our own.
+OWN = {"ability_transfer", "automatic_curricula", "diversity_measures", "loss_weighting", "mix_finder", "which_teacher"}
 
 
 def test_no_study_is_left_out() -> None:

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from labkit.commands import TEXT, command
-from labkit.errors import BadRequest
+from labkit.commands import command
 from labkit.table import print_each, print_table
 
 
@@ -44,58 +43,3 @@ def mix_sources(
         print(f"note: of {manifest['asked']} {manifest['unit']} asked for, the sources supply {manifest['reached']}")
     print_each("note: ", manifest["notes"])
     print_each("  ", sorted(out.iterdir()))
-
-
-Embedder = Annotated[str | None, typer.Option(**TEXT, help="wordllama, minilm, lexical, or a folder of a sentence "
-                                              "transformer; default: the light one that is installed")]  # fmt: skip
-Data = Annotated[str, typer.Argument(**TEXT, help="a corpus, or a file of records")]
-
-
-@command("audit")
-def audit_data(
-    data: Data,
-    against: Annotated[Path | None, typer.Option(help="a target, such as a test set: what is covered?")] = None,
-    compare: Annotated[str | None, typer.Option(**TEXT, help="another corpus or file: what differs?")] = None,
-    fields: Annotated[list[str] | None, typer.Option("--field", metavar="NAME=COLUMN", help="of instruction, input, "
-                                                     "output (repeatable)")] = None,
-    embedder: Embedder = None,
-    out: Annotated[Path | None, typer.Option(help="folder for report.html, map.html and audit.json")] = None,
-) -> None:  # fmt: skip
-    """What a set of instruction data holds, how diverse it is, what it covers; with --out also a map to explore."""
-    from labkit import studies
-    from labkit.studies import audits
-
-    if against and not against.is_file():
-        raise BadRequest(f"--against {against} is no file")
-    columns = studies.parse_settings(fields or [], "--field") or None
-    found = audits.audit(data, against=against, compare=compare, fields=columns, embedder=embedder)
-    for caption, rows in found.tables.items():
-        print(f"{caption}\n")
-        print_table(audits.flat(rows))
-        print()
-    print_each("note: ", found.notes)
-    print_each("  ", audits.write(found, out) if out else ())
-
-
-@command("find-mix")
-def find_mix(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="sources, as `labkit mix` takes them")],
-    target: Annotated[str, typer.Option(**TEXT, help="records of what the mix is for: a corpus, or a file")],
-    out: Annotated[Path, typer.Option(help="the spec with the found weights, for `labkit mix`")],
-    budget: Annotated[
-        int | None, typer.Option(min=1, help="examples (or tokens) of the mix; default: the spec's")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="draws mixes and training sets")] = 0,
-) -> None:
-    """The shares at which sources foretell a target best: runs, laws, a prediction, and its trial; or no plan."""
-    from labkit.lab import ensure_writable
-    from labkit.studies import mix_search
-
-    ensure_writable(out.parent)
-    found = mix_search.search(spec, target, budget, seed)
-    print_table(mix_search.table(found))
-    laws = [{"law": name, "error on held-out mixes": law["error"], "weight": round(law["weight"], 3)}
-            for name, law in found.plan.laws.items()]  # fmt: skip
-    print()
-    print_table(laws)
-    print(f"\n{mix_search.sentence(found)}\n{mix_search.written(spec, found, out, budget)}")

@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from html import escape
-from pathlib import Path
 from queue import Empty, Queue
 from threading import RLock, Thread
 from typing import Any, Literal

@@ -34,7 +34,7 @@ Size = Annotated[int, Field(ge=1, le=10**7)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class FamilyParams(learners.BasedParams, language.LanguageParams):
+class FamilyParams(language.LanguageParams, learners.BasedParams):
     """What a person may set of small models and what they learn."""
 
     budget: list[Size] = Field(min_length=1, description="sizes of training sets, in examples")
@@ -169,7 +169,9 @@ def _mix(params: FamilyParams, **own: Any) -> FamilyMix:
 def small_spec(params: FamilyParams) -> learners.SmallSpec:
     """The small learner of the parameters, with its base unless `base_steps` is 0."""
     reads = (*params.families, CODE)
-    return learners.based(params, reads, QUESTION, ANSWER, params.levels, gate_steps=BASE_STEPS)
+    return learners.based(
+        params, reads, QUESTION, ANSWER, params.levels, gate_steps=BASE_STEPS, base_loss=params.loss
+    )  # of windows alike: it is in the addresses of models that were reported
 
 
 def passed(rows: "pd.DataFrame") -> "pd.DataFrame":

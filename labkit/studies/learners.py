@@ -190,13 +190,13 @@ class BasedParams(ModelParams):
 
 
 def based(params: BasedParams, reads: tuple[str, ...], question: int, answer: int, levels: Sequence[int],
-          gate_steps: int = BASE_STEPS, **changes: Any) -> SmallSpec:  # fmt: skip
+          gate_steps: int = BASE_STEPS, base_loss: learn.Loss = "token", **changes: Any) -> SmallSpec:  # fmt: skip
     """The same, with its text base unless `base_steps` is 0."""
     if not params.base_steps:
         return small(params, reads, question, answer, loss=params.loss, **changes)
     recipe = "fast" if params.recipe == "adamw" else params.recipe  # which is for fine-tuning
     own = {"recipe": recipe, "batch_size": params.base_batch, "learning_rate": learn.RECIPES[recipe].LEARNING_RATE}
-    reader = small(params, reads, question, answer, **changes | own)
+    reader = small(params, reads, question, answer, **changes | own, loss=base_loss)
     base = TextBase(
         seed=0, steps=params.base_steps, spec=reader, levels=tuple(levels), text_tokens=params.base_tokens,
         least=params.base_gate, gate_examples=BASE_EXAMPLES, gate_steps=gate_steps,
