@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,11 @@ def test_ctrl_c_is_an_exit_code_and_a_sentence(name: str, commands: dict[str, ob
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_that_ask_to_leave_do_as_ctrl_c(number: int, commands: dict[str, object]) -> None:
+def test_signals_that_ask_to_leave_do_as_ctrl_c(
+    number: int, commands: dict[str, object], request: pytest.FixtureRequest
+) -> None:
+    for name in (signal.SIGTERM, signal.SIGHUP):  # a test before this one may have left a library's handler behind
+        request.addfinalizer(partial(signal.signal, name, signal.signal(name, signal.SIG_DFL)))
     commands["it"] = lambda: signal.raise_signal(number)
     assert labkit("studies").returncode == 130
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # put back

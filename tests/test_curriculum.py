@@ -380,9 +380,10 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_from(tmp_path: Path) 
     script = (
         "import json, sys\n"
         "from labkit import lab\n"
-        "from labkit.studies.curriculum.rounds import Cell, study_cell\n"
+        "from labkit.studies.cell import measure\n"
+        "from labkit.studies.curriculum.rounds import Cell\n"
         "cell = Cell.model_validate_json(sys.argv[1])\n"
-        "(row,) = lab.sweep([cell], study_cell.measure, jobs=0)\n"
+        "(row,) = lab.sweep([cell], measure, jobs=0)\n"
         "print(json.dumps(row))\n"
     )
     command = [sys.executable, "-c", script, cell.model_dump_json()]

@@ -313,7 +313,7 @@ def test_every_seed_is_in_the_chart() -> None:
         ({"budget": 100, "n_instructions": [1000]}, "n_instructions = 1000 is more than budget = 100"),
         ({"heads": 3}, "heads = 3 does not divide width = 64"),
         ({"n_test": 10}, "n_test = 10 is fewer than one example"),
-        ({"recipe": "slow"}, "recipe = 'slow': input should be 'fast' or 'paper'"),
+        ({"recipe": "slow"}, "recipe = 'slow': input should be 'fast', 'adamw' or 'paper'"),
         ({"noop_share": 1.5}, "noop_share = 1.5"),
         ({"noop_shares": [0.1, 1.5]}, "a share lies between 0 and 1"),
         ({"input_lengths": [2]}, "pattern_length 3 does not fit into input_length 2"),

@@ -126,10 +126,11 @@ def _empty(about: _About, numbers: int) -> Learner:
     return Learner(build(about.recipe, about.shape, seed=0), about.recipe, about.shape, about.layout)
 
 
-def ask(learner: Learner, rule: Rule, text: str) -> Answer:
+def ask(learner: Learner, rule: Rule | str, text: str) -> Answer:
     """What a model trained on rewriting makes of one rule and input, beside the oracle's answer.
 
     Raises:
-        BadRequest: as `Learner.answer`.
+        BadRequest: as `Learner.answer`, and for a text that is no rule.
     """
+    rule = Rule.parse(rule) if isinstance(rule, str) else rule
     return Answer(learner.answer((rule.pattern, rule.replacement, text)), rule.apply(text))

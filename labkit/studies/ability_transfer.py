@@ -34,7 +34,7 @@ class Params(abilities.GatedParams):
     groups: ClassVar = {
         "task": ("outside", "levels", "question", "answer", "n_test"),
         "small": MODEL_GROUP,
-        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_gate"),
+        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
     }
     volume: int = Field(ge=1, le=10**7, description="examples of each ability")
     widths: list[Annotated[int, Field(ge=2, le=16384)]] = Field(description="widths in which all are taught together")

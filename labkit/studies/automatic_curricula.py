@@ -42,7 +42,7 @@ class Params(abilities.AbilityParams):
     groups: ClassVar = {
         "task": ("outside", "levels", "question", "answer", "n_test", "grading"),
         "small": MODEL_GROUP,
-        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_gate"),
+        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
     }
     bandits: list[Literal["exp3", "thompson"]] = Field(min_length=1, description="what chooses the task of a round")
     rounds: int = Field(ge=2, le=10_000, description="rounds; each takes `steps` optimiser steps")

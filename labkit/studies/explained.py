@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import grade
 from labkit.studies.rows import counts_of, records
-from labkit.studies.views import Curve, Fit, Found, Records, View, ranged
+from labkit.studies.views import SETTINGS, Curve, Fit, Found, Records, View, ranged
 
 if TYPE_CHECKING:
     import altair as alt
@@ -81,7 +81,8 @@ class Explained(View):
         heading, x_label = (text[0].upper() + text[1:] for text in (found.fit.sentence, self.numbers[best]))
         view = Curve(title=heading, x=best, x_label=x_label, exams={self.exam: self.exam_label}, by=self.by,
                      by_name=self.by_name, by_label=self.by_label)  # fmt: skip
-        drawn = view.measure(found.models.assign(**{best: found.models[best].clip(lower=1.0)}))
+        models = found.models.drop(columns=SETTINGS, errors="ignore")  # sets that are worth as much stand together
+        drawn = view.measure(models.assign(**{best: models[best].clip(lower=1.0)}))
         return view.chart(drawn._replace(fit=found.fit), title=title)
 
 

@@ -36,7 +36,7 @@ class Params(abilities.AbilityParams):
     groups: ClassVar = {
         "task": ("outside", "levels", "question", "answer", "n_test"),
         "small": MODEL_GROUP,
-        "base": ("base_steps", "base_batch", "base_tokens", "base_gate"),
+        "base": ("base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
     }
     loss: learn.Loss = Field(description="the loss that the others are compared with: token or example")
     volume: int = Field(ge=1, le=10**7, description="examples of each ability")

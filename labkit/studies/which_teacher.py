@@ -48,7 +48,7 @@ class Params(abilities.AbilityParams):
         "task": ("outside", "levels", "question", "answer", "n_test", "grading"),
         "weak": ("teacher_width", "teacher_steps", "repertoire"),
         "small": MODEL_GROUP,
-        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_gate"),
+        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
     }
     teachers: list[str] = Field(min_length=2, description="right (always), worked, wrong:share, weak, flaw:share")
     filtered: list[str] = Field(description="teachers with a filter, asked at the main width: flaw:0.3+agree and so on")

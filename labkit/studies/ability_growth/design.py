@@ -31,7 +31,7 @@ class Params(GatedParams):
         "task": ("outside", "levels", "question", "answer", "n_test"),
         "weak": ("compared", "repertoire", "teacher_width", "teacher_steps"),
         "small": MODEL_GROUP,
-        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_gate"),
+        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
         "tuned": ("model", "corpus", "tuning", "exams", "new_tokens"),
     }
     volumes: list[Volume] = Field(min_length=1, description="the ladder: examples of each ability")

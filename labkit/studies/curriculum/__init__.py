@@ -46,8 +46,8 @@ class Params(learners.BasedParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
-        "data": ("tasks", "shares", "level_shares", "target", "own_target", "outside", "wrong", "public", "mined",
-                 "delta", "question", "answer", "n_test"),
+        "data": ("tasks", "shares", "level_shares", "target", "own_target", "outside", "wrong"),
+        "mining": ("public", "mined", "delta", "question", "answer", "n_test"),
         "pace": ("rounds", "round_size", "round_steps", "expanded", "round_rate", "alpha_0", "delta_alpha"),
         "small": (*MODEL_GROUP, "widths", "gate"),
         "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
