@@ -47,9 +47,9 @@ class Params(learners.BasedParams):
 
     groups: ClassVar = {
         "data": ("tasks", "shares", "level_shares", "target", "own_target", "outside", "wrong"),
-        "mining": ("public", "mined", "delta", "question", "answer", "n_test"),
+        "mining": ("public", "mined", "delta", "question", "answer", "n_test", "widths", "gate"),
         "pace": ("rounds", "round_size", "round_steps", "expanded", "round_rate", "alpha_0", "delta_alpha"),
-        "small": (*MODEL_GROUP, "widths", "gate"),
+        "small": MODEL_GROUP,
         "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
         "tuned": ("model", "corpus", "tuning", "questions", "references", "new_tokens"),
     }  # fmt: skip
