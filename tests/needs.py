@@ -20,8 +20,13 @@ def bubblewrap() -> None:
 
 def smollm2() -> None:
     """Skip without the embedded language model; in CI it is there."""
+    packaged("smollm2", "gguf")
+
+
+def packaged(name: str, reader: str = "tokenizers") -> None:
+    """Skip without a model that comes as a package, or without what reads it; in CI both are there."""
     from labkit.learn import embedded
 
-    if embedded.shipped("smollm2") is None or find_spec("gguf") is None:
+    if embedded.shipped(name) is None or find_spec(reader) is None:
         assert os.environ.get("CI") != "true", "make models installs the embedded models, and CI wants them"
         pytest.skip("the embedded models are not installed: make models")

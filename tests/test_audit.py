@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 from browser import opened
@@ -12,7 +13,6 @@ from command import labkit
 from labkit import BadRequest
 from labkit.design import audit
 from labkit.instructions import EVERY, draw
-from labkit.learn import embedded
 from labkit.show import write_map
 from labkit.studies import audits
 
@@ -37,8 +37,7 @@ def numbers(found: audit.Audit, caption: str, key: str, value: str) -> dict[str,
 def real(name: str) -> Path:
     if not (SHARED / name).exists():
         pytest.skip("no real data: LABKIT_DATA names their folder")
-    if embedded.shipped("wordllama") is None:
-        pytest.skip("no light embedder: make models")
+    needs.packaged("wordllama")
     return SHARED / name
 
 

@@ -1,7 +1,6 @@
 """Measures of diversity: known answers, invariances, and the trial's training sets as their dials say."""
 
-from importlib.util import find_spec
-
+import needs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -107,8 +106,7 @@ def test_families_lie_together_far_above_chance() -> None:
 
 @pytest.mark.parametrize("name", ["wordllama", "minilm"])
 def test_installed_embedders_know_what_is_meant(name: str) -> None:
-    if embedded.shipped(name) is None or find_spec("tokenizers") is None:
-        pytest.skip(f"{name} is not installed: make models")
+    needs.packaged(name)
     same, other, empty = "How do I cook rice?", "Best way to boil rice", ""
     vectors = embedders.embed([same, other, "Translate this into French", empty], name)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
