@@ -2,17 +2,22 @@
 
 `tests/golden/<study>-<scale>.json.gz` holds the rows of every point (one wide dict each), the summary, the finding and
 the published statements compared. The rebuilt lab must reproduce every estimate, interval and fit from the same rows.
+`<study>-<scale>-report.json.gz` holds the points of the report seeds of a design of today, and what is made of them;
+`python tests/golden.py STUDY SCALE STORE` writes one from the store of a finished run.
 """
 
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from labkit import grade
+from labkit import grade, studies
+from labkit.lab import Store
 from labkit.studies.rows import graded_line, long_rows
+from labkit.studies.study import Study
 
 FOLDER = Path(__file__).parent / "golden"
 GRADINGS = {"string", "equal", "valid", "met"}
@@ -26,7 +31,15 @@ def frozen(study: str, scale: str) -> dict[str, Any]:
 
 def scales(study: str) -> list[str]:
     """The scales at which a study was frozen."""
-    return sorted(path.name.split("-")[1].split(".")[0] for path in FOLDER.glob(f"{study}-*.json.gz"))
+    return sorted(
+        path.name.split("-")[1].split(".")[0] for path in FOLDER.glob(f"{study}-*.json.gz") if "report" not in path.name
+    )
+
+
+def reports() -> list[tuple[str, str]]:
+    """The studies, with their scale, of which a report was frozen."""
+    names = [path.name.split(".")[0].removesuffix("-report") for path in sorted(FOLDER.glob("*-report.json.gz"))]
+    return [(name.rsplit("-", 1)[0], name.rsplit("-", 1)[1]) for name in names]
 
 
 def lengthened(rows: list[dict[str, Any]], exams: list[str]) -> pd.DataFrame:
@@ -57,3 +70,33 @@ def same(ours: Any, theirs: Any, where: str = "") -> None:
         assert abs(ours - theirs) <= 1e-12 or ours == theirs, f"{where}: {ours} is not {theirs}"
     else:
         assert ours == theirs, f"{where}: {ours!r} is not {theirs!r}"
+
+
+def made_of(study: Study, scale: str, points: list[dict[str, Any]]) -> dict[str, Any]:
+    """All that is computed of finished points: estimates and fits by view, the finding, verdicts, the endpoint."""
+    params = study.resolve({"scale": scale})
+    results = study.summarise(long_rows(points).assign(**study.marks(params)), study.registration(params), params.scale)
+    made = {
+        "views": results.as_dict(),
+        "finding": results.finding,
+        "claims": results.claims,
+        "endpoint": results.endpoint,
+    }
+    return json.loads(json.dumps(made, default=str))
+
+
+def freeze(name: str, scale: str, store: str) -> None:
+    """Keep the points of a finished run of a study, with all that the lab makes of them today."""
+    study, kept = studies.find(name), Store(Path(store))
+    params = study.resolve({"scale": scale})
+    cells = list(study.points(params))
+    for stage in study.stages:
+        cells += stage(params, long_rows([kept.result(cell) for cell in cells]))
+    volatile = {"seal", "finished", "train_seconds", "fleet"}
+    points = [{key: value for key, value in kept.result(cell).items() if key not in volatile} for cell in cells]
+    text = json.dumps({"points": points, "made": made_of(study, scale, points)}, sort_keys=True)
+    (FOLDER / f"{name}-{scale}-report.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+if __name__ == "__main__":
+    freeze(*sys.argv[1:])

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from golden import frozen, lengthened, same, scales
+from golden import frozen, lengthened, made_of, reports, same, scales
 
 from labkit import studies
 from labkit.studies import code_mixing, markov_programs, semantic_diversity
@@ -184,3 +184,10 @@ def test_ability_growth(scale: str) -> None:
     told = ("design", "arm", "source", "seed", "counts", "predicted")
     same(sorted([str(getattr(cell, name)) for name in told] for cell in cells),
          sorted([str(row[name]) for name in told] for row in golden["rows"]))  # fmt: skip
+
+
+@pytest.mark.parametrize(("study", "scale"), reports())
+def test_reports(study: str, scale: str) -> None:
+    """Report seeds of the designs of today: estimates, fits, the finding, every verdict and the registered endpoint."""
+    golden = frozen(study, f"{scale}-report")
+    same(made_of(studies.find(study), scale, golden["points"]), golden["made"])

@@ -185,7 +185,8 @@ VIEWS = {
         exam="unseen", exam_label="accuracy on unseen rules",
     ),
     "sets": Curve(
-        title="Each training set by its number of rules", x="n_instructions", x_label="Number of training rules",
+        title="Mean over training sets of a size; each seed draws alpha, letters and copies anew",
+        drawn=("alpha", "letters", "copies"), x="n_instructions", x_label="Number of training rules",
         exams={"unseen": "unseen rules"}, by="narrow", by_name="narrow rules", by_label="{:.0%}".format,
     ),
 }  # fmt: skip

@@ -84,12 +84,14 @@ class View(ABC):
         title: What the picture shows, as a heading.
         caption: What a reader should know of it, for report and notebook.
         where: Which long rows it is of; default all.
+        drawn: Dials that every seed draws anew: a mean over seeds is one over their values, too.
         pools: Exams that are several exams taken together, by name: their questions in one.
     """
 
     title: str
     caption: str = ""
     where: Where | None = None
+    drawn: Sequence[str] = ()
     pools: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @abstractmethod
@@ -121,12 +123,12 @@ class View(ABC):
         Raises:
             BadRequest: for models that differ by more than their seeds.
         """
-        if SETTINGS in group and len(mixed := group[SETTINGS].unique()) > 1:
-            one, other = (json.loads(text) for text in mixed[:2])
-            names = ", ".join(name for name in one if one[name] != other[name])
-            raise BadRequest(
-                f"models of different {names} are no repetitions of each other: choose one setting of these"
-            )
+        if SETTINGS in group and len(mixed := [json.loads(text) for text in group[SETTINGS].unique()]) > 1:
+            differ = [name for name in mixed[0] if any(one[name] != mixed[0][name] for one in mixed)]
+            if names := ", ".join(name for name in differ if name not in self.drawn):
+                raise BadRequest(
+                    f"models of different {names} are no repetitions of each other: choose one setting of these"
+                )
         counts, same = counts_of(group), same_questions(group)
         right = [np.asarray(one.right) for one in counts]
         if all(one.dtype.kind == "f" for one in right):  # scores of questions, not right answers
