@@ -94,7 +94,7 @@ def freeze(name: str, scale: str, store: str) -> None:
         cells += stage(params, long_rows([kept.result(cell) for cell in cells]))
     volatile = {"seal", "finished", "train_seconds", "fleet"}
     points = [{key: value for key, value in kept.result(cell).items() if key not in volatile} for cell in cells]
-    text = json.dumps({"points": points, "made": made_of(study, scale, points)}, sort_keys=True)
+    text = json.dumps({"points": points, "made": made_of(study, scale, points)})
     (FOLDER / f"{name}-{scale}-report.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 

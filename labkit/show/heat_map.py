@@ -28,7 +28,7 @@ INTERVAL = 12, 0.53  # likewise of its interval
 
 def heat_map(
     cells: Sequence[parts.Record], *, x: str, y: str, x_order: Sequence[str] | None = None, outlined: str | None = None,
-    x_label: str = "", diverging: bool = False, title: str = "", subtitle: str = "",
+    x_label: str = "", diverging: bool = False, title: str = "", subtitle: str = "", colour_label: str = "Accuracy",
 ) -> alt.LayerChart:  # fmt: skip
     """One cell per pair of row and column: coloured by its mean, with the mean in bold and its interval below.
 
@@ -39,6 +39,7 @@ def heat_map(
         outlined: The key of a flag; cells where it is true get a frame, such as a row's own columns.
         diverging: Means may be below 0. Two hues meet in white at 0, as far to either side as the means go, and every
             mean has a sign; otherwise means lie between 0 and 1.
+        colour_label: What the means are of.
 
     Raises:
         BadRequest: for no cells, a missing key, a pair given twice, a name outside the order, or a mean outside 0 to 1.
@@ -77,7 +78,7 @@ def heat_map(
     across = alt.X("column:N", axis=x_axis).scale(domain=columns, paddingInner=0.03)
     down = alt.Y("row:N", axis=alt.Axis(title=None, **axis)).scale(domain=names, paddingInner=0.05)
     hues = list(DIVERGING if diverging else SCALE)
-    colour = alt.Color("value:Q", title="Accuracy").scale(domain=[low, high], range=hues, interpolate="lab")
+    colour = alt.Color("value:Q", title=colour_label).scale(domain=[low, high], range=hues, interpolate="lab")
     key = alt.Legend(gradientLength=200, gradientThickness=12, tickCount=5, titleOrient="left")
     # where white letters stand out better than dark ones, whatever the page
     dark = f"abs(datum.value) > {0.62 * high}" if diverging else "datum.value > 0.65"

@@ -277,6 +277,7 @@ class Matrix(View):
         framed: From a row's dials and an exam: whether the cell gets a frame, such as what was trained on.
         main: Exams (or pools) that are estimated and in the table, but not columns of the matrix.
         diverging: Whether estimates may be below 0, and are coloured by their sign.
+        colour_label: What the estimates are of, beside their colours.
     """
 
     dials: Sequence[str]
@@ -287,6 +288,7 @@ class Matrix(View):
     x_label: str = "tested on"
     rows_name: str = "trained on"
     diverging: bool = False
+    colour_label: str = "Accuracy"
 
     def measure(self, rows: "pd.DataFrame") -> Found:
         names = [*self.dials, "exam"]
@@ -319,7 +321,7 @@ class Matrix(View):
         return show.heat_map(
             records(cells), x="column", y="label", outlined="framed",
             x_order=[words for exam, words in exams.items() if exam in set(cells["exam"])], x_label=self.x_label,
-            diverging=self.diverging, title=title or self.title,
+            diverging=self.diverging, colour_label=self.colour_label, title=title or self.title,
             subtitle=f"Mean over {int(cells['seeds'].max())} seed(s); below it the 95 % interval"
         )  # fmt: skip
 

@@ -50,7 +50,7 @@ CURVES = views.Curve(
     by_label=label, y_label="Right answers (share)",
 )  # fmt: skip
 KINDS = views.Matrix(title=BY_KIND, exams={}, dials=("arm",), label=lambda row: label(row["arm"]), rows_name="arm",
-                     diverging=True)  # fmt: skip
+                     diverging=True, colour_label="Score")  # fmt: skip
 LOOKS = "A quick look at a few questions of each kind; the exam asks more."
 SHORT = "Shortfall: judge's points for the teacher's answer less those for the student's (-MFD)"
 HARD = "What the first student finds hard in the half that it has not seen"
