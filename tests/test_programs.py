@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,17 @@ from hypothesis import strategies as st
 
 from labkit.errors import BadRequest
 from labkit.instructions import decode, markov
-from labkit.instructions.programs import Programs, ProgramTask, Runs, draw_programs, draw_runs, run_programs
+from labkit.instructions.programs import (
+    Programs,
+    ProgramTask,
+    Runs,
+    draw_programs,
+    draw_runs,
+    possible_runs,
+    run_programs,
+)
 from labkit.lab import Store, sweep
-from labkit.studies.markov_programs import STUDY, Cell, task_of
+from labkit.studies.markov_programs import STUDY, Cell, _exam, layout_of, task_of
 from labkit.studies.rows import GRADED, long_rows
 
 settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
@@ -182,6 +192,23 @@ def test_a_run_that_never_comes_is_refused() -> None:
     task = ProgramTask(1, 2, 2, 2, halts=True, fewest=1, alphabet="ab")
     with pytest.raises(BadRequest, match="no input gave"):
         draw_runs(task, loop, np.zeros(1, int), seed=0)
+
+
+def test_an_exam_leaves_out_a_program_that_gives_no_such_run() -> None:
+    """Of two programs `ab -> ab` never halts: it is asked nothing, the other as often as it was to be."""
+    x, y = (np.array([[[0, 1]], [[0, 1]]], np.uint8), np.array([[[0, 1]], [[1, 0]]], np.uint8))
+    programs, index = Programs(x, y, "ab"), np.array([0, 1, 0, 1, 1])
+    task = ProgramTask(1, 2, 2, 2, halts=True, fewest=1, alphabet="ab")
+    rows, runs = possible_runs(task, programs, index, seed=0)
+    assert rows.tolist() == [1, 3, 4]
+    assert (runs.output == [1, 0]).all()
+    settings = {"alphabet": "ab", "pattern_length": 2, "input_length": 2}
+    cell: Any = SimpleNamespace(seed=0, **settings, layout=lambda: layout_of(cell, 1))
+    exam = _exam(cell, task, programs, index, 0, partly=True)
+    assert exam.instruction.tolist() == [1, 1, 1]
+    for asked, partly in ((index, False), (np.zeros(2, int), True)):
+        with pytest.raises(BadRequest, match="no input gave"):
+            _exam(cell, task, programs, asked, 0, partly=partly)
 
 
 # The study

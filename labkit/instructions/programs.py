@@ -199,6 +199,18 @@ def draw_runs(task: ProgramTask, programs: Programs, index: Ints, *, seed: int |
     Into uniform letters one to n // p left sides of the program are planted, at uniform places that do not overlap;
     what the run then is, is found by running it. BadRequest when chance never gives a program the run asked for.
     """
+    rows, runs = possible_runs(task, programs, index, seed=seed)
+    if len(rows) < index.size:
+        lacking = int(np.setdiff1d(np.arange(index.size), rows)[0])
+        program = str(programs.algorithm(int(index[lacking]))).replace("\n", ", ")
+        raise BadRequest(f'in {_MAX_ROUNDS} draws no input gave "{program}" the run asked for: use a longer input')
+    return runs
+
+
+def possible_runs(
+    task: ProgramTask, programs: Programs, index: Ints, *, seed: int | np.random.SeedSequence
+) -> tuple[Ints, Runs]:
+    """The same, of those places of index [N] for which chance gave the run asked for: the places, and their runs."""
     rng = np.random.default_rng(seed)
     N = index.size
     ordered = rng.permutation(N) < round(task.order_share * N)
@@ -212,11 +224,11 @@ def draw_runs(task: ProgramTask, programs: Programs, index: Ints, *, seed: int |
         kept.append((pending[right], Runs._make(column[right] for column in runs)))
         pending = pending[~right]
         if not pending.size:
-            order = np.argsort(np.concatenate([rows for rows, _ in kept]))
-            columns = zip(*(runs for _, runs in kept), strict=True)
-            return Runs._make(np.concatenate(column)[order] for column in columns)
-    program = str(programs.algorithm(int(index[pending[0]]))).replace("\n", ", ")
-    raise BadRequest(f'in {_MAX_ROUNDS} draws no input gave "{program}" the run asked for: use a longer input')
+            break
+    rows = np.concatenate([rows for rows, _ in kept])
+    order = np.argsort(rows)
+    columns = zip(*(runs for _, runs in kept), strict=True)
+    return rows[order], Runs._make(np.concatenate(column)[order] for column in columns)
 
 
 def _planted(task: ProgramTask, x: Codes, rng: np.random.Generator) -> Codes:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field, model_validator
 from labkit import grade, learn
 from labkit.design import allocate
 from labkit.instructions import decode
-from labkit.instructions.programs import Programs, ProgramTask, draw_programs, draw_runs
+from labkit.instructions.programs import Programs, ProgramTask, draw_programs, draw_runs, possible_runs
 from labkit.instructions.rewriting import Split
 from labkit.studies.cell import ModelCell, cells
 from labkit.studies.lesson import Exam, Lesson
@@ -121,7 +121,7 @@ class Cell(Dials, ModelCell):
             asked_for = task.halts or name == "shorter"  # after n steps, nothing longer is
             if asked_for and 1 <= steps <= room:
                 other = replace(task, halts=True, steps=steps, fewest=steps)
-                exams[name] = _exam(self, other, unseen, every, BEYOND)
+                exams[name] = _exam(self, other, unseen, every, BEYOND, partly=True)
         training = _exam(self, task, programs, np.repeat(np.arange(n), allocate(self.budget, n)), TRAINING)
         about = {f"share_{kind}": float(which.mean()) for kind, which in training.kinds.items()}
         return Lesson(training.data, exams, about)
@@ -160,8 +160,17 @@ def points(params: Params) -> list[Cell]:
     return cells(Cell, params, dials)
 
 
-def _exam(cell: Cell, task: ProgramTask, programs: Programs, index: NDArray[np.int64], stream: int) -> Exam:
-    runs = draw_runs(task, programs, index, seed=np.random.SeedSequence(cell.seed, spawn_key=(stream,)))
+def _exam(
+    cell: Cell, task: ProgramTask, programs: Programs, index: NDArray[np.int64], stream: int, partly: bool = False
+) -> Exam:
+    """An example per program number; `partly` leaves out a program that chance gives no run of the length asked for."""
+    seed = np.random.SeedSequence(cell.seed, spawn_key=(stream,))
+    rows, runs = possible_runs(task, programs, index, seed=seed)
+    able = ~np.isin(index[rows], np.delete(index, rows))
+    if partly and able.any():
+        index, runs = index[rows][able], runs._make(column[able] for column in runs)
+    elif len(rows) < index.size:
+        runs = draw_runs(task, programs, index, seed=seed)  # says which
     texts = [programs.text(i) for i in range(len(programs))]
     inputs, outputs = ([decode(text, cell.alphabet) for text in of] for of in (runs.input, runs.output))
     data = cell.layout().encode([(texts[i], z) for i, z in zip(index, inputs, strict=True)], outputs)
