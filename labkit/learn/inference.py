@@ -42,7 +42,7 @@ def predict(model: nn.Module, data: Encoded, *, device: str = "cpu", batch_size:
     accuracy takes one forward pass.
     """
     found = torch.full((len(data.tokens), data.answer_length), -1 if data.filling is None else data.filling)
-    for rows, places, logits, _ in _forced(model, data, device, batch_size):
+    for rows, places, logits, _ in forced(model, data, device, batch_size):
         found[rows, places] = logits.argmax(-1).cpu()
     return found
 
@@ -56,14 +56,14 @@ def log_likelihood(model: nn.Module, data: Encoded, *, device: str = "cpu", batc
     """
     total = torch.zeros(len(data.tokens), dtype=torch.float64)
     tokens = torch.zeros(len(data.tokens), dtype=torch.long)
-    for rows, _, logits, target in _forced(model, data, device, batch_size):
+    for rows, _, logits, target in forced(model, data, device, batch_size):
         scores = -F.cross_entropy(logits.float(), target, reduction="none").cpu()
         total.index_add_(0, rows, scores.double())
         tokens.index_add_(0, rows, torch.ones_like(rows))
     return Likelihood(total, tokens)
 
 
-def _forced(model: nn.Module, data: Encoded, device: str,
+def forced(model: nn.Module, data: Encoded, device: str,
             batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """Batch by batch, the n real answer positions: their rows and places (on the CPU), logits [n, V] and targets.
 

@@ -3,7 +3,7 @@
 A learner says what an example costs in tokens, learns from data for some optimiser steps, again and again (its
 optimiser and schedule begin anew each time, its weights do not), and is asked in three ways: is the whole answer the
 right one under teacher forcing (`right`), what does it write (`answer`), and how likely does it find given answers
-(`likelihood`).
+(`likelihood`). It also makes vectors of examples, from its hidden states or its gradients (`vectors`).
 
 Guaranteed, and held by one test suite for all learners: `right` is true exactly where `answer` equals the gold answer;
 `costs` is None exactly where `learn` refuses an example; a saved learner answers alike when restored; `learn` that was
@@ -12,7 +12,7 @@ killed and is called again in the same folder ends in equal weights, where the l
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +25,7 @@ from torch import nn
 
 from labkit.errors import BadRequest
 from labkit.instructions import Example
-from labkit.learn import chat, checkpoint, qlora, scoring
+from labkit.learn import chat, checkpoint, qlora, scoring, vectors
 from labkit.learn.encoding import Encoded, Layout
 from labkit.learn.finetuning import Finetuning
 from labkit.learn.inference import generate, log_likelihood, predict
@@ -103,6 +103,10 @@ class Learner(ABC):
     def likelihood(self, questions: Sequence[Example], answers: Sequence[Sequence[str]]) -> Scores:
         """The log-likelihood of each answer to each question, nats, [N, O]; see `learn.scoring.Scores`."""
 
+    @abstractmethod
+    def vectors(self, examples: Sequence[Example], of: vectors.Of) -> Iterator[vectors.Placed]:
+        """A vector per example with the example's place, in an order of their own: hidden `states`, or `gradients`."""
+
     def about(self) -> dict[str, Any]:
         """What a result should say of the learner."""
         return {}
@@ -159,10 +163,9 @@ class SmallLearner(Learner):
             look(number, learners[number].holding(model), step, loss, seconds)
 
         first = learners[0]
-        models = [learner.model for learner in learners]
         return train_fleet(
-            models, first.recipe, members, batch_size=first.batch, device=first.device, every=every, loss=first.loss,
-            on_step=looked,
+            [learner.model for learner in learners], first.recipe, members, batch_size=first.batch, device=first.device,
+            every=every, loss=first.loss, on_step=looked,
         )  # fmt: skip
 
     def holding(self, model: nn.Module) -> "SmallLearner":
@@ -238,6 +241,9 @@ class SmallLearner(Learner):
             total[rows, columns], tokens[rows, columns] = scores.total.numpy(), scores.tokens.numpy()
         return Scores(total, tokens)
 
+    def vectors(self, examples: Sequence[Example], of: vectors.Of) -> Iterator[vectors.Placed]:
+        return vectors.SMALL[of](self.model, self.encode(examples), self.device)
+
     def gold(self, data: Data) -> list[str]:
         if isinstance(data, Encoded):
             return [self.layout.text(row) for row in data.tokens[:, data.prompt_length :].tolist()]
@@ -309,6 +315,9 @@ class TunedLearner(Learner):
 
     def likelihood(self, questions: Sequence[Example], answers: Sequence[Sequence[str]]) -> Scores:
         return scoring.score(self.model, self.tokenizer, questions, answers)
+
+    def vectors(self, examples: Sequence[Example], of: vectors.Of) -> Iterator[vectors.Placed]:
+        return vectors.TUNED[of](self.model, self.tokenizer, examples, self.settings)
 
     def gold(self, data: Data) -> list[str]:
         return [example.output for example in self._examples(data)]
