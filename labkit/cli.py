@@ -25,11 +25,12 @@ from labkit.commands import exams
 from labkit.commands import data
 from labkit.commands import which_data
 from labkit.commands import code
+from labkit.commands import trust
 from labkit.commands import store
 from labkit.commands import machine
 # isort: on
 
-SUBJECTS = (studies, sweeps, models, exams, data, which_data, code, store, machine)
+SUBJECTS = (studies, sweeps, models, exams, data, which_data, code, trust, store, machine)
 
 
 def main() -> None:

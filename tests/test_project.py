@@ -238,6 +238,8 @@ BEYOND = {
     *("studies/selection.py", "studies/appraised.py", "studies/pools.py", "studies/selecting.py"),
     *("grade/ifeval.py", "grade/written.py", "instructions/demands.py", "instructions/written_exams.py"),
     *("commands/exams.py", "studies/generalist_mix.py", "studies/generalist_mixes.py"),
+    *("commands/trust.py", "studies/followed_sets.py", "studies/read_abilities.py", "studies/read_exams.py"),
+    *("teach/language_model.py", "teach/trust.py"),
 }
 
 

@@ -77,6 +77,6 @@ class Lesson(NamedTuple):
     """
 
     data: Data
-    exams: dict[str, Exam]
+    exams: Mapping[str, Any]  # `Exam`, or what is graded like one (`studies.read_exams.Followed`)
     about: Mapping[str, Any] = NONE
     steps: int | None = None

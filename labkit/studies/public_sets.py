@@ -7,26 +7,24 @@ families that are never taught, graded by the likelihood of the right answer and
 MT-Bench, all turns, scored by the judge.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from labkit.design import Decontaminator
 from labkit.design import curriculum as design
-from labkit.design.mixture import digest
 from labkit.errors import BadRequest
 from labkit.grade import questions
 from labkit.instructions import Example
-from labkit.instructions.corpora import CORPORA, read
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import LEVELS, Task
 from labkit.instructions.recognise import held_out
 from labkit.learn.learner import Learner
-from labkit.studies import language
+from labkit.studies import language, read_exams
 from labkit.studies.lesson import Exam
 from labkit.studies.levels import exams, lines_of
 from labkit.teach import benchmarks, distil
@@ -56,6 +54,10 @@ class _PublicSet(BaseModel, frozen=True):
         """How a response of a kind is refined."""
         return kind or ""
 
+    def named_kinds(self, kinds: Sequence[str | None]) -> list[str | None]:
+        """The kinds that a classifier named; None for what is of none that is asked for."""
+        return [None if kind == OTHER else kind for kind in kinds]
+
     def guard(self) -> Decontaminator | None:
         """What keeps texts of the exam out; None: its instructions are told by their keys."""
         return None
@@ -63,6 +65,12 @@ class _PublicSet(BaseModel, frozen=True):
     def look(self, learner: Learner, spec: Any, seed: int) -> list[dict[str, Any]]:
         """A quick glance: graded lines by kind; empty: the exam is sat at the end alone."""
         return []
+
+    def learned(self, learner: Learner, examples: Sequence[Example]) -> list[int]:
+        """Of some of a round's examples: is the final answer the one that was taught? 0 or 1."""
+        last = lambda text: text.strip().rpartition("\n")[2].strip()  # noqa: E731
+        pairs = zip(learner.answer(examples), examples, strict=True)
+        return [int(last(answer) == last(one.output)) for answer, one in pairs]
 
     def trust(self, public: Sequence[Known], kinds: Sequence[str | None], scores: Sequence[float | None],
               answers: list[str]) -> dict[str, Any]:  # fmt: skip
@@ -139,9 +147,9 @@ class CorpusSource(_PublicSet, frozen=True):
 
     def public_set(self, spec: Any, seed: int) -> list[Known]:
         keep = self.guard()
-        records = [example for example in read(self.corpus, on_bad="skip") if not keep.overlaps(example)]
+        records = [example for example in read_exams.answered(self.corpus) if not keep.overlaps(example)]
         if len(records) < self.public:
-            there = f"'{self.corpus}' has {len(records)} records that share nothing with {self.questions}"
+            there = f"'{self.corpus}' has {len(records)} records that share nothing with the exams"
             raise BadRequest(f"public = {self.public}, but {there}")
         return [Known(example) for example in Random(seed).sample(records, self.public)]
 
@@ -164,23 +172,3 @@ class CorpusSource(_PublicSet, frozen=True):
             "same_questions": True,
             "unscored": sat.unscored,
         }
-
-
-Source = Annotated[FamilySource | CorpusSource, Field(discriminator="source")]
-
-
-def digests(given: Mapping[str, Any]) -> dict[str, str]:
-    """The files that the result of a model on a corpus depends on, by content.
-
-    Raises:
-        BadRequest: for a corpus, or a file of MT-Bench's, that is not there.
-    """
-    corpus, references = given["corpus"], given["references"]
-    if corpus not in CORPORA and not Path(corpus).exists():
-        raise BadRequest(f"{corpus} is neither a corpus ({', '.join(CORPORA)}) nor a file")
-    benchmarks.read_questions(given["questions"])
-    if references:
-        benchmarks.read_answers(references)
-    names = [given["questions"], references, corpus, given["model"]]
-    files = {name: digest(Path(name)) for name in names if name and Path(name).exists()}
-    return files | ({corpus: CORPORA[corpus].revision} if corpus in CORPORA else {})

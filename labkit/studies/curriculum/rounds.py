@@ -35,9 +35,9 @@ from labkit.instructions import Example
 from labkit.instructions.family import LEVELS
 from labkit.lab import Point, Record, Row, write_json
 from labkit.learn.learner import Learner
+from labkit.studies.followed_sets import FamilySource, Source
 from labkit.studies.lesson import Lesson
 from labkit.studies.levels import Gate, Student, place
-from labkit.studies.public_sets import OTHER, FamilySource, Source
 from labkit.studies.rows import GRADED, flag_line
 from labkit.teach import distil, tapir
 from labkit.teach.client import Client
@@ -109,7 +109,11 @@ class Rounds:
             alpha = None if self.arm.pace == "even" else self.alphas[number]
             kinds = tapir.shares([item for item in chosen if item.example in different])
             about = {"round": number + 1, "alpha": alpha, "examples": len(examples), "different": len(different)}
-            seen = {"shares": kinds, "learned": self._learned(examples), "looked": self.look()}
+            seen = {
+                "shares": kinds,
+                "learned": self.source.learned(self.student, examples[:CHECKED]),
+                "looked": self.look(),
+            }
             state["rounds"].append(about | done | seen)
             self._keep(number, state)
         return state
@@ -197,12 +201,6 @@ class Rounds:
             keep_out=tapir.Exclusions(self.source.forbidden(), self.source.guard()), seed=self._seed(number),
         )  # fmt: skip
 
-    def _learned(self, examples: Sequence[Example]) -> list[int]:
-        """Of some of a round's examples: is the final answer the one that was taught? 0 or 1."""
-        some, last = examples[:CHECKED], lambda text: text.strip().rpartition("\n")[2].strip()
-        answers = self.student.answer(some)
-        return [int(last(answer) == last(example.output)) for answer, example in zip(answers, some, strict=True)]
-
     def _seed(self, number: int) -> int:
         return 1000 * self.cell.seed + number
 
@@ -264,7 +262,7 @@ class First(Student):
         with self.ask(record) as client:
             asker, pool = Counted(client), [one.example for one in unseen]
             classified = distil.classify_all(asker, [distil.question_of(one) for one in pool], self.task.kinds())
-            kinds = [None if kind == OTHER else kind for kind in classified.kinds]
+            kinds = self.task.named_kinds(classified.kinds)
             mined = tapir.mine(student.answer, pool, [self.task.task_type(kind) for kind in kinds], asker)
         write_json(record.folder / "mined.json", {**mined._asdict(), "kinds": kinds})
         took = {"tokens": done["tokens"], "train_seconds": round(done["seconds"], 2), "loss": done["loss"]}
