@@ -9,10 +9,10 @@ DEV    := $(VENV)/.labkit-dev
 MODELS := $(VENV)/.labkit-models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo models test check lint lab bench gpu clean
+.PHONY: help demo models test check lint lab notebooks reference bench gpu clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # The main curve alone; `labkit run diversity_sweep` adds what it compares with: no-ops and longer inputs.
 demo: $(LAB) ## the main job: the diversity curve at laptop scale, notebook, report and result
@@ -33,6 +33,12 @@ lint: $(DEV) ## the same without notebook hygiene, which `make test` comes to an
 
 lab: $(LAB) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
+
+notebooks: ## notebooks as they are committed: without outputs; after work in JupyterLab
+	$(PYTHON) tests/tidy_notebooks.py
+
+reference: $(LAB) ## every study at laptop scale: executed notebooks and pictures in papermill_runs/reference (hours)
+	$(BIN)/labkit reference --train
 
 bench: $(DEV) ## speed against the plain way, in one run
 	$(BIN)/labkit bench

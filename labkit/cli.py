@@ -20,6 +20,7 @@ from labkit.errors import BadRequest
 # isort: off
 from labkit.commands import studies
 from labkit.commands import sweeps
+from labkit.commands import teaching
 from labkit.commands import models
 from labkit.commands import exams
 from labkit.commands import data
@@ -30,7 +31,7 @@ from labkit.commands import store
 from labkit.commands import machine
 # isort: on
 
-SUBJECTS = (studies, sweeps, models, exams, data, which_data, code, trust, store, machine)
+SUBJECTS = (studies, sweeps, teaching, models, exams, data, which_data, code, trust, store, machine)
 
 
 def main() -> None:

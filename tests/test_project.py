@@ -240,6 +240,8 @@ BEYOND = {
     *("commands/exams.py", "studies/generalist_mix.py", "studies/generalist_mixes.py"),
     *("commands/trust.py", "studies/followed_sets.py", "studies/read_abilities.py", "studies/read_exams.py"),
     *("teach/language_model.py", "teach/trust.py"),
+    *("studies/answers.py", "studies/exercises.py"),
+    *("show/glossary.py", "show/idea.py", "show/slides.py", "show/teaching.py", "commands/teaching.py"),
 }
 
 
