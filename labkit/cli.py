@@ -19,6 +19,7 @@ from labkit.errors import BadRequest
 # A module registers its commands when it is imported, and `--help` lists them in this order.
 # isort: off
 from labkit.commands import studies
+from labkit.commands import runs
 from labkit.commands import sweeps
 from labkit.commands import teaching
 from labkit.commands import models
@@ -31,7 +32,7 @@ from labkit.commands import store
 from labkit.commands import machine
 # isort: on
 
-SUBJECTS = (studies, sweeps, teaching, models, exams, data, which_data, code, trust, store, machine)
+SUBJECTS = (studies, runs, sweeps, teaching, models, exams, data, which_data, code, trust, store, machine)
 
 
 def main() -> None:

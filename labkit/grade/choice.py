@@ -2,8 +2,8 @@
 
 Three ways to grade, as in "ability growth" (arXiv 2310.19651):
 - by *likelihood*: the option to which the model gives the highest log-likelihood, as a sum or per token (`pick`);
-- by *perplexity ranking*, for open questions: the gold answer against distractors, a hit where gold has the lowest
-  perplexity per token (`perplexity_hits`);
+- by *perplexity ranking*, for open questions: the gold answer against distractors, a hit where gold has the highest
+  log-likelihood per token, which is the lowest perplexity (`pick`);
 - by *parsing*: the option whose letter or text a free answer names (`grade.naming.named_option`).
 
 Decided here: a tie at the top is a wrong answer, never half a right one: counts stay whole numbers, and a model that
@@ -23,8 +23,7 @@ from labkit.grade import intervals
 from labkit.grade.intervals import Floats
 from labkit.grade.naming import named_option
 
-__all__ = ["NONE", "chance_level", "correct", "gold_index", "named_option", "perplexity",
-           "perplexity_hits", "pick"]  # fmt: skip
+__all__ = ["NONE", "chance_level", "correct", "gold_index", "named_option", "pick"]
 
 NONE = -1  # no option: a tie, or nothing to choose from
 
@@ -62,30 +61,6 @@ def pick(loglik: ArrayLike, tokens: ArrayLike | None = None) -> NDArray[np.int64
     best = scores.max(axis=1, keepdims=True)
     alone = ((scores == best) & np.isfinite(best)).sum(axis=1) == 1
     return np.where(alone, scores.argmax(axis=1), NONE)
-
-
-def perplexity(loglik: ArrayLike, tokens: ArrayLike) -> Floats:
-    """exp(-log-likelihood / tokens) of each text, [N, options]; NaN where there is none."""
-    return np.asarray(np.exp(_nats(loglik, tokens)), np.float64)
-
-
-def perplexity_hits(loglik: ArrayLike, tokens: ArrayLike, gold: ArrayLike = 0) -> NDArray[np.bool_]:
-    """Whether gold has a lower perplexity per token than every distractor, bool [N]; `gold` is its column (or columns).
-
-    Raises:
-        BadRequest: as `pick`, and where a question has no gold answer or no distractor: it would pass unseen.
-    """
-    nats = _nats(loglik, tokens)
-    own = intervals.numbers(gold, "columns of gold answers")
-    if own.shape not in ((), (len(nats),)) or np.any(own % 1):
-        raise BadRequest(f"gold answers are named by one column, or by one per question: {own.shape} for {len(nats)}")
-    columns = np.broadcast_to(own.astype(np.int64), len(nats))
-    there = ~np.isnan(nats)
-    if np.any(columns < 0) or np.any(columns >= nats.shape[1]) or not there[np.arange(len(nats)), columns].all():
-        raise BadRequest("every question needs its gold answer among the texts ranked")
-    if np.any(there.sum(axis=1) < 2):
-        raise BadRequest("a gold answer is ranked against at least one distractor")
-    return np.asarray(pick(loglik, tokens) == columns)
 
 
 def chance_level(n_options: ArrayLike) -> float:

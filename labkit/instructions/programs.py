@@ -199,18 +199,13 @@ def draw_runs(task: ProgramTask, programs: Programs, index: Ints, *, seed: int |
     Into uniform letters one to n // p left sides of the program are planted, at uniform places that do not overlap;
     what the run then is, is found by running it. BadRequest when chance never gives a program the run asked for.
     """
-    rows, runs = possible_runs(task, programs, index, seed=seed)
-    if len(rows) < index.size:
-        lacking = int(np.setdiff1d(np.arange(index.size), rows)[0])
-        program = str(programs.algorithm(int(index[lacking]))).replace("\n", ", ")
-        raise BadRequest(f'in {_MAX_ROUNDS} draws no input gave "{program}" the run asked for: use a longer input')
-    return runs
+    return able_runs(task, programs, index, seed=seed, partly=False)[1]
 
 
-def possible_runs(
-    task: ProgramTask, programs: Programs, index: Ints, *, seed: int | np.random.SeedSequence
+def able_runs(
+    task: ProgramTask, programs: Programs, index: Ints, *, seed: int | np.random.SeedSequence, partly: bool
 ) -> tuple[Ints, Runs]:
-    """The same, of those places of index [N] for which chance gave the run asked for: the places, and their runs."""
+    """The same; `partly` leaves out programs without such runs, unless all are: the numbers that are left, and runs."""
     rng = np.random.default_rng(seed)
     N = index.size
     ordered = rng.permutation(N) < round(task.order_share * N)
@@ -227,8 +222,12 @@ def possible_runs(
             break
     rows = np.concatenate([rows for rows, _ in kept])
     order = np.argsort(rows)
+    able = order[~np.isin(index[rows[order]], index[pending])]
+    if pending.size and not (partly and able.size):
+        program = str(programs.algorithm(int(index[pending[0]]))).replace("\n", ", ")
+        raise BadRequest(f'in {_MAX_ROUNDS} draws no input gave "{program}" the run asked for: use a longer input')
     columns = zip(*(runs for _, runs in kept), strict=True)
-    return rows[order], Runs._make(np.concatenate(column)[order] for column in columns)
+    return index[rows[able]], Runs._make(np.concatenate(column)[able] for column in columns)
 
 
 def _planted(task: ProgramTask, x: Codes, rng: np.random.Generator) -> Codes:

@@ -20,17 +20,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 from labkit.errors import unknown
+from labkit.lab.marks import Follower
 from labkit.lab.store import Point, Store
 
 Describe = Callable[[dict[str, Any]], str]
 FORMS = ("auto", "json")
-LOOK = 0.5  # seconds between two looks at what is being measured
 
 
 class Progress:
@@ -46,8 +43,7 @@ class Progress:
         self.bar, self.machine = bar and not machine, machine
         self.describe = describe or (lambda row: str(row["address"]))
         self._tqdm: Any = None
-        self._over: Event | None = None
-        self._follower: Thread | None = None
+        self._follower: Follower | None = None
 
     @classmethod
     def default(cls, describe: Describe | None = None) -> "Progress":
@@ -69,18 +65,7 @@ class Progress:
 
     def follow(self, store: Store, points: Sequence[Point]) -> None:
         """Tell of the learning curves of these points while they are measured, until `close`."""
-        over = self._over = Event()
-        steps = {point.address: getattr(point, "steps", None) for point in points}
-        marks, studies = Marks(store), sorted({point.study for point in points})
-
-        def look() -> None:
-            while not over.wait(LOOK):
-                for address, line in marks.new(studies):
-                    if address in steps:
-                        self.mark(address, line, steps[address])
-
-        self._follower = Thread(target=look, daemon=True)
-        self._follower.start()
+        self._follower = Follower(store, points, self.mark)
 
     def mark(self, address: str, line: Mapping[str, Any], steps: int | None = None) -> None:
         """One more mark of a learning curve; plain lines have them until the first point is finished."""
@@ -118,9 +103,8 @@ class Progress:
         print(f"{place} {60 * new / seconds:.1f} points/min, {ahead} | {words}", flush=True)
 
     def close(self) -> None:
-        if self._over is not None and self._follower is not None:
-            self._over.set()
-            self._follower.join()  # what it has to say comes before the end
+        if self._follower:
+            self._follower.close()  # what it has to say comes before the end
         if self._tqdm is not None:
             self._tqdm.close()
         if self.machine:
@@ -129,24 +113,6 @@ class Progress:
     def _event(self, event: str, **told: Any) -> None:
         elapsed = {} if event == "start" else {"elapsed": round(time.monotonic() - self.started, 1)}
         print(json.dumps({"event": event, **told, **elapsed}, default=str), file=sys.stderr, flush=True)
-
-
-class Marks:
-    """The lines of the logs of what is being measured on this machine, each told once."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.read: dict[Path, int] = {}
-
-    def new(self, studies: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-        """Addresses and lines that have come since the last look."""
-        found = []
-        for address, path in (pair for study in studies for pair in self.store.being_measured(study)):
-            with suppress(OSError):  # it was moved in meanwhile
-                whole = path.read_text("utf-8").split("\n")[:-1]  # a line that is being written has no end yet
-                found += [(address, json.loads(line)) for line in whole[self.read.get(path, 0) :]]
-                self.read[path] = len(whole)
-        return found
 
 
 def checked_form(name: str | None) -> str:

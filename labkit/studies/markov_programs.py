@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field, model_validator
 from labkit import grade, learn
 from labkit.design import allocate
 from labkit.instructions import decode
-from labkit.instructions.programs import Programs, ProgramTask, draw_programs, draw_runs, possible_runs
+from labkit.instructions.programs import Programs, ProgramTask, able_runs, draw_programs
 from labkit.instructions.rewriting import Split
 from labkit.studies.cell import ModelCell, cells
 from labkit.studies.lesson import Exam, Lesson
@@ -160,22 +160,16 @@ def points(params: Params) -> list[Cell]:
     return cells(Cell, params, dials)
 
 
-def _exam(
-    cell: Cell, task: ProgramTask, programs: Programs, index: NDArray[np.int64], stream: int, partly: bool = False
-) -> Exam:
+def _exam(cell: Cell, task: ProgramTask, programs: Programs, index: NDArray[np.int64], stream: int,
+          partly: bool = False) -> Exam:  # fmt: skip
     """An example per program number; `partly` leaves out a program that chance gives no run of the length asked for."""
     seed = np.random.SeedSequence(cell.seed, spawn_key=(stream,))
-    rows, runs = possible_runs(task, programs, index, seed=seed)
-    able = ~np.isin(index[rows], np.delete(index, rows))
-    if partly and able.any():
-        index, runs = index[rows][able], runs._make(column[able] for column in runs)
-    elif len(rows) < index.size:
-        runs = draw_runs(task, programs, index, seed=seed)  # says which
+    able, runs = able_runs(task, programs, index, seed=seed, partly=partly)
     texts = [programs.text(i) for i in range(len(programs))]
     inputs, outputs = ([decode(text, cell.alphabet) for text in of] for of in (runs.input, runs.output))
-    data = cell.layout().encode([(texts[i], z) for i, z in zip(index, inputs, strict=True)], outputs)
+    data = cell.layout().encode([(texts[i], z) for i, z in zip(able, inputs, strict=True)], outputs)
     plain = ~(runs.ordered | runs.rewritten)
-    return Exam(data, index, len(programs), {"plain": plain, "ordered": runs.ordered, "rewritten": runs.rewritten})
+    return Exam(data, able, len(programs), {"plain": plain, "ordered": runs.ordered, "rewritten": runs.rewritten})
 
 
 def setting(rules: int, run_steps: int | str) -> str:

@@ -188,8 +188,7 @@ VIEWS: dict[str, View] = {
     "flaw": Matrix(
         title="Mistakes of the students that are the flaw's own answer", dials=("arm", "width"), rows_name="teacher",
         label=lambda row: f"{row['arm']}, width {row['width']}", exams={"flawed": "share of mistakes"},
-        colour_label="Share",
-        where=lambda rows: rows["arm"].str.startswith(("right", "flaw")),
+        colour_label="Share", where=lambda rows: rows["arm"].str.startswith(("right", "flaw")),
     ),
 }  # fmt: skip
 
