@@ -1,4 +1,4 @@
-"""Commands about which data to take next: audit a set, find a mix."""
+"""Commands about which data to take next: audit a set, select records of it, find a mix."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,8 @@ from labkit.table import print_each, print_table
 
 Embedder = Annotated[str | None, typer.Option(**TEXT, help="wordllama, minilm, lexical, or a folder of a sentence "
                                               "transformer; default: the light one that is installed")]  # fmt: skip
+Fields = Annotated[list[str] | None, typer.Option("--field", metavar="NAME=COLUMN", help="of instruction, input, "
+                                                  "output (repeatable)")]  # fmt: skip
 Data = Annotated[str, typer.Argument(**TEXT, help="a corpus, or a file of records")]
 
 
@@ -19,8 +21,7 @@ def audit_data(
     data: Data,
     against: Annotated[Path | None, typer.Option(help="a target, such as a test set: what is covered?")] = None,
     compare: Annotated[str | None, typer.Option(**TEXT, help="another corpus or file: what differs?")] = None,
-    fields: Annotated[list[str] | None, typer.Option("--field", metavar="NAME=COLUMN", help="of instruction, input, "
-                                                     "output (repeatable)")] = None,
+    fields: Fields = None,
     embedder: Embedder = None,
     out: Annotated[Path | None, typer.Option(help="folder for report.html, map.html and audit.json")] = None,
 ) -> None:  # fmt: skip
@@ -38,6 +39,36 @@ def audit_data(
         print()
     print_each("note: ", found.notes)
     print_each("  ", audits.write(found, out) if out else ())
+
+
+@command("select")
+def select_records(
+    data: Data,
+    budget: Annotated[int, typer.Option(help="how many records are chosen")],
+    method: Annotated[str, typer.Option(help="random, longest, loss, ifd, mfd, gradient, representation, facility or "
+                                        "quality")],
+    against: Annotated[str | None, typer.Option(**TEXT, help="records of the target, for gradient and representation")]
+    = None,
+    embedder: Embedder = None,
+    model: Annotated[str, typer.Option(**TEXT, help="a Hugging Face model, for methods that score")] = "smollm2",
+    fields: Fields = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="leave out records that a model cannot score")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="draws random records")] = 0,
+    out: Annotated[Path | None, typer.Option(help="file for what is chosen, as JSON lines")] = None,
+) -> None:  # fmt: skip
+    """Choose records of a pool by one of nine methods; the study `selection` puts them on trial."""
+    from labkit import studies
+    from labkit.lab import ensure_writable
+    from labkit.studies import selecting
+
+    if out:
+        ensure_writable(out.parent)
+    columns = studies.parse_settings(fields or [], "--field") or None
+    found = selecting.select(data, budget, method, against=against, embedder=embedder, model=model, fields=columns,
+                             skip_bad=skip_bad, seed=seed)  # fmt: skip
+    print_table(selecting.table(found))
+    print_each("note: ", found.notes)
+    print_each("  ", [selecting.written(found, out)] if out else ())
 
 
 @command("find-mix")

@@ -63,6 +63,34 @@ def log_likelihood(model: nn.Module, data: Encoded, *, device: str = "cpu", batc
     return Likelihood(total, tokens)
 
 
+def gradients(model: nn.Module, data: Encoded, *, device: str = "cpu") -> Iterator[tuple[int, Tensor]]:
+    """Row by row, in an order of its own: its number, and the gradient of its answer's mean loss by all weights [P]."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    for rows, _, logits, target in _forced(model, data, device, 1):
+        found = torch.autograd.grad(F.cross_entropy(logits.float(), target), weights)
+        yield int(rows[0]), torch.cat([part.flatten() for part in found]).cpu()
+
+
+@torch.inference_mode()
+def states(model: nn.Module, data: Encoded, *, device: str = "cpu", batch_size: int = 512) -> Tensor:
+    """What the head reads of each row, a mean [N, d] in which token 1, 2, ... of it weighs 1, 2, ..., on the CPU."""
+    model.eval()
+    parts = []
+    for tokens in torch.from_numpy(data.tokens).long().split(batch_size):
+        with precision(device):
+            hidden = model.states(tokens[None].to(device))[0].float().cpu()  # type: ignore[operator]
+        check_scores(hidden)
+        parts.append(weighted_mean(hidden, tokens != (-1 if data.filling is None else data.filling)))
+    model.train()
+    return torch.cat(parts)
+
+
+def weighted_mean(hidden: Tensor, real: Tensor) -> Tensor:
+    """Means [B, d] of hidden states [B, T, d] where `real` [B, T], the k-th weighing k (SGPT, arXiv 2202.08904)."""
+    weights = (real.cumsum(1) * real).float()
+    return (hidden * (weights / weights.sum(1, keepdim=True))[..., None]).sum(1)
+
+
 def _forced(model: nn.Module, data: Encoded, device: str,
             batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """Batch by batch, the n real answer positions: their rows and places (on the CPU), logits [n, V] and targets.

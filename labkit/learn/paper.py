@@ -49,6 +49,10 @@ class HubModel(nn.Module):
         stream = body(input_ids=alone, use_cache=False).last_hidden_state
         return head(pick(stream[None, :, -answer:], where))
 
+    def states(self, tokens: Tensor) -> Tensor:
+        """What the head reads at every position: [1, B, T, d]."""
+        return self.parts()[0](input_ids=tokens[0], use_cache=False).last_hidden_state[None]
+
     def past(self, *_: object) -> HubPast:
         """Nothing read yet; see `labkit.learn.transformer.Transformer.past`."""
         return HubPast()

@@ -151,6 +151,13 @@ class Transformer(nn.Module):
             x = block(x)
         return product(norm(pick(self.blocks[-1](x, answer), where)), self.head)
 
+    def states(self, tokens: Tensor) -> Tensor:
+        """What the head reads at every position: [M, B, T, d]."""
+        x = self._embed(F.pad(tokens, (self.shape.context - 1, 0), value=self.shape.vocabulary), 0)
+        for block in self.blocks:
+            x = block(x)
+        return norm(x)
+
     def past(self, rows: int, prompt: int, answer: int, dtype: torch.dtype) -> Past:
         """Nothing read yet of some rows, with room for a prompt and an answer."""
         return Past(self.shape, rows, prompt + answer, self.tokens.device, dtype)

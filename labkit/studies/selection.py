@@ -1,0 +1,211 @@
+"""Selection: which records of a pool should a small model learn, when selecting costs compute, too?
+
+A pool (`labkit.studies.pools`) holds kinds of tasks that are asked for and others, right and wrong answers, and copies.
+Each arm chooses a budget of records by one method of `labkit.design.selection` and trains the same base on them. All
+arms spend the same: what an arm spends on selecting (models that learn a little of the pool, forward and backward
+passes over it), counted in forward passes of one example, it does not train. Random and other cheap methods so train
+the longest. The exam asks for unseen instructions of the target's kinds.
+
+`known` is what nobody can do outside a lab: records that are right, on target and different. Where it gains nothing
+over random, there is little to be gained. What is not counted: a judge, and the scores that `quality` is given.
+"""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from labkit.design import selection
+from labkit.design.selection import METHODS, TRAINED
+from labkit.errors import BadRequest, unknown
+from labkit.grade.questions import GRADINGS
+from labkit.instructions import Example
+from labkit.lab import Point, Record, Row
+from labkit.learn.embedders import embed
+from labkit.learn.learner import question
+from labkit.studies import abilities, learners, scores
+from labkit.studies.appraised import FILE, Appraised
+from labkit.studies.params import MODEL_GROUP, about
+from labkit.studies.pools import Known, Pool
+from labkit.studies.scores import MACRO
+from labkit.studies.study import Results, Study
+from labkit.studies.views import Gains, Records, View, signed
+
+if TYPE_CHECKING:
+    pass
+
+RANDOM, KNOWN = "random", "known"
+WORDS = {name: method.words for name, method in METHODS.items()} | {KNOWN: "right, on target and different (known)"}
+
+
+class Params(abilities.AbilityParams):
+    """What a person may set; see `catalogue.yaml` for the values each scale gives."""
+
+    groups: ClassVar = {
+        "data": ("pool", "on_target", "wrong", "copies", "aims", "noise"),
+        "task": ("outside", "levels", "question", "answer", "n_test", "grading"),
+        "small": MODEL_GROUP,
+        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
+    }
+    arms: list[str] = Field(min_length=2, description="methods of selection: names of `design.selection`, and known")
+    others: list[str] = Field(min_length=1, description="kinds of tasks in the pool that are not asked for")
+    budget: int = Field(ge=1, le=10**7, description="records that an arm chooses")
+    pool: int = Field(ge=selection.FEWEST, le=10**7, description="records of the pool")
+    on_target: float = Field(gt=0, lt=1, description="share of the pool of the kinds that are asked for")
+    wrong: float = Field(ge=0, lt=1, description="share of wrong answers")
+    copies: float = Field(ge=0, lt=1, description="share of exact copies of other records")
+    aims: int = Field(ge=1, le=10**5, description="records of each kind that say what is asked for")
+    noise: float = Field(ge=0, le=100, description="standard deviation of a quality score, where right is 1, wrong 0")
+    fitting: int = Field(ge=1, le=10**9, description="steps on half of the pool of each model that scores")
+    embedder: str = Field(description="what makes vectors of questions: lexical, wordllama, minilm or a folder")
+
+    @model_validator(mode="after")
+    def _together(self) -> "Params":
+        for name in (*self.abilities, *self.others, *self.outside):
+            abilities.known(name)
+        if both := {*self.abilities} & {*self.others}:
+            raise BadRequest(f"'{min(both)}' is of the target and of the others")
+        if RANDOM not in self.arms:
+            raise BadRequest(f"arms = {self.arms}: '{RANDOM}' is what the others are compared with")
+        for arm in self.arms:
+            if arm not in WORDS:
+                raise unknown("arm", arm, WORDS)
+            if self.trained(arm) < 1:
+                raise BadRequest(f"selecting by '{arm}' takes {self.spent(arm):,} forward passes, all of steps = "
+                                 f"{self.steps}: raise steps, or lower pool or fitting")  # fmt: skip
+        selection.check(RANDOM, self.budget, self.pool, None)
+        return self
+
+    def spent(self, arm: str) -> int:
+        """Forward passes of one example that an arm spends on selecting."""
+        if arm == KNOWN:
+            return 0
+        return selection.cost(arm, self.pool, self.aims * len(self.abilities), TRAINED * self.fitting * self.batch_size)
+
+    def trained(self, arm: str) -> int:
+        """Steps that are left to an arm for training."""
+        return (TRAINED * self.steps * self.batch_size - self.spent(arm)) // (TRAINED * self.batch_size)
+
+
+class Cell(abilities.AbilityCell):
+    """One model: everything its result depends on. `arm` is what chooses; `steps` are what is left for training."""
+
+    study: Literal["selection"] = "selection"
+    version: Literal[1] = 1
+    spec: learners.SmallSpec
+    task: abilities.FamilyTask
+    design: Literal["together"] = "together"
+    pool: Pool
+    budget: int
+    noise: float
+    embedder: str
+    fitting: int
+    spent: int
+
+    def needs(self) -> list[Point]:
+        """The base, and what models say of the pool."""
+        wanted = self.arm != KNOWN and METHODS[self.arm].needs == "model"
+        return [*super().needs(), *([self.appraised()] if wanted else [])]
+
+    def appraised(self) -> Appraised:
+        return Appraised(
+            registration=self.registration, seed=self.seed, steps=self.fitting, spec=self.spec, pool=self.pool
+        )
+
+    def places(self, record: Record) -> NDArray[np.int64]:
+        """The records that are chosen."""
+        pool, rng, n = self.pool.made(self.spec, self.seed), np.random.default_rng([self.seed, 9]), self.budget
+        right = np.array([known.right for known in pool], float)
+        if self.arm in (RANDOM, KNOWN):
+            good = [(known.right and known.on_target and not known.copied) or self.arm == RANDOM for known in pool]
+            return selection.highest(np.array(good) + rng.random(len(pool)), n)
+        if self.arm == "longest":
+            return selection.highest([len(known.example.output) for known in pool], n)
+        if METHODS[self.arm].needs == "embedder":
+            vectors = embed([question(known.example) for known in pool], self.embedder)
+            noisy = right + rng.normal(0, self.noise, len(pool))
+            by_quality = self.arm == "quality"
+            return selection.good_and_new(noisy, vectors, n) if by_quality else selection.facility_location(vectors, n)
+        with np.load(record.folder_of(self.appraised()) / FILE) as found:
+            return selection.by_model(self.arm, found[self.arm], n)
+
+    def data(self, record: Record) -> list[Example]:
+        """What was chosen."""
+        pool = self.pool.made(self.spec, self.seed)
+        return [pool[place].example for place in self.places(record).tolist()]
+
+    def measured(self, record: Record) -> Row:
+        """As any model of abilities, with what was chosen, and the share of its compute that selecting took."""
+        pool, row = self.pool.made(self.spec, self.seed), super().measured(record)
+        share = self.spent / (self.spent + TRAINED * self.steps * self.spec.batch_size)
+        return row | {"chosen": described([pool[i] for i in self.places(record).tolist()]), "selecting": share}
+
+
+def described(records: list[Known]) -> dict[str, float]:
+    """What some records are like: shares, and the mean length of answers."""
+    flags = {"on target": [one.on_target for one in records], "wrong": [not one.right for one in records],
+             "level 2 or 3": [one.task.level > 1 for one in records]}  # fmt: skip
+    means = {name: float(np.mean(own)) for name, own in flags.items()}
+    means["different"] = len({one.example for one in records}) / len(records)
+    return means | {"letters per answer": float(np.mean([len(one.example.output) for one in records]))}
+
+
+def points(params: Params) -> list[Cell]:
+    """A model per arm and seed.
+
+    Raises:
+        BadRequest: for an embedder that is not there, or a kind with too few examples or questions.
+    """
+    embed(["is it there?"], params.embedder)
+    reads = (*params.abilities, *params.others, *params.outside)
+    spec = learners.based(params, reads, params.question, params.answer, params.levels)
+    levels, names = tuple(params.levels), tuple(params.abilities)
+    pool = Pool(target=names, others=tuple(params.others), levels=levels, size=params.pool, on_target=params.on_target,
+                wrong=params.wrong, copies=params.copies, aims=params.aims)  # fmt: skip
+    pool.tasks(spec, params.seeds[0])
+    task = abilities.FamilyTask(levels=levels, outside=tuple(params.outside))
+    task.exams(spec, params.seeds[0], names, params.n_test)
+    shared = {name: getattr(params, name) for name in ("budget", "noise", "embedder", "fitting", "n_test")}
+    return [
+        Cell(seed=seed, steps=params.trained(arm), spent=params.spent(arm), spec=spec, task=task, arm=arm, pool=pool,
+             source="pool", abilities=names, gradings=GRADINGS, counts={"pool": {"pool": params.budget}}, **shared)
+        for seed in params.seeds for arm in params.arms
+    ]  # fmt: skip
+
+
+VIEWS: dict[str, View] = {
+    "gains": Gains(
+        title="What each method scores above random selection at equal compute, in pairs", arm="arm",
+        arm_label=lambda arm: WORDS[arm], arm_name="method", baseline=RANDOM, exam="score", exam_label="macro score",
+        where=lambda rows: rows["ability"] == MACRO,
+    ),
+}  # fmt: skip
+
+
+def finding(found: Results) -> str:
+    """What each method gains over random selection."""
+    if "gains" not in found.views():
+        return "Two arms at one seed are needed for a comparison"
+    lines = sorted(found["gains"].lines("score"), key=lambda line: -line["mean"])
+    told = "; ".join(f"{line['arm']} {signed(line['mean'], line['lo'], line['hi'])}" for line in lines)
+    return f"Macro score on unseen instructions of the target, less random selection's at equal compute: {told}"
+
+
+def what(found: Results) -> Records:
+    """What each method chose, and how its compute was spent; means over seeds."""
+    import pandas as pd
+
+    models, lines = found.rows.drop_duplicates("address"), Records()
+    for arm, group in models.groupby("arm", sort=False):
+        means: dict[str, Any] = dict(pd.DataFrame(group["chosen"].tolist()).mean().round(2).to_dict())
+        spent = {"compute spent on selecting": round(float(group["selecting"].mean()), 2)}
+        lines.append({"method": WORDS[str(arm)]} | means | spent | {"steps": int(group["steps"].iloc[0])})
+    return lines
+
+
+STUDY = Study(
+    **about("selection"), Params=Params, points=points, views=VIEWS, finding=finding, columns=scores.scored,
+    dials={"arm": "chosen by"}, tables={"What each method chose": what},
+    marks=lambda params: {"scored_by": params.grading}, measure_many=None,
+)  # fmt: skip
