@@ -19,7 +19,7 @@ from labkit.design import selection
 from labkit.design.selection import METHODS
 from labkit.learn import appraisal, chat
 from labkit.learn.finetuning import Finetuning
-from labkit.learn.learner import Learner, SmallLearner, TunedLearner, unit
+from labkit.learn.learner import Learner, SmallLearner, TunedLearner
 from labkit.studies import selecting
 
 # Of `directions()` and a budget of 12, with max(0, cosine) as the kernel: what the naive and the lazy greedy of
@@ -111,20 +111,21 @@ def learner(request: pytest.FixtureRequest, llama: Path) -> Learner:
 
 
 def test_states_are_of_length_one_and_of_one_example_alone(learner: Learner) -> None:
-    vectors = learner.states(EXAMPLES)
+    vectors = appraisal.states(learner, EXAMPLES)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    alone = np.concatenate([learner.states([example]) for example in EXAMPLES])
+    alone = np.concatenate([appraisal.states(learner, [example]) for example in EXAMPLES])
     assert np.allclose(vectors, alone, atol=1e-4)
-    other = learner.states([replace(EXAMPLES[0], output=EXAMPLES[0].output + "a")])
+    other = appraisal.states(learner, [replace(EXAMPLES[0], output=EXAMPLES[0].output + "a")])
     assert not np.allclose(other, vectors[:1], atol=1e-4)  # answers are read, too
 
 
 def test_gradients_say_how_far_a_step_lowers_a_loss(learner: Learner) -> None:
     """A record's gradient is likest to its own; it comes out the same again, and the learner is as it was."""
     before = appraisal.losses(learner, EXAMPLES)
-    found = dict(learner.gradients(EXAMPLES))
+    found = dict(learner.vectors(EXAMPLES, "gradients"))
     assert sorted(found) == list(range(len(EXAMPLES)))
-    vectors = unit(np.stack([found[place] for place in range(len(EXAMPLES))]))
+    vectors = np.stack([found[place] for place in range(len(EXAMPLES))])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = vectors @ vectors.T
     for place, example in enumerate(EXAMPLES):
         likeness = appraisal.gradient_likeness(learner, EXAMPLES, [[example]])
@@ -138,7 +139,7 @@ def test_gradients_say_how_far_a_step_lowers_a_loss(learner: Learner) -> None:
 
 def test_a_small_models_gradient_is_that_of_its_loss() -> None:
     learner = small()
-    (_, found), *_ = learner.gradients(EXAMPLES[:1])
+    (_, found), *_ = learner.vectors(EXAMPLES[:1], "gradients")
     weights, step = list(learner.model.parameters()), 1e-3
     with torch.no_grad():
         for sign in (1, -2):
@@ -158,7 +159,7 @@ def test_ifd_and_states_are_those_of_the_public_code(llama: Path) -> None:
     (`compute_influence_cosinesim.py`) compute them: labels masked up to the answer, positions that weigh 1, 2, ..."""
     about = Finetuning(str(llama), quantisation="none", steps=1, template="alpaca", dropout=0.0)
     learner = TunedLearner(about, say=lambda _: None)
-    found, states = appraisal.ifd(learner, EXAMPLES), learner.states(EXAMPLES)
+    found, states = appraisal.ifd(learner, EXAMPLES), appraisal.states(learner, EXAMPLES)
     for place, example in enumerate(EXAMPLES):
         losses = []
         for asked in (example, replace(example, instruction="", input="")):

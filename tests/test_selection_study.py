@@ -21,7 +21,7 @@ def params(**given: Any) -> Any:
 
 
 def test_a_pool_is_what_its_shares_say() -> None:
-    (cell, *_) = STUDY.points(params(pool=200, budget=16, steps=60, seeds=[1000]))
+    (cell, *_) = STUDY.points(params(pool=200, steps=60, seeds=[1000]))
     pool, told = cell.pool.made(cell.spec, cell.seed), cell.pool
     assert len(pool) == told.size == 200
     assert sum(known.copied for known in pool) == round(told.copies * 200)
@@ -94,8 +94,8 @@ def test_the_whole_study_small(tmp_path_factory: Any) -> None:
 @pytest.mark.parametrize(("given", "says"), [
     ({"arms": ["random", "lost"]}, "unknown arm 'lost': did you mean 'loss'"),
     ({"arms": ["loss", "known"]}, "'random' is what the others are compared with"),
-    ({"budget": 100}, "a budget of 100 of 100 records"),
-    ({"steps": 5}, "forward passes, all of steps = 5"),
+    ({"budget": 60}, "a budget of 60 of 60 records"),
+    ({"steps": 2}, "forward passes, all of steps = 2"),
     ({"others": ["role"]}, "'role' is of the target and of the others"),
     ({"embedder": "minilmm"}, "unknown embedder"),
     ({"on_target": 1.0}, "less than 1"),

@@ -1,8 +1,8 @@
 """What a learner says of records, one number or vector each: what methods of selection look at (`design.selection`).
 
-Guaranteed: nothing is learned; a record's number does not depend on the others, but for rounding. Left open: against
-LESS, gradients are plain ones (no Adam moments) at one state of the model, and exact (no random projection); of a
-Hugging Face model they are those of its adapter, and a fresh one is itself a random projection.
+Guaranteed: nothing is learned; a record's number does not depend on the others, but for rounding. Unlike LESS, whose
+gradients are those of Adam at several states of a model, projected at random, gradients here are plain ones at one
+state; see `learn.vectors` for the weights that they are of.
 """
 
 from collections.abc import Sequence
@@ -37,16 +37,24 @@ def gradient_likeness(learner: Learner, pool: Sequence[Example], target: Sequenc
 
     The mean cosine of its gradient with those of a part's records, of the target's parts the highest.
     """
-    parts = []
-    for part in target:
-        units = [gradient / max(float(np.linalg.norm(gradient)), 1e-12) for _, gradient in learner.gradients(part)]
-        parts.append(np.mean(units, axis=0))
-    aims, found = np.stack(parts), np.zeros(len(pool))
-    for place, gradient in learner.gradients(pool):
-        found[place] = (aims @ gradient).max() / max(float(np.linalg.norm(gradient)), 1e-12)
+    aims = np.stack([np.mean([_unit(vector) for _, vector in learner.vectors(part, "gradients")], 0)
+                     for part in target])  # fmt: skip
+    found = np.zeros(len(pool))
+    for place, vector in learner.vectors(pool, "gradients"):
+        found[place] = (aims @ _unit(vector)).max()
     return found
+
+
+def states(learner: Learner, examples: Sequence[Example]) -> Floats:
+    """What the learner reads of each example, [N, d]."""
+    found = dict(learner.vectors(examples, "states"))
+    return np.stack([found[place] for place in range(len(examples))])
 
 
 def state_likeness(learner: Learner, pool: Sequence[Example], target: Sequence[Example]) -> Floats:
     """Cosines of the pooled hidden states of each record of a target with each of a pool (RDS+), [m, N]."""
-    return learner.states(target) @ learner.states(pool).T
+    return states(learner, target) @ states(learner, pool).T
+
+
+def _unit(vector: Floats) -> Floats:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)

@@ -42,7 +42,7 @@ def predict(model: nn.Module, data: Encoded, *, device: str = "cpu", batch_size:
     accuracy takes one forward pass.
     """
     found = torch.full((len(data.tokens), data.answer_length), -1 if data.filling is None else data.filling)
-    for rows, places, logits, _ in _forced(model, data, device, batch_size):
+    for rows, places, logits, _ in forced(model, data, device, batch_size):
         found[rows, places] = logits.argmax(-1).cpu()
     return found
 
@@ -56,42 +56,14 @@ def log_likelihood(model: nn.Module, data: Encoded, *, device: str = "cpu", batc
     """
     total = torch.zeros(len(data.tokens), dtype=torch.float64)
     tokens = torch.zeros(len(data.tokens), dtype=torch.long)
-    for rows, _, logits, target in _forced(model, data, device, batch_size):
+    for rows, _, logits, target in forced(model, data, device, batch_size):
         scores = -F.cross_entropy(logits.float(), target, reduction="none").cpu()
         total.index_add_(0, rows, scores.double())
         tokens.index_add_(0, rows, torch.ones_like(rows))
     return Likelihood(total, tokens)
 
 
-def gradients(model: nn.Module, data: Encoded, *, device: str = "cpu") -> Iterator[tuple[int, Tensor]]:
-    """Row by row, in an order of its own: its number, and the gradient of its answer's mean loss by all weights [P]."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    for rows, _, logits, target in _forced(model, data, device, 1):
-        found = torch.autograd.grad(F.cross_entropy(logits.float(), target), weights)
-        yield int(rows[0]), torch.cat([part.flatten() for part in found]).cpu()
-
-
-@torch.inference_mode()
-def states(model: nn.Module, data: Encoded, *, device: str = "cpu", batch_size: int = 512) -> Tensor:
-    """What the head reads of each row, a mean [N, d] in which token 1, 2, ... of it weighs 1, 2, ..., on the CPU."""
-    model.eval()
-    parts = []
-    for tokens in torch.from_numpy(data.tokens).long().split(batch_size):
-        with precision(device):
-            hidden = model.states(tokens[None].to(device))[0].float().cpu()  # type: ignore[operator]
-        check_scores(hidden)
-        parts.append(weighted_mean(hidden, tokens != (-1 if data.filling is None else data.filling)))
-    model.train()
-    return torch.cat(parts)
-
-
-def weighted_mean(hidden: Tensor, real: Tensor) -> Tensor:
-    """Means [B, d] of hidden states [B, T, d] where `real` [B, T], the k-th weighing k (SGPT, arXiv 2202.08904)."""
-    weights = (real.cumsum(1) * real).float()
-    return (hidden * (weights / weights.sum(1, keepdim=True))[..., None]).sum(1)
-
-
-def _forced(model: nn.Module, data: Encoded, device: str,
+def forced(model: nn.Module, data: Encoded, device: str,
             batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """Batch by batch, the n real answer positions: their rows and places (on the CPU), logits [n, V] and targets.
 

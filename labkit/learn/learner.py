@@ -25,10 +25,10 @@ from torch import nn
 
 from labkit.errors import BadRequest
 from labkit.instructions import Example
-from labkit.learn import chat, checkpoint, qlora, scoring
+from labkit.learn import chat, checkpoint, qlora, scoring, vectors
 from labkit.learn.encoding import Encoded, Layout
 from labkit.learn.finetuning import Finetuning
-from labkit.learn.inference import generate, gradients, log_likelihood, predict, states
+from labkit.learn.inference import generate, log_likelihood, predict
 from labkit.learn.scoring import Scores
 from labkit.learn.text import TextLayout
 from labkit.learn.train import RECIPES, Loss, Member, Trained, best_device, train_fleet
@@ -36,7 +36,6 @@ from labkit.learn.transformer import Shape
 
 Data = Encoded | Sequence[Example]
 Flags = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 Look = Callable[["Learner", int, float, float], None]  # the learner, step, loss (nats per learned token), seconds
 
 AT_ONCE = 512  # questions that a small model answers at once
@@ -105,13 +104,8 @@ class Learner(ABC):
         """The log-likelihood of each answer to each question, nats, [N, O]; see `learn.scoring.Scores`."""
 
     @abstractmethod
-    def states(self, examples: Sequence[Example]) -> Floats:
-        """A vector of length 1 per example, [N, d]: the last hidden states of question and answer, later ones weighing
-        more (RDS+, arXiv 2503.01807)."""
-
-    @abstractmethod
-    def gradients(self, examples: Sequence[Example]) -> Iterator[tuple[int, Floats]]:
-        """One by one, in an order of its own: an example's place, and the gradient of its answer's mean loss, [P]."""
+    def vectors(self, examples: Sequence[Example], of: vectors.Of) -> Iterator[vectors.Placed]:
+        """A vector per example with the example's place, in an order of their own: hidden `states`, or `gradients`."""
 
     def about(self) -> dict[str, Any]:
         """What a result should say of the learner."""
@@ -169,10 +163,9 @@ class SmallLearner(Learner):
             look(number, learners[number].holding(model), step, loss, seconds)
 
         first = learners[0]
-        models = [learner.model for learner in learners]
         return train_fleet(
-            models, first.recipe, members, batch_size=first.batch, device=first.device, every=every, loss=first.loss,
-            on_step=looked,
+            [learner.model for learner in learners], first.recipe, members, batch_size=first.batch, device=first.device,
+            every=every, loss=first.loss, on_step=looked,
         )  # fmt: skip
 
     def holding(self, model: nn.Module) -> "SmallLearner":
@@ -248,12 +241,8 @@ class SmallLearner(Learner):
             total[rows, columns], tokens[rows, columns] = scores.total.numpy(), scores.tokens.numpy()
         return Scores(total, tokens)
 
-    def states(self, examples: Sequence[Example]) -> Floats:
-        return unit(states(self.model, self.encode(examples), device=self.device).numpy())
-
-    def gradients(self, examples: Sequence[Example]) -> Iterator[tuple[int, Floats]]:
-        for place, gradient in gradients(self.model, self.encode(examples), device=self.device):
-            yield place, gradient.numpy()
+    def vectors(self, examples: Sequence[Example], of: vectors.Of) -> Iterator[vectors.Placed]:
+        return vectors.SMALL[of](self.model, self.encode(examples), self.device)
 
     def gold(self, data: Data) -> list[str]:
         if isinstance(data, Encoded):
@@ -327,15 +316,8 @@ class TunedLearner(Learner):
     def likelihood(self, questions: Sequence[Example], answers: Sequence[Sequence[str]]) -> Scores:
         return scoring.score(self.model, self.tokenizer, questions, answers)
 
-    def states(self, examples: Sequence[Example]) -> Floats:
-        return unit(scoring.states(self.model, self.tokenizer, examples).numpy())
-
-    def gradients(self, examples: Sequence[Example]) -> Iterator[tuple[int, Floats]]:
-        """Those of the adapter; of a model without one, those of a new adapter, which changes no answer."""
-        if not hasattr(self.model, "get_base_model"):
-            self._model = qlora.with_adapter(self.model, self.settings)
-        for place, gradient in enumerate(scoring.gradients(self.model, self.tokenizer, examples)):
-            yield place, gradient.numpy()
+    def vectors(self, examples: Sequence[Example], of: vectors.Of) -> Iterator[vectors.Placed]:
+        return vectors.TUNED[of](self.model, self.tokenizer, examples, self.settings)
 
     def gold(self, data: Data) -> list[str]:
         return [example.output for example in self._examples(data)]
@@ -377,11 +359,6 @@ class TunedLearner(Learner):
 def question(example: Example) -> str:
     """Instruction and input as one text, as small models read them."""
     return example.instruction + (f"\n{example.input}" if example.input else "")
-
-
-def unit(vectors: Floats) -> Floats:
-    """The same vectors [N, d] at length 1."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def subset(data: Data, places: NDArray[np.int64]) -> Data:

@@ -45,13 +45,11 @@ class HubModel(nn.Module):
         raise NotImplementedError
 
     def forward(self, tokens: Tensor, answer: int, where: Tensor | None = None) -> Tensor:
-        (alone,), (body, head) = tokens, self.parts()
-        stream = body(input_ids=alone, use_cache=False).last_hidden_state
-        return head(pick(stream[None, :, -answer:], where))
+        return self.parts()[1](pick(self.states(tokens)[:, :, -answer:], where))
 
     def states(self, tokens: Tensor) -> Tensor:
-        """What the head reads at every position: [1, B, T, d]."""
-        return self.parts()[0](input_ids=tokens[0], use_cache=False).last_hidden_state[None]
+        """The hidden states that the head reads, [1, B, T, d]."""
+        return self.parts()[0](input_ids=tokens.squeeze(0), use_cache=False).last_hidden_state[None]
 
     def past(self, *_: object) -> HubPast:
         """Nothing read yet; see `labkit.learn.transformer.Transformer.past`."""

@@ -52,7 +52,7 @@ from labkit.learn.tuning_step import learn_labels, lighten
 
 _TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "seed")  # same name there
 __all__ = ["PRESETS", "Finetuned", "Finetuning", "answer", "check_memory", "describe", "estimate_memory", "finetune",
-           "load", "load_config", "load_tokenizer", "settings", "teacher_forced", "with_adapter"]  # fmt: skip
+           "load", "load_config", "load_tokenizer", "settings", "teacher_forced"]  # fmt: skip
 _RESOLVED = ("precision", "gradient_checkpointing")  # where left open, chosen for the machine that a run began on
 ADAPTER_FILE = "adapter_model.safetensors"  # as PEFT names it
 _LAST = 10  # the final loss is the mean over so many last steps
@@ -210,15 +210,6 @@ def load(model: str | Path, adapter: str | Path | None = None, *, revision: str 
             if "lora_" in name:  # in the base's type, or PEFT would cast what each layer reads and writes
                 weight.data = weight.data.to(asked.dtype)
     return asked.eval(), tokenizer
-
-
-def with_adapter(model: Any, settings: Finetuning) -> Any:
-    """A loaded base in a new adapter, which changes nothing yet; equal seeds give equal ones."""
-    from peft import get_peft_model
-
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        return get_peft_model(model, lora_config(settings)).eval()
 
 
 def load_config(model: str, revision: str | None = None) -> Any:

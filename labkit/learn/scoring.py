@@ -1,7 +1,5 @@
 """How likely a Hugging Face causal model finds given answers: what ranks the options of a question.
 
-Also what it says of whole examples: hidden states, and gradients of an adapter.
-
 Guaranteed: each answer is scored as it is learned (`learn.chat`): after the chat template's prompt, its own tokens and
 the end mark after them, in nats. A prompt is read once for all of its answers. No result depends on the batch, or on
 the other answers, but for rounding; `int8` layers are the exception, as they look at a whole batch to find outliers.
@@ -21,7 +19,6 @@ from labkit.instructions import Example
 from labkit.learn import chat
 from labkit.learn.decoding import left_padded
 from labkit.learn.finite import NotFinite
-from labkit.learn.inference import weighted_mean
 
 Answers = list[list[int]]  # the tokens of each answer to one question
 
@@ -64,43 +61,6 @@ def score(model: Any, tokenizer: Any, questions: Sequence[Example], answers: Seq
     if np.isnan(total[tokens > 0]).any():
         raise NotFinite(f"'{tokenizer.name_or_path}' gives a likelihood that is not a number: its weights are damaged")
     return Scores(total, tokens)
-
-
-@torch.inference_mode()
-def states(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16) -> torch.Tensor:
-    """The last hidden states of each example's question and answer, as a mean [N, d]; see `inference.weighted_mean`."""
-    found, body = list[torch.Tensor](), _base(model).base_model
-    rows = [row.tolist() for row in _rows(model, tokenizer, examples)[0]]
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-    for batch in chat.in_batches(order, batch_size):
-        ids, mask, positions = left_padded([rows[place] for place in batch], tokenizer.pad_token_id, model.device)
-        hidden = body(input_ids=ids, attention_mask=mask, position_ids=positions).last_hidden_state
-        found.append(weighted_mean(hidden.float(), mask > 0).cpu())
-    return torch.cat(found)[torch.tensor(order).argsort()]
-
-
-def gradients(model: Any, tokenizer: Any, examples: Sequence[Example]) -> Iterator[torch.Tensor]:
-    """Of each example the gradient of its answer's mean loss, of an adapter's weights [P]."""
-    weights = [weight for name, weight in model.named_parameters() if "lora_B" in name]
-    for weight in weights:
-        weight.requires_grad_(True)
-    for row, prompt in zip(*_rows(model, tokenizer, examples), strict=True):
-        ids = torch.tensor(row, device=model.device, dtype=torch.long)[None]
-        logits = model(input_ids=ids, logits_to_keep=len(row) - int(prompt) + 1).logits[0, :-1]
-        found = torch.autograd.grad(F.cross_entropy(logits.float(), ids[0, int(prompt) :]), weights)
-        yield torch.cat([part.flatten().float() for part in found]).cpu()
-
-
-def _base(model: Any) -> Any:
-    """The model inside its adapter, which keeps the adapter's layers."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _rows(model: Any, tokenizer: Any, examples: Sequence[Example]) -> tuple[list[Any], NDArray[np.int64]]:
-    """The tokens of each example, and how many of them are the prompt's."""
-    encoded = chat.encode(tokenizer, examples)
-    chat.check_tokens(tokenizer, int(encoded.tokens.max()), model.get_input_embeddings().weight.shape[0])
-    return np.split(encoded.tokens, np.cumsum(encoded.lengths)[:-1]), encoded.prompts
 
 
 def sizes(tokenizer: Any, questions: Sequence[Example], answers: Sequence[Sequence[str]]) -> NDArray[np.int64]:

@@ -146,17 +146,14 @@ class Transformer(nn.Module):
         self.head = nn.Parameter(torch.zeros(1, shape.vocabulary, shape.width))
 
     def forward(self, tokens: Tensor, answer: int, where: Tensor | None = None) -> Tensor:
+        return product(norm(pick(self.states(tokens, answer), where)), self.head)
+
+    def states(self, tokens: Tensor, last: int | None = None) -> Tensor:
+        """The stream behind the last block, [M, B, T, d], or at the last positions only, [M, B, last, d]."""
         x = self._embed(F.pad(tokens, (self.shape.context - 1, 0), value=self.shape.vocabulary), 0)
         for block in self.blocks[:-1]:
             x = block(x)
-        return product(norm(pick(self.blocks[-1](x, answer), where)), self.head)
-
-    def states(self, tokens: Tensor) -> Tensor:
-        """What the head reads at every position: [M, B, T, d]."""
-        x = self._embed(F.pad(tokens, (self.shape.context - 1, 0), value=self.shape.vocabulary), 0)
-        for block in self.blocks:
-            x = block(x)
-        return norm(x)
+        return self.blocks[-1](x, last)
 
     def past(self, rows: int, prompt: int, answer: int, dtype: torch.dtype) -> Past:
         """Nothing read yet of some rows, with room for a prompt and an answer."""
