@@ -30,7 +30,7 @@ from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.pools import Known, Pool
 from labkit.studies.scores import MACRO
 from labkit.studies.study import Results, Study
-from labkit.studies.views import Gains, Records, View, signed
+from labkit.studies.views import Gains, Records, View, signed, verdict
 
 if TYPE_CHECKING:
     pass
@@ -187,9 +187,12 @@ def finding(found: Results) -> str:
     """What each method gains over random selection."""
     if "gains" not in found.views():
         return "Two arms at one seed are needed for a comparison"
-    lines = sorted(found["gains"].lines("score"), key=lambda line: -line["mean"])
-    told = "; ".join(f"{line['arm']} {signed(line['mean'], line['lo'], line['hi'])}" for line in lines)
-    return f"Macro score on unseen instructions of the target, less random selection's at equal compute: {told}"
+    parts: dict[str, list[str]] = {"better": [], "worse": [], "not decided": []}
+    for line in sorted(found["gains"].lines("score"), key=lambda line: -line["mean"]):
+        gain = signed(line["mean"], line["lo"], line["hi"])
+        parts[verdict(line)].append(f"{line['arm']} {gain}" if verdict(line) == "better" else line["arm"])
+    better, worse, undecided = (", ".join(names) or "nothing" for names in parts.values())
+    return f"At equal compute more than random selection scores {better}; less: {worse}; not told apart: {undecided}"
 
 
 def what(found: Results) -> Records:
