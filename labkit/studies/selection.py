@@ -10,7 +10,7 @@ the longest. The exam asks for unseen instructions of the target's kinds.
 over random, there is little to be gained. What is not counted: a judge, and the scores that `quality` is given.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,6 @@ from labkit.studies.pools import Known, Pool
 from labkit.studies.scores import MACRO
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Gains, Records, View, signed, verdict
-
-if TYPE_CHECKING:
-    pass
 
 RANDOM, KNOWN = "random", "known"
 WORDS = {name: method.words for name, method in METHODS.items()} | {KNOWN: "right, on target and different (known)"}
