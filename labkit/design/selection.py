@@ -34,7 +34,8 @@ class Method(NamedTuple):
         source: Where it was published.
         needs: What it looks at beside the records: a model, an embedder's vectors, or nothing.
         target: Whether it wants records of what the selection is for.
-        passes: Forward passes of a model per record of the pool (and of the target): what selecting costs.
+        passes: Forward passes of a model per record of the pool (and of the target): what selecting costs. Writing an
+            answer counts as one.
         fitted: How many models it wants that have learned a little of the pool first, where none is given.
     """
 

@@ -57,6 +57,7 @@ def select(data: str | Path, budget: int, method: str, *, against: str | Path | 
     target = list(read(against)) if against and wanted.target else []
     selection.check(method, budget, len(pool), len(target))
     notes = [f"{n} records left out: {reason}" for reason, n in reader.bad.items()]
+    notes += [f"the method '{method}' looks at no target"] * bool(against and not wanted.target)
     if wanted.needs != "model":
         vectors = embedders.embed([question(one) for one in pool], name) if wanted.needs else np.empty((0, 0))
         places = _by_records(method, pool, vectors, budget, seed)
