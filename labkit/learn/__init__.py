@@ -3,7 +3,7 @@
 Each file is meant to be read as teaching material: `transformer` (the model), `fast` and `paper` (the recipes;
 `adamw` fine-tunes what `fast` has trained, `llama` makes Hugging Face models), `encoding` and `text` (from examples to
 tokens), `batches` (which of them a step reads), `train` (the loop), `inference` (answers and their likelihood),
-`checkpoint` (saved, reloaded and asked).
+`checkpoint` (saved, reloaded and asked). What either kind of model says of records: `appraisal`, `vectors`.
 
 Hugging Face models, by `from labkit.learn import chat, qlora`: `chat` (templates, label masks, packing), `qlora`,
 `scoring` (likelihoods of several answers to a prompt).

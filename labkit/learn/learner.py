@@ -3,7 +3,7 @@
 A learner says what an example costs in tokens, learns from data for some optimiser steps, again and again (its
 optimiser and schedule begin anew each time, its weights do not), and is asked in three ways: is the whole answer the
 right one under teacher forcing (`right`), what does it write (`answer`), and how likely does it find given answers
-(`likelihood`).
+(`likelihood`). It also makes vectors of examples, from its hidden states or its gradients (`vectors`).
 
 Guaranteed, and held by one test suite for all learners: `right` is true exactly where `answer` equals the gold answer;
 `costs` is None exactly where `learn` refuses an example; a saved learner answers alike when restored; `learn` that was
