@@ -10,7 +10,7 @@ the longest. The exam asks for unseen instructions of the target's kinds.
 over random, there is little to be gained. What is not counted: a judge, and the scores that `quality` is given.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from labkit.studies import abilities, learners, scores
 from labkit.studies.appraised import FILE, Appraised
 from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.pools import Known, Pool
+from labkit.studies.rows import records
 from labkit.studies.scores import MACRO
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Gains, Records, View, signed, verdict
@@ -139,13 +140,13 @@ class Cell(abilities.AbilityCell):
         return row | {"chosen": described([pool[i] for i in self.places(record).tolist()]), "selecting": share}
 
 
-def described(records: list[Known]) -> dict[str, float]:
+def described(own: list[Known]) -> dict[str, float]:
     """What some records are like: shares, and the mean length of answers."""
-    flags = {"on target": [one.on_target for one in records], "wrong": [not one.right for one in records],
-             "level 2 or 3": [one.task.level > 1 for one in records]}  # fmt: skip
-    means = {name: float(np.mean(own)) for name, own in flags.items()}
-    means["different"] = len({one.example for one in records}) / len(records)
-    return means | {"letters per answer": float(np.mean([len(one.example.output) for one in records]))}
+    flags = {"on target": [one.on_target for one in own], "wrong": [not one.right for one in own],
+             "level 2 or 3": [one.task.level > 1 for one in own]}  # fmt: skip
+    means = {name: float(np.mean(marks)) for name, marks in flags.items()}
+    means["different"] = len({one.example for one in own}) / len(own)
+    return means | {"letters per answer": float(np.mean([len(one.example.output) for one in own]))}
 
 
 def points(params: Params) -> list[Cell]:
@@ -198,7 +199,7 @@ def what(found: Results) -> Records:
 
     models, lines = found.rows.drop_duplicates("address"), Records()
     for arm, group in models.groupby("arm", sort=False):
-        means: dict[str, Any] = dict(pd.DataFrame(group["chosen"].tolist()).mean().round(2).to_dict())
+        (means,) = records(pd.DataFrame(group["chosen"].tolist()).mean().round(2).to_frame().T)
         spent = {"compute spent on selecting": round(float(group["selecting"].mean()), 2)}
         lines.append({"method": WORDS[str(arm)]} | means | spent | {"steps": int(group["steps"].iloc[0])})
     return lines
