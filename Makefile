@@ -9,7 +9,7 @@ DEV    := $(VENV)/.labkit-dev
 MODELS := $(VENV)/.labkit-models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo models test check lint lab bench gpu clean
+.PHONY: help demo models test check lint lab notebooks bench gpu clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -33,6 +33,9 @@ lint: $(DEV) ## the same without notebook hygiene, which `make test` comes to an
 
 lab: $(LAB) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
+
+notebooks: ## notebooks as they are committed: without outputs; after work in JupyterLab
+	$(PYTHON) tests/tidy_notebooks.py
 
 bench: $(DEV) ## speed against the plain way, in one run
 	$(BIN)/labkit bench

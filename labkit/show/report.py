@@ -7,6 +7,7 @@ which stays wherever scripts do not run. Everything given is escaped. The file a
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import altair as alt
 import jinja2
 
 from labkit.lab import write_text
+from labkit.show.glossary import glossed
 from labkit.show.theme import COLOURS, data_uri, javascript, shown, themed, with_variables
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def write_report(
     drawn = [(caption, json.loads(with_variables(json.dumps(themed(chart)))), data_uri(chart, COLOURS))
              for caption, chart in charts]  # fmt: skip
     environment = jinja2.Environment(loader=jinja2.PackageLoader("labkit.show", ""), autoescape=True)
+    environment.filters["glossed"] = lambda words: glossed(escape(words))
     text = environment.get_template("report.html.j2").render(
         title=title,
         question=question,
@@ -58,13 +61,14 @@ def write_report(
 
 
 def tidy(rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> "Styler":
-    """The same table for a notebook: text to the left, no index."""
+    """The same table for a notebook: text to the left, no index, the head's terms explained under the mouse."""
     import pandas as pd
 
     head, body = table(rows)
     shown_rows = pd.DataFrame(body, columns=head)
     left: Any = [{"selector": "th, td", "props": "text-align: left; padding-right: 1.5em; vertical-align: top"}]
-    return shown_rows.style.hide(axis="index").set_table_styles(left)
+    whole = shown_rows.style.hide(axis="index").set_table_styles(left)
+    return whole.format_index(lambda name: glossed(escape(name)), axis="columns")
 
 
 def table(rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> tuple[list[str], list[list[str]]]:

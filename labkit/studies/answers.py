@@ -260,4 +260,3 @@ def judge_order_decides(answer: str, rules: Sequence[str], longest: int) -> str:
         return f"That has {len(answer)} letters: {longest} at most."
     one, other = (last_text("\n".join(order), answer) for order in (rules, rules[::-1]))
     return f"In both orders the answer is {one}." if one == other else ""
-

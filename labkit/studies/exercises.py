@@ -24,6 +24,16 @@ Call = dict[str, dict[str, Any]]  # a function of `answers`, and its arguments
 RIGHT = "Right."
 
 
+class Idea(BaseModel):
+    """The figure of a study's idea in words: `arms` and `asked` map a name to words with blanks between."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    title: str
+    arms: dict[str, str]
+    then: str
+    asked: dict[str, str]
+
+
 class Exercise(BaseModel):
     """One question.
 
@@ -98,7 +108,7 @@ def called(value: Any) -> Any:
     return getattr(answers, name)(**given)
 
 
-def read(study: str, params: Any) -> tuple[dict[str, Any], list[Exercise]]:
+def read(study: str, params: Any) -> tuple[Idea, list[Exercise]]:
     """A study's idea and its exercises, with the figures of a run.
 
     Raises:
@@ -110,7 +120,7 @@ def read(study: str, params: Any) -> tuple[dict[str, Any], list[Exercise]]:
     figures = {name: getattr(params, name) for name in type(params).model_fields}
     figures |= {f"n_{name}": len(value) for name, value in figures.items() if isinstance(value, list)}
     whole = _filled(yaml.safe_load(path.read_text("utf-8")), figures)
-    return whole["idea"], [Exercise.model_validate(one) for one in whole["exercises"]]
+    return Idea(**whole["idea"]), [Exercise.model_validate(one) for one in whole["exercises"]]
 
 
 def _filled(value: Any, figures: Mapping[str, Any]) -> Any:

@@ -61,6 +61,32 @@ class Run:
         promise = self.study.registration(self.params)
         return promise.lines() if promise else [{"registered before the run": "nothing", "what": NO_PROMISE}]
 
+    def chosen(self) -> list[dict[str, Any]]:
+        """What the parameters are, for people."""
+        return [{"parameter": name, "value": value} for name, value in self.params]
+
+    def idea(self) -> Any:
+        """The study's idea in one figure.
+
+        Raises:
+            BadRequest: for a study without one.
+        """
+        from labkit.show.idea import Idea
+        from labkit.studies import exercises
+
+        return Idea(**exercises.read(self.study.name, self.params)[0].model_dump())
+
+    def exercises(self) -> Any:
+        """Three exercises with checks that help on; a saved copy shows them to unfold.
+
+        Raises:
+            BadRequest: for a study without any.
+        """
+        from labkit.show.teaching import exercises_box
+        from labkit.studies import exercises
+
+        return exercises_box(exercises.read(self.study.name, self.params)[1])
+
     def _swept(self, points: Sequence[Point], jobs: int | None) -> list[Row]:
         self.study.serving(self.params, points, self.store)
         progress, together = Progress.default(self.study.describe), self.study.measure_many
