@@ -12,7 +12,7 @@ MODELS := $(VENV)/.labkit-models
 .PHONY: help demo models test check lint lab notebooks bench gpu clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # The main curve alone; `labkit run diversity_sweep` adds what it compares with: no-ops and longer inputs.
 demo: $(LAB) ## the main job: the diversity curve at laptop scale, notebook, report and result

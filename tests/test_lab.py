@@ -28,6 +28,7 @@ from toy import (
 
 from labkit import BadRequest
 from labkit.lab import NoWorker, Progress, Record, Row, Store, SweepFailed, default_fleet, fleets, run_points, sweep
+from labkit.lab.progress import Marks
 from labkit.lab.query import query
 from labkit.lab.store import Measure
 from labkit.lab.work import Outcome
@@ -378,3 +379,82 @@ def test_what_a_failed_attempt_left_in_its_lasting_folder_is_there_for_the_next(
         store.measure(ToyPoint(number=1), interrupted)
     assert store.measure(ToyPoint(number=1), resumed)["found"] == "half way"
     assert not list(store.points_folder("toy").glob(".work-*"))
+
+
+# Progress for machines
+
+
+class Marked(ToyPoint):
+    steps: int = 20
+
+
+def marking(point: Marked, record: Record) -> Row:
+    """Logs one line at its start, and stays until that has been told, or for a minute."""
+    record.log(step=1, loss=2.5, seconds=0.1)
+    end = time.monotonic() + 60
+    while not TOLD and time.monotonic() < end:
+        time.sleep(0.01)
+    return {"loss": 0.5, "squared": point.number**2}
+
+
+TOLD: list[str] = []
+
+
+def test_a_learning_curve_is_told_while_its_point_is_measured(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first mark comes while the point is at work, and every event is one JSON object on standard error."""
+    monkeypatch.setenv("LABKIT_PROGRESS", "json")
+    monkeypatch.setattr("labkit.lab.progress.LOOK", 0.01)
+    TOLD.clear()
+    progress, mark = Progress.default(), Progress.mark
+    monkeypatch.setattr(Progress, "mark", lambda self, *told: (mark(self, *told), TOLD.append("told"))[0])
+    run_points([Marked(number=3), Marked(number=4)], marking, store=store, jobs=0, progress=progress)
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [one["event"] for one in events][:3] == ["start", "mark", "point"]
+    assert events[1] | {"elapsed": 0} == {
+        "event": "mark", "point": Marked(number=3).address, "step": 1, "steps": 20, "loss": 2.5, "elapsed": 0
+    }  # fmt: skip
+    points = [one for one in events if one["event"] == "point"]
+    assert [one["done"] for one in points] == [1, 2]
+    assert points[0]["left"] == pytest.approx(points[0]["elapsed"], abs=0.2), "as long again for the second of two"
+    assert points[0]["loss"] == 0.5
+    assert events[-1]["event"] == "end"
+
+
+def test_marks_are_told_once_and_half_lines_not_yet(store: Store) -> None:
+    folder = store.points_folder("toy") / f".tmp-{'a' * 16}-here-1"
+    folder.mkdir(parents=True)
+    (folder / "log.jsonl").write_text('{"step": 1}\n{"step": 2')
+    marks = Marks(store)
+    assert marks.new(["toy"]) == [("a" * 16, {"step": 1})]
+    with (folder / "log.jsonl").open("a") as file:
+        file.write("0}\n")
+    assert marks.new(["toy"]) == [("a" * 16, {"step": 20})]
+    assert marks.new(["toy"]) == []
+
+
+def test_plain_lines_have_marks_until_the_first_point_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(bar=False)
+    progress.start(total=2, already=0)
+    progress.mark("abc", {"step": 1, "loss": 3.25891, "accuracy_unseen": 0.0, "seconds": 0.1}, 750)
+    progress.step({"address": "abc"})
+    progress.mark("def", {"step": 1, "loss": 3.2})
+    assert "  abc step 1 of 750: loss 3.26, unseen 0\n" in (said := capsys.readouterr().out)
+    assert "def" not in said
+
+
+def test_points_of_others_tell_nothing_of_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(bar=False)
+    progress.start(total=3, already=0)
+    progress.step({"address": "abc"}, ours=False)
+    progress.step({"address": "def"})
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert "? left" in first
+    assert "0:00 left" in second
+
+
+def test_an_unknown_form_of_progress_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_PROGRESS", "xml")
+    with pytest.raises(BadRequest, match="unknown progress 'xml'"):
+        Progress.default()

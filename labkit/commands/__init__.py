@@ -32,6 +32,7 @@ TEXT: dict[str, Any] = {"parser": expanded, "metavar": "TEXT"}  # a name, or a p
 Executor = Annotated[str | None, typer.Option(help="processes (default) or ray")]
 TELLS = "tell tensorboard, mlflow, wandb or trackio of each new model"
 Track = Annotated[str | None, typer.Option("--track", envvar="LABKIT_TRACK", metavar="NAME,...", help=TELLS)]
+Form = Annotated[str | None, typer.Option("--progress", metavar="FORM", help="json: an object per line; or auto")]
 RESUMED = "interrupted; what was finished is in the store, and the same command goes on from there"
 
 
@@ -85,6 +86,14 @@ def track(names: str | None) -> None:
     """What is told of new models, here and in every process started from here."""
     if names:
         os.environ["LABKIT_TRACK"] = names
+
+
+def tell(form: str | None) -> None:
+    """How progress is told, here and in every process started from here."""
+    from labkit.lab.progress import checked_form
+
+    if form:
+        os.environ["LABKIT_PROGRESS"] = checked_form(form)
 
 
 def values_of(settings: list[str] | None, *, fixed: str = "") -> dict[str, Any]:

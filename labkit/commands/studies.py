@@ -14,6 +14,7 @@ from labkit.commands import (
     RESUMED,
     Executor,
     Fleet,
+    Form,
     Jobs,
     Own,
     RunName,
@@ -21,6 +22,7 @@ from labkit.commands import (
     StudyName,
     Track,
     command,
+    tell,
     track,
     values_of,
 )
@@ -51,13 +53,14 @@ def run_study(
                                               "which comes before them; `labkit params` makes some")] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
-    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None, tracker: Track = None,
+    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None, tracker: Track = None, progress: Form = None,
 ) -> None:  # fmt: skip
     """Execute a study's notebook with papermill and print what it found."""
     from labkit import lab, studies
 
     study = studies.find(name)
     track(tracker)
+    tell(progress)
     given = study.ungrouped(studies.read_params(file) if file else {})
     given |= study.ungrouped(values_of(settings, fixed="scale"))
     params = study.resolve(given | ({"scale": scale} if scale else {}))

@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labkit.commands import RESUMED, Executor, Fleet, Jobs, Scale, Settings, StudyName, Track, command, track, values_of
+from labkit.commands import (
+    RESUMED,
+    Executor,
+    Fleet,
+    Form,
+    Jobs,
+    Scale,
+    Settings,
+    StudyName,
+    Track,
+    command,
+    tell,
+    track,
+    values_of,
+)
 from labkit.entry import leave
 from labkit.errors import BadRequest, unknown
 from labkit.table import print_each, print_table
@@ -32,7 +46,7 @@ def sweep_study(
     name: StudyName,
     grid: Annotated[list[str] | None, typer.Option(metavar="NAME=V1,V2,...", help="values (repeatable)")] = None,
     scale: Scale = "laptop", settings: Settings = None,
-    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None, tracker: Track = None,
+    jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None, tracker: Track = None, progress: Form = None,
     gpus: Annotated[float, typer.Option("--gpus-per-point", min=0, help="of a Ray cluster, for each point")] = 0,
     notebooks: Annotated[bool, typer.Option("--as-notebooks", help="execute the study's notebook for each combination, "
                                             "--jobs at once; one page and one CSV for all")] = False,
@@ -44,6 +58,7 @@ def sweep_study(
 
     study = studies.find(name)
     track(tracker)
+    tell(progress)
     lab.checked_trackers(None)
     if not grid:
         dials = [name for name in study.Params.model_fields if name != "scale"]

@@ -209,6 +209,11 @@ class Store:
         path = self.points_folder(study) / address / "log.jsonl"
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
+    def being_measured(self, study: str) -> list[tuple[str, Path]]:
+        """The addresses of points that are being measured, each with its log as far as it has come."""
+        logs = self.points_folder(study).glob(".tmp-*/log.jsonl")
+        return [(re.split("[.-]", path.parent.name)[2], path) for path in logs]
+
     def find(self, address: str) -> Path:
         """The folder of the one finished point whose address starts with `address`.
 

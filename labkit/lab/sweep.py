@@ -141,6 +141,8 @@ def run_points(points: Sequence[Point], measure: Measure, *, measure_many: Measu
     missing = [point for address, point in unique.items() if address not in outcomes]
     progress = progress or Progress.default()
     progress.start(total=len(unique), already=len(outcomes))
+    if missing:
+        progress.follow(store, missing)
     try:
         run = _here if jobs == 0 else EXECUTORS[executor]
         size = max(1, min(size, -(-len(missing) // max(jobs, 1))))  # no worker goes without

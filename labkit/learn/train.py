@@ -76,7 +76,8 @@ def train(model: nn.Module, recipe: str, data: Encoded, *, steps: int, batch_siz
           loss: Loss = "token", on_step: OnStep | None = None) -> Trained:  # fmt: skip
     """Train one model in place on the answers of `data`: a fleet of one, see `train_fleet`.
 
-    `on_step(step, loss, seconds)` is called after every `every` steps and the last; True from it ends the training.
+    `on_step(step, loss, seconds)` is called after the first step, every `every` steps and the last; True from it ends
+    the training.
     """
     look = None if on_step is None else (lambda _, __, *state: on_step(*state))
     member = Member(data, seed, steps, learning_rate)
@@ -102,8 +103,8 @@ def train_fleet(models: Sequence[nn.Module], recipe: str, members: Sequence[Memb
         schedule: The factor on the rates at each step; None: the recipe's own.
         device: Where the models are.
         loss: How the losses of a batch's tokens are averaged, a name of `LOSSES`.
-        every: Call `on_step(member, model, step, loss, seconds)` for each member after each so many steps and its last
-            (0: never); True from it ends that member's training. The model passed is a copy in a larger fleet.
+        every: Call `on_step(member, model, step, loss, seconds)` for each member after its first step, each so many and
+            its last (0: never); True from it ends that member's training. The model passed is a copy in a larger fleet.
 
     Raises:
         BadRequest: for an unknown recipe.
@@ -140,7 +141,7 @@ def _train(models: Sequence[nn.Module], members: Sequence[Member], *, recipe: Mo
         losses = advance(fleet, optimiser, batches.next(), step, factors, loss)
         step += 1
         last = [members[i].steps == step for i in active]
-        look = bool(every) and step % every == 0
+        look = bool(every) and (step == 1 or step % every == 0)
         if any(last) or look or step % CHECKED == 0:
             values = losses.tolist()  # waits for the device, so the clock is read when the work is done
             for place, number in enumerate(active):

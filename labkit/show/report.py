@@ -68,7 +68,7 @@ def tidy(rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> "Styler":
     shown_rows = pd.DataFrame(body, columns=head)
     left: Any = [{"selector": "th, td", "props": "text-align: left; padding-right: 1.5em; vertical-align: top"}]
     whole = shown_rows.style.hide(axis="index").set_table_styles(left)
-    return whole.format_index(lambda name: glossed(escape(name)), axis="columns")
+    return whole.format_index(lambda name: glossed(escape(str(name))), axis="columns")
 
 
 def table(rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> tuple[list[str], list[list[str]]]:

@@ -18,6 +18,7 @@ from labkit.design.diversity import MEASURES, Sample
 from labkit.grade import choice, decision, pass_at_k, sweet_spot, transference
 from labkit.instructions import KINDS, Rule, Space, belongs_plain, equations, markov
 from labkit.instructions.encrypted import encrypt_plain
+from labkit.instructions.spaces import Kind
 from labkit.learn.batches import Batch
 from labkit.learn.train import LOSSES, Loss, weights
 from labkit.studies.harness import LEARNED
@@ -230,7 +231,7 @@ def judge_ambiguous(answer: str, rule: str, longest: int) -> str:
     return f"Leftmost and rightmost both give {rewritten(rule, answer)}: the pattern occurs once." if same else ""
 
 
-def judge_of_kind(answer: str, kind: str, k: int, length: int, but: str) -> str:
+def judge_of_kind(answer: str, kind: Kind, k: int, length: int, but: Kind) -> str:
     """A string of one constrained kind and not of another."""
     if len(answer) != length or not answer.isalpha():
         return f"Write {length} letters: that has {len(answer)}."
