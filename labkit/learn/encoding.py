@@ -1,4 +1,4 @@
-"""From examples to tokens: one symbol a token, fixed-length sequences, loss on the answer only.
+"""From examples to tokens: one symbol per token, fixed-length sequences, loss on the answer only.
 
 A question has parts (a rule's two sides and an input, say). A rewriting example `abc -> xyz` on `..abc...` becomes
 

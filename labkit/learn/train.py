@@ -99,7 +99,7 @@ def train_fleet(models: Sequence[nn.Module], recipe: str, members: Sequence[Memb
             them, see `labkit.learn.transformer.Transformer`.
         recipe: A name of `RECIPES`.
         members: A model's data, seed, steps and rate.
-        batch_size: Sequences a step, of each member.
+        batch_size: Sequences per step, of each member.
         schedule: The factor on the rates at each step; None: the recipe's own.
         device: Where the models are.
         loss: How the losses of a batch's tokens are averaged, a name of `LOSSES`.
