@@ -53,16 +53,15 @@ def _parts(cell: dict[str, Any]) -> Iterator[str]:
     from nbconvert.filters import markdown2html
 
     if cell["cell_type"] == "markdown":
-        yield glossed(str(markdown2html("".join(cell["source"]))))
-    printed = ""
+        html = str(markdown2html("".join(cell["source"])))
+        yield glossed(re.sub(r'<a class="anchor-link".*?</a>', "", html))
+    printed = [output for output in cell.get("outputs", []) if output.get("name") == "stdout"]
     for output in cell.get("outputs", []):
         data = {kind: "".join(value) for kind, value in output.get("data", {}).items() if not isinstance(value, dict)}
-        if "text/html" in data:
+        if printed[:1] == [output]:  # what is printed is one slide, however many pieces it came in
+            yield f"<pre>{escape(''.join(text for one in printed for text in one['text']).strip())}</pre>"
+        elif "text/html" in data:
             yield data["text/html"]
         elif "image/png" in data:
             words = escape(data.get("text/plain", "chart"))
             yield f'<img alt="{words}" src="data:image/png;base64,{data["image/png"].strip()}">'
-        elif output["output_type"] == "stream" and output["name"] == "stdout":
-            printed += "".join(output["text"])
-    if printed.strip():
-        yield f"<pre>{escape(printed.strip())}</pre>"

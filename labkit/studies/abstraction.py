@@ -7,8 +7,8 @@ graded on unseen rules with a square, of the depth they were trained on and of a
 rules alone is both a generalist and the end of the mixes. Diversifying rules may be as deep as the deeper test rules
 (`depths`); how much of their help is depth alone shows where they are not.
 
-An answer is right when it follows the rule up to the order of operands (`Equation.follows`), decoded greedily. Beside
-it stand the stricter equality of texts, and the looser equality to algebra (`Equation.equals`), which a model could
+An answer is right when it follows the rule up to the order of operands (`Equation.follows`), decoded greedily. The
+stricter equality of texts stands beside it, and the looser equality to algebra (`Equation.equals`), which a model could
 have without reading the rule: what blindly swapping two operands scores is given with it.
 Source: Zhang, Wang and Charton, arXiv 2410.04717, section 3. The paper's rules and trees are not public: rules, depths
 and the specialist's field are ours at every scale; at `paper` scale the 50,000 instances, numbers of rules, mixes and
