@@ -9,7 +9,7 @@ DEV    := $(VENV)/.labkit-dev
 MODELS := $(VENV)/.labkit-models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo models test check lint lab notebooks bench gpu clean
+.PHONY: help demo models test check lint lab notebooks reference bench gpu clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ lab: $(LAB) ## open the notebooks in JupyterLab
 
 notebooks: ## notebooks as they are committed: without outputs; after work in JupyterLab
 	$(PYTHON) tests/tidy_notebooks.py
+
+reference: $(LAB) ## every study at laptop scale: executed notebooks and pictures in papermill_runs/reference (hours)
+	$(BIN)/labkit reference --train
 
 bench: $(DEV) ## speed against the plain way, in one run
 	$(BIN)/labkit bench
