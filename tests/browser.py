@@ -35,7 +35,7 @@ class Browser:
     """One page."""
 
     def __init__(self, socket: Any) -> None:
-        self.socket, self.numbers = socket, itertools.count(1)
+        self.socket, self.numbers, self.url = socket, itertools.count(1), ""
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self.numbers)

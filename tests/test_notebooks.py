@@ -52,7 +52,7 @@ def test_every_study_has_its_notebook_and_the_other_way_round() -> None:
 
 def test_it_is_committed_without_outputs(every_notebook: Any) -> None:
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(every_notebook))
-    assert all(set(cell.metadata) <= {"tags"} for cell in every_notebook.cells)
+    assert all(set(cell.metadata) <= {"tags", "slideshow"} for cell in every_notebook.cells)
 
 
 def test_the_first_cell_says_what_it_is(notebook: Any) -> None:
@@ -130,6 +130,19 @@ def test_its_parameters_are_few_enough_to_choose_from(notebook: Any) -> None:
     study = studies.find(notebook.path.stem)
     alone = set(study.names()) - set(study.Params.groups) - {"scale"}
     assert 3 <= len(alone) <= 8
+
+
+def test_figures_in_its_prose_are_not_typed_in_by_hand(notebook: Any) -> None:
+    """A run with other parameters would make them wrong. Predictions and what a paper did are another matter."""
+    params = studies.find(notebook.path.stem).resolve({}).model_dump()
+    values = {f"{number:,}" for value in params.values() for number in (value if isinstance(value, list) else [value])
+              if isinstance(number, int) and number > 9}  # fmt: skip
+    prose = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    sentences = [part for line in prose if not line.startswith((">", "**Exp", "**The p")) for part in line.split(". ")]
+    plain = [re.sub(r"\]\([^)]*\)|`[^`]*`|95 %", " ", part) for part in sentences if "publish" not in part]
+    typed = [part for part in plain if "paper" not in part and values & set(re.findall(r"\d[\d,]*\d", part))]
+    assert typed == []
+    assert [part for part in plain if re.search(r"\bfrom (?:two|three|four|five) seeds\b", part, re.IGNORECASE)] == []
 
 
 @pytest.mark.parametrize("name", list(studies.every()))

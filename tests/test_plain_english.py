@@ -22,7 +22,8 @@ UNIT = (
     "combination|group|family|member|page|cluster|day|week"
 )
 HABITS = {
-    "'a' for 'per'": rf"\b(?i:(?:one|two|three|four|five|\d[\d,]*)(?: (?!of|on|without|in|for|with)\w+)?|(?:{COUNTED})) an? (?:{UNIT})"
+    "'a' for 'per'": rf"\b(?i:(?:one|two|three|four|five|\d[\d,]*)(?: (?!of|on|without|in|for|with)\w+)?|"
+                     rf"(?:{COUNTED})) an? (?:{UNIT})"
                      r"(?= *$|[,.;:)\"]| (?:and|or|in|for|with|to|at|follow|is|are)\b)",
     "a sentence turned round": r"(?:^|[.:;] )(?:Beside|Behind|Below|Above|Under|Among|Between|Next to|On it|In it) "
                                r"(?:\w+ ){0,3}(?:stands?|lies?|comes?|goes|follows?)\b"

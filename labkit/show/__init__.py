@@ -12,12 +12,12 @@ from labkit.show.forest import forest_chart
 from labkit.show.heat_map import heat_map
 from labkit.show.published import published
 from labkit.show.report import tidy, write_report
-from labkit.show.theme import enable, png, svg
+from labkit.show.theme import enable, fit, png, svg
 from labkit.show.wall import write_wall
 from labkit.show.widgets import ask_widget, explore
 
 __all__ = [
-    "ask_widget", "curve_chart", "distribution_chart", "enable", "example_strip", "explore", "forest_chart", "heat_map",
+    "ask_widget", "curve_chart", "distribution_chart", "enable", "example_strip", "explore", "fit", "forest_chart", "heat_map",
     "histogram_chart", "learning_curves", "png", "published", "rank_chart", "svg", "tidy", "write_map", "write_report",
     "write_wall",
 ]  # fmt: skip

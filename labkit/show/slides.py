@@ -60,6 +60,8 @@ def _parts(cell: dict[str, Any]) -> Iterator[str]:
         data = {kind: "".join(value) for kind, value in output.get("data", {}).items() if not isinstance(value, dict)}
         if printed[:1] == [output]:  # what is printed is one slide, however many pieces it came in
             yield f"<pre>{escape(''.join(text for one in printed for text in one['text']).strip())}</pre>"
+        elif data.get("text/html", "").startswith("<style>"):
+            continue
         elif "text/html" in data:
             yield data["text/html"]
         elif "image/png" in data:

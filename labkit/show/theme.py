@@ -43,6 +43,9 @@ COLOURS: Final = """:root { color-scheme: light dark;
   --ink: #1b1b1b; --quiet: #5f5f5f; --line: #d8d8d8; --paper: #fff; --blue: #00477f; }
 @media (prefers-color-scheme: dark) { :root {
   --ink: #ededed; --quiet: #b0b0b0; --line: #474a50; --paper: #16181b; --blue: #7fc0ff; } }"""  # of a page of ours
+FITTED: Final = """<style>.jp-OutputArea-output .vega-embed { max-width: 100%; padding: 0 !important; }
+.jp-OutputArea-output svg.marks { max-width: 100%; height: auto; }
+@media (max-width: 900px) { .jp-OutputArea-output svg.marks { max-height: 480px; } }</style>"""  # whole, on a small screen
 ROOM: Final = "clamp(windowSize()[0] - 570, 260, 960)"  # pixels for panels beside all that JupyterLab shows
 _VEGA_LITE: Final = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # what Altair writes
 _VEGA_LITE_5: Final = "5.21"  # the newest that compiles to JupyterLab's Vega 5
@@ -83,6 +86,16 @@ def enable() -> None:
     alt.renderers.register("labkit", _mimebundle)
     alt.renderers.enable("labkit")
     alt.data_transformers.disable_max_rows()  # a chart carries its rows with it
+
+
+def fit() -> None:
+    """In a notebook: charts that are wider than their place, or higher than a small screen, are drawn smaller.
+
+    Where a copy of the notebook is not trusted the style is left out, and such charts scroll.
+    """
+    from IPython.display import HTML, display
+
+    display(HTML(FITTED))
 
 
 def themed(chart: alt.TopLevelMixin) -> dict[str, Any]:

@@ -185,6 +185,7 @@ def begin(study: Study, namespace: Mapping[str, Any]) -> Run:
     from labkit import show
 
     show.enable()
+    show.fit()
     texts = {name for name, field in study.Params.model_fields.items() if field.annotation is str}
     given = {name: namespace[name] for name in study.names() if name in namespace}
     params = study.resolve({name: value if name in texts else from_text(value) for name, value in given.items()})
