@@ -20,7 +20,7 @@ from labkit.errors import BadRequest
 # isort: off
 from labkit.commands import studies
 from labkit.commands import sweeps
-from labkit.commands import reference
+from labkit.commands import teaching
 from labkit.commands import models
 from labkit.commands import data
 from labkit.commands import which_data
@@ -29,7 +29,7 @@ from labkit.commands import store
 from labkit.commands import machine
 # isort: on
 
-SUBJECTS = (studies, sweeps, reference, models, data, which_data, code, store, machine)
+SUBJECTS = (studies, sweeps, teaching, models, data, which_data, code, store, machine)
 
 
 def main() -> None:

@@ -234,7 +234,7 @@ BEYOND = {
     *("show/asking.py", "show/choice.py", "show/panel.py", "show/wall.py", "studies/wall.py", "studies/wrong.py"),
     *("design/bandits.py", "instructions/told_families.py", "studies/automatic_curricula.py", "studies/ranks.py"),
     *("studies/which_teacher.py", "teach/imperfect.py", "studies/answers.py", "studies/exercises.py"),
-    *("show/glossary.py", "show/idea.py", "show/slides.py", "show/teaching.py", "commands/reference.py"),
+    *("show/glossary.py", "show/idea.py", "show/slides.py", "show/teaching.py", "commands/teaching.py"),
 }
 
 

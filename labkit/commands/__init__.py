@@ -82,16 +82,12 @@ def _common(version: Version = False) -> None:
     pass
 
 
-def track(names: str | None) -> None:
-    """What is told of new models, here and in every process started from here."""
-    if names:
-        os.environ["LABKIT_TRACK"] = names
-
-
-def tell(form: str | None) -> None:
-    """How progress is told, here and in every process started from here."""
+def track(names: str | None, form: str | None = None) -> None:
+    """What is told of new models, and how progress is told, here and in every process started from here."""
     from labkit.lab.progress import checked_form
 
+    if names:
+        os.environ["LABKIT_TRACK"] = names
     if form:
         os.environ["LABKIT_PROGRESS"] = checked_form(form)
 

@@ -22,7 +22,6 @@ from labkit.commands import (
     StudyName,
     Track,
     command,
-    tell,
     track,
     values_of,
 )
@@ -59,8 +58,7 @@ def run_study(
     from labkit import lab, studies
 
     study = studies.find(name)
-    track(tracker)
-    tell(progress)
+    track(tracker, progress)
     given = study.ungrouped(studies.read_params(file) if file else {})
     given |= study.ungrouped(values_of(settings, fixed="scale"))
     params = study.resolve(given | ({"scale": scale} if scale else {}))
@@ -158,37 +156,6 @@ def publish_params(out: Annotated[Path | None, typer.Option(help="default: paper
     for study, scale in sets:
         lab.write_text(folder / f"{study.name}.{scale}.yaml", study.params_file(scale))
     print(f"{len(sets)} files in {folder}")
-
-
-@command("glossary")
-def show_glossary(
-    term: Annotated[str | None, typer.Argument(metavar="[WORD]", help="entries that hold it; default all")] = None,
-    out: Annotated[Path | None, typer.Option(help="leave the whole glossary there, as Markdown")] = None,
-) -> None:
-    """The lab's words: what each means, and where it comes from."""
-    from labkit.lab import write_text
-    from labkit.show import glossary
-
-    if out:
-        write_text(out, glossary.page())
-        return
-    found = [entry._asdict() for entry in glossary.glossary() if (term or "").casefold() in entry.term.casefold()]
-    if not found:
-        raise unknown("word", term or "", [entry.term for entry in glossary.glossary()])
-    print_table(found, cut=["says", "source"])
-
-
-@command("slides")
-def write_slides(
-    name: RunName,
-    out: Annotated[Path, typer.Option(help="the page that is made")] = Path("slides.html"),
-) -> None:
-    """A run as slides for a projector: one page that opens offline; arrow keys turn it."""
-    from labkit.lab import Store
-    from labkit.lab.runs import find_run
-    from labkit.show.slides import write_slides as written
-
-    print(written(find_run(Store.default(), name).folder / "notebook.ipynb", out))
 
 
 @command("results")

@@ -23,10 +23,9 @@ from labkit.commands import (
     StudyName,
     Track,
     command,
-    tell,
     track,
     values_of,
-)
+)  # fmt: skip
 from labkit.entry import leave
 from labkit.errors import BadRequest, unknown
 from labkit.table import print_each, print_table
@@ -57,8 +56,7 @@ def sweep_study(
     from labkit import lab, studies
 
     study = studies.find(name)
-    track(tracker)
-    tell(progress)
+    track(tracker, progress)
     lab.checked_trackers(None)
     if not grid:
         dials = [name for name in study.Params.model_fields if name != "scale"]

@@ -17,7 +17,7 @@ from labkit.show.wall import write_wall
 from labkit.show.widgets import ask_widget, explore
 
 __all__ = [
-    "ask_widget", "curve_chart", "distribution_chart", "enable", "example_strip", "explore", "fit", "forest_chart", "heat_map",
-    "histogram_chart", "learning_curves", "png", "published", "rank_chart", "svg", "tidy", "write_map", "write_report",
-    "write_wall",
+    "ask_widget", "curve_chart", "distribution_chart", "enable", "example_strip", "explore", "fit", "forest_chart",
+    "heat_map", "histogram_chart", "learning_curves", "png", "published", "rank_chart", "svg", "tidy", "write_map",
+    "write_report", "write_wall",
 ]  # fmt: skip

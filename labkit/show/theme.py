@@ -45,7 +45,7 @@ COLOURS: Final = """:root { color-scheme: light dark;
   --ink: #ededed; --quiet: #b0b0b0; --line: #474a50; --paper: #16181b; --blue: #7fc0ff; } }"""  # of a page of ours
 FITTED: Final = """<style>.jp-OutputArea-output .vega-embed { max-width: 100%; padding: 0 !important; }
 .jp-OutputArea-output svg.marks { max-width: 100%; height: auto; }
-@media (max-width: 900px) { .jp-OutputArea-output svg.marks { max-height: 480px; } }</style>"""  # whole, on a small screen
+@media (max-width: 900px) { .jp-OutputArea-output svg.marks { max-height: 480px; } }</style>"""
 ROOM: Final = "clamp(windowSize()[0] - 570, 260, 960)"  # pixels for panels beside all that JupyterLab shows
 _VEGA_LITE: Final = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # what Altair writes
 _VEGA_LITE_5: Final = "5.21"  # the newest that compiles to JupyterLab's Vega 5

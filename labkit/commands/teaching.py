@@ -1,4 +1,4 @@
-"""The command `reference`: executed notebooks and a picture per study, light enough for a code-hosting site."""
+"""Commands for who teaches or publishes: the glossary, slides of a run, executed notebooks for a code-hosting site."""
 
 import base64
 import json
@@ -8,12 +8,45 @@ from typing import Annotated, Any
 
 import typer
 
-from labkit.commands import RESUMED, Jobs, Scale, command
+from labkit.commands import RESUMED, Jobs, RunName, Scale, command
 from labkit.commands.studies import conduct
 from labkit.entry import leave
+from labkit.errors import unknown
+from labkit.table import print_table
 
 MOST = 2_000_000  # bytes of a notebook that such a site still shows
 LIVE = ("application/vnd.vega.v5+json", "application/vnd.jupyter.widget-view+json")  # nobody draws these there
+
+
+@command("glossary")
+def show_glossary(
+    term: Annotated[str | None, typer.Argument(metavar="[WORD]", help="entries that hold it; default all")] = None,
+    out: Annotated[Path | None, typer.Option(help="leave the whole glossary there, as Markdown")] = None,
+) -> None:
+    """The lab's words: what each means, and where it comes from."""
+    from labkit.lab import write_text
+    from labkit.show import glossary
+
+    if out:
+        write_text(out, glossary.page())
+        return
+    found = [entry._asdict() for entry in glossary.glossary() if (term or "").casefold() in entry.term.casefold()]
+    if not found:
+        raise unknown("word", term or "", [entry.term for entry in glossary.glossary()])
+    print_table(found, cut=["says", "source"])
+
+
+@command("slides")
+def write_slides(
+    name: RunName,
+    out: Annotated[Path, typer.Option(help="the page that is made")] = Path("slides.html"),
+) -> None:
+    """A run as slides for a projector: one page that opens offline; arrow keys turn it."""
+    from labkit.lab import Store
+    from labkit.lab.runs import find_run
+    from labkit.show.slides import write_slides as written
+
+    print(written(find_run(Store.default(), name).folder / "notebook.ipynb", out))
 
 
 @command("reference", RESUMED)
