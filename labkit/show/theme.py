@@ -45,7 +45,8 @@ COLOURS: Final = """:root { color-scheme: light dark;
   --ink: #ededed; --quiet: #b0b0b0; --line: #474a50; --paper: #16181b; --blue: #7fc0ff; } }"""  # of a page of ours
 FITTED: Final = """<style>.jp-OutputArea-output .vega-embed { max-width: 100%; padding: 0 !important; }
 .jp-OutputArea-output svg.marks { max-width: 100%; height: auto; }
-@media (max-width: 900px) { .jp-OutputArea-output svg.marks { max-height: 480px; } }</style>"""
+@media (max-width: 900px) { .jp-OutputArea-output svg.marks { max-height: 480px; }
+.jp-OutputArea-output :is(th, td) { padding: 2px 3px !important; font-size: 10.5px; } }</style>"""
 ROOM: Final = "clamp(windowSize()[0] - 570, 260, 960)"  # pixels for panels beside all that JupyterLab shows
 _VEGA_LITE: Final = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # what Altair writes
 _VEGA_LITE_5: Final = "5.21"  # the newest that compiles to JupyterLab's Vega 5
@@ -89,7 +90,7 @@ def enable() -> None:
 
 
 def fit() -> None:
-    """In a notebook: charts that are wider than their place, or higher than a small screen, are drawn smaller.
+    """In a notebook: what is wider than its place, or higher than a small screen, is drawn smaller.
 
     Where a copy of the notebook is not trusted the style is left out, and such charts scroll.
     """
