@@ -16,6 +16,7 @@ from browser import Browser, chromium, opened
 from command import labkit
 
 from labkit import show, studies
+from labkit.commands.teaching import MOST, light
 from labkit.errors import BadRequest
 from labkit.show import glossary, slides, teaching
 from labkit.show.idea import Idea
@@ -223,3 +224,40 @@ def test_slides_of_nothing_are_refused(tmp_path: Path) -> None:
         slides.write_slides(tmp_path / "notebook.ipynb", tmp_path / "out.html")
     with pytest.raises(BadRequest, match="has no outputs"):
         slides.write_slides(ROOT / "notebooks" / "long_tail.ipynb", tmp_path / "out.html")
+
+
+# What comes along with the project
+
+
+def test_light_copies_hold_pictures_and_no_machinery() -> None:
+    data = {"image/png": "cGljdHVyZQ==", "text/html": "<img>", "application/vnd.vega.v5+json": {}, "text/plain": "a"}
+    chart = {"cell_type": "code", "source": ["results.chart()"], "metadata": {"tags": [], "papermill": {"x": "/home"}},
+             "outputs": [{"data": dict(data)}, {"data": {"text/html": "<table>"}}]}  # fmt: skip
+    idea = {"cell_type": "code", "source": ["run.idea()"], "metadata": {}, "outputs": [{"data": dict(data)}]}
+    notebook, picture = light({"cells": [idea, chart], "metadata": {"widgets": {}, "kernelspec": {}}, "nbformat": 4})
+    assert picture == b"picture"
+    assert [sorted(one["data"]) for one in notebook["cells"][1]["outputs"]] == [
+        ["image/png", "text/plain"],
+        ["text/html"],
+    ]
+    assert notebook["cells"][1]["metadata"] == {"tags": []}
+    assert notebook["metadata"] == {"kernelspec": {}}
+
+
+def test_what_the_store_lacks_is_left_out_and_named(tmp_path: Path) -> None:
+    done = labkit("reference", "long_tail", "--out", str(tmp_path))
+    assert done.returncode == 1
+    assert "long_tail: 28 of 28 points are not in" in done.stdout
+    assert list(tmp_path.glob("*.ipynb")) == []
+
+
+REFERENCE = sorted((ROOT / "papermill_runs" / "reference").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", REFERENCE, ids=lambda path: path.stem)
+def test_reference_notebooks_are_light_and_say_nothing_of_a_machine(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert len(text.encode()) <= MOST
+    assert '"image/png"' in text
+    assert not re.search(r"/(?:home|Users|root|tmp|work)/", text)
+    assert path.with_suffix(".png").exists()
