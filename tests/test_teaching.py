@@ -1,18 +1,20 @@
 """What a class uses: exercises, the figure of the idea, the glossary, slides."""
 
 import json
+import os
 import re
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 pytest.importorskip("altair", reason="labkit[lab] is not installed")
 pytest.importorskip("anywidget", reason="labkit[lab] is not installed")
 
 import tidy_notebooks
-from browser import Browser, chromium, opened
+from browser import Browser, chromium, jupyterlab, opened
 from command import labkit
 
 from labkit import show, studies
@@ -261,3 +263,38 @@ def test_reference_notebooks_are_light_and_say_nothing_of_a_machine(path: Path) 
     assert '"image/png"' in text
     assert not re.search(r"/(?:home|Users|root|tmp|work)/", text)
     assert path.with_suffix(".png").exists()
+
+
+@pytest.mark.slow
+def test_exercises_are_done_by_keyboard_in_a_dark_jupyterlab(tmp_path: Path) -> None:
+    """Keys in a field or a choice neither leave it nor move the notebook, and each answer is told what fits."""
+    chromium()
+    folder, settings = tmp_path / "notebooks", tmp_path / "jupyter"
+    dark = settings / "user" / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
+    for path in (folder, dark.parent):
+        path.mkdir(parents=True)
+    dark.write_text('{"theme": "JupyterLab Dark"}')
+    source = (
+        "from labkit import studies\nrun = studies.begin('diversity_sweep', {})\ndisplay(run.idea())\nrun.exercises()"
+    )
+    cells = [nbformat.v4.new_code_cell(source), nbformat.v4.new_markdown_cell("below")]
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "one.ipynb")
+    with jupyterlab(folder, "one.ipynb", settings) as url, opened(url, tmp_path / "profile") as page:
+        page.size(1280, 900)
+        page.wait("document.body.innerText.includes('| Idle')")
+        page.click("document.querySelector('.jp-CodeCell .cm-content')")
+        page.press("Enter", shift=True)
+        page.wait("document.querySelectorAll('fieldset input').length === 3")
+        page.click("document.querySelector('.jp-OutputArea input[type=text]')")
+        page.type("banos")
+        page.press("Enter")
+        page.wait("document.body.innerText.includes('You replaced the last occurrence')")
+        assert page.js("document.activeElement.matches('input[type=text]')"), "JupyterLab took the keys"
+        page.js("document.querySelector('fieldset input').focus()")
+        page.press("ArrowDown")
+        assert page.js("document.activeElement.matches('fieldset input') && document.activeElement.checked")
+        assert page.js("document.querySelector('img').alt").startswith("The same number of examples")
+        if kept := os.environ.get("LABKIT_SCREENSHOTS"):
+            page.js("document.querySelector('.jp-OutputArea img').scrollIntoView()")
+            page.picture(Path(kept) / "dark exercises.png")
