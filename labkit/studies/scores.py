@@ -130,8 +130,9 @@ class Paired(Gains):
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         """The last volume."""
         last = found.estimates[found.estimates["volume"] == found.estimates["volume"].max()]
-        named = last.assign(block=last[self.arm], **{self.arm: last["ability"]}).sort_values("block", kind="stable")
-        return Gains.chart(replace(self, by="block"), found._replace(estimates=named), published, title)
+        named = last.assign(block=last[self.arm].map(self.arm_label), **{self.arm: last["ability"]})
+        named = named.sort_values("block", kind="stable")
+        return Gains.chart(replace(self, by="block", arm_label=str), found._replace(estimates=named), published, title)
 
 
 class Graders(Matrix):
