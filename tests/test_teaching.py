@@ -179,7 +179,7 @@ def test_notebooks_are_committed_as_make_notebooks_leaves_them(path: Path) -> No
 
 
 WIDE = "<table><tr>" + "<th>a heading of a table</th>" * 14 + "</tr></table>"
-LONG = "<p>line</p>" * 60
+LONG = "<table><tbody>" + "<tr><td>a row</td></tr>" * 100 + "</tbody></table>"
 
 
 @pytest.fixture
@@ -217,6 +217,8 @@ def test_no_slide_overflows_a_projector_and_keys_turn_them(page: Browser) -> Non
             assert box["top"] >= -1
             assert box["right"] <= width + 1, (number, width)
             assert box["bottom"] <= height + 1, (number, width)
+    assert "more rows in the notebook" in page.js("document.querySelector('section.on').innerText")
+    assert page.js("document.querySelector('section.on td').getBoundingClientRect().height") > 10, "too small to read"
     page.press("ArrowLeft")
     page.wait("document.querySelector('nav').textContent === '2 / 3'")
 

@@ -1,8 +1,8 @@
 """A run's notebook as slides: one page that opens offline, 16:9, turned by arrow keys.
 
 Which cells begin a slide is in the notebook's metadata (`slideshow`), as Jupyter's own tools read it. Of code only what
-it shows is on a slide. Guaranteed: nothing overflows, since a slide that is too high is made smaller; every picture is
-in the page.
+it shows is on a slide. Guaranteed: nothing overflows, since a slide that is too high is made smaller, to half its size
+at most, and of a longer table the first rows are shown; every picture is in the page.
 """
 
 import json
