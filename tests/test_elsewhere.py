@@ -108,7 +108,7 @@ def test_a_language_model_is_fine_tuned_and_asked(away: str, loss: Any, tmp_path
             losses.append(float(value.detach()))
         model.eval()
         written = qlora.answer(model, tokenizer, EXAMPLES, max_new_tokens=6, batch_size=3)
-        right = qlora.teacher_forced(model, tokenizer, EXAMPLES)
+        right = [row.tolist() for row in qlora.followed(model, tokenizer, EXAMPLES)]
         scores = scoring.score(model, tokenizer, EXAMPLES, [["a", "bcd"]] * len(EXAMPLES)).total
         found.append((losses, written, right, scores))
         assert isinstance(value, Away) == (device == away)

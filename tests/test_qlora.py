@@ -179,14 +179,19 @@ def test_every_run_prints_an_example_with_its_mask(
     assert result.trainable == sum(value.numel() for value in adapter(tmp_path).values())
 
 
+def teacher_forced(*given: Any, **how: Any) -> list[bool]:
+    """Whether each whole answer is the one that greedy decoding gives."""
+    return [bool(row.all()) for row in qlora.followed(*given, **how)]
+
+
 def test_teacher_forced_equals_generated(trained: Path) -> None:
     model, tokenizer = qlora.load(trained)
     fresh = tiny_examples(30, seed=7)
-    right = qlora.teacher_forced(model, tokenizer, EXAMPLES + fresh)
+    right = teacher_forced(model, tokenizer, EXAMPLES + fresh)
     answers = qlora.answer(model, tokenizer, EXAMPLES + fresh, max_new_tokens=24)
     assert right == [answer == one.output for answer, one in zip(answers, EXAMPLES + fresh, strict=True)]
     assert 10 < sum(right) < 50
-    assert right == qlora.teacher_forced(model, tokenizer, EXAMPLES + fresh, batch_size=1)
+    assert right == teacher_forced(model, tokenizer, EXAMPLES + fresh, batch_size=1)
     assert answers == qlora.answer(model, tokenizer, EXAMPLES + fresh, max_new_tokens=24, batch_size=1)
 
 
@@ -194,7 +199,7 @@ def test_a_run_is_asked_by_its_folder(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = qlora.load(trained)
-    right = qlora.teacher_forced(model, tokenizer, EXAMPLES)
+    right = teacher_forced(model, tokenizer, EXAMPLES)
     known = EXAMPLES[right.index(True)]
     monkeypatch.setattr(sys, "argv", ["labkit", "ask", str(trained), "--instruction", known.instruction,
                                       "--input", known.input])  # fmt: skip
@@ -451,7 +456,7 @@ def test_a_model_whose_scores_are_not_numbers_scores_nothing(base: Path) -> None
     model.get_output_embeddings().weight.data[0, 0] = math.nan  # after the check: as an overflow would
     for ask in (
         lambda: qlora.answer(model, tokenizer, EXAMPLES[:2], max_new_tokens=2),
-        lambda: qlora.teacher_forced(model, tokenizer, EXAMPLES[:2]),
+        lambda: teacher_forced(model, tokenizer, EXAMPLES[:2]),
         lambda: scoring.score(model, tokenizer, EXAMPLES[:2], [["a", "b"]] * 2),
     ):
         with pytest.raises(NotFinite, match=r"not a number|not numbers"):
@@ -470,7 +475,7 @@ def test_tokens_beyond_the_embeddings_are_refused_before_training(
     with pytest.raises(BadRequest, match=said):
         qlora.finetune(EXAMPLES, settings(tmp_path / "base"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    for ask in (qlora.answer, qlora.teacher_forced):
+    for ask in (qlora.answer, teacher_forced):
         with pytest.raises(BadRequest, match=said):
             ask(model, tokenizer, EXAMPLES[:2])
     with pytest.raises(BadRequest, match=said):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.instructions import Example
@@ -45,7 +46,7 @@ def answer(
 ) -> list[str]:
     """Answers by greedy decoding, in the order of the questions, whose own outputs are not looked at.
 
-    Nothing but the likeliest token counts: a model's own repetition penalty would make it differ from `teacher_forced`.
+    Nothing but the likeliest token counts: a model's own repetition penalty would make it differ from `followed`.
 
     Raises:
         BadRequest: as `chat.prompt_tokens` and `chat.check_tokens`.
@@ -58,8 +59,10 @@ def answer(
     return [frame.strip(tokenizer.decode(row)) for row in written]
 
 
-def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16) -> list[bool]:
-    """For each example: would greedy decoding give exactly its output, then stop? One forward pass, no generation.
+def followed(
+    model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16
+) -> list[NDArray[np.bool_]]:
+    """For each token of each example's output and its end mark: is it the likeliest after those before it? Bool [n].
 
     Raises:
         BadRequest, NotFinite: as `answer`.
@@ -67,7 +70,7 @@ def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, b
     encoded = chat.encode(tokenizer, examples)
     rows = np.split(encoded.tokens, np.cumsum(encoded.lengths)[:-1])
     _check_tokens(model, tokenizer, rows)
-    right = [False] * len(rows)
+    found = [np.empty(0, np.bool_)] * len(rows)
     for batch in chat.in_batches(np.argsort(encoded.lengths, kind="stable").tolist(), batch_size):
         ids, mask, positions = left_padded([rows[i].tolist() for i in batch], tokenizer.pad_token_id, model.device)
         answers = [int(encoded.lengths[i] - encoded.prompts[i]) for i in batch]
@@ -75,10 +78,10 @@ def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, b
         with torch.inference_mode():
             logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=keep).logits
         check_scores(logits[mask[:, -keep:] > 0])
-        hits = logits[:, -keep:-1].argmax(-1) == ids[:, 1 - keep :]
+        hits = (logits[:, -keep:-1].argmax(-1) == ids[:, 1 - keep :]).cpu().numpy()
         for row, (i, n) in enumerate(zip(batch, answers, strict=True)):
-            right[i] = bool(hits[row, -n:].all())
-    return right
+            found[i] = hits[row, -n:]
+    return found
 
 
 def _check_tokens(model: Any, tokenizer: Any, rows: Sequence[Any]) -> None:

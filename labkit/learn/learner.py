@@ -92,8 +92,12 @@ class Learner(ABC):
         return np.ones(len(questions), np.bool_)
 
     @abstractmethod
+    def followed(self, data: Data) -> list[Flags]:
+        """For each token of each answer, its end included: would it be written next, after the right ones? Bool [n]."""
+
     def right(self, data: Data) -> Flags:
         """For each example: would greedy decoding give exactly its answer, then stop? Bool [N], without generation."""
+        return np.array([row.all() for row in self.followed(data)], np.bool_)
 
     @abstractmethod
     def answer(self, data: Data) -> list[str]:
@@ -200,12 +204,13 @@ class SmallLearner(Learner):
         )
         return Learned(done.steps, done.tokens, done.seconds, done.loss)
 
-    def right(self, data: Data) -> Flags:
+    def followed(self, data: Data) -> list[Flags]:
         asked = self.encode(data)
-        target = torch.from_numpy(asked.tokens[:, asked.prompt_length :]).long()
-        found = predict(self.model, asked, device=self.device)
-        ignored = torch.zeros_like(target, dtype=torch.bool) if asked.filling is None else target == asked.filling
-        return ((found == target) | ignored).all(dim=1).numpy()
+        target = asked.tokens[:, asked.prompt_length :]
+        hits = predict(self.model, asked, device=self.device).numpy() == target
+        return [
+            row if asked.filling is None else row[own != asked.filling] for row, own in zip(hits, target, strict=True)
+        ]
 
     def answer(self, data: Data) -> list[str]:
         prompts, places = self._prompts(data)
@@ -298,11 +303,8 @@ class TunedLearner(Learner):
         room = getattr(self.model.config, "max_position_embeddings", None) or np.inf
         return np.asarray(scoring.sizes(self.tokenizer, questions, answers) <= room, np.bool_)
 
-    def right(self, data: Data) -> Flags:
-        batch = self.settings.batch_size
-        return np.array(
-            qlora.teacher_forced(self.model, self.tokenizer, self._examples(data), batch_size=batch), np.bool_
-        )
+    def followed(self, data: Data) -> list[Flags]:
+        return qlora.followed(self.model, self.tokenizer, self._examples(data), batch_size=self.settings.batch_size)
 
     def answer(self, data: Data) -> list[str]:
         return qlora.answer(self.model, self.tokenizer, list(self._examples(data)), max_new_tokens=self.new_tokens)

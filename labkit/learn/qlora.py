@@ -35,7 +35,7 @@ from labkit.errors import BadRequest, first_line, unknown
 from labkit.instructions import Example
 from labkit.instructions.hub import hub_or_cache
 from labkit.learn import chat, embedded
-from labkit.learn.decoding import answer, teacher_forced
+from labkit.learn.decoding import answer, followed
 from labkit.learn.finetuning import PRESETS, QUANTISATIONS, Finetuning, settings
 from labkit.learn.finite import NotFinite, all_finite, check_files, check_training, check_weights
 from labkit.learn.memory import (
@@ -52,7 +52,7 @@ from labkit.learn.tuning_step import learn_labels, lighten
 
 _TRAINERS = ("learning_rate", "weight_decay", "max_grad_norm", "seed")  # same name there
 __all__ = ["PRESETS", "Finetuned", "Finetuning", "answer", "check_memory", "describe", "estimate_memory", "finetune",
-           "load", "load_config", "load_tokenizer", "settings", "teacher_forced"]  # fmt: skip
+           "followed", "load", "load_config", "load_tokenizer", "settings"]  # fmt: skip
 _RESOLVED = ("precision", "gradient_checkpointing")  # where left open, chosen for the machine that a run began on
 ADAPTER_FILE = "adapter_model.safetensors"  # as PEFT names it
 _LAST = 10  # the final loss is the mean over so many last steps

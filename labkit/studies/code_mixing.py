@@ -16,8 +16,10 @@ gate: what is not learned so is listed and left out of averages. One base serves
 bases.
 
 Fine-tuned models (`model`, a Hugging Face id or folder; `qlora` scale): code, general and chain-of-thought examples in
-the paper's numbers, of three corpora or of files in their place, decontaminated against the problems; QLoRA; programs
-written greedily for HumanEval and MBPP, by EvalPlus (`plus`) or in our own sandbox (`problems`).
+the paper's numbers, of three corpora or of files in their place, decontaminated against the exams; QLoRA; programs
+written greedily for HumanEval and MBPP, by EvalPlus (`plus`) or in our own sandbox (`problems`). At `real` scale that
+is SmolLM2 and files of the folder LABKIT_DATA; it solves next to nothing, so published solutions and answers are
+*followed* (`held`): which share of their tokens would the model write next, after the right ones?
 
 Source of the question: Zhang, Wang, Charton, arXiv 2410.04717, section 4, Tables 1 and 2: pass@1 of pre-trained 7B code
 models, fine-tuned on OSS-Instruct with Alpaca and CoT-Collection mixed in.
@@ -60,19 +62,29 @@ MAIN = {
     "mbpp": "MBPP pass@1",
     "own": "pass@1 on own problems",
 }  # the first that was sat is looked at
+FOLLOWED = {
+    "solutions_followed": "tokens foreseen of published solutions",
+    "mbpp_followed": "tokens foreseen of MBPP's solutions",
+    "humaneval_followed": "tokens foreseen of HumanEval's solutions",
+    "own_followed": "tokens foreseen of own problems' solutions",
+    "answers_followed": "tokens foreseen of general answers",
+}  # the first of which all was sat is looked at
+SOLUTIONS = {"solutions_followed": ("mbpp_followed", "humaneval_followed")}
 MORE = {
     "humaneval/plus": "HumanEval+ pass@1",
     "mbpp/plus": "MBPP+ pass@1",
     "general": "accuracy on unseen general instructions",
     "seen": "accuracy on training examples",
 }
-EXAMS = MAIN | STRATA | MORE
+EXAMS = MAIN | STRATA | FOLLOWED | MORE
+POOLS: Any = SHIFTED | SOLUTIONS
 DECISIONS = {
     "supports": "by the rule a sweet spot is supported",
     "contradicts": "by the rule a sweet spot is contradicted",
     "cannot tell": "by the rule there is no telling whether there is a sweet spot",
 }
 LEAST = 0.03  # the smallest gain that matters, in pass@1
+LEAST_FOLLOWED = 0.005  # and in the share of tokens that are foreseen
 FLOOR = 0.05  # a stratum that no arm gets this far in tells arms apart in one direction at most
 LEARNED = 0.5  # the share of its training examples that a small model has to answer
 Mix = Annotated[FamilyMix | CorpusMix, Field(discriminator="kind")]
@@ -86,7 +98,7 @@ class Params(FamilyParams, CorpusParams):
         "task": ("levels", "passes", "n_test", "confirm_unsafe"),
         "small": (*MODEL_GROUP, "loss"),
         "base": ("base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
-        "tuned": ("mixes", "corpora", "tuning", "plus", "problems", "new_tokens"),
+        "tuned": ("mixes", "corpora", "tuning", "plus", "problems", "held", "written", "new_tokens"),
     }
 
 
@@ -120,14 +132,15 @@ def points(params: Params) -> Sequence[Cell]:
     Raises:
         BadRequest: for what is missing: bubblewrap, a corpus, a file, a model.
     """
-    sandbox.available(params.confirm_unsafe)
+    if params.model == learners.SMALL or params.plus or params.problems:
+        sandbox.available(params.confirm_unsafe)
     dials: list[tuple[int, Mix]]
     spec: learners.Spec
     if params.model == learners.SMALL:
         spec = small_spec(params)
         dials = [*product(params.seeds[:1], gates(params)), *product(params.seeds, family_mixes(params))]
     else:
-        given = params.model_dump(include={"corpora", "plus", "problems", "confirm_unsafe"})
+        given = params.model_dump(include={"corpora", "plus", "problems", "held", "written", "confirm_unsafe"})
         dials = list(product(params.seeds, corpus_mixes(given, params.mixes, params.model)))
         spec = learners.tuned(params.model, "code_mixing", params.tuning, params.new_tokens)
     return [Cell(seed=seed, steps=params.steps, spec=spec, task=mix, n_test=params.n_test) for seed, mix in dials]
@@ -149,23 +162,27 @@ KINDS = {f"{stratum}:level{level}": f"{stratum}, level {level}" for stratum in S
 KINDS |= {"constrained/met": "constrained, the constraint alone"}
 KINDS |= {f"general:{name}": name for name in GENERAL}
 ARM: Any = {"dials": ("size", "general_share", "mix"), "label": lambda row: f"{row['mix']} of {row['size']}"}
-SPOTS: Any = {"where": two_way, "pools": SHIFTED, "least": LEAST, "exam": "", "exam_label": "", "by": "size",
+SPOTS: Any = {"where": two_way, "pools": POOLS, "least": LEAST, "exam": "", "exam_label": "", "by": "size",
               "arm": "general_share", "arm_name": "general data, share", "arm_label": lambda s: f"{s:.4g}"}  # fmt: skip
 VIEWS = {
     "mix": Curve(
-        title="Scores by the share of general data in the training set", exams=EXAMS, where=two_way, pools=SHIFTED,
+        title="Scores by the share of general data in the training set", exams=EXAMS, where=two_way, pools=POOLS,
         x="general_share", x_label="General data (share of the training examples)", log=False,
         y_label="Share of test problems solved", by="size", by_name="training set", beside={"mix": "mix"},
     ),
     "gains": SweetSpots(
         title="What general data gains over the smallest share, on the same problems", mains=MAIN, **SPOTS
     ),
+    "followed": SweetSpots(
+        title="The same gains in tokens foreseen of published solutions", mains=FOLLOWED,
+        **SPOTS | {"least": LEAST_FOLLOWED},
+    ),
     **{stratum: SweetSpots(title=f"The same gains: {words}", mains={stratum: words}, **SPOTS)
        for stratum, words in STRATA.items()},
     "kinds": Matrix(
         title="Unseen tasks by kind: code by stratum and difficulty, general instructions by family", exams=KINDS, **ARM
     ),
-    "mixes": Matrix(title="Every training set", exams=EXAMS, pools=SHIFTED, **ARM),
+    "mixes": Matrix(title="Every training set", exams=EXAMS, pools=POOLS, **ARM),
 }  # fmt: skip
 
 
@@ -177,10 +194,11 @@ def drawn(rows: "pd.DataFrame", exam: str) -> Any:
 
 def finding(results: Results) -> str:
     """What the study shows, with its intervals, the registered decision and what it rests on."""
-    if "gains" not in results.views():
+    view = next((view for view in ("gains", "followed") if view in results.views()), None)
+    if view is None:
         return "No training set is a mix of two sources, so no share of general data can be told"
-    main = next(exam for exam in MAIN if len(results["mix"].lines(exam)))
-    first, fit = results["mix"].lines(main)[0], results.fit("gains")
+    main = next(exam for exam in MAIN | FOLLOWED if len(results["mix"].lines(exam)))
+    first, fit = results["mix"].lines(main)[0], results.fit(view)
     begins = f"With {first['general_share']:.0%} general data {EXAMS[main]} is {ranged(first)}; {fit.sentence}"
     failed = failing(results.rows) if "gate" in results.rows else []
     parts = [DECISIONS[fit.numbers["decision"]], coverage(results) if main == "shifted" else ""]

@@ -1,5 +1,8 @@
 """Training sets of real code, general and reasoning examples, the models that they fine-tune, and the exams.
 
+Programs are written for sets of problems and run; published answers (`held`) are followed, which costs a pass and has
+no floor. A file whose name begins with `$LABKIT_DATA/` lies in the folder that the variable names.
+
 `labkit.studies.family_mix` holds the same for small models: both say of a cell what is learned and which exams are sat;
 nothing else of code mixing knows which of them it has.
 """
@@ -15,16 +18,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from labkit.design.mixture import Mixture, compose, digest
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest
 from labkit.grade import code_eval, plus, sandbox
-from labkit.instructions import CORPORA, Example
+from labkit.instructions import Example
+from labkit.instructions.files import data_file
 from labkit.learn import finetuning
 from labkit.learn.learner import Flags
-from labkit.studies import learners
+from labkit.studies import learners, read_exams
 from labkit.studies.lesson import Exam, Lesson
 from labkit.studies.params import SeedParams
-
-REQUEST = "Write a Python function that solves this problem. Answer with the whole code."
+from labkit.studies.read_exams import exam_of, question_of, source_of, whole_path
 
 
 class CorpusParams(SeedParams):
@@ -36,25 +39,24 @@ class CorpusParams(SeedParams):
     tuning: dict[str, Any] = Field(description="settings of `learn.qlora.Finetuning` over the preset code_mixing")
     plus: list[Literal["humaneval", "mbpp"]] = Field(description="sets that EvalPlus grades, with its added tests")
     problems: list[str] = Field(description="files of HumanEval- or MBPP-shaped problems to grade in the sandbox")
+    held: list[str] = Field(description="files whose answers are followed, not written: problems, records, corpus=file")
+    written: int = Field(ge=1, le=10**7, description="programs written per set of problems, at most")
     new_tokens: int = Field(ge=1, le=100000, description="the longest program a fine-tuned model may write, in tokens")
 
-    @field_validator("model", "problems", "corpora", mode="after")
+    @field_validator("model", "problems", "held", "corpora", mode="after")
     @classmethod
     def _files_by_their_whole_path(cls, value: Any) -> Any:
         """A notebook runs in another folder than the command that names a file."""
-        whole = lambda one: str(Path(one).resolve()) if Path(one).exists() else one  # noqa: E731
-        if isinstance(value, str):
-            return whole(value)
-        parts = [one.rpartition("=") for one in value or ()]
-        found = [f"{corpus}{equals}{whole(path)}" for corpus, equals, path in parts]
-        return type(value)(found)
+        return whole_path(value) if isinstance(value, str) else type(value)(map(whole_path, value or ()))
 
     @model_validator(mode="after")
     def _together(self) -> "CorpusParams":
         if self.model == learners.SMALL:
             return self
-        if not self.mixes or not (self.plus or self.problems):
-            raise BadRequest(f"model = {self.model!r} needs mixes to train on, and plus or problems to be graded on")
+        if not self.mixes or not (self.plus or self.problems or self.held):
+            raise BadRequest(
+                f"model = {self.model!r} needs mixes to train on, and plus, problems or held to be graded on"
+            )
         for mix in self.mixes:
             whole = (0 <= part < math.inf and abs(1000 * part - round(1000 * part)) < 1e-6 for part in mix)
             if not all(whole) or not mix[0]:
@@ -79,6 +81,8 @@ class CorpusMix(BaseModel):
     corpora: tuple[str, str, str]
     plus: tuple[str, ...]
     problems: tuple[str, ...]
+    held: tuple[str, ...]
+    written: int
     digests: dict[str, str]
     evalplus: str
     confirm_unsafe: bool
@@ -93,13 +97,18 @@ class CorpusMix(BaseModel):
         about = {"size": f"{sum(self.parts):,} examples", "mix": "+".join(f"{part / 1000:g}" for part in self.parts),
                  "general_share": sum(self.parts[1:]) / sum(self.parts), "two_way": not self.parts[2],
                  "contaminated": mixed.manifest["contaminated"]["pairs"], "manifest": json.dumps(mixed.manifest),
-                 "same_questions": True,
-                 "sandbox": sandbox.described(sandbox.available(self.confirm_unsafe))}  # fmt: skip
-        return Lesson(mixed.examples, self._exams(), about)
+                 "same_questions": True, "sandbox": self._sandbox()}  # fmt: skip
+        return Lesson(mixed.examples, {**self._exams(), **read_exams.followed(self.held, n_test)}, about)
+
+    def _sandbox(self) -> str:
+        """Where programs are run, if any are."""
+        ran = self.plus or self.problems
+        return sandbox.described(sandbox.available(self.confirm_unsafe)) if ran else "no program was run"
 
     def mixture(self, seed: int) -> Mixture:
         """The training set: exact numbers of examples, nothing of the problems in it."""
-        files = [*(plus.find(name) for name in self.plus), *map(Path, self.problems)]
+        files = [*(plus.find(name) for name in self.plus), *map(data_file, self.problems)]
+        files += [Path(source["path"]) for entry in self.held if "path" in (source := source_of(entry))]
         sources = [source_of(entry) | {"weight": part / sum(self.parts), "on_bad": "skip"}
                    for entry, part in zip(self.corpora, self.parts, strict=True) if part]  # fmt: skip
         spec = {"sources": sources, "examples": sum(self.parts), "normalise": True, "seed": seed}
@@ -109,13 +118,18 @@ class CorpusMix(BaseModel):
         exams = {}
         for name in self.plus:
             path = plus.find(name)
-            exams[name] = _asked(plus.load_problems(path), self._by_evalplus(name, path))
+            exams[name] = _asked(plus.load_problems(path), self._by_evalplus(name, path))  # whole: as it is published
         for file in self.problems:
-            problems = code_eval.load_problems(Path(file))
+            problems = self._some(code_eval.load_problems(data_file(file)))
             references = [code_eval.Sample(task, problem.reference) for task, problem in problems.items()]
             self._evaluated(problems, references)  # what cannot be judged here is refused before a model is trained
-            exams[exam_of(problems)] = _asked(problems, self._in_sandbox(problems))
+            exams[exam_of(list(problems))] = _asked(problems, self._in_sandbox(problems))
         return exams
+
+    def _some(self, problems: dict[str, code_eval.Problem]) -> dict[str, code_eval.Problem]:
+        """As many of a set's problems as programs are written for, the same ones for all."""
+        order = np.random.default_rng(0).permutation(len(problems))[: self.written]
+        return {task: problems[task] for task in (list(problems)[i] for i in np.sort(order).tolist())}
 
     def _evaluated(self, problems: Mapping[str, code_eval.Problem], samples: list[code_eval.Sample]) -> dict[str, Any]:
         """The verdicts by problem; those that cannot be scored here are missing."""
@@ -148,32 +162,18 @@ def corpus_mixes(given: dict[str, Any], mixes: Sequence[Sequence[float]], model:
     Raises:
         BadRequest: for a file that is not there, problems without a solution, or a set of problems named twice.
     """
-    sources = [source_of(entry) for entry in given["corpora"]]
-    files = [source["path"] for source in sources if "path" in source] + given["problems"]
-    if missing := [name for name in files if not Path(name).exists()]:
-        raise BadRequest(f"{missing[0]} is neither a corpus ({', '.join(CORPORA)}) nor a file")
-    sets = [*given["plus"], *(exam_of(code_eval.load_problems(Path(problems))) for problems in given["problems"])]
+    own = read_exams.digests([*given["corpora"], *given["problems"], *given["held"]])
+    sets = [
+        *given["plus"],
+        *(exam_of(list(code_eval.load_problems(data_file(problems)))) for problems in given["problems"]),
+    ]
     if twice := [name for name in sets if sets.count(name) > 1]:
         raise BadRequest(f"plus and problems hold '{twice[0]}' twice: each set of problems is graded once")
-    files += [str(plus.find(name)) for name in given["plus"]]
-    digests = {name: digest(Path(name)) for name in [*files, *([model] if Path(model).is_dir() else [])]}
-    digests |= {c: CORPORA[c].revision for source in sources if (c := source.get("corpus")) and "path" not in source}
+    files = {str(path): path for path in (plus.find(name) for name in given["plus"])}
+    files |= {model: Path(model)} if Path(model).is_dir() else {}
+    digests = own | {name: digest(path) for name, path in files.items()}
     shared = given | {"digests": digests, "evalplus": version("evalplus") if given["plus"] else ""}
     return [CorpusMix.model_validate(shared | {"parts": [round(1000 * part) for part in mix]}) for mix in mixes]
-
-
-def source_of(entry: str) -> dict[str, str]:
-    """A corpus of the hub, a file, or `corpus=file`, its local copy."""
-    corpus, equals, path = entry.partition("=")
-    if equals and corpus not in CORPORA:
-        raise unknown("corpus", corpus, CORPORA)
-    where = {"path": str(Path(path if equals else entry).resolve())}
-    return {"corpus": entry} if entry in CORPORA else {"corpus": corpus, **where} if equals else where
-
-
-def exam_of(problems: Mapping[str, code_eval.Problem]) -> str:
-    """Which exam a file of problems is, by their ids: `humaneval`, `mbpp`, or somebody's `own`."""
-    return {"HumanEval": "humaneval", "Mbpp": "mbpp"}.get(next(iter(problems)).partition("/")[0], "own")
 
 
 def samples_of(problems: Mapping[str, code_eval.Problem], answers: Sequence[str]) -> list[code_eval.Sample]:
@@ -184,5 +184,5 @@ def samples_of(problems: Mapping[str, code_eval.Problem], answers: Sequence[str]
 
 def _asked(problems: Mapping[str, code_eval.Problem], judge: Any) -> Exam:
     """An exam of one program per problem."""
-    asked = [Example(f"{REQUEST}\n\n{p.request or p.prompt}", "", "", "problems", task) for task, p in problems.items()]
+    asked = [Example(question_of(problem), "", "", read_exams.PROBLEMS, task) for task, problem in problems.items()]
     return Exam(asked, np.arange(len(asked)), len(asked), judge=judge, gold=False)

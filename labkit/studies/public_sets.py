@@ -1,10 +1,11 @@
-"""Where a curriculum's examples and exams come from: instruction families with oracles, or a corpus with MT-Bench.
+"""Where a curriculum's examples and exams come from: instruction families with oracles, or a corpus with real exams.
 
 Both say the same of a cell, and nothing else of the study knows which of them it has: the public set, the kinds of
 tasks, what must not be trained on, the exams. Families give a public set with a long tail over kinds and over levels,
 in which some answers are wrong; an exam of every kind and level on unseen instructions, as many of each, and one of
 families that are never taught, graded by the likelihood of the right answer and as written. A corpus goes with
-MT-Bench, all turns, scored by the judge.
+MT-Bench, all turns, scored by the judge, or (`held`) with files of published answers, which are followed: which share
+of their tokens would the student write next, after the right ones?
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +22,18 @@ from labkit.design.mixture import digest
 from labkit.errors import BadRequest
 from labkit.grade import questions
 from labkit.instructions import Example
-from labkit.instructions.corpora import CORPORA, read
+from labkit.instructions.corpora import read
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import LEVELS, Task
 from labkit.instructions.recognise import held_out
 from labkit.learn.learner import Learner
-from labkit.studies import language
-from labkit.studies.lesson import Exam
+from labkit.studies import language, read_exams
+from labkit.studies.lesson import Exam, Followed
 from labkit.studies.levels import exams, lines_of
 from labkit.teach import benchmarks, distil
 from labkit.teach import judge as judging
 
+FEW = 16  # examples of a round that a language model is looked at by
 LOOKED = 8  # questions of each kind and level after every round
 OTHER = "other"  # what is of no kind that is asked for
 Forbidden = Callable[[str], str | None]
@@ -63,6 +65,12 @@ class _PublicSet(BaseModel, frozen=True):
     def look(self, learner: Learner, spec: Any, seed: int) -> list[dict[str, Any]]:
         """A quick glance: graded lines by kind; empty: the exam is sat at the end alone."""
         return []
+
+    def learned(self, learner: Learner, examples: Sequence[Example]) -> list[int]:
+        """Of some of a round's examples: is the final answer the one that was taught? 0 or 1."""
+        last = lambda text: text.strip().rpartition("\n")[2].strip()  # noqa: E731
+        answers = learner.answer(examples)
+        return [int(last(answer) == last(one.output)) for answer, one in zip(answers, examples, strict=True)]
 
     def trust(self, public: Sequence[Known], kinds: Sequence[str | None], scores: Sequence[float | None],
               answers: list[str]) -> dict[str, Any]:  # fmt: skip
@@ -126,12 +134,14 @@ class FamilySource(_PublicSet, frozen=True):
 
 
 class CorpusSource(_PublicSet, frozen=True):
-    """A public corpus or file, with MT-Bench; files are named, and part of the address by content (`digests`)."""
+    """A public corpus or file, with MT-Bench or published answers; files are part of the address by content."""
 
     source: Literal["corpus"] = "corpus"
     corpus: str
     questions: str
     references: str | None
+    held: tuple[str, ...] = ()
+    n_test: int
     digests: dict[str, str]
 
     def kinds(self) -> dict[str, str]:
@@ -139,22 +149,39 @@ class CorpusSource(_PublicSet, frozen=True):
 
     def public_set(self, spec: Any, seed: int) -> list[Known]:
         keep = self.guard()
-        records = [example for example in read(self.corpus, on_bad="skip") if not keep.overlaps(example)]
+        source = read_exams.source_of(self.corpus)
+        reader = read(source.get("corpus") or source["path"], path=source.get("path") if "corpus" in source else None,
+                      on_bad="skip")  # fmt: skip
+        records = [example for example in reader if not keep.overlaps(example)]
         if len(records) < self.public:
-            there = f"'{self.corpus}' has {len(records)} records that share nothing with {self.questions}"
+            there = f"'{self.corpus}' has {len(records)} records that share nothing with the exams"
             raise BadRequest(f"public = {self.public}, but {there}")
         return [Known(example) for example in Random(seed).sample(records, self.public)]
 
     def forbidden(self) -> Forbidden:
-        asked = {distil.normal(text) for one in benchmarks.read_questions(self.questions) for text in one.turns}
+        asked = {distil.normal(distil.question_of(one)) for entry in self.held for one in read_exams.answered(entry)}
+        if not self.held:
+            asked = {distil.normal(text) for one in benchmarks.read_questions(self.questions) for text in one.turns}
         return lambda question: "question of the exam" if distil.normal(question) in asked else None
 
     def guard(self) -> Decontaminator:
         """Keeps out what shares words with the exam's questions."""
-        return Decontaminator([self.questions])
+        sources = map(read_exams.source_of, self.held)
+        return Decontaminator([source["path"] for source in sources if "path" in source] or [self.questions])
+
+    def learned(self, learner: Learner, examples: Sequence[Example]) -> list[int]:
+        """Long answers are no word-for-word matter: would at least half of the tokens be written next?"""
+        return [int(row.mean() >= 0.5) for row in learner.followed(examples[:FEW])]
 
     def graded(self, learner: Learner, asker: judging.Asker, cell: Any, folder: Path) -> Graded:
-        """The lines of MT-Bench: a rating from 1 to 10 counts as so many right answers of ten."""
+        """The lines of the published answers, or of MT-Bench: a rating from 1 to 10 counts as so many right of ten."""
+        if self.held:
+            return [
+                {**line, "exam": "unseen", "kind": read_exams.name_of(entry), "chance": 0.0}
+                for entry in self.held
+                for exam in [Followed([read_exams.questions(entry, self.n_test)], self.n_test)]
+                for line in exam.lines("unseen", exam.verdicts(learner))
+            ], {"same_questions": True}
         files, name = (self.questions, self.references), f"{cell.spec.settings['model']}, {folder.name}"
         sat = benchmarks.sit(judging.Judge(asker), *files, learner.answer, name, cell.teacher.name, folder)
         right = (np.arange(10) < sat.points[:, None]).flatten()
@@ -173,14 +200,12 @@ def digests(given: Mapping[str, Any]) -> dict[str, str]:
     """The files that the result of a model on a corpus depends on, by content.
 
     Raises:
-        BadRequest: for a corpus, or a file of MT-Bench's, that is not there.
+        BadRequest: for a corpus, a file of published answers or one of MT-Bench's that is not there.
     """
-    corpus, references = given["corpus"], given["references"]
-    if corpus not in CORPORA and not Path(corpus).exists():
-        raise BadRequest(f"{corpus} is neither a corpus ({', '.join(CORPORA)}) nor a file")
-    benchmarks.read_questions(given["questions"])
-    if references:
+    files = read_exams.digests([given["corpus"], *given["held"]])
+    exam = [] if given["held"] else [given["questions"], *filter(None, [given["references"]])]
+    if exam:
+        benchmarks.read_questions(exam[0])
+    for references in exam[1:]:
         benchmarks.read_answers(references)
-    names = [given["questions"], references, corpus, given["model"]]
-    files = {name: digest(Path(name)) for name in names if name and Path(name).exists()}
-    return files | ({corpus: CORPORA[corpus].revision} if corpus in CORPORA else {})
+    return files | {name: digest(Path(name)) for name in [*exam, given["model"]] if Path(name).exists()}

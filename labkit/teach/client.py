@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labkit.errors import BadRequest
 from labkit.teach.completions import Oracle
+from labkit.teach.language_model import LanguageModel
 from labkit.teach.ledger import Bound, Budget, Claim, Ledger, Prices, Reply, Spent
 from labkit.teach.ledger import BudgetSpent as BudgetSpent
 from labkit.teach.pace import REFUSALS, Health, Pace
@@ -48,7 +49,7 @@ KEPT = "the run ends here, and what was answered is kept"
 LONGEST_BACKOFF = 20.0  # seconds
 LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait
 
-Endpoint = Transport | Oracle
+Endpoint = Transport | Oracle | LanguageModel
 Wait = Callable[[threading.Event, float], object]
 
 
@@ -121,8 +122,8 @@ class Settings(BaseModel):
 class Client:
     """Asks one model at the endpoint that the environment names; replies and budget live in the file `cache`.
 
-    `at` takes the endpoint's place, such as the oracle of this process (`completions.Oracle`). `clock`, `wait` and
-    `random` are there for tests.
+    `at` takes the endpoint's place: the oracle of this process (`completions.Oracle`), or a model of this machine
+    (`language_model.LanguageModel`). `clock`, `wait` and `random` are there for tests.
 
     Raises:
         BadRequest: when the environment names no endpoint, or the file is damaged or cannot be written.

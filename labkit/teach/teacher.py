@@ -1,6 +1,6 @@
-"""A teacher by its name: the oracle of this process, or a model of the endpoint that the environment names.
+"""A teacher by its name: the oracle of this process, a model of this machine, or one of the endpoint that is named.
 
-Both are asked through one client, so that both have its cache, budget and counts. A teacher is tried out before it is
+All are asked through one client, so that all have its cache, budget and counts. A teacher is tried out before it is
 paid for, and what is asked of it is counted.
 """
 
@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_serializer
 
 from labkit.errors import BadRequest, unknown
-from labkit.teach import prompts
+from labkit.teach import language_model, prompts
 from labkit.teach.client import Client, Failure, Reply, Request, Settings
 from labkit.teach.completions import Oracle
 from labkit.teach.oracle import MODEL, VERSION, flaws_of
@@ -29,19 +29,26 @@ def offline(name: str) -> bool:
 
 
 class Teacher(BaseModel):
-    """Whom a study's cell asks: the name, the settings that decide replies, and for the oracle its version."""
+    """Whom a study's cell asks: the name, the settings that decide replies, and the oracle's version or the weights."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     decisive: dict[str, Any]
     oracle: int
+    weights: str = ""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: Any) -> dict[str, Any]:
+        """Cells whose teacher has no weights keep the addresses that they had before any had."""
+        return {name: value for name, value in dump(self).items() if value or name != "weights"}
 
     @classmethod
     def named(cls, name: str, asking: Mapping[str, Any]) -> "Teacher":
         """The teacher of a name; of how it is asked only what decides replies is a part of it."""
         decisive = {setting: asking[setting] for setting in DECISIVE if setting in asking}
-        return cls(name=name, decisive=decisive, oracle=VERSION if offline(name) else 0)
+        weights = language_model.revision(name) if language_model.is_local(name) else ""
+        return cls(name=name, decisive=decisive, oracle=VERSION if offline(name) else 0, weights=weights)
 
     def connect(self, asking: Mapping[str, Any], store: Path) -> Client:
         """A client whose replies are kept in a store's folder; `asking` says how else it asks."""
@@ -49,7 +56,7 @@ class Teacher(BaseModel):
 
     def check(self, asking: Mapping[str, Any], store: Path) -> None:
         """Try out a teacher at an endpoint before anything is spent; see `try_out`."""
-        if not offline(self.name):
+        if not offline(self.name) and not language_model.is_local(self.name):
             with self.connect(asking, store) as client:
                 try_out(client)
 
@@ -57,6 +64,9 @@ class Teacher(BaseModel):
         """Who is asked, for people."""
         if offline(self.name):
             return [f"the teacher is the oracle '{self.name}', asked in this process; nothing leaves the machine"]
+        if language_model.is_local(self.name):
+            trust = "`labkit trust-teacher` measures how far it can be trusted"
+            return [f"the teacher is the model '{self.name}' of this machine: {trust}"]
         asked = f"'{self.name}' at the endpoint of LABKIT_TEACHER_URL is asked, and what it says is kept"
         budget = "no token_budget or cost_budget is set for the endpoint: asking = {'token_budget': N} sets one"
         return [asked] if {"token_budget", "cost_budget"} & set(asking) else [asked, budget]
@@ -66,7 +76,7 @@ def checked(name: str, asking: Mapping[str, Any]) -> Settings:
     """How a teacher is asked.
 
     Raises:
-        BadRequest: for an unknown setting or a value that makes no sense, or an oracle that there is not.
+        BadRequest: for an unknown setting or a value that makes no sense, or an oracle or model that there is not.
     """
     if "model" in asking:
         raise BadRequest("asking sets 'model', which is the parameter teacher")
@@ -74,6 +84,8 @@ def checked(name: str, asking: Mapping[str, Any]) -> Settings:
         raise unknown("setting of a teacher", strange[0], Settings.model_fields)
     if offline(name):
         flaws_of(name)
+    elif language_model.is_local(name):
+        language_model.check(name)
     return Settings(model=name, **asking)
 
 
@@ -84,7 +96,14 @@ def connect(settings: Settings, cache: Path) -> Client:
         BadRequest: when the environment names no endpoint, or there is no such oracle.
     """
     cache.parent.mkdir(parents=True, exist_ok=True)
-    return Client(settings, cache, at=Oracle(settings.model) if offline(settings.model) else None)
+    return Client(settings, cache, at=_here(settings.model))
+
+
+def _here(name: str) -> Oracle | language_model.LanguageModel | None:
+    """What of this machine takes the endpoint's place; None: nothing does."""
+    if offline(name):
+        return Oracle(name)
+    return language_model.LanguageModel(name) if language_model.is_local(name) else None
 
 
 def try_out(client: Client) -> None:

@@ -13,9 +13,9 @@ rounds and optimiser steps, and sit the same exams.
 Small students (`model = "small"`) begin with a text base and learn kinds of tasks from the instruction families, each
 at three levels; a kind and level that a student of this size and budget does not learn even alone is left out of means
 (its *gate*). Students of other `widths` repeat some arms; they count by the gates of the main width. A Hugging Face
-student (`model`) is fine-tuned by QLoRA on Alpaca, and its exam is MT-Bench. The teacher and judge is the families'
-oracle, asked in this process, or (`teacher`) a model of the endpoint that LABKIT_TEACHER_URL and LABKIT_TEACHER_KEY
-name.
+student (`model`) is fine-tuned by QLoRA on Alpaca, and its exam is MT-Bench, or published answers that it follows
+(`held`). The teacher and judge is the families' oracle, asked in this process, or (`teacher`) a language model of this
+machine (`smollm2`, a folder, `hf:ID`) or of the endpoint that LABKIT_TEACHER_URL and LABKIT_TEACHER_KEY name.
 """
 
 from collections.abc import Sequence
@@ -36,6 +36,7 @@ from labkit.studies.curriculum.rounds import ARMS, SIZED, Cell
 from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.public_sets import CorpusSource, FamilySource
 from labkit.studies.public_sets import digests as _digests
+from labkit.studies.read_exams import whole_path
 from labkit.studies.study import Study
 from labkit.teach.teacher import Teacher, checked
 
@@ -51,7 +52,7 @@ class Params(learners.BasedParams):
         "pace": ("rounds", "round_size", "round_steps", "expanded", "round_rate", "alpha_0", "delta_alpha"),
         "small": MODEL_GROUP,
         "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
-        "tuned": ("model", "corpus", "tuning", "questions", "references", "new_tokens"),
+        "tuned": ("model", "corpus", "tuning", "held", "questions", "references", "new_tokens"),
     }  # fmt: skip
     arms: list[str] = Field(min_length=1, description="what is compared: names of `curriculum.rounds.ARMS`")
     tasks: list[str] = Field(min_length=2, description="kinds of tasks: instruction families, or task types with model")
@@ -78,20 +79,26 @@ class Params(learners.BasedParams):
     widths: list[Annotated[int, Field(ge=2, le=16384)]] = Field(
         description="other widths of students, who repeat three arms"
     )
-    teacher: str = Field(description="oracle (asked in this process) or a model of the endpoint of LABKIT_TEACHER_URL")
+    teacher: str = Field(description="oracle, smollm2, a model's folder, hf:ID, or a model of the endpoint")
     asking: dict[str, Any] = Field(description="settings of `teach.client.Settings`, such as token_budget")
     model: str = Field(description="a Hugging Face student to fine-tune; small: small students of the lab")
     corpus: str = Field(description="for it: the public set, a corpus or a file")
     tuning: dict[str, Any] = Field(description="for it: settings of `learn.qlora.Finetuning` over the default preset")
     questions: str = Field(description="for it: MT-Bench's question.jsonl")
+    held: list[str] = Field(description="for it: files of published answers to follow, in the place of MT-Bench")
     references: str | None = Field(default=None, description="for it: reference answers, or None")
     new_tokens: int = Field(ge=1, le=100_000, description="for it: the longest answer, in tokens")
 
-    @field_validator("model", "corpus", "questions", "references", mode="after")
+    @field_validator("model", "teacher", "corpus", "questions", "references", mode="after")
     @classmethod
     def _files_by_their_whole_path(cls, value: str | None) -> str | None:
         """A notebook runs in another folder than the command that names a file."""
         return str(Path(value).resolve()) if value and Path(value).exists() else value
+
+    @field_validator("held", mode="after")
+    @classmethod
+    def _answers_by_their_whole_path(cls, value: list[str]) -> list[str]:
+        return [whole_path(entry) for entry in value]
 
     @model_validator(mode="after")
     def _together(self) -> "Params":

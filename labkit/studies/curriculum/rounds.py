@@ -109,7 +109,11 @@ class Rounds:
             alpha = None if self.arm.pace == "even" else self.alphas[number]
             kinds = tapir.shares([item for item in chosen if item.example in different])
             about = {"round": number + 1, "alpha": alpha, "examples": len(examples), "different": len(different)}
-            seen = {"shares": kinds, "learned": self._learned(examples), "looked": self.look()}
+            seen = {
+                "shares": kinds,
+                "learned": self.source.learned(self.student, examples[:CHECKED]),
+                "looked": self.look(),
+            }
             state["rounds"].append(about | done | seen)
             self._keep(number, state)
         return state
@@ -196,12 +200,6 @@ class Rounds:
             known=[*self.public, *(item.example for item in self.material)],
             keep_out=tapir.Exclusions(self.source.forbidden(), self.source.guard()), seed=self._seed(number),
         )  # fmt: skip
-
-    def _learned(self, examples: Sequence[Example]) -> list[int]:
-        """Of some of a round's examples: is the final answer the one that was taught? 0 or 1."""
-        some, last = examples[:CHECKED], lambda text: text.strip().rpartition("\n")[2].strip()
-        answers = self.student.answer(some)
-        return [int(last(answer) == last(example.output)) for answer, example in zip(answers, some, strict=True)]
 
     def _seed(self, number: int) -> int:
         return 1000 * self.cell.seed + number
