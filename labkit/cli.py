@@ -24,11 +24,12 @@ from labkit.commands import models
 from labkit.commands import data
 from labkit.commands import which_data
 from labkit.commands import code
+from labkit.commands import trust
 from labkit.commands import store
 from labkit.commands import machine
 # isort: on
 
-SUBJECTS = (studies, sweeps, models, data, which_data, code, store, machine)
+SUBJECTS = (studies, sweeps, models, data, which_data, code, trust, store, machine)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import csv
 import gzip
 import io
 import json
-import os
 import re
 import zlib
 from collections import Counter
@@ -33,7 +32,6 @@ _COLUMNS = 30  # columns named in a message
 _NOT_JSON, _TOO_DEEP = "broken JSON", "nested too deeply"
 _ENDS = ("\n", "\r")
 _BETWEEN = re.compile(r"[\s,]*")  # elements of an array
-DATA = "$LABKIT_DATA/"  # what the name of a file in the folder of the data sets begins with
 # How files of other kinds begin, and what they look like.
 _LOOKS = {
     begin.encode("latin-1"): looks
@@ -54,21 +52,6 @@ class _Line(NamedTuple):
     text: str
     quotes: int
     cut: bool
-
-
-def data_file(name: str) -> Path:
-    """A file by its name; one that begins with `$LABKIT_DATA/` lies in the folder that this variable names.
-
-    Raises:
-        BadRequest: where the variable names no folder.
-    """
-    if not name.startswith(DATA):
-        return Path(name)
-    root = os.environ.get("LABKIT_DATA", "")
-    if not root or not Path(root).is_dir():
-        found = f"LABKIT_DATA names no folder ({root or 'it is not set'})"
-        raise BadRequest(f"{name}: {found}: set it to the folder of the data sets, or name another file in its place")
-    return Path(root) / name.removeprefix(DATA)
 
 
 def shown(names: Iterable[Any]) -> str:

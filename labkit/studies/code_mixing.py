@@ -38,7 +38,7 @@ from labkit.lab import Point, Record, Row
 from labkit.learn.embedded import is_converted
 from labkit.learn.learner import Learner
 from labkit.studies import cell as study_cell
-from labkit.studies import harness, learners
+from labkit.studies import harness, learners, read_exams
 from labkit.studies.family_mix import GENERAL, FamilyMix, FamilyParams, failing, family_mixes, gates, passed, small_spec
 from labkit.studies.lesson import Lesson
 from labkit.studies.mixes import CorpusMix, CorpusParams, corpus_mixes
@@ -62,29 +62,20 @@ MAIN = {
     "mbpp": "MBPP pass@1",
     "own": "pass@1 on own problems",
 }  # the first that was sat is looked at
-FOLLOWED = {
-    "solutions_followed": "tokens foreseen of published solutions",
-    "mbpp_followed": "tokens foreseen of MBPP's solutions",
-    "humaneval_followed": "tokens foreseen of HumanEval's solutions",
-    "own_followed": "tokens foreseen of own problems' solutions",
-    "answers_followed": "tokens foreseen of general answers",
-}  # the first of which all was sat is looked at
-SOLUTIONS = {"solutions_followed": ("mbpp_followed", "humaneval_followed")}
 MORE = {
     "humaneval/plus": "HumanEval+ pass@1",
     "mbpp/plus": "MBPP+ pass@1",
     "general": "accuracy on unseen general instructions",
     "seen": "accuracy on training examples",
 }
-EXAMS = MAIN | STRATA | FOLLOWED | MORE
-POOLS: Any = SHIFTED | SOLUTIONS
+EXAMS = MAIN | STRATA | read_exams.EXAMS | MORE
+POOLS: Any = SHIFTED | read_exams.POOLS
 DECISIONS = {
     "supports": "by the rule a sweet spot is supported",
     "contradicts": "by the rule a sweet spot is contradicted",
     "cannot tell": "by the rule there is no telling whether there is a sweet spot",
 }
 LEAST = 0.03  # the smallest gain that matters, in pass@1
-LEAST_FOLLOWED = 0.005  # and in the share of tokens that are foreseen
 FLOOR = 0.05  # a stratum that no arm gets this far in tells arms apart in one direction at most
 LEARNED = 0.5  # the share of its training examples that a small model has to answer
 Mix = Annotated[FamilyMix | CorpusMix, Field(discriminator="kind")]
@@ -173,10 +164,8 @@ VIEWS = {
     "gains": SweetSpots(
         title="What general data gains over the smallest share, on the same problems", mains=MAIN, **SPOTS
     ),
-    "followed": SweetSpots(
-        title="The same gains in tokens foreseen of published solutions", mains=FOLLOWED,
-        **SPOTS | {"least": LEAST_FOLLOWED},
-    ),
+    "followed": SweetSpots(title="The same gains in tokens foreseen of published solutions", mains=read_exams.EXAMS,
+                           **SPOTS | {"least": read_exams.LEAST}),
     **{stratum: SweetSpots(title=f"The same gains: {words}", mains={stratum: words}, **SPOTS)
        for stratum, words in STRATA.items()},
     "kinds": Matrix(
@@ -194,11 +183,10 @@ def drawn(rows: "pd.DataFrame", exam: str) -> Any:
 
 def finding(results: Results) -> str:
     """What the study shows, with its intervals, the registered decision and what it rests on."""
-    view = next((view for view in ("gains", "followed") if view in results.views()), None)
-    if view is None:
+    if not (sat := [view for view in ("gains", "followed") if view in results.views()]):
         return "No training set is a mix of two sources, so no share of general data can be told"
-    main = next(exam for exam in MAIN | FOLLOWED if len(results["mix"].lines(exam)))
-    first, fit = results["mix"].lines(main)[0], results.fit(view)
+    main = next(exam for exam in MAIN | read_exams.EXAMS if len(results["mix"].lines(exam)))
+    first, fit = results["mix"].lines(main)[0], results.fit(sat[0])
     begins = f"With {first['general_share']:.0%} general data {EXAMS[main]} is {ranged(first)}; {fit.sentence}"
     failed = failing(results.rows) if "gate" in results.rows else []
     parts = [DECISIONS[fit.numbers["decision"]], coverage(results) if main == "shifted" else ""]

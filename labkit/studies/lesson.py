@@ -1,7 +1,7 @@
 """A lesson: what a cell's model learns from, and the exams it sits. Nothing here knows what an instruction is."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit import grade
-from labkit.instructions import Example
 from labkit.learn.learner import Data, Flags, Learner, size_of, subset
 from labkit.studies.rows import graded_line
 
@@ -70,36 +69,6 @@ class Exam(NamedTuple):
         return grade.Counts(np.bincount(hit, minlength=n), np.bincount(asked, minlength=n))
 
 
-class Followed(NamedTuple):
-    """Published answers to be followed: how many of their tokens would a language model write next?
-
-    One pass over each answer, and nothing at a floor. Each question is a cluster. Right answers in other words than the
-    published ones do not count.
-
-    Attributes:
-        parts: Questions with their answers, by where they come from, more than are asked.
-        n: How many are asked of each part: the first that are short enough to be learned from.
-        gold: For learning curves, which are not followed.
-    """
-
-    parts: Sequence[Sequence[Example]]
-    n: int
-    gold: bool = False
-
-    def quick(self, learner: Learner, first: int) -> float:
-        """The share of tokens of the first so many questions."""
-        return float(np.concatenate(self._replace(n=first).verdicts(learner)[""]).mean())
-
-    def verdicts(self, learner: Learner, keep: Path | None = None) -> dict[str, list[Flags]]:
-        """Of each question, whether each token would be written next."""
-        return {"": learner.followed([e for part in self.parts for e in learner.fitting(part)[: self.n]])}
-
-    def lines(self, name: str, verdicts: Mapping[str, Sequence[Flags]]) -> list[dict[str, Any]]:
-        """The graded line of the exam."""
-        right, asked = [int(row.sum()) for row in verdicts[""]], [len(row) for row in verdicts[""]]
-        return [graded_line(name, "", "", grade.Counts(right, asked))]
-
-
 class Lesson(NamedTuple):
     """What a cell's model learns from, and its exams by name; the first decides whether it has learned.
 
@@ -108,6 +77,6 @@ class Lesson(NamedTuple):
     """
 
     data: Data
-    exams: Mapping[str, Any]  # an `Exam`, or one that is followed
+    exams: Mapping[str, Any]  # `Exam`, or what is graded like one (`studies.read_exams.Followed`)
     about: Mapping[str, Any] = NONE
     steps: int | None = None

@@ -21,13 +21,12 @@ from labkit.design.mixture import Mixture, compose, digest
 from labkit.errors import BadRequest
 from labkit.grade import code_eval, plus, sandbox
 from labkit.instructions import Example
-from labkit.instructions.files import data_file
 from labkit.learn import finetuning
 from labkit.learn.learner import Flags
 from labkit.studies import learners, read_exams
 from labkit.studies.lesson import Exam, Lesson
 from labkit.studies.params import SeedParams
-from labkit.studies.read_exams import exam_of, question_of, source_of, whole_path
+from labkit.studies.read_exams import data_file, exam_of, question_of, source_of, whole_path
 
 
 class CorpusParams(SeedParams):

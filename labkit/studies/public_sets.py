@@ -22,13 +22,12 @@ from labkit.design.mixture import digest
 from labkit.errors import BadRequest
 from labkit.grade import questions
 from labkit.instructions import Example
-from labkit.instructions.corpora import read
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import LEVELS, Task
 from labkit.instructions.recognise import held_out
 from labkit.learn.learner import Learner
 from labkit.studies import language, read_exams
-from labkit.studies.lesson import Exam, Followed
+from labkit.studies.lesson import Exam
 from labkit.studies.levels import exams, lines_of
 from labkit.teach import benchmarks, distil
 from labkit.teach import judge as judging
@@ -149,10 +148,7 @@ class CorpusSource(_PublicSet, frozen=True):
 
     def public_set(self, spec: Any, seed: int) -> list[Known]:
         keep = self.guard()
-        source = read_exams.source_of(self.corpus)
-        reader = read(source.get("corpus") or source["path"], path=source.get("path") if "corpus" in source else None,
-                      on_bad="skip")  # fmt: skip
-        records = [example for example in reader if not keep.overlaps(example)]
+        records = [example for example in read_exams.answered(self.corpus) if not keep.overlaps(example)]
         if len(records) < self.public:
             there = f"'{self.corpus}' has {len(records)} records that share nothing with the exams"
             raise BadRequest(f"public = {self.public}, but {there}")
@@ -176,12 +172,7 @@ class CorpusSource(_PublicSet, frozen=True):
     def graded(self, learner: Learner, asker: judging.Asker, cell: Any, folder: Path) -> Graded:
         """The lines of the published answers, or of MT-Bench: a rating from 1 to 10 counts as so many right of ten."""
         if self.held:
-            return [
-                {**line, "exam": "unseen", "kind": read_exams.name_of(entry), "chance": 0.0}
-                for entry in self.held
-                for exam in [Followed([read_exams.questions(entry, self.n_test)], self.n_test)]
-                for line in exam.lines("unseen", exam.verdicts(learner))
-            ], {"same_questions": True}
+            return read_exams.graded(self.held, self.n_test, learner), {"same_questions": True}
         files, name = (self.questions, self.references), f"{cell.spec.settings['model']}, {folder.name}"
         sat = benchmarks.sit(judging.Judge(asker), *files, learner.answer, name, cell.teacher.name, folder)
         right = (np.arange(10) < sat.points[:, None]).flatten()

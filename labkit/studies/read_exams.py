@@ -1,22 +1,80 @@
-"""Files of published answers as exams that a language model follows; see `studies.lesson.Followed`."""
+"""Published answers as exams that a language model follows: how many of their tokens would it write next?
 
-from collections.abc import Sequence
+One pass over each answer, and nothing at a floor, so that a small model on a laptop tells arms apart. Left open: right
+answers in other words than the published ones do not count, so this says how near a model's writing is to them.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from labkit.design.mixture import digest
 from labkit.errors import BadRequest, unknown
-from labkit.grade import code_eval
+from labkit.grade import Counts, code_eval
 from labkit.instructions import CORPORA, Example
 from labkit.instructions.corpora import read
-from labkit.instructions.files import data_file, records
-from labkit.studies.lesson import Followed
+from labkit.instructions.files import records
+from labkit.learn.learner import Flags, Learner
+from labkit.studies.rows import graded_line
 
 REQUEST = "Write a Python function that solves this problem. Answer with the whole code."
+DATA = "$LABKIT_DATA/"  # what the name of a file in the folder of the data sets begins with
 PROBLEMS = "problems"  # the source of examples that are programs
+EXAMS = {
+    "solutions_followed": "tokens foreseen of published solutions",
+    "mbpp_followed": "tokens foreseen of MBPP's solutions",
+    "humaneval_followed": "tokens foreseen of HumanEval's solutions",
+    "own_followed": "tokens foreseen of own problems' solutions",
+    "answers_followed": "tokens foreseen of general answers",
+}  # by name, and how a person reads them; a study looks at the first of which all was sat
+POOLS = {"solutions_followed": ("mbpp_followed", "humaneval_followed")}
+LEAST = 0.005  # the smallest gain that matters, in the share of tokens that are foreseen
 SPARE = 4  # times as many questions are drawn as are asked, because some are too long
+
+
+class Followed(NamedTuple):
+    """An exam as a lesson has it; each question is a cluster.
+
+    Attributes:
+        parts: Questions with their answers, by where they come from, more than are asked.
+        n: How many are asked of each part: the first that are short enough to be learned from.
+        gold: For learning curves, which are not followed.
+    """
+
+    parts: Sequence[Sequence[Example]]
+    n: int
+    gold: bool = False
+
+    def quick(self, learner: Learner, first: int) -> float:
+        """The share of tokens of the first so many questions."""
+        return float(np.concatenate(self._replace(n=first).verdicts(learner)[""]).mean())
+
+    def verdicts(self, learner: Learner, keep: Path | None = None) -> dict[str, list[Flags]]:
+        """Of each question, whether each token would be written next."""
+        return {"": learner.followed([e for part in self.parts for e in learner.fitting(part)[: self.n]])}
+
+    def lines(self, name: str, verdicts: Mapping[str, Sequence[Flags]]) -> list[dict[str, Any]]:
+        """The graded line of the exam."""
+        right, asked = [int(row.sum()) for row in verdicts[""]], [len(row) for row in verdicts[""]]
+        return [graded_line(name, "", "", Counts(right, asked))]
+
+
+def data_file(name: str) -> Path:
+    """A file by its name; one that begins with `$LABKIT_DATA/` lies in the folder that this variable names.
+
+    Raises:
+        BadRequest: where the variable names no folder.
+    """
+    if not name.startswith(DATA):
+        return Path(name)
+    root = os.environ.get("LABKIT_DATA", "")
+    if not root or not Path(root).is_dir():
+        found = f"LABKIT_DATA names no folder ({root or 'it is not set'})"
+        raise BadRequest(f"{name}: {found}: set it to the folder of the data sets, or name another file in its place")
+    return Path(root) / name.removeprefix(DATA)
 
 
 def source_of(entry: str) -> dict[str, str]:
@@ -83,6 +141,16 @@ def questions(entry: str, n: int) -> list[Example]:
     examples = answered(entry)
     order = np.random.default_rng(0).permutation(len(examples))[: SPARE * n].tolist()
     return [examples[i] for i in order]
+
+
+def graded(entries: Sequence[str], n: int, learner: Learner) -> list[dict[str, Any]]:
+    """The graded lines of `n` questions of each entry, as kinds of one exam of unseen instructions."""
+    found = []
+    for entry in entries:
+        exam = Followed([questions(entry, n)], n)
+        lines = exam.lines("unseen", exam.verdicts(learner))
+        found += [{**line, "kind": name_of(entry), "chance": 0.0} for line in lines]
+    return found
 
 
 def exam_of(tasks: Sequence[str]) -> str:

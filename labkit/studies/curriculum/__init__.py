@@ -19,7 +19,6 @@ machine (`smollm2`, a folder, `hf:ID`) or of the endpoint that LABKIT_TEACHER_UR
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -89,16 +88,11 @@ class Params(learners.BasedParams):
     references: str | None = Field(default=None, description="for it: reference answers, or None")
     new_tokens: int = Field(ge=1, le=100_000, description="for it: the longest answer, in tokens")
 
-    @field_validator("model", "teacher", "corpus", "questions", "references", mode="after")
+    @field_validator("model", "teacher", "corpus", "questions", "references", "held", mode="after")
     @classmethod
-    def _files_by_their_whole_path(cls, value: str | None) -> str | None:
+    def _files_by_their_whole_path(cls, value: Any) -> Any:
         """A notebook runs in another folder than the command that names a file."""
-        return str(Path(value).resolve()) if value and Path(value).exists() else value
-
-    @field_validator("held", mode="after")
-    @classmethod
-    def _answers_by_their_whole_path(cls, value: list[str]) -> list[str]:
-        return [whole_path(entry) for entry in value]
+        return list(map(whole_path, value)) if isinstance(value, list) else value and whole_path(value)
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
