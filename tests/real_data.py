@@ -1,0 +1,54 @@
+"""A folder laid out like that of the data sets, made on the spot: what scales of real data name, a few records each."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from labkit.instructions import functions
+from labkit.instructions.families import EVERY
+from labkit.instructions.family import draw
+
+CATALOGUE = Path(__file__).parents[1] / "labkit" / "studies" / "catalogue.yaml"
+NAMED = re.compile(r"\$LABKIT_DATA/([\w./-]+)")
+
+
+def made(folder: Path, n: int = 60) -> Path:
+    """Every file that the catalogue names below `$LABKIT_DATA`, `n` records in each; returns the folder."""
+    for name in sorted({*NAMED.findall(CATALOGUE.read_text("utf-8"))}):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = _text(path, n)
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return folder
+
+
+def _text(path: Path, n: int) -> str:
+    if path.parent.name in ("mbpp", "humaneval"):
+        tasks = draw(functions.FUNCTIONS, 12, split="test", levels=[1], seed=0)
+        problems = list({task.instruction.key: functions.problem(task) for task in tasks}.values())
+        for number, problem in enumerate(problems):
+            problem["task_id"] = f"{'HumanEval' if path.parent.name == 'humaneval' else 'Mbpp'}/{number}"
+        return json.dumps(problems) if path.suffix == ".json" else _lines(problems)
+    names = {"gsm8k": "arithmetic", "code_alpaca": "functions", "cot_flan": "deduction"}
+    tasks = draw(EVERY[names.get(path.parent.name, "editing")], n, levels=[1], seed=len(path.name))
+    if ".tsv" in path.suffixes:
+        flat = [task.example.input.replace("\n", " ") for task in tasks]
+        return "".join(f"{number} {text}\t{text}\tbecause\n" for number, text in enumerate(flat))
+    keys = ("question", "answer") if path.parent.name == "gsm8k" else ("instruction", "output")
+    texts = [(f"{task.example.instruction} {task.example.input}", task.example.output) for task in tasks]
+    return _lines(
+        [{keys[0]: f"{number}: {question}", keys[1]: answer} for number, (question, answer) in enumerate(texts)]
+    )
+
+
+def _lines(records: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def scales(study: str) -> dict[str, Any]:
+    """What the catalogue says of a study, as it is written."""
+    return dict(yaml.safe_load(CATALOGUE.read_text("utf-8"))[study])
