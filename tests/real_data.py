@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from labkit.instructions import functions
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import draw
@@ -38,17 +36,11 @@ def _text(path: Path, n: int) -> str:
     if ".tsv" in path.suffixes:
         flat = [task.example.input.replace("\n", " ") for task in tasks]
         return "".join(f"{number} {text}\t{text}\tbecause\n" for number, text in enumerate(flat))
-    keys = ("question", "answer") if path.parent.name == "gsm8k" else ("instruction", "output")
+    asks, answers = ("question", "answer") if path.parent.name == "gsm8k" else ("instruction", "output")
+    more = {} if asks == "question" else {"input": ""}
     texts = [(f"{task.example.instruction} {task.example.input}", task.example.output) for task in tasks]
-    return _lines(
-        [{keys[0]: f"{number}: {question}", keys[1]: answer} for number, (question, answer) in enumerate(texts)]
-    )
+    return _lines([{asks: f"{i}: {text}", answers: answer, **more} for i, (text, answer) in enumerate(texts)])
 
 
 def _lines(records: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
-
-
-def scales(study: str) -> dict[str, Any]:
-    """What the catalogue says of a study, as it is written."""
-    return dict(yaml.safe_load(CATALOGUE.read_text("utf-8"))[study])

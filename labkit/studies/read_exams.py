@@ -15,7 +15,7 @@ from labkit.design.mixture import digest
 from labkit.errors import BadRequest, unknown
 from labkit.grade import Counts, code_eval
 from labkit.instructions import CORPORA, Example
-from labkit.instructions.corpora import read
+from labkit.instructions.corpora import Reader, read
 from labkit.instructions.files import records
 from labkit.learn.learner import Flags, Learner
 from labkit.studies.rows import graded_line
@@ -98,13 +98,15 @@ def digests(entries: Sequence[str]) -> dict[str, str]:
     """What the entries hold, by name: the digests of files, the revisions of corpora.
 
     Raises:
-        BadRequest: for what is neither.
+        BadRequest: for what is neither, and for a file without questions and answers.
     """
     found = {}
     for entry in entries:
         source = source_of(entry)
         if "path" in source and not Path(source["path"]).exists():
             raise BadRequest(f"{source['path']} is neither a corpus ({', '.join(CORPORA)}) nor a file")
+        if "path" in source and not _problems(source):
+            _reader(source)
         found[entry] = digest(Path(source["path"])) if "path" in source else CORPORA[source["corpus"]].revision
     return found
 
@@ -161,17 +163,25 @@ def exam_of(tasks: Sequence[str]) -> str:
 def answered(entry: str) -> list[Example]:
     """All questions of an entry with their answers; raises as `followed`."""
     source = source_of(entry)
-    path = Path(source["path"]) if "path" in source else None
-    if path and "corpus" not in source and _holds_problems(path):
-        problems = code_eval.load_problems(path).items()
-        found = [Example(question_of(p), "", p.reference.replace("\r", ""), PROBLEMS, task)
-                 for task, p in problems if p.reference]  # fmt: skip
-        if not found:
-            raise BadRequest(f"{path} holds no solution to follow")
-        return found
-    return list(read(source.get("corpus") or str(path), path=path if "corpus" in source else None, on_bad="skip"))
+    problems = _problems(source)
+    if not problems:
+        return list(_reader(source))
+    found = [Example(question_of(p), "", p.reference.replace("\r", ""), PROBLEMS, task)
+             for task, p in problems.items() if p.reference]  # fmt: skip
+    if not found:
+        raise BadRequest(f"{source['path']} holds no solution to follow")
+    return found
 
 
-def _holds_problems(path: Path) -> bool:
-    first = next((record for _, record in records(path) if isinstance(record, dict)), {})
-    return bool({"test_list", "canonical_solution"} & set(first))
+def _problems(source: Mapping[str, str]) -> dict[str, Any]:
+    """The problems in a file that holds some."""
+    if "corpus" in source:
+        return {}
+    first = next((record for _, record in records(Path(source["path"])) if isinstance(record, dict)), {})
+    return code_eval.load_problems(Path(source["path"])) if {"test_list", "canonical_solution"} & set(first) else {}
+
+
+def _reader(source: Mapping[str, str]) -> Reader:
+    """The records of a file or corpus, whose columns are looked for at once."""
+    named = "corpus" in source
+    return read(source["corpus" if named else "path"], path=source.get("path") if named else None, on_bad="skip")
