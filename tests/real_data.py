@@ -31,6 +31,9 @@ def _text(path: Path, n: int) -> str:
         for number, problem in enumerate(problems):
             problem["task_id"] = f"{'HumanEval' if path.parent.name == 'humaneval' else 'Mbpp'}/{number}"
         return json.dumps(problems) if path.suffix == ".json" else _lines(problems)
+    if path.parent.name == "agieval":
+        asked = {"passage": None, "options": [f"({letter}){i}" for i, letter in enumerate("ABCD")], "label": "B"}
+        return _lines([{**asked, "question": f"Which is {i}?"} for i in range(12)])
     names = {"gsm8k": "arithmetic", "code_alpaca": "functions", "cot_flan": "deduction"}
     tasks = draw(EVERY[names.get(path.parent.name, "editing")], n, levels=[1], seed=len(path.name))
     if ".tsv" in path.suffixes:

@@ -17,7 +17,7 @@ from labkit.instructions import Example
 from labkit.lab import Store, sweep
 from labkit.learn import chat, finetuning, qlora, scoring
 from labkit.learn.learner import TunedLearner
-from labkit.studies import read_exams
+from labkit.studies import read_abilities, read_exams
 from labkit.studies.rows import long_rows
 from labkit.teach import language_model, prompts
 from labkit.teach.client import Client, Failure, Reply, Request, Settings
@@ -222,6 +222,45 @@ def test_addresses_do_not_depend_on_where_the_data_lie(
     before = [point.address for point in points(code_mixing(tiny))]
     monkeypatch.setenv("LABKIT_DATA", str(data.rename(tmp_path / "elsewhere")))
     assert [point.address for point in points(code_mixing(tiny))] == before
+
+
+def ability_growth(tiny: str, **changes: Any) -> Any:
+    given = {"model": tiny, "tuning": TUNING, "steps": 2, "n_test": 5, "volumes": [2, 6], "scale": "real"}
+    return studies.find("ability_growth").resolve({**given, **changes})
+
+
+def test_abilities_of_files_grow(tiny: str, data: Path, own_store: Path) -> None:
+    study, params = studies.find("ability_growth"), ability_growth(tiny)
+    points = study.points(params)
+    few, many = [cell.data(None) for cell in points if cell.design == "ladder"]
+    assert [len(few), len(many)] == [6, 18]
+    assert [many[6 * i] for i in range(3)] == few[::2]  # the smaller volume is the beginning of the larger
+    rows = sweep([points[0], points[-1]], study.measure, jobs=0)
+    assert [row["steps_taken"] for row in rows] == [0, 2]
+    kinds = [line["kind"] for line in rows[0]["graded"]]
+    assert kinds == ["code", "mathematics", "general", "sat_math"]
+    assert [round(line["chance"], 2) for line in rows[0]["graded"]] == [0.33, 0.33, 0.33, 0.25]
+
+
+def test_a_result_is_ranked_against_other_results() -> None:
+    answer = "2 + 3 = 5.\nThe answer is 5."
+    others = read_abilities._other_results(answer, 0)
+    assert len({answer, *others}) == 3
+    assert all(text.startswith("2 + 3 = 5.\nThe answer is ") for text in others)
+    assert read_abilities._other_results("no number", 0) == []
+
+
+def test_encrypted_rewriting_tells_letters_apart(tiny: str, own_store: Path) -> None:
+    study = studies.find("encrypted_rewriting")
+    small = {"n_instructions": [4], "steps": 2, "budget": 8, "test_rules": 4, "n_test": 4, "rank": 4, "seeds": [0]}
+    params = study.resolve({"scale": "real", "model": tiny, **small})
+    (cell,) = study.points(params)
+    example = cell.lesson().data[0]
+    assert set(example.input[1::2]) == set(example.output[1::2]) == {" "}
+    assert len(example.input) == len(example.output) == 11
+    (row,) = sweep([cell], study.measure, jobs=0)
+    assert row["steps_taken"] == 2
+    assert {line["exam"] for line in row["graded"]} == {"seen", "unseen"}
 
 
 @pytest.mark.parametrize("study", ["code_mixing", "curriculum"])

@@ -51,12 +51,14 @@ def encrypt_plain(text: str, shift: int, alphabet: str) -> str:
 def encrypted_examples(task: EncryptedTask, rules: Rules, inputs: Inputs, *, words: bool = True) -> Iterator[Example]:
     """The inputs as examples in order: in words, or in the base model's notation `x|y` (`labkit.studies.base_model`).
 
-    In that notation the key is told nowhere: the model has to learn it from the examples.
+    In words letters stand apart, so that a tokenizer of English makes a token of each. In the notation the key is told
+    nowhere: the model has to learn it from the examples.
     """
-    alphabet = task.rewriting.alphabet
+    alphabet, apart = task.rewriting.alphabet, " ".join if words else "".join
     for i, z, answer in zip(inputs.index, inputs.z, inputs.answer, strict=True):
         rule = rules.rule(int(i))
-        text = f'Replace the first "{rule.pattern}" with "{rule.replacement}". Then encrypt the result: move '
-        text += f"every letter {task.shift} places on in the alphabet."
+        text = f'Replace the first "{apart(rule.pattern)}" with "{apart(rule.replacement)}". Then encrypt the result: '
+        text += f"move every letter {task.shift} places on in the alphabet."
         instruction = text if words else f"{rule.pattern}|{rule.replacement}"
-        yield Example(instruction, decode(z, alphabet), decode(answer, alphabet), "encrypted", str(rule))
+        told, wanted = apart(decode(z, alphabet)), apart(decode(answer, alphabet))
+        yield Example(instruction, told, wanted, "encrypted", str(rule))

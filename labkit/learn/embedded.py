@@ -81,6 +81,11 @@ def revision(model: str) -> str:
     return MODELS[model].sha256[:12] if model in MODELS else _sha256(_shipped(model))[:12]
 
 
+def pins(model: str) -> dict[str, str]:
+    """The settings of fine-tuning that name a model's weights, where it is one that has to be converted."""
+    return {"revision": revision(model)} if is_converted(model) else {}
+
+
 def located(model: str, wanted: str | None = None) -> tuple[str, str | None]:
     """What transformers loads, and which revision of it: the folder of a converted model, or a hub id as it is.
 

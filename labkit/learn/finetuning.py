@@ -116,6 +116,4 @@ def settings(model: str, preset: str = "default", /, **changes: Any) -> Finetuni
             raise unknown("setting", name, names)
     replaced = ("steps", "epochs") if {"steps", "epochs"} & set(changes) else ()
     kept = {name: value for name, value in PRESETS[preset].items() if name not in replaced}
-    if embedded.is_converted(model):
-        kept["revision"] = embedded.revision(model)
-    return Finetuning(**{"model": model, **kept, **changes})
+    return Finetuning(**{"model": model, **kept, **embedded.pins(model), **changes})

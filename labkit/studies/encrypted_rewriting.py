@@ -4,7 +4,7 @@ A model is fine-tuned by QLoRA on rewriting whose result is encrypted (`labkit.i
 number of training sequences spread over more or fewer rules, and graded on unseen rules: where the rule applies
 (`op`) and where it does not (`noop`), apart. At laptop scale the model is the lab's own, pre-trained on plain
 rewriting (`labkit.studies.base_model`): it can rewrite and has never seen the cipher, whose key is told nowhere. With
-`model`, any Hugging Face model; it is told rule and key in words.
+`model`, any Hugging Face model (at `real` scale SmolLM2); it is told rule and key in words, letters apart.
 
 *Sub-sampling to half*, as read here: half as many training sequences of the same rules, at equal optimiser steps.
 `even half`: every rule has half as many. `uneven half`: the same number follows a power law over the rules, each with
@@ -30,7 +30,7 @@ from labkit.design import allocate, allocate_long_tail
 from labkit.instructions import RewritingTask, Rules
 from labkit.instructions.encrypted import EncryptedTask, draw_encrypted, encrypted_examples
 from labkit.lab import Point, Record, Row
-from labkit.learn import finetuning
+from labkit.learn import embedded, finetuning
 from labkit.learn.learner import TunedLearner
 from labkit.studies import cell as study_cell
 from labkit.studies import harness
@@ -183,7 +183,8 @@ def _counts(budget: int, n: int, sampling: Sampling, exponent: float) -> NDArray
 def points(params: Params) -> Sequence[Cell]:
     """A cell for each training set and seed; seeds outermost, most rules first."""
     shared = {name: value for name, value in params if name in Cell.model_fields}
-    shared |= {"precision": learn.precision_name(learn.best_device()), "bases": (), "tuning": {}, "words": True}
+    shared |= {"precision": learn.precision_name(learn.best_device()), "bases": ()}
+    shared |= {"tuning": embedded.pins(params.model), "words": True}
     if params.model == OWN_BASE:
         length = 2 * (params.pattern_length + params.input_length) + 4
         tuning = {**OWN, "max_length": length, "save_every": params.steps}

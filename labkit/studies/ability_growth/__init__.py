@@ -16,8 +16,8 @@ epochs let both rise together.) Each example counts alike in the loss. Models of
 compared in pairs; one base serves all seeds, so that intervals say nothing of other bases.
 
 Small models learn abilities of the instruction families. With `model`, a Hugging Face model is fine-tuned on DoIT's
-abilities for the paper's epochs, beside its untrained base; no ability has a gate then. That our abilities resemble
-those of the paper is an analogy.
+abilities for the paper's epochs, or on `files` for equal steps, beside its untrained base; no ability has a gate then.
+That our abilities resemble those of the paper is an analogy.
 """
 
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from labkit.errors import BadRequest, unknown
 from labkit.grade import questions
 from labkit.learn import finetuning
-from labkit.studies import abilities, learners, scores
+from labkit.studies import abilities, learners, read_abilities, scores
 from labkit.studies.abilities import AbilityCell, GatedParams
 from labkit.studies.ability_growth import doit, plan
 from labkit.studies.growing import GROWTH, Records, curves_of
@@ -32,7 +32,7 @@ class Params(GatedParams):
         "weak": ("compared", "repertoire", "teacher_width", "teacher_steps"),
         "small": MODEL_GROUP,
         "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
-        "tuned": ("model", "corpus", "tuning", "exams", "new_tokens"),
+        "tuned": ("model", "corpus", "files", "tuning", "exams", "new_tokens"),
     }
     volumes: list[Volume] = Field(min_length=1, description="the ladder: examples of each ability")
     sources: list[str] = Field(min_length=1, description="curated, narrow, answered, synthetic (DoIT: the outer two)")
@@ -46,6 +46,7 @@ class Params(GatedParams):
     teacher_steps: int = Field(ge=1, le=10**9, description="optimiser steps of the weak teacher")
     model: str = Field(description="a Hugging Face id or folder to fine-tune; small: small models of the lab")
     corpus: str = Field(description="for it: doit (the hub) or a folder with a copy of it")
+    files: dict[str, tuple[str, str]] = Field(description="for it: of each ability data and exam, in DoIT's place")
     tuning: dict[str, Any] = Field(description="for it: settings of `learn.qlora.Finetuning`")
     exams: list[str] = Field(description="for it: out-of-domain exams: files of CMMLU, AGIEval or DoIT")
     new_tokens: int = Field(ge=0, le=100_000, description="for it: the longest answer in tokens; 0: none is written")
@@ -100,8 +101,8 @@ class Params(GatedParams):
 
     @property
     def origin(self) -> ModuleType:
-        """Where examples and exams come from: `abilities` or `doit`."""
-        return abilities if self.small else doit
+        """Where examples and exams come from: `abilities`, `read_abilities` or `doit`."""
+        return abilities if self.small else read_abilities if self.files else doit
 
 
 class Cell(AbilityCell):
@@ -109,7 +110,7 @@ class Cell(AbilityCell):
 
     study: Literal["ability_growth"] = "ability_growth"
     version: Literal[3] = 3
-    task: Annotated[abilities.FamilyTask | doit.DoitTask, Field(discriminator="kind")]
+    task: Annotated[abilities.FamilyTask | read_abilities.FilesTask | doit.DoitTask, Field(discriminator="kind")]
     design: Literal["untrained", "gate", "ladder", "mix"]
     predicted: dict[str, Any] | None
 
