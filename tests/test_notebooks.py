@@ -145,7 +145,7 @@ def test_every_scale_of_every_study_resolves(name: str, tmp_path: Path, monkeypa
     there = lambda params: {name: dict.fromkeys(params.sources, 10**6) for name in params.abilities}  # noqa: E731
     monkeypatch.setattr("labkit.studies.ability_growth.doit.available", there)
     monkeypatch.setattr("labkit.instructions.doit.exam", lambda _, entry: SimpleNamespace(name=entry))
-    monkeypatch.setattr("labkit.studies.curriculum._digests", lambda *_: {})
+    monkeypatch.setattr("labkit.studies.followed_sets.digests", lambda *_: {})
     monkeypatch.setenv("LABKIT_DATA", str(real_data.made(tmp_path / "data", 300)))
     assert {"smoke", "laptop"} <= set(study.scales)
     assert {"paper", "qlora"} & set(study.scales)  # the published settings

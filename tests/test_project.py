@@ -234,6 +234,8 @@ BEYOND = {
     *("show/asking.py", "show/choice.py", "show/panel.py", "show/wall.py", "studies/wall.py", "studies/wrong.py"),
     *("design/bandits.py", "instructions/told_families.py", "studies/automatic_curricula.py", "studies/ranks.py"),
     *("studies/which_teacher.py", "teach/imperfect.py"),
+    *("commands/trust.py", "studies/followed_sets.py", "studies/read_abilities.py", "studies/read_exams.py"),
+    *("teach/language_model.py", "teach/trust.py"),
 }
 
 

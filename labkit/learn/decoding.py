@@ -23,6 +23,8 @@ from labkit.learn import chat
 from labkit.learn.finite import check_scores
 from labkit.learn.inference import GONE
 
+Flags = NDArray[np.bool_]
+
 
 @dataclass
 class _Batch:
@@ -59,9 +61,7 @@ def answer(
     return [frame.strip(tokenizer.decode(row)) for row in written]
 
 
-def followed(
-    model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16
-) -> list[NDArray[np.bool_]]:
+def followed(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16) -> list[Flags]:
     """For each token of each example's output and its end mark: is it the likeliest after those before it? Bool [n].
 
     Raises:

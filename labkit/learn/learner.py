@@ -26,6 +26,7 @@ from torch import nn
 from labkit.errors import BadRequest
 from labkit.instructions import Example
 from labkit.learn import chat, checkpoint, qlora, scoring
+from labkit.learn.decoding import Flags
 from labkit.learn.encoding import Encoded, Layout
 from labkit.learn.finetuning import Finetuning
 from labkit.learn.inference import generate, log_likelihood, predict
@@ -35,7 +36,6 @@ from labkit.learn.train import RECIPES, Loss, Member, Trained, best_device, trai
 from labkit.learn.transformer import Shape
 
 Data = Encoded | Sequence[Example]
-Flags = NDArray[np.bool_]
 Look = Callable[["Learner", int, float, float], None]  # the learner, step, loss (nats per learned token), seconds
 
 AT_ONCE = 512  # questions that a small model answers at once

@@ -117,9 +117,9 @@ class Cell(Dials, study_cell.Cell):
     seed: int
     n_instructions: int
     sampling: Sampling
-    bases: tuple[Base, ...]
+    bases: tuple[Base, ...] = ()
     tuning: dict[str, Any]
-    words: bool
+    words: bool = True
 
     def needs(self) -> Sequence[Point]:
         return self.bases
@@ -183,8 +183,7 @@ def _counts(budget: int, n: int, sampling: Sampling, exponent: float) -> NDArray
 def points(params: Params) -> Sequence[Cell]:
     """A cell for each training set and seed; seeds outermost, most rules first."""
     shared = {name: value for name, value in params if name in Cell.model_fields}
-    shared |= {"precision": learn.precision_name(learn.best_device()), "bases": ()}
-    shared |= {"tuning": embedded.pins(params.model), "words": True}
+    shared |= {"precision": learn.precision_name(learn.best_device()), "tuning": embedded.pins(params.model)}
     if params.model == OWN_BASE:
         length = 2 * (params.pattern_length + params.input_length) + 4
         tuning = {**OWN, "max_length": length, "save_every": params.steps}

@@ -1,24 +1,22 @@
-"""Where a curriculum's examples and exams come from: instruction families with oracles, or a corpus with real exams.
+"""Where a curriculum's examples and exams come from: instruction families with oracles, or a corpus with MT-Bench.
 
 Both say the same of a cell, and nothing else of the study knows which of them it has: the public set, the kinds of
 tasks, what must not be trained on, the exams. Families give a public set with a long tail over kinds and over levels,
 in which some answers are wrong; an exam of every kind and level on unseen instructions, as many of each, and one of
 families that are never taught, graded by the likelihood of the right answer and as written. A corpus goes with
-MT-Bench, all turns, scored by the judge, or (`held`) with files of published answers, which are followed: which share
-of their tokens would the student write next, after the right ones?
+MT-Bench, all turns, scored by the judge.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from labkit.design import Decontaminator
 from labkit.design import curriculum as design
-from labkit.design.mixture import digest
 from labkit.errors import BadRequest
 from labkit.grade import questions
 from labkit.instructions import Example
@@ -32,7 +30,6 @@ from labkit.studies.levels import exams, lines_of
 from labkit.teach import benchmarks, distil
 from labkit.teach import judge as judging
 
-FEW = 16  # examples of a round that a language model is looked at by
 LOOKED = 8  # questions of each kind and level after every round
 OTHER = "other"  # what is of no kind that is asked for
 Forbidden = Callable[[str], str | None]
@@ -68,8 +65,8 @@ class _PublicSet(BaseModel, frozen=True):
     def learned(self, learner: Learner, examples: Sequence[Example]) -> list[int]:
         """Of some of a round's examples: is the final answer the one that was taught? 0 or 1."""
         last = lambda text: text.strip().rpartition("\n")[2].strip()  # noqa: E731
-        answers = learner.answer(examples)
-        return [int(last(answer) == last(one.output)) for answer, one in zip(answers, examples, strict=True)]
+        pairs = zip(learner.answer(examples), examples, strict=True)
+        return [int(last(answer) == last(one.output)) for answer, one in pairs]
 
     def trust(self, public: Sequence[Known], kinds: Sequence[str | None], scores: Sequence[float | None],
               answers: list[str]) -> dict[str, Any]:  # fmt: skip
@@ -133,14 +130,12 @@ class FamilySource(_PublicSet, frozen=True):
 
 
 class CorpusSource(_PublicSet, frozen=True):
-    """A public corpus or file, with MT-Bench or published answers; files are part of the address by content."""
+    """A public corpus or file, with MT-Bench; files are named, and part of the address by content (`digests`)."""
 
     source: Literal["corpus"] = "corpus"
     corpus: str
     questions: str
     references: str | None
-    held: tuple[str, ...] = ()
-    n_test: int
     digests: dict[str, str]
 
     def kinds(self) -> dict[str, str]:
@@ -155,24 +150,15 @@ class CorpusSource(_PublicSet, frozen=True):
         return [Known(example) for example in Random(seed).sample(records, self.public)]
 
     def forbidden(self) -> Forbidden:
-        asked = {distil.normal(distil.question_of(one)) for entry in self.held for one in read_exams.answered(entry)}
-        if not self.held:
-            asked = {distil.normal(text) for one in benchmarks.read_questions(self.questions) for text in one.turns}
+        asked = {distil.normal(text) for one in benchmarks.read_questions(self.questions) for text in one.turns}
         return lambda question: "question of the exam" if distil.normal(question) in asked else None
 
     def guard(self) -> Decontaminator:
         """Keeps out what shares words with the exam's questions."""
-        sources = map(read_exams.source_of, self.held)
-        return Decontaminator([source["path"] for source in sources if "path" in source] or [self.questions])
-
-    def learned(self, learner: Learner, examples: Sequence[Example]) -> list[int]:
-        """Long answers are no word-for-word matter: would at least half of the tokens be written next?"""
-        return [int(row.mean() >= 0.5) for row in learner.followed(examples[:FEW])]
+        return Decontaminator([self.questions])
 
     def graded(self, learner: Learner, asker: judging.Asker, cell: Any, folder: Path) -> Graded:
-        """The lines of the published answers, or of MT-Bench: a rating from 1 to 10 counts as so many right of ten."""
-        if self.held:
-            return read_exams.graded(self.held, self.n_test, learner), {"same_questions": True}
+        """The lines of MT-Bench: a rating from 1 to 10 counts as so many right answers of ten."""
         files, name = (self.questions, self.references), f"{cell.spec.settings['model']}, {folder.name}"
         sat = benchmarks.sit(judging.Judge(asker), *files, learner.answer, name, cell.teacher.name, folder)
         right = (np.arange(10) < sat.points[:, None]).flatten()
@@ -182,21 +168,3 @@ class CorpusSource(_PublicSet, frozen=True):
             "same_questions": True,
             "unscored": sat.unscored,
         }
-
-
-Source = Annotated[FamilySource | CorpusSource, Field(discriminator="source")]
-
-
-def digests(given: Mapping[str, Any]) -> dict[str, str]:
-    """The files that the result of a model on a corpus depends on, by content.
-
-    Raises:
-        BadRequest: for a corpus, a file of published answers or one of MT-Bench's that is not there.
-    """
-    files = read_exams.digests([given["corpus"], *given["held"]])
-    exam = [] if given["held"] else [given["questions"], *filter(None, [given["references"]])]
-    if exam:
-        benchmarks.read_questions(exam[0])
-    for references in exam[1:]:
-        benchmarks.read_answers(references)
-    return files | {name: digest(Path(name)) for name in [*exam, given["model"]] if Path(name).exists()}

@@ -69,14 +69,19 @@ def check(name: str) -> None:
     qlora.load_config(name.removeprefix(HUB))
 
 
+def local(name: str) -> "LanguageModel | None":
+    """The model of a name; None where it means none of this machine."""
+    return LanguageModel(name) if is_local(name) else None
+
+
 @lru_cache(maxsize=8)
 def revision(name: str) -> str:
-    """What tells the weights behind a name from others; of the hub's the id alone."""
+    """What tells the weights behind a name from others, of the hub's the id; "" where it means no local model."""
     from labkit.learn import embedded
 
     if embedded.is_converted(name):
         return embedded.revision(name)
-    return "" if name.startswith(HUB) else digest(Path(name))[:12]
+    return name.removeprefix(HUB) if name.startswith(HUB) else digest(Path(name))[:12] if Path(name).is_dir() else ""
 
 
 @lru_cache(maxsize=1)

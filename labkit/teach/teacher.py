@@ -15,6 +15,7 @@ from labkit.errors import BadRequest, unknown
 from labkit.teach import language_model, prompts
 from labkit.teach.client import Client, Failure, Reply, Request, Settings
 from labkit.teach.completions import Oracle
+from labkit.teach.language_model import local
 from labkit.teach.oracle import MODEL, VERSION, flaws_of
 
 DECISIVE = ("max_tokens", "temperature", "seed")  # the settings that decide a reply
@@ -47,8 +48,8 @@ class Teacher(BaseModel):
     def named(cls, name: str, asking: Mapping[str, Any]) -> "Teacher":
         """The teacher of a name; of how it is asked only what decides replies is a part of it."""
         decisive = {setting: asking[setting] for setting in DECISIVE if setting in asking}
-        weights = language_model.revision(name) if language_model.is_local(name) else ""
-        return cls(name=name, decisive=decisive, oracle=VERSION if offline(name) else 0, weights=weights)
+        oracle, weights = VERSION if offline(name) else 0, language_model.revision(name)
+        return cls(name=name, decisive=decisive, oracle=oracle, weights=weights)
 
     def connect(self, asking: Mapping[str, Any], store: Path) -> Client:
         """A client whose replies are kept in a store's folder; `asking` says how else it asks."""
@@ -56,7 +57,7 @@ class Teacher(BaseModel):
 
     def check(self, asking: Mapping[str, Any], store: Path) -> None:
         """Try out a teacher at an endpoint before anything is spent; see `try_out`."""
-        if not offline(self.name) and not language_model.is_local(self.name):
+        if not offline(self.name) and not self.weights:
             with self.connect(asking, store) as client:
                 try_out(client)
 
@@ -64,9 +65,8 @@ class Teacher(BaseModel):
         """Who is asked, for people."""
         if offline(self.name):
             return [f"the teacher is the oracle '{self.name}', asked in this process; nothing leaves the machine"]
-        if language_model.is_local(self.name):
-            trust = "`labkit trust-teacher` measures how far it can be trusted"
-            return [f"the teacher is the model '{self.name}' of this machine: {trust}"]
+        if self.weights:
+            return [f"the teacher is the model '{self.name}' of this machine; `labkit trust-teacher` measures it"]
         asked = f"'{self.name}' at the endpoint of LABKIT_TEACHER_URL is asked, and what it says is kept"
         budget = "no token_budget or cost_budget is set for the endpoint: asking = {'token_budget': N} sets one"
         return [asked] if {"token_budget", "cost_budget"} & set(asking) else [asked, budget]
@@ -96,14 +96,7 @@ def connect(settings: Settings, cache: Path) -> Client:
         BadRequest: when the environment names no endpoint, or there is no such oracle.
     """
     cache.parent.mkdir(parents=True, exist_ok=True)
-    return Client(settings, cache, at=_here(settings.model))
-
-
-def _here(name: str) -> Oracle | language_model.LanguageModel | None:
-    """What of this machine takes the endpoint's place; None: nothing does."""
-    if offline(name):
-        return Oracle(name)
-    return language_model.LanguageModel(name) if language_model.is_local(name) else None
+    return Client(settings, cache, at=Oracle(settings.model) if offline(settings.model) else local(settings.model))
 
 
 def try_out(client: Client) -> None:

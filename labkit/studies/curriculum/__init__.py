@@ -29,12 +29,10 @@ from labkit.instructions.families import EVERY
 from labkit.instructions.family import LEVELS
 from labkit.lab import Store
 from labkit.learn import finetuning
-from labkit.studies import abilities, learners
+from labkit.studies import abilities, followed_sets, learners
 from labkit.studies.curriculum import shown
 from labkit.studies.curriculum.rounds import ARMS, SIZED, Cell
 from labkit.studies.params import MODEL_GROUP, about
-from labkit.studies.public_sets import CorpusSource, FamilySource
-from labkit.studies.public_sets import digests as _digests
 from labkit.studies.read_exams import whole_path
 from labkit.studies.study import Study
 from labkit.teach.teacher import Teacher, checked
@@ -140,8 +138,8 @@ def points(params: Params) -> Sequence[Cell]:
         BadRequest: for what is missing: a corpus, MT-Bench's questions, a model.
     """
     given = params.model_dump()
-    source: type[FamilySource | CorpusSource] = FamilySource if params.small else CorpusSource
-    given |= {} if params.small else {"digests": _digests(given)}
+    source = followed_sets.kind_of(params)
+    given |= {} if params.small else {"digests": followed_sets.digests(given)}
     task = source(**{name: given[name] for name in source.model_fields if name in given})
     dials = {name: given[name] for name in Cell.model_fields if name in given} | {"task": task, "target": params.aims}
     dials["teacher"] = Teacher.named(params.teacher, params.asking)
