@@ -273,8 +273,9 @@ def test_without_the_data_one_sentence_says_so(study: str, tiny: str, monkeypatc
             found.points(params)
 
 
-def test_a_file_without_answers_is_refused_before_anything_starts(tiny: str, data: Path) -> None:
-    (data / "mbpp" / "sanitized-mbpp.json").write_text('[{"instruction": "Say yes."}]')
+@pytest.mark.parametrize("text", ['[{"instruction": "Say yes."}]', '[{"instruction": "Say yes.", "output": ""}]', ""])
+def test_a_file_without_answers_is_refused_before_anything_starts(text: str, tiny: str, data: Path) -> None:
+    (data / "mbpp" / "sanitized-mbpp.json").write_text(text)
     with pytest.raises(BadRequest, match="sanitized-mbpp"):
         studies.find("code_mixing").points(code_mixing(tiny))
 

@@ -48,10 +48,6 @@ class Followed(NamedTuple):
     n: int
     gold: bool = False
 
-    def quick(self, learner: Learner, first: int) -> float:
-        """The share of tokens of the first so many questions."""
-        return float(np.concatenate(self._replace(n=first).verdicts(learner)[""]).mean())
-
     def verdicts(self, learner: Learner, keep: Path | None = None) -> dict[str, list[Flags]]:
         """Of each question, whether each token would be written next."""
         return {"": learner.followed([e for part in self.parts for e in learner.fitting(part)[: self.n]])}
@@ -106,7 +102,7 @@ def digests(entries: Sequence[str]) -> dict[str, str]:
         if "path" in source and not Path(source["path"]).exists():
             raise BadRequest(f"{source['path']} is neither a corpus ({', '.join(CORPORA)}) nor a file")
         if "path" in source and not _problems(source):
-            _reader(source)
+            next(iter(_reader(source)))  # or it is refused
         found[entry] = digest(Path(source["path"])) if "path" in source else CORPORA[source["corpus"]].revision
     return found
 
