@@ -31,7 +31,7 @@ EXAMS = {
     "answers_followed": "tokens foreseen of general answers",
 }  # by name, and how a person reads them; a study looks at the first of which all was sat
 POOLS = {"solutions_followed": ("mbpp_followed", "humaneval_followed")}
-LEAST = 0.005  # the smallest gain that matters, in the share of tokens that are foreseen
+LEAST = 0.02  # the smallest gain that matters, in the share of tokens that are foreseen
 SPARE = 4  # times as many questions are drawn as are asked, because some are too long
 
 
