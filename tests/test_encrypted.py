@@ -46,11 +46,12 @@ def test_the_fast_path_says_what_the_plain_interpreter_says(data: st.DataObject)
     plain = draw_inputs(task, rules, np.arange(12) % 2, seed=0)
     assert np.array_equal(inputs.z, plain.z)  # only the answers differ
     for example, i, noop in zip(encrypted_examples(secret, rules, inputs), inputs.index, inputs.noop, strict=True):
-        result = rules.rule(int(i)).apply(example.input)
-        assert example.output == encrypt_plain(result, secret.shift, alphabet)
-        assert all(a != b for a, b in zip(example.output, result, strict=True))
-        assert encrypt_plain(example.output, symbols - secret.shift, alphabet) == result  # and can be read again
-        assert noop == (result == example.input)
+        told, answer = example.input.replace(" ", ""), example.output.replace(" ", "")  # in words letters stand apart
+        result = rules.rule(int(i)).apply(told)
+        assert answer == encrypt_plain(result, secret.shift, alphabet)
+        assert all(a != b for a, b in zip(answer, result, strict=True))
+        assert encrypt_plain(answer, symbols - secret.shift, alphabet) == result  # and can be read again
+        assert noop == (result == told)
 
 
 @pytest.mark.parametrize("shift", [0, 26, -1])

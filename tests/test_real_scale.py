@@ -21,7 +21,7 @@ from labkit.studies import read_abilities, read_exams
 from labkit.studies.rows import long_rows
 from labkit.teach import language_model, prompts
 from labkit.teach.client import Client, Failure, Reply, Request, Settings
-from labkit.teach.teacher import Teacher, checked, connect
+from labkit.teach.teacher import Teacher, connect
 from labkit.teach.trust import JUDGED, trust
 
 for package in ("trl", "peft"):
@@ -143,9 +143,9 @@ def test_a_teacher_is_a_model_of_this_machine_by_its_name(tiny: str, tmp_path: P
     assert Teacher.named(tiny, {}).weights == language_model.revision(tiny)
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadRequest, match="holds no whole model"):
-        checked(str(tmp_path / "empty"), {})
+        Teacher.named(str(tmp_path / "empty"), {})
     with pytest.raises(BadRequest, match=r"none\.gguf is no file"):
-        checked("none.gguf", {})
+        Teacher.named("none.gguf", {})
 
 
 def test_trust_is_measured_beside_exact_grading(tiny: str, tmp_path: Path) -> None:

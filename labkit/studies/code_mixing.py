@@ -159,7 +159,7 @@ VIEWS = {
     "mix": Curve(
         title="Scores by the share of general data in the training set", exams=EXAMS, where=two_way, pools=POOLS,
         x="general_share", x_label="General data (share of the training examples)", log=False,
-        y_label="Share of test problems solved", by="size", by_name="training set", beside={"mix": "mix"},
+        y_label="Problems solved, or tokens foreseen (share)", by="size", by_name="training set", beside={"mix": "mix"},
     ),
     "gains": SweetSpots(
         title="What general data gains over the smallest share, on the same problems", mains=MAIN, **SPOTS

@@ -58,17 +58,6 @@ def is_local(name: str) -> bool:
     return embedded.is_converted(name) or name.startswith(HUB) or Path(name).is_dir()
 
 
-def check(name: str) -> None:
-    """See that there is such a model, before anything is asked of it.
-
-    Raises:
-        BadRequest: for one that is not installed, no whole folder, or no causal language model.
-    """
-    from labkit.learn import qlora
-
-    qlora.load_config(name.removeprefix(HUB))
-
-
 def local(name: str) -> "LanguageModel | None":
     """The model of a name; None where it means none of this machine."""
     return LanguageModel(name) if is_local(name) else None
@@ -76,12 +65,19 @@ def local(name: str) -> "LanguageModel | None":
 
 @lru_cache(maxsize=8)
 def revision(name: str) -> str:
-    """What tells the weights behind a name from others, of the hub's the id; "" where it means no local model."""
-    from labkit.learn import embedded
+    """What tells the weights behind a name from others, of the hub's the id; "" where it means no local model.
 
+    Raises:
+        BadRequest: for one that is not installed, no whole folder, or no causal language model.
+    """
+    from labkit.learn import embedded, qlora
+
+    if not is_local(name):
+        return ""
+    qlora.load_config(name.removeprefix(HUB))
     if embedded.is_converted(name):
         return embedded.revision(name)
-    return name.removeprefix(HUB) if name.startswith(HUB) else digest(Path(name))[:12] if Path(name).is_dir() else ""
+    return name.removeprefix(HUB) if name.startswith(HUB) else digest(Path(name))[:12]
 
 
 @lru_cache(maxsize=1)
@@ -99,7 +95,6 @@ class LanguageModel:
     """
 
     def __init__(self, name: str) -> None:
-        check(name)
         self.host, self.identity = f"the model '{name}' of this machine", f"model {name} {revision(name)} {VERSION}"
         self._name = name
         self._arrived: SimpleQueue[_Waiting] = SimpleQueue()

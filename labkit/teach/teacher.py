@@ -46,7 +46,11 @@ class Teacher(BaseModel):
 
     @classmethod
     def named(cls, name: str, asking: Mapping[str, Any]) -> "Teacher":
-        """The teacher of a name; of how it is asked only what decides replies is a part of it."""
+        """The teacher of a name; of how it is asked only what decides replies is a part of it.
+
+        Raises:
+            BadRequest: for a model of this machine that is not there.
+        """
         decisive = {setting: asking[setting] for setting in DECISIVE if setting in asking}
         oracle, weights = VERSION if offline(name) else 0, language_model.revision(name)
         return cls(name=name, decisive=decisive, oracle=oracle, weights=weights)
@@ -76,7 +80,7 @@ def checked(name: str, asking: Mapping[str, Any]) -> Settings:
     """How a teacher is asked.
 
     Raises:
-        BadRequest: for an unknown setting or a value that makes no sense, or an oracle or model that there is not.
+        BadRequest: for an unknown setting or a value that makes no sense, or an oracle that there is not.
     """
     if "model" in asking:
         raise BadRequest("asking sets 'model', which is the parameter teacher")
@@ -84,8 +88,6 @@ def checked(name: str, asking: Mapping[str, Any]) -> Settings:
         raise unknown("setting of a teacher", strange[0], Settings.model_fields)
     if offline(name):
         flaws_of(name)
-    elif language_model.is_local(name):
-        language_model.check(name)
     return Settings(model=name, **asking)
 
 
