@@ -32,6 +32,11 @@ class FollowedSource(CorpusSource, frozen=True):
         asked = {distil.normal(distil.question_of(one)) for entry in self.held for one in read_exams.answered(entry)}
         return lambda question: "question of the exam" if distil.normal(question) in asked else None
 
+    def named_kinds(self, kinds: Sequence[str | None]) -> list[str | None]:
+        """The same; a small classifier may know no kind, and then all are of the first."""
+        found = super().named_kinds(kinds)
+        return found if any(found) else [self.tasks[0]] * len(found)
+
     def guard(self) -> Decontaminator:
         """Keeps out what shares words with the exam's questions or answers."""
         return Decontaminator([source["path"] for source in map(read_exams.source_of, self.held) if "path" in source])

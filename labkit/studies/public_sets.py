@@ -54,6 +54,10 @@ class _PublicSet(BaseModel, frozen=True):
         """How a response of a kind is refined."""
         return kind or ""
 
+    def named_kinds(self, kinds: Sequence[str | None]) -> list[str | None]:
+        """The kinds that a classifier named; None for what is of none that is asked for."""
+        return [None if kind == OTHER else kind for kind in kinds]
+
     def guard(self) -> Decontaminator | None:
         """What keeps texts of the exam out; None: its instructions are told by their keys."""
         return None

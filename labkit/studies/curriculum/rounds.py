@@ -38,7 +38,6 @@ from labkit.learn.learner import Learner
 from labkit.studies.followed_sets import FamilySource, Source
 from labkit.studies.lesson import Lesson
 from labkit.studies.levels import Gate, Student, place
-from labkit.studies.public_sets import OTHER
 from labkit.studies.rows import GRADED, flag_line
 from labkit.teach import distil, tapir
 from labkit.teach.client import Client
@@ -263,7 +262,7 @@ class First(Student):
         with self.ask(record) as client:
             asker, pool = Counted(client), [one.example for one in unseen]
             classified = distil.classify_all(asker, [distil.question_of(one) for one in pool], self.task.kinds())
-            kinds = [None if kind == OTHER else kind for kind in classified.kinds]
+            kinds = self.task.named_kinds(classified.kinds)
             mined = tapir.mine(student.answer, pool, [self.task.task_type(kind) for kind in kinds], asker)
         write_json(record.folder / "mined.json", {**mined._asdict(), "kinds": kinds})
         took = {"tokens": done["tokens"], "train_seconds": round(done["seconds"], 2), "loss": done["loss"]}
