@@ -7,8 +7,8 @@ likeliest per token. System message and question are one text to the model, whos
 
 Guaranteed: the name of the weights (`revision`) is part of what a reply is kept under; a request that does not fit into
 the model's positions is refused, and no other with it.
-Left open: replies are greedy: another sample, seed or temperature gets the same one. Marks that are quoted in a request
-are read as text, but a small model may be talked into anything by them.
+Left open: replies are greedy: another sample, seed or temperature gets the same. In 16 bits a written one may depend
+on the requests beside it; the first is kept. A small model may be talked into any rating by the text that it reads.
 """
 
 import threading
