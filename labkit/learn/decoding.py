@@ -8,7 +8,7 @@ values are kept, and no more than a quarter of the rows is ever computed in vain
 Left open: models that keep more than the keys and values of transformers' `DynamicCache`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +41,16 @@ class _Batch:
 
 
 def answer(
-    model: Any, tokenizer: Any, questions: Sequence[Example], *, max_new_tokens: int = 256, batch_size: int = 16
-) -> list[str]:
+    model: Any, tokenizer: Any, questions: Sequence[Example], *, max_new_tokens: int = 256, batch_size: int = 16,
+    until: Sequence[str] = (), told: Callable[[int, str, bool], None] = lambda number, text, cut: None,
+) -> list[str]:  # fmt: skip
     """Answers by greedy decoding, in the order of the questions, whose own outputs are not looked at.
 
     Nothing but the likeliest token counts: a model's own repetition penalty would make it differ from `teacher_forced`.
+
+    Args:
+        until: Texts that end an answer, and are no part of it.
+        told: Hears of each answer as it ends: the question's number, the answer, and whether `max_new_tokens` cut it.
 
     Raises:
         BadRequest: as `chat.prompt_tokens` and `chat.check_tokens`.
@@ -54,8 +59,21 @@ def answer(
     frame, prompts = chat.answer_frame(tokenizer), chat.prompt_tokens(tokenizer, questions)
     _check_tokens(model, tokenizer, prompts)
     stops = {tokenizer.eos_token_id, frame.stop}
-    written = greedy(model, prompts, stops, tokenizer.pad_token_id, new_tokens=max_new_tokens, rows=batch_size)
-    return [frame.strip(tokenizer.decode(row)) for row in written]
+    answers = [""] * len(prompts)
+
+    def over(row: list[int]) -> bool:
+        tail = tokenizer.decode(row[-max(map(len, until)) :]) if until else ""  # a token is a character at least
+        return any(text in tail for text in until)
+
+    def ended(number: int, row: list[int], cut: bool) -> None:
+        text = frame.strip(tokenizer.decode(row))
+        places = [text.index(end) for end in until if end in text]
+        answers[number] = text[: min(places)] if places else text
+        told(number, answers[number], cut and not places)
+
+    greedy(model, prompts, stops, tokenizer.pad_token_id, new_tokens=max_new_tokens, rows=batch_size, over=over,
+           told=ended)  # fmt: skip
+    return answers
 
 
 def teacher_forced(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16) -> list[bool]:
@@ -88,12 +106,17 @@ def _check_tokens(model: Any, tokenizer: Any, rows: Sequence[Any]) -> None:
 
 
 @torch.inference_mode()
-def greedy(model: Any, prompts: Sequence[list[int]], stops: Collection[int], pad: int, *, new_tokens: int,
-           rows: int) -> list[list[int]]:  # fmt: skip
+def greedy(
+    model: Any, prompts: Sequence[list[int]], stops: Collection[int], pad: int, *, new_tokens: int, rows: int,
+    over: Callable[[list[int]], bool] = lambda row: False,
+    told: Callable[[int, list[int], bool], None] = lambda number, row, cut: None,
+) -> list[list[int]]:  # fmt: skip
     """The tokens that follow each prompt, up to one of `stops` (left out) or `new_tokens`.
 
     Args:
         rows: Prompts that are answered at once.
+        over: Whether what is written so far is enough.
+        told: Hears of each row as it ends: the prompt's number, its tokens, and whether `new_tokens` cut it.
 
     Raises:
         NotFinite: when the model's scores are NaN.
@@ -108,10 +131,13 @@ def greedy(model: Any, prompts: Sequence[list[int]], stops: Collection[int], pad
             batch = _joined(batch, fresh) if batch else fresh
         assert batch
         for i, token in zip(batch.which, batch.token.tolist(), strict=True):
-            if i not in ended and token not in stops:
+            if i in ended:
+                continue
+            if token not in stops:
                 written[i].append(token)
-            if token in stops or len(written[i]) == new_tokens:
+            if token in stops or len(written[i]) == new_tokens or over(written[i]):
                 ended.add(i)
+                told(i, written[i], token not in stops)
         stay = [place for place, i in enumerate(batch.which) if i not in ended]
         if len(stay) <= (1 - GONE) * len(batch.which):
             batch = _kept(batch, stay) if stay else None
