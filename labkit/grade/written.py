@@ -82,15 +82,20 @@ def _kept(file: Path) -> Iterator[tuple[str, Written]]:
 
 def check(questions: Sequence[Asked], model: Any, tokenizer: Any, new_tokens: int) -> None:
     """BadRequest for demands that cannot be checked, and for a prompt that the model has no room for."""
-    for one in questions:
-        if one.example.source == "ifeval":
-            for kind, given in zip(*one.reference, strict=True):
-                ifeval.check(kind, given)
+    check_demands(questions)
     room = getattr(model.config, "max_position_embeddings", None) or np.inf
     for one, prompt in zip(questions, chat.prompt_tokens(tokenizer, [q.example for q in questions]), strict=True):
         if len(prompt) + new_tokens > room:
             raise BadRequest(f"'{one.example.instruction_id}' has {len(prompt)} tokens, and with {new_tokens} of an "
                              f"answer the model has room for {room}: ask for shorter answers")  # fmt: skip
+
+
+def check_demands(questions: Sequence[Asked]) -> None:
+    """BadRequest for a demand of IFEval that cannot be checked."""
+    for one in questions:
+        if one.example.source == "ifeval":
+            for kind, given in zip(*one.reference, strict=True):
+                ifeval.check(kind, given)
 
 
 def judged(question: Asked, answer: str) -> Marks:

@@ -11,7 +11,7 @@
 `EVERY` adds `labkit.instructions.functions`, `symbolic_families`, `ability_families`, `told_families`, and `speaking`,
 which says again what stands in quotes and is all but known to who can copy. `ABILITIES` are the ten whose
 growth is compared, from what little data may saturate to what may resist, as the abilities of arXiv 2310.19651 spread;
-the order is a guess, for the study to test.
+the order is a guess, for the study to test. `READABLE` adds `demands`, whose requests have many right answers.
 
 An instruction is a few *steps* with settled values, each in several wordings; the key is its canonical text. Levels
 differ in the number of steps and in the length of inputs.
@@ -24,6 +24,7 @@ code alone. Capital letters do not occur.
 """
 
 from labkit.instructions import ability_families, fact_families, list_families, symbolic_families, told_families
+from labkit.instructions.demands import DEMANDS
 from labkit.instructions.family import Family
 from labkit.instructions.functions import FUNCTIONS
 from labkit.instructions.steps import StepFamily
@@ -37,4 +38,5 @@ _NEW: tuple[Family, ...] = (FUNCTIONS, *symbolic_families.FAMILIES, *ability_fam
                           *told_families.FAMILIES)  # fmt: skip
 FAMILIES: dict[str, StepFamily] = {name: _STEPS[name] for name in _GENERAL}
 EVERY: dict[str, Family] = {**FAMILIES, **{family.name: family for family in _NEW}}
+READABLE: dict[str, Family] = {**EVERY, DEMANDS.name: DEMANDS}
 ABILITIES: dict[str, Family] = {name: EVERY[name] for name in _SPREAD}

@@ -11,7 +11,7 @@ k of n are those of k. Left open: which examples the published scores stood on.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from random import Random
@@ -23,6 +23,8 @@ from labkit.instructions.exams import read_exam
 from labkit.instructions.files import records
 
 SHOTS = {"gsm8k": 5, "bbh": 3}
+FILES = {"ifeval": "ifeval/input_data.jsonl", "gsm8k": "gsm8k/test.jsonl", "bbh": "bbh/*.json",
+         "agieval": "agieval/*.jsonl"}  # fmt: skip
 STOPS = {"gsm8k": ("Question:",), "bbh": ("\nQ:", "\n\n")}  # what a model goes on with when the answer is over
 _ANSWERED = re.compile(r"^Q: (.*?)\nA: .*?So the answer is (.*?)\.?\s*$", re.DOTALL)
 
@@ -50,10 +52,16 @@ def read(name: str, data: Path) -> list[Asked]:
     return [question for question in turns if question]
 
 
+def files(name: str, data: Path) -> list[Path]:
+    """The files that hold an exam's questions; BadRequest where there are none."""
+    if not (found := sorted(data.glob(FILES[name]))):
+        raise BadRequest(f"{data / FILES[name]} is not there: the folder of data needs it")
+    return found
+
+
 def _ifeval(data: Path) -> list[Asked]:
-    path = _there(data / "ifeval" / "input_data.jsonl")
     questions = []
-    for record in _fields(path, "key", "prompt", "instruction_id_list", "kwargs"):
+    for record in _fields(*files("ifeval", data), "key", "prompt", "instruction_id_list", "kwargs"):
         settings = [{name: value for name, value in given.items() if value} for given in record["kwargs"]]
         reference = record["instruction_id_list"], settings
         questions.append(Asked(_example("ifeval", record["key"], record["prompt"], ""), "", reference))
@@ -65,7 +73,7 @@ def _gsm8k(data: Path) -> list[Asked]:
     path = _there(train or data / "gsm8k" / "train.jsonl")
     shots = list(islice(_fields(path, "question", "answer"), SHOTS["gsm8k"]))
     before = "".join(f"Question: {shot['question']}\nAnswer: {shot['answer']}\n\n" for shot in shots)
-    asked = enumerate(_fields(_there(data / "gsm8k" / "test.jsonl"), "question", "answer"))
+    asked = enumerate(_fields(*files("gsm8k", data), "question", "answer"))
     return [
         Asked(_example("gsm8k", i, f"{before}Question: {one['question']}\nAnswer:", one["answer"]), "", one["answer"])
         for i, one in asked
@@ -74,7 +82,7 @@ def _gsm8k(data: Path) -> list[Asked]:
 
 def _bbh(data: Path) -> list[Asked]:
     questions = []
-    for path in _several(data / "bbh", "*.json"):
+    for path in files("bbh", data):
         prompt = _there(data / "bbh" / "cot-prompts" / f"{path.stem}.txt").read_text("utf-8")
         shots = [_ANSWERED.match(part) for part in re.split(r"\n\n(?=Q: )", prompt)[1:]]
         before = "".join(f"Q: {shot[1]}\nA: {shot[2]}\n\n" for shot in shots if shot)
@@ -88,7 +96,7 @@ def _bbh(data: Path) -> list[Asked]:
 
 def _agieval(data: Path) -> list[Asked]:
     questions = []
-    for path in _several(data / "agieval", "*.jsonl"):
+    for path in files("agieval", data):
         exam = read_exam(path)
         for i, one in enumerate(exam.questions):
             if one.language == "en":
@@ -117,9 +125,3 @@ def _there(path: Path) -> Path:
     if not path.is_file():
         raise BadRequest(f"{path} is not there: the folder of data needs it")
     return path
-
-
-def _several(folder: Path, pattern: str) -> Sequence[Path]:
-    if not (found := sorted(folder.glob(pattern))):
-        raise BadRequest(f"{folder} holds no {pattern}: the folder of data needs it")
-    return found

@@ -21,7 +21,7 @@ from labkit import learn
 from labkit.errors import BadRequest
 from labkit.grade import sandbox
 from labkit.instructions import Example, functions
-from labkit.instructions.families import EVERY
+from labkit.instructions.families import EVERY, READABLE
 from labkit.instructions.families import FAMILIES as GENERAL
 from labkit.instructions.family import LEVELS, Split, Task, draw
 from labkit.instructions.functions import FUNCTIONS
@@ -48,7 +48,7 @@ class LanguageParams(ModelParams):
 @lru_cache(maxsize=4)
 def vocabulary(families: tuple[str, ...] = FAMILIES) -> tuple[str, ...]:
     """The pieces that the families' texts share."""
-    tasks = chain.from_iterable(draw(EVERY[name], SAMPLE * len(LEVELS), seed=0) for name in families)
+    tasks = chain.from_iterable(draw(READABLE[name], SAMPLE * len(LEVELS), seed=0) for name in families)
     return learn.pieces((text for task in tasks for text in (question_of(task), task.example.output)), AT_LEAST)
 
 
