@@ -22,8 +22,7 @@ from labkit.instructions.example import Example
 from labkit.instructions.family import Family, Instruction, Split, Task, phrasings, split_of
 from labkit.instructions.lexicon import CATEGORIES
 
-FEWEST, MOST = 2, 5  # words of an answer
-TRIES = 500  # answers that are tried for a request before another is made
+FEWEST, MOST, USUAL = 2, 5, 3  # words of an answer that are demanded, and those where none are
 
 KINDS = {  # the wordings of each; `{}` stands for its number or word
     "count": "[use {} words|write {} words|{} words]",
@@ -105,20 +104,18 @@ def _key(combination: Combination) -> str:
 
 
 def _met_by(category: str, demands: Sequence[tuple[str, str]]) -> str | None:
-    """A right answer, the same one for the same demands in any order; None where none is found."""
-    given, rng = dict(demands), Random(f"{category} {sorted(demands)}")
+    """The right answer that is taught: `USUAL` words where no number is demanded, from the last of their kind on."""
+    given = dict(demands)
     first, inside, last = ([given[kind]] if kind in given else [] for kind in ("begin", "include", "end"))
-    free = [word for word in CATEGORIES[category] if word not in given.values()]
-    for _ in range(TRIES):
-        room = int(given.get("count") or rng.randint(FEWEST, MOST)) - len([*first, *inside, *last])
-        if room < 0:
-            continue
-        middle = inside + rng.sample(free, room)
-        words = first + rng.sample(middle, len(middle)) + last
-        text = _written(sorted(words) if "sorted" in given else words, given)
-        if _verified(category, demands, text):
-            return text
-    return None
+    free = [word for word in reversed(CATEGORIES[category]) if word not in given.values()]
+    if "sorted" in given:
+        low, high = (first or [""])[0], (last or ["~"])[0]
+        free = [word for word in free if low < word < high]
+    named = len([*first, *inside, *last])
+    room = int(given.get("count") or max(USUAL, named)) - named
+    words = first + inside + free[: max(room, 0)] + last
+    text = _written(sorted(words) if "sorted" in given else words, given)
+    return text if _verified(category, demands, text) else None
 
 
 def _written(words: Sequence[str], kinds: Container[str]) -> str:

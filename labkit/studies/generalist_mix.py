@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 
 from labkit.errors import BadRequest, unknown
 from labkit.instructions.demands import DEMANDS, KINDS, every
-from labkit.instructions.families import FAMILIES
+from labkit.instructions.families import EVERY
 from labkit.instructions.written_exams import EXAMS as PUBLIC
 from labkit.lab import Record, Row
 from labkit.learn import embedded
@@ -81,8 +81,8 @@ class Params(ModelParams):
     @model_validator(mode="after")
     def _together(self) -> "Params":
         for name in self.families:
-            if name not in FAMILIES:
-                raise unknown("general family", name, FAMILIES)
+            if name not in EVERY:
+                raise unknown("general family", name, EVERY)
         for name in self.exams:
             if name not in PUBLIC:
                 raise unknown("exam", name, PUBLIC)
