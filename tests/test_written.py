@@ -52,7 +52,7 @@ def test_marks_by_hand(data: Path) -> None:
         assert marks(data, "gsm8k", answer, "so\n#### 1,200") == {"strict": (strict, 1), "flexible": (flexible, 1)}
     for answer, exact, named in [("(B)", 1, 1), ("(B) two", 0, 1), ("The answer is (B).", 0, 1), ("(A)", 0, 0)]:
         assert marks(data, "bbh", answer, "(B)") == {"exact": (exact, 1), "named": (named, 1)}
-    for answer, named in [("3", 1), ("-3", 0), ("34", 0), ("A: 3", 0)]:
+    for answer, named in [("3", 1), ("-3", 0), ("34", 0), ("A: 3", 1), ("A 3", 0)]:
         assert marks(data, "bbh", answer, "3")["named"] == (named, 1)
     right = read("agieval", data)[0]
     assert marks(data, "agieval", f"The answer is {right.example.output}.") == {"named": (1, 1)}

@@ -4,7 +4,7 @@ An answer's marks are, by grading, how many of how many things it got right:
 
     ifeval    `prompt`: all demands of the prompt are met; `instruction`: each of them; both also `loose` (see `ifeval`)
     gsm8k     `strict`: the number after `####`; `flexible`: the last number of the answer
-    bbh       `exact`: the answer is the very text; `named`: or says that "the answer is" it, or begins with it
+    bbh       `exact`: the answer is the very text; `named`: or "the answer is" it, or it comes first
     agieval   `named`: the answer names the right option, by letter or text
 
 The main score of IFEval is the mean of prompt and instruction level, as SmolLM2's model card has it; of the others the
@@ -113,9 +113,9 @@ def _ifeval(reference: Any, answer: str) -> Marks:
 
 def _gsm8k(reference: str, answer: str) -> Marks:
     right = _number(reference.rpartition("####")[2])
-    strict, flexible = re.search(r"#### (-?[0-9.,]+)", answer), re.findall(r"-?[$0-9.,]{2,}|-?[0-9]+", answer)
-    return {"strict": (bool(strict) and _number(strict[1]) == right, 1),
-            "flexible": (bool(flexible) and _number(flexible[-1]) == right, 1)}  # fmt: skip
+    found = {"strict": re.findall(r"#### (-?[0-9.,]+)", answer)[:1],
+             "flexible": re.findall(r"-?[$0-9.,]{2,}|-?[0-9]+", answer)[-1:]}  # fmt: skip
+    return {grading: ([_number(text) for text in texts] == [right], 1) for grading, texts in found.items()}
 
 
 def _number(text: str) -> str:
@@ -124,7 +124,7 @@ def _number(text: str) -> str:
 
 def _bbh(reference: str, answer: str) -> Marks:
     said, right = answer.strip(), re.escape(reference)
-    named = re.search(rf"(?:^|answer is:? *)[\s*\"']*{right}(?!\w)", said) is not None
+    named = re.search(rf"(?:^|answer is:? *)(?:A: *)?[\s*\"']*{right}(?!\w)", said) is not None
     return {"exact": (said == reference, 1), "named": (named, 1)}
 
 

@@ -93,7 +93,8 @@ class Demands(Family):
         return found
 
     def accepts(self, instruction: Instruction, text: str, answer: str) -> bool:
-        return _verified(*instruction.setting, answer.strip())
+        category, demands = instruction.setting
+        return _verified(category, demands, answer.strip())
 
 
 DEMANDS = Demands()

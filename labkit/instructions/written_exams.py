@@ -61,7 +61,7 @@ def files(name: str, data: Path) -> list[Path]:
 
 def _ifeval(data: Path) -> list[Asked]:
     questions = []
-    for record in _fields(*files("ifeval", data), "key", "prompt", "instruction_id_list", "kwargs"):
+    for record in _fields(files("ifeval", data)[0], "key", "prompt", "instruction_id_list", "kwargs"):
         settings = [{name: value for name, value in given.items() if value} for given in record["kwargs"]]
         reference = record["instruction_id_list"], settings
         questions.append(Asked(_example("ifeval", record["key"], record["prompt"], ""), "", reference))
@@ -73,7 +73,7 @@ def _gsm8k(data: Path) -> list[Asked]:
     path = _there(train or data / "gsm8k" / "train.jsonl")
     shots = list(islice(_fields(path, "question", "answer"), SHOTS["gsm8k"]))
     before = "".join(f"Question: {shot['question']}\nAnswer: {shot['answer']}\n\n" for shot in shots)
-    asked = enumerate(_fields(*files("gsm8k", data), "question", "answer"))
+    asked = enumerate(_fields(files("gsm8k", data)[0], "question", "answer"))
     return [
         Asked(_example("gsm8k", i, f"{before}Question: {one['question']}\nAnswer:", one["answer"]), "", one["answer"])
         for i, one in asked
