@@ -148,4 +148,14 @@ def test_an_answer_belongs_to_its_prompt(data: Path, model: Path, tmp_path: Path
     changed = [one._replace(example=replace(one.example, instruction=f"{one.task}Other?")) for one in questions[:1]]
     for asked in (questions, changed, questions):
         written.sit(*loaded, asked, kept, new_tokens=2, rows=2)
-    assert len(dict(written._kept(kept))) == len(questions) + 1
+    assert len(dict(written._kept(kept, 2))) == len(questions) + 1
+
+
+def test_an_answer_that_was_not_cut_holds_for_a_longer_limit(tmp_path: Path) -> None:
+    lines = [
+        {"key": "a", "answer": "so", "cut": False, "limit": 5},
+        {"key": "b", "answer": "we", "cut": True, "limit": 5},
+    ]
+    write(tmp_path / "kept.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    kept = {limit: set(dict(written._kept(tmp_path / "kept.jsonl", limit))) for limit in (4, 5, 6)}
+    assert kept == {4: set(), 5: {"a", "b"}, 6: {"a"}}

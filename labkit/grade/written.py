@@ -48,20 +48,21 @@ def sit(model: Any, tokenizer: Any, questions: Sequence[Asked], kept: Path, *, n
         rows: int) -> list[Written]:  # fmt: skip
     """The answers to some questions: those in the file `kept`, and the others, which are added to it one by one.
 
-    An answer belongs to its prompt and its limit; a line that was cut off by a kill is answered again.
+    An answer belongs to its prompt, and holds for a longer limit where its own did not cut it. A line that was itself
+    cut off, by a kill, is answered again.
 
     Raises:
         BadRequest: as `decoding.answer`.
     """
-    keys = [sha256(f"{new_tokens} {one.example.instruction}".encode()).hexdigest()[:16] for one in questions]
-    known = dict(_kept(kept))
+    keys = [sha256(one.example.instruction.encode()).hexdigest()[:16] for one in questions]
+    known = dict(_kept(kept, new_tokens))
     missing = [i for i, key in enumerate(keys) if key not in known]
     with kept.open("a", encoding="utf-8") as file:
 
         def told(number: int, answer: str, cut: bool) -> None:
             key, about = keys[missing[number]], questions[missing[number]].example.instruction_id
             known[key] = Written(answer, cut)
-            line = {"key": key, "question": about, "answer": answer, "cut": cut}
+            line = {"key": key, "question": about, "answer": answer, "cut": cut, "limit": new_tokens}
             file.write(f"\n{json.dumps(line, ensure_ascii=False)}")  # a line that was cut off before does not join it
             file.flush()
 
@@ -73,11 +74,13 @@ def sit(model: Any, tokenizer: Any, questions: Sequence[Asked], kept: Path, *, n
     return [known[key] for key in keys]
 
 
-def _kept(file: Path) -> Iterator[tuple[str, Written]]:
+def _kept(file: Path, new_tokens: int) -> Iterator[tuple[str, Written]]:
+    """The answers in a file that this limit would give, too, by the keys of their prompts."""
     for text in file.read_text("utf-8").splitlines() if file.exists() else ():
         with suppress(ValueError, KeyError):
             line = json.loads(text)
-            yield line["key"], Written(line["answer"], line["cut"])
+            if line["limit"] == new_tokens or (line["limit"] < new_tokens and not line["cut"]):
+                yield line["key"], Written(line["answer"], line["cut"])
 
 
 def check(questions: Sequence[Asked], model: Any, tokenizer: Any, new_tokens: int) -> None:
