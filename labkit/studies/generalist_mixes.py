@@ -9,7 +9,7 @@ exams are sat; nothing else of the study knows which of them it has.
 import json
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
+from labkit.design import Decontaminator
 from labkit.design.mixture import Mixture, compose, digest
 from labkit.errors import BadRequest, unknown
 from labkit.grade import written
@@ -135,8 +136,9 @@ class SourceMix(BaseModel, frozen=True):
     def mixture(self, seed: int) -> Mixture:
         """The training set: exact numbers of examples, nothing of the exams in it."""
         sources = [source_of(entry, self.data) | {"weight": 1, "on_bad": "skip"} for entry in self.sources]
-        spec = {"sources": sources, "examples": self.budget, "normalise": True, "seed": seed}
-        return Mixture.model_validate(spec | {"decontaminate": [str(file) for file in asked_of(self.exams, self.data)]})
+        apart = [str(file) for file in asked_of(self.exams, self.data) if in_words(file)]
+        spec = {"sources": sources, "examples": self.budget, "normalise": True, "seed": seed, "decontaminate": apart}
+        return Mixture.model_validate(spec)
 
 
 def public(questions: Sequence[Asked]) -> Exam:
@@ -203,3 +205,13 @@ def source_of(entry: str, data: str) -> dict[str, str]:
 def asked_of(exams: Sequence[str], data: str) -> list[Path]:
     """The files that hold the exams' questions."""
     return [file for name in exams for file in written_exams.files(name, Path(data))]
+
+
+@cache
+def in_words(file: Path) -> bool:
+    """Whether a file's questions can be looked for: bare sums have too few words."""
+    try:
+        Decontaminator([file])
+    except BadRequest:
+        return False
+    return True
