@@ -8,6 +8,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from public_exams import exam_folder, write
 
 from labkit import studies
 
@@ -145,6 +146,10 @@ def test_every_scale_of_every_study_resolves(name: str, tmp_path: Path, monkeypa
     monkeypatch.setattr("labkit.studies.ability_growth.doit.available", there)
     monkeypatch.setattr("labkit.instructions.doit.exam", lambda _, entry: SimpleNamespace(name=entry))
     monkeypatch.setattr("labkit.studies.curriculum._digests", lambda *_: {})
+    data = exam_folder(tmp_path / "data")
+    for source in studies.find("generalist_mix").scales["real"]["sources"]:
+        write(data / source.rpartition("=")[2], "")
+    monkeypatch.setenv("LABKIT_DATA", str(data))
     assert {"smoke", "laptop"} <= set(study.scales)
     assert {"paper", "qlora"} & set(study.scales)  # the published settings
     assert set(study.minutes) == set(study.scales)
