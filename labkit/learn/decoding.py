@@ -10,6 +10,7 @@ Left open: models that keep more than the keys and values of transformers' `Dyna
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from labkit.instructions import Example
 from labkit.learn import chat
 from labkit.learn.finite import check_scores
 from labkit.learn.inference import GONE
+
+ROOM = 64  # tokens that keys and values grow by at once
 
 
 @dataclass
@@ -159,7 +162,36 @@ def _read(model: Any, prompts: Sequence[list[int]], which: list[int], pad: int) 
 
     ids, mask, positions = left_padded([prompts[i] for i in which], pad, model.device)
     past = DynamicCache()
+    past.layer_class_to_replicate = _roomy_layer()
     return _Batch(which, past, mask, _next(model, ids, mask, positions, past))
+
+
+@cache
+def _roomy_layer() -> Any:
+    """A layer of keys and values that grows in place, where transformers' own is copied whole for every token."""
+    from transformers.cache_utils import DynamicLayer
+
+    class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+        def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+            if not self.is_initialized:
+                self.lazy_initialization(keys, values)
+                self.stores = {}
+            self.keys, self.values = self.grown("keys", self.keys, keys), self.grown("values", self.values, values)
+            return self.keys, self.values
+
+        def grown(self, name: str, old: Tensor, new: Tensor) -> Tensor:
+            if not old.numel():
+                return new
+            n, total = old.shape[2], old.shape[2] + new.shape[2]
+            store, held = self.stores.get(name, (None, None))
+            if held is not old or store.shape[2] < total:  # rows have joined or left, or there is no room
+                store = old.new_empty(*old.shape[:2], total + ROOM, old.shape[3])
+                store[:, :, :n] = old
+            store[:, :, n:total] = new
+            self.stores[name] = store, store[:, :, :total]
+            return self.stores[name][1]
+
+    return RoomyLayer
 
 
 def _advance(model: Any, batch: _Batch) -> None:
