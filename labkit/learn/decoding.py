@@ -171,7 +171,11 @@ def _roomy_layer() -> Any:
     """A layer of keys and values that grows in place, where transformers' own is copied whole for every token."""
     from transformers.cache_utils import DynamicLayer
 
-    class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    class RoomyLayer(DynamicLayer):
+        keys: Tensor
+        values: Tensor
+        stores: dict[str, tuple[Tensor, Tensor]]  # of each: a tensor with room, and the part that is in use
+
         def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
             if not self.is_initialized:
                 self.lazy_initialization(keys, values)
@@ -183,7 +187,7 @@ def _roomy_layer() -> Any:
             if not old.numel():
                 return new
             n, total = old.shape[2], old.shape[2] + new.shape[2]
-            store, held = self.stores.get(name, (None, None))
+            store, held = self.stores.get(name, (old, None))
             if held is not old or store.shape[2] < total:  # rows have joined or left, or there is no room
                 store = old.new_empty(*old.shape[:2], total + ROOM, old.shape[3])
                 store[:, :, :n] = old

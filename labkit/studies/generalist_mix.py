@@ -138,7 +138,7 @@ def points(params: Params) -> Sequence[Cell]:
             for seed, mix in product(params.seeds, mixes)]  # fmt: skip
 
 
-KIND_EXAMS = {f"unseen:{kind}": kind for kind in (*(f"{size} demands" for size in SIZES), *KINDS)}
+KIND_EXAMS = {f"unseen:{size} demands": f"any {size}" for size in SIZES} | {f"unseen:{kind}": kind for kind in KINDS}
 GAIN: Any = {"exam": MAIN, "exam_label": "share of prompts whose demands are all met", "pools": POOLS}
 VIEWS: dict[str, View] = {
     "mix": Curve(
