@@ -203,7 +203,7 @@ def test_studies_are_small() -> None:
         if study := study_of(module):
             sizes[study] = sizes.get(study, 0) + code_lines(path)
     limits = {study: PACKAGES.get(study.split(".")[-1], 160) for study in sizes}
-    assert len(sizes) == 17
+    assert len(sizes) == 18
     assert {study: lines for study, lines in sizes.items() if lines >= limits[study]} == {}
 
 
@@ -258,4 +258,4 @@ def test_modules_and_package_stay_small() -> None:
             rooms[name.split("/")[0]] = rooms.get(name.split("/")[0], 0) + n
     report = ", ".join(f"{room} {n:,}" for room, n in sorted(rooms.items(), key=lambda item: -item[1]))
     assert sum(rooms.values()) < 19_500, f"{sum(rooms.values()):,} code lines: {report}"
-    assert sum(lines[name] for name in BEYOND) < 5_250
+    assert sum(lines[name] for name in BEYOND) < 7_750

@@ -100,6 +100,16 @@ def test_an_answer_ends_where_its_exam_says(model: Path) -> None:
     assert heard == [(ended, False)]
 
 
+def test_a_plain_question_is_gone_on_with(model: Path) -> None:
+    loaded, question = qlora.load(model), read_one("Say a")
+    (chat,) = decoding.prompts_of(loaded[1], [question], plain=False)
+    (plain,) = decoding.prompts_of(loaded[1], [question], plain=True)
+    assert loaded[1].decode(plain, skip_special_tokens=True) == "Say a"
+    assert len(chat) > len(plain)
+    (row,) = decoding.greedy(loaded[0], [plain], {loaded[1].eos_token_id}, loaded[1].pad_token_id, new_tokens=5, rows=1)
+    assert decoding.answer(*loaded, [question], max_new_tokens=5, plain=True) == [loaded[1].decode(row)]
+
+
 def read_one(text: str) -> Any:
     from labkit.instructions import Example
 

@@ -18,6 +18,8 @@ def sit_exams(
     questions: Annotated[int | None, typer.Option(min=2, help="of each exam, at random; default all")] = None,
     new_tokens: Annotated[int | None, typer.Option(min=1, help="the longest answer; default: the exam's")] = None,
     rows: Annotated[int, typer.Option(min=1, help="questions that are answered at once")] = 16,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="ask as a text to go on with, not as a chat: few-shot exams were")] = False,
 ) -> None:  # fmt: skip
     """Sit public exams in writing: scores with intervals, beside the model card where there is one."""
     from labkit.design.mixture import digest
@@ -31,15 +33,18 @@ def sit_exams(
     ensure_writable(out)
     loaded = qlora.load(model)
     for name, each in asked.items():
-        written.check(each, *loaded, longest[name])
+        written.check(each, *loaded, longest[name], plain)
     folder = Path(model).is_dir()
     revision = embedded.revision(model) if embedded.is_converted(model) else digest(Path(model)) if folder else ""
     written.refuse_other(out, {"model": Path(model).name if folder else model, "revision": revision})
     card = embedded.MODELS[model].card if model in embedded.MODELS else {}
     results = []
     for name, each in asked.items():
-        said = written.sit(*loaded, each, out / f"{name}.jsonl", new_tokens=longest[name], rows=rows)
+        said = written.sit(*loaded, each, out / f"{name}.jsonl", new_tokens=longest[name], rows=rows, plain=plain)
         results += written.results(each, said, card)
-    write_json(out / "result.json", {"model": model, "revision": revision, "results": results, "made": provenance()})
+    write_json(
+        out / "result.json",
+        {"model": model, "revision": revision, "plain": plain, "results": results, "made": provenance()},
+    )
     print_table(results)
     print(f"result: {out / 'result.json'}")

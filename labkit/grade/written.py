@@ -28,7 +28,7 @@ from labkit.grade.intervals import Counts, Estimate, at_least, cluster_bootstrap
 from labkit.grade.questions import comes_to
 from labkit.instructions import written_exams
 from labkit.instructions.written_exams import Asked
-from labkit.learn import chat, decoding
+from labkit.learn import decoding
 
 Marks = Mapping[str, tuple[int, int]]  # by grading: right, of so many
 LEVELS = ("prompt", "instruction")
@@ -45,7 +45,7 @@ class Written(NamedTuple):
 
 
 def sit(model: Any, tokenizer: Any, questions: Sequence[Asked], kept: Path, *, new_tokens: int,
-        rows: int) -> list[Written]:  # fmt: skip
+        rows: int, plain: bool = False) -> list[Written]:  # fmt: skip
     """The answers to some questions: those in the file `kept`, and the others, which are added to it one by one.
 
     An answer belongs to its prompt, and holds for a longer limit where its own did not cut it. A line that was itself
@@ -54,7 +54,7 @@ def sit(model: Any, tokenizer: Any, questions: Sequence[Asked], kept: Path, *, n
     Raises:
         BadRequest: as `decoding.answer`.
     """
-    keys = [sha256(one.example.instruction.encode()).hexdigest()[:16] for one in questions]
+    keys = [sha256(f"{'plain ' * plain}{one.example.instruction}".encode()).hexdigest()[:16] for one in questions]
     known = dict(_kept(kept, new_tokens))
     missing = [i for i, key in enumerate(keys) if key not in known]
     with kept.open("a", encoding="utf-8") as file:
@@ -68,7 +68,7 @@ def sit(model: Any, tokenizer: Any, questions: Sequence[Asked], kept: Path, *, n
 
         asked = [questions[i].example for i in missing]
         decoding.answer(
-            model, tokenizer, asked, max_new_tokens=new_tokens, batch_size=rows, told=told,
+            model, tokenizer, asked, max_new_tokens=new_tokens, batch_size=rows, plain=plain, told=told,
             until=written_exams.STOPS.get(questions[0].example.source, ()),
         )  # fmt: skip
     return [known[key] for key in keys]
@@ -83,11 +83,12 @@ def _kept(file: Path, new_tokens: int) -> Iterator[tuple[str, Written]]:
                 yield line["key"], Written(line["answer"], line["cut"])
 
 
-def check(questions: Sequence[Asked], model: Any, tokenizer: Any, new_tokens: int) -> None:
+def check(questions: Sequence[Asked], model: Any, tokenizer: Any, new_tokens: int, plain: bool = False) -> None:
     """BadRequest for demands that cannot be checked, and for a prompt that the model has no room for."""
     check_demands(questions)
     room = getattr(model.config, "max_position_embeddings", None) or np.inf
-    for one, prompt in zip(questions, chat.prompt_tokens(tokenizer, [q.example for q in questions]), strict=True):
+    prompts = decoding.prompts_of(tokenizer, [one.example for one in questions], plain)
+    for one, prompt in zip(questions, prompts, strict=True):
         if len(prompt) + new_tokens > room:
             raise BadRequest(f"'{one.example.instruction_id}' has {len(prompt)} tokens, and with {new_tokens} of an "
                              f"answer the model has room for {room}: ask for shorter answers")  # fmt: skip

@@ -47,13 +47,15 @@ class _Batch:
 
 def answer(
     model: Any, tokenizer: Any, questions: Sequence[Example], *, max_new_tokens: int = 256, batch_size: int = 16,
-    until: Sequence[str] = (), told: Callable[[int, str, bool], None] = lambda number, text, cut: None,
+    plain: bool = False, until: Sequence[str] = (),
+    told: Callable[[int, str, bool], None] = lambda number, text, cut: None,
 ) -> list[str]:  # fmt: skip
     """Answers by greedy decoding, in the order of the questions, whose own outputs are not looked at.
 
     Nothing but the likeliest token counts: a model's own repetition penalty would make it differ from `followed`.
 
     Args:
+        plain: Whether a question is a text to go on with, without the chat template; its `input` is not looked at.
         until: Texts that end an answer, and are no part of it.
         told: Hears of each answer as it ends: the question's number, the answer, and whether `max_new_tokens` cut it.
 
@@ -61,7 +63,7 @@ def answer(
         BadRequest: as `chat.prompt_tokens` and `chat.check_tokens`.
         NotFinite: when the model's scores are NaN.
     """
-    frame, prompts = chat.answer_frame(tokenizer), chat.prompt_tokens(tokenizer, questions)
+    frame, prompts = chat.answer_frame(tokenizer), prompts_of(tokenizer, questions, plain)
     _check_tokens(model, tokenizer, prompts)
     stops = {tokenizer.eos_token_id, frame.stop}
     answers = [""] * len(prompts)
@@ -71,7 +73,7 @@ def answer(
         return any(text in tail for text in until)
 
     def ended(number: int, row: list[int], cut: bool) -> None:
-        text = frame.strip(tokenizer.decode(row))
+        text = tokenizer.decode(row) if plain else frame.strip(tokenizer.decode(row))
         places = [text.index(end) for end in until if end in text]
         answers[number] = text[: min(places)] if places else text
         told(number, answers[number], cut and not places)
@@ -79,6 +81,13 @@ def answer(
     greedy(model, prompts, stops, tokenizer.pad_token_id, new_tokens=max_new_tokens, rows=batch_size, over=over,
            told=ended)  # fmt: skip
     return answers
+
+
+def prompts_of(tokenizer: Any, questions: Sequence[Example], plain: bool) -> list[list[int]]:
+    """The tokens that each answer follows: of the chat template's prompt, or of the plain question."""
+    if plain:
+        return [tokenizer(question.instruction)["input_ids"] for question in questions]
+    return chat.prompt_tokens(tokenizer, questions)
 
 
 def followed(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_size: int = 16) -> list[Flags]:
@@ -173,7 +182,11 @@ def _roomy_layer() -> Any:
     """A layer of keys and values that grows in place, where transformers' own is copied whole for every token."""
     from transformers.cache_utils import DynamicLayer
 
-    class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    class RoomyLayer(DynamicLayer):
+        keys: Tensor
+        values: Tensor
+        stores: dict[str, tuple[Tensor, Tensor]]  # of each: a tensor with room, and the part that is in use
+
         def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
             if not self.is_initialized:
                 self.lazy_initialization(keys, values)
@@ -185,7 +198,7 @@ def _roomy_layer() -> Any:
             if not old.numel():
                 return new
             n, total = old.shape[2], old.shape[2] + new.shape[2]
-            store, held = self.stores.get(name, (None, None))
+            store, held = self.stores.get(name, (old, None))
             if held is not old or store.shape[2] < total:  # rows have joined or left, or there is no room
                 store = old.new_empty(*old.shape[:2], total + ROOM, old.shape[3])
                 store[:, :, :n] = old

@@ -19,7 +19,7 @@ Source of the question: Zhang, Wang, Charton, arXiv 2410.04717, the section on g
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -37,6 +37,9 @@ from labkit.studies.lesson import Lesson
 from labkit.studies.params import MODEL_GROUP, ModelParams, about
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, Gains, Matrix, View, ranged, signed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAIN = "followed"  # unseen combinations of demands, or IFEval's prompts
 EXAMS = {
@@ -135,7 +138,7 @@ def points(params: Params) -> Sequence[Cell]:
             for seed, mix in product(params.seeds, mixes)]  # fmt: skip
 
 
-KIND_EXAMS = {f"unseen:{kind}": kind for kind in (*(f"{size} demands" for size in SIZES), *KINDS)}
+KIND_EXAMS = {f"unseen:{size} demands": f"any {size}" for size in SIZES} | {f"unseen:{kind}": kind for kind in KINDS}
 GAIN: Any = {"exam": MAIN, "exam_label": "share of prompts whose demands are all met", "pools": POOLS}
 VIEWS: dict[str, View] = {
     "mix": Curve(
@@ -149,7 +152,7 @@ VIEWS: dict[str, View] = {
     ),
     "general": Gains(
         title="What general instructions in the place of demands gain, on the same prompts", arm="general_share",
-        by="variety", arm_label=lambda share: f"{share:.0%} general", arm_name="general instructions", **GAIN,
+        by="diversity", arm_label=lambda share: f"{share:.0%} general", arm_name="general instructions", **GAIN,
     ),
     "kinds": Matrix(
         title="Unseen combinations by number and kind of demands", exams=KIND_EXAMS, dials=("variety", "mix"),
@@ -158,17 +161,21 @@ VIEWS: dict[str, View] = {
 }  # fmt: skip
 
 
+def named(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows with a name of each diversity, for people."""
+    return rows.assign(diversity=rows["variety"].map(lambda n: f"diversity {n}"))
+
+
 def finding(results: Results) -> str:
-    """What diversity, and general instructions, gain, with their intervals."""
-    mixes = list(dict.fromkeys(results["mix"].estimates["mix"]))
+    """What diversity gains, with its intervals."""
     parts = []
-    for mix in mixes:
+    for mix in dict.fromkeys(results["mix"].estimates["mix"]):
         lines = results["mix"].lines(MAIN, mix=mix)
-        told = [f"{line['variety']} {ranged(line)}" for line in (lines[0], lines[-1])]
+        ends = " and ".join(f"{ranged(line)} at {line['variety']}" for line in (lines[0], lines[-1]))
         gains = results["gains"].lines(MAIN, mix=mix) if "gains" in results.views() else []
         gain = [f"a gain of {signed(one['mean'], one['lo'], one['hi'])}" for one in gains[-1:]]
-        parts.append(f"{mix}: " + ", ".join([" and ".join(told), *gain]))
-    return f"{EXAMS[MAIN].capitalize()}, by diversity of the mix at one size: {'; '.join(parts)}"
+        parts.append(f"{mix} {', '.join([ends, *gain])}")
+    return f"Prompts followed, by the diversity of a mix of one size: {'; '.join(parts)}"
 
 
 def notes(params: Params) -> list[str]:
@@ -182,5 +189,5 @@ def notes(params: Params) -> list[str]:
 
 STUDY = Study(
     **about("generalist_mix"), Params=Params, points=points, dials={"variety": "diversity", "mix": "mix"}, views=VIEWS,
-    finding=finding, notes=notes, measure_many=None,
+    finding=finding, columns=named, notes=notes, measure_many=None,
 )  # fmt: skip
