@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import labkit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labkit import BadRequest
+from labkit.instructions.families import EVERY
+from labkit.instructions.family import draw
 from labkit.teach import benchmarks, prompts
 from labkit.teach.benchmarks import Annotation, Judgment, Output, Question
 from labkit.teach.client import Failure, Reply, Request
+from labkit.teach.distil import question_of
 from labkit.teach.judge import Judge, position_bias, win_rate
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -184,6 +188,25 @@ def test_outputs_are_compared_in_both_orders(tmp_path: Path) -> None:
     with pytest.raises(BadRequest) as refused:
         benchmarks.compare_outputs(Judge(Fake(by_length)), ours[3:], theirs)
     assert str(refused.value) == "1 outputs and 4 references have no instruction in common"
+
+
+def test_outputs_are_judged_from_the_command_line(tmp_path: Path) -> None:
+    """The oracle knows its families' right answers, in whatever order it reads them."""
+    tasks = draw(EVERY["arithmetic"], 6, levels=[1], seed=0)
+    asked = [question_of(task.example) for task in tasks]
+    right = [Output(one, task.example.output, "right") for one, task in zip(asked, tasks, strict=True)]
+    benchmarks.write_outputs(tmp_path / "right.json", right)
+    benchmarks.write_outputs(tmp_path / "none.json", [Output(one, "no idea", "none") for one in asked])
+    files = (tmp_path / "right.json", tmp_path / "none.json")
+    out = tmp_path / "annotations.json"
+    done = labkit("judge-outputs", *files, "--judge", "oracle", "--out", out, LABKIT_RUNS=str(tmp_path / "runs"))
+    assert done.returncode == 0, done.stderr
+    assert "win rate, a tie as half" in done.stdout
+    assert "1.000 [" in done.stdout
+    assert {note.preference for note in benchmarks.read_annotations(out)} == {2.0}
+    lost = labkit("judge-outputs", files[0], tmp_path / "gone.json", "--judge", "oracle")
+    assert lost.returncode == 2
+    assert "gone.json cannot be read" in lost.stderr
 
 
 def test_alpaca_evals_own_files_are_read(tmp_path: Path) -> None:
