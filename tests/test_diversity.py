@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from command import labkit
 from fabricated import accuracies, model
 
 from labkit import BadRequest, learn, show, studies
@@ -363,3 +364,11 @@ def test_a_search_trains_cells_of_the_grid_one_at_a_time() -> None:
     assert second.seed == params.seeds[0]
     assert search(params, rows({10: 0.0, 10000: 0.1})) == []
     assert search(params, rows({10: 0.0, 100: 0.1, 316: 0.8, 10000: 0.9})) == []  # enough models
+
+
+def test_a_search_is_asked_for_by_an_option() -> None:
+    for study, number, says in (("long_tail", 5, "unknown parameter of long_tail 'search'"),
+                                ("diversity_sweep", 3, "a search takes 4 models or more")):  # fmt: skip
+        done = labkit("run", study, "--search", str(number))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert says in done.stderr

@@ -48,6 +48,8 @@ def run_study(
     file: Annotated[Path | None, typer.Option("--params", metavar="FILE.yaml", help="values by name, as for --set, "
                                               "which comes before them; `labkit params` makes some")] = None,
     settings: Settings = None,
+    search: Annotated[int | None, typer.Option(metavar="N", help="of the diversity sweep: N models where the fit wants "
+                                               "them, in the place of the grid")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of this run; default: a new one in papermill_runs")] = None,
     jobs: Jobs = None, fleet: Fleet = None, executor: Executor = None, tracker: Track = None, progress: Form = None,
 ) -> None:  # fmt: skip
@@ -58,6 +60,7 @@ def run_study(
     track(tracker, progress)
     given = study.ungrouped(studies.read_params(file) if file else {})
     given |= study.ungrouped(values_of(settings, fixed="scale"))
+    given |= {"search": search} if search is not None else {}
     params = study.resolve(given | ({"scale": scale} if scale else {}))
     folder = conduct(study, params, lab.Store.default(), out, jobs=jobs, fleet=fleet, executor=executor)
     result = json.loads((folder / "result.json").read_text("utf-8"))
