@@ -5,6 +5,7 @@ the width of a text is estimated (a page has no ruler before it is drawn), gener
 """
 
 import math
+import re
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -92,12 +93,23 @@ def only_known(names: Iterable[str], kind: str, allowed: Sequence[str]) -> None:
 
 
 def heading(title: str, subtitle: str | Sequence[str] = "", width: float = PAGE) -> alt.TitleParams:
-    """A title of at most two lines; the rest of a longer one leads the subtitle, so that nothing is cut."""
-    lines = textwrap.wrap(title, int(width / TITLE))
-    paragraphs = [" ".join(lines[2:]), *([subtitle] if isinstance(subtitle, str) else subtitle)]
-    below = [line for text in paragraphs for line in textwrap.wrap(text, int(width / LETTER))]
+    """A title of at most two lines; the rest of a longer one leads the subtitle, so that nothing is cut.
+
+    It ends where a part of the sentence ends, if the first part fits; an interval stays on one line.
+    """
+    parts, letters = title.split("; "), int(width / TITLE)
+    ends = [n for n in range(1, len(parts) + 1) if len(_lines("; ".join(parts[:n]), letters)) <= 2]
+    lines = _lines("; ".join(parts[: max(ends)]) if ends else title, letters)
+    rest = "; ".join(parts[max(ends) :]) if ends else " ".join(lines[2:])
+    below = [line for text in [rest, *([subtitle] if isinstance(subtitle, str) else subtitle)]
+             for line in _lines(text, int(width / LETTER))]  # fmt: skip
     more = {"subtitle": below} if below else {}
     return alt.TitleParams(lines[:2] or "", **more)
+
+
+def _lines(text: str, letters: int) -> list[str]:
+    held = re.sub(r"(\S+ )?\[[^]]*\]", lambda found: found[0].replace(" ", "\xa0"), text)
+    return [line.replace("\xa0", " ") for line in textwrap.wrap(held, letters)]
 
 
 def drawn(chart: Any, title: alt.TitleParams, columns: int | None = None) -> Any:
