@@ -28,7 +28,7 @@ from toy import (
 
 from labkit import BadRequest
 from labkit.lab import NoWorker, Progress, Record, Row, Store, SweepFailed, default_fleet, fleets, run_points, sweep
-from labkit.lab.progress import Marks
+from labkit.lab.marks import Marks
 from labkit.lab.query import query
 from labkit.lab.store import Measure
 from labkit.lab.work import Outcome
@@ -405,7 +405,7 @@ def test_a_learning_curve_is_told_while_its_point_is_measured(
 ) -> None:
     """The first mark comes while the point is at work, and every event is one JSON object on standard error."""
     monkeypatch.setenv("LABKIT_PROGRESS", "json")
-    monkeypatch.setattr("labkit.lab.progress.LOOK", 0.01)
+    monkeypatch.setattr("labkit.lab.marks.LOOK", 0.01)
     TOLD.clear()
     progress, mark = Progress.default(), Progress.mark
     monkeypatch.setattr(Progress, "mark", lambda self, *told: (mark(self, *told), TOLD.append("told"))[0])

@@ -20,7 +20,8 @@ SHRUNK: dict[str, dict[str, Any]] = {  # what is cut is the number of examples a
 # They start from a model of the hub; tests of their own take a local one in its place.
 HUB = {"ability_growth", "code_mixing", "curriculum", "encrypted_rewriting"}
 # No paper has them for small models: the large scale is our own.
-OWN = {"ability_transfer", "automatic_curricula", "diversity_measures", "loss_weighting", "mix_finder", "which_teacher"}
+OWN = {"ability_transfer", "automatic_curricula", "diversity_measures", "generalist_mix", "loss_weighting"}
+OWN |= {"mix_finder", "selection", "which_teacher"}
 
 
 def test_no_study_is_left_out() -> None:

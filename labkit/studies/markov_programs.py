@@ -118,8 +118,7 @@ class Cell(Dials, ModelCell):
         fewest = 1 if task.halts else task.steps
         for name, steps in (("shorter", fewest - 1), ("longer", task.steps + 1)):
             room = self.rules * (self.input_length // self.pattern_length)
-            asked_for = task.halts or name == "shorter"  # after n steps, nothing longer is
-            if asked_for and 1 <= steps <= room:
+            if (task.halts or name == "shorter") and 1 <= steps <= room:  # after n steps, nothing longer is asked
                 other = replace(task, halts=True, steps=steps, fewest=steps)
                 exams[name] = _exam(self, other, unseen, every, BEYOND, partly=True)
         training = _exam(self, task, programs, np.repeat(np.arange(n), allocate(self.budget, n)), TRAINING)
@@ -163,13 +162,13 @@ def points(params: Params) -> list[Cell]:
 def _exam(cell: Cell, task: ProgramTask, programs: Programs, index: NDArray[np.int64], stream: int,
           partly: bool = False) -> Exam:  # fmt: skip
     """An example per program number; `partly` leaves out a program that chance gives no run of the length asked for."""
-    seed = np.random.SeedSequence(cell.seed, spawn_key=(stream,))
-    able, runs = able_runs(task, programs, index, seed=seed, partly=partly)
-    texts = [programs.text(i) for i in range(len(programs))]
+    drawing = np.random.SeedSequence(cell.seed, spawn_key=(stream,))
+    able, runs = able_runs(task, programs, index, seed=drawing, partly=partly)
+    texts = list(map(programs.text, range(len(programs))))
     inputs, outputs = ([decode(text, cell.alphabet) for text in of] for of in (runs.input, runs.output))
     data = cell.layout().encode([(texts[i], z) for i, z in zip(able, inputs, strict=True)], outputs)
-    plain = ~(runs.ordered | runs.rewritten)
-    return Exam(data, able, len(programs), {"plain": plain, "ordered": runs.ordered, "rewritten": runs.rewritten})
+    kinds = {"plain": ~(runs.ordered | runs.rewritten), "ordered": runs.ordered, "rewritten": runs.rewritten}
+    return Exam(data, able, len(programs), kinds)
 
 
 def setting(rules: int, run_steps: int | str) -> str:
