@@ -14,8 +14,8 @@ def published(study: str) -> list[dict[str, Any]]:
 
     Studies: diversity_sweep, no_ops, long_tail, semantic_diversity, input_variety, encrypted_rewriting, abstraction,
     code_mixing, curriculum, ability_growth, ability_transfer, loss_weighting, generalist_mix, selection and
-    which_teacher. A record has `study`, `figure` (where in the paper), `source` (authors, year), `citation`, `arxiv` (or where else it
-    was said), `setting` (with the units of its scores) and `kind`:
+    which_teacher. A record has `study`, `figure` (where in the paper), `source` (authors, year), `citation`, `arxiv`
+    (or where else it was said), `setting` (with the units of its scores) and `kind`:
 
     - `threshold`: named by the column it cuts, a number or range (`n_instructions: 300` or `[400, 500]`), with a short
       `label`, the `statement`, and the `side` that is meant (not for a range);
