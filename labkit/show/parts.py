@@ -97,10 +97,11 @@ def heading(title: str, subtitle: str | Sequence[str] = "", width: float = PAGE)
 
     It ends where a part of the sentence ends, if the first part fits; an interval stays on one line.
     """
-    parts, letters = title.split("; "), int(width / TITLE)
-    ends = [n for n in range(1, len(parts) + 1) if len(_lines("; ".join(parts[:n]), letters)) <= 2]
-    lines = _lines("; ".join(parts[: max(ends)]) if ends else title, letters)
-    rest = "; ".join(parts[max(ends) :]) if ends else " ".join(lines[2:])
+    letters, opened = int(width / TITLE), np.cumsum([(mark in "([") - (mark in ")]") for mark in title])
+    ends = [found.start() for found in re.finditer("[;,:] |$", title) if not opened[: found.start()][-1:].any()]
+    cut = max((end for end in ends if len(_lines(title[:end], letters)) <= 2), default=len(title))
+    lines = _lines(title[:cut], letters)
+    rest = " ".join([*lines[2:], title[cut:].lstrip(";,: ")])
     below = [line for text in [rest, *([subtitle] if isinstance(subtitle, str) else subtitle)]
              for line in _lines(text, int(width / LETTER))]  # fmt: skip
     more = {"subtitle": below} if below else {}

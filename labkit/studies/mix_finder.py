@@ -171,8 +171,8 @@ def finding(results: Results) -> str:
         told = json.loads(models["predicted"].iloc[0])
         line = results[name].lines(name, arm="found")[0]
         plan = f"no plan ({told['reason']})" if told["reason"] else f"predicted {signed(*told['gain'])}"
-        parts.append(f"{name}: {plan}, measured {signed(line['mean'], line['lo'], line['hi'])}")
-    return f"Gain of the found mix over equal parts. {'; '.join(parts)}"
+        parts.append(f"on {name} {plan}, measured {signed(line['mean'], line['lo'], line['hi'])}")
+    return f"Gain of the found mix over equal parts: {'; '.join(parts)}"
 
 
 STUDY = Study(

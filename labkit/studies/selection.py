@@ -190,7 +190,7 @@ def finding(found: Results) -> str:
         gain = signed(line["mean"], line["lo"], line["hi"])
         parts[verdict(line)].append(f"{line['arm']} {gain}" if verdict(line) == "better" else line["arm"])
     better, worse, undecided = (", ".join(names) or "nothing" for names in parts.values())
-    return f"At equal compute more than random selection scores {better}; less: {worse}; not told apart: {undecided}"
+    return f"Above random selection at equal compute: {better}; below it: {worse}; not told apart from it: {undecided}"
 
 
 def what(found: Results) -> Records:
