@@ -30,3 +30,10 @@ def packaged(name: str, reader: str = "tokenizers") -> None:
     if embedded.shipped(name) is None or find_spec(reader) is None:
         assert os.environ.get("CI") != "true", "make models installs the embedded models, and CI wants them"
         pytest.skip("the embedded models are not installed: make models")
+
+
+def package(name: str) -> None:
+    """Skip without a package that is an extra; in CI all extras are there."""
+    if find_spec(name) is None:
+        assert os.environ.get("CI") != "true", f"CI installs all extras: {name} is missing"
+        pytest.skip(f"{name} is not installed")

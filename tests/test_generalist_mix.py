@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import needs
 import numpy as np
 import pytest
 from public_exams import exam_folder, write
@@ -66,7 +67,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_real_data_go_the_same_way(real: dict[str, Any], tmp_path: Path) -> None:
-    pytest.importorskip("langdetect")
+    needs.package("langdetect")
     params = STUDY.resolve(real)
     cells, store = STUDY.points(params), Store(tmp_path)
     assert [{one.source for one in cell.lesson().data} for cell in cells] == [{"one"}, {"one", "two"}]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 
 from labkit import BadRequest
@@ -48,7 +49,7 @@ BY_LANGUAGE: list[tuple[str, dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("kind", "settings", "met", "missed"), [*BY_HAND, *BY_LANGUAGE])
 def test_by_hand(kind: str, settings: dict[str, Any], met: str, missed: str) -> None:
     if (kind, settings, met, missed) in BY_LANGUAGE:
-        pytest.importorskip("langdetect")
+        needs.package("langdetect")
     assert ifeval.followed(met, [kind], [settings]) == [True]
     assert ifeval.followed(missed, [kind], [settings]) == [False]
 
@@ -77,7 +78,7 @@ def test_demands_that_cannot_be_checked_are_refused() -> None:
 
 def test_verdicts_agree_with_the_published_checkers() -> None:
     """On answers of SmolLM2: the verdicts kept are those of lm-evaluation-harness 0.4.13, demand by demand."""
-    pytest.importorskip("langdetect")
+    needs.package("langdetect")
     path = Path(os.environ.get("LABKIT_DATA", "")) / "ifeval" / "input_data.jsonl"
     if not os.environ.get("LABKIT_DATA") or not path.exists():
         pytest.skip("LABKIT_DATA does not hold ifeval/input_data.jsonl, which has the demands")

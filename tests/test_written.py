@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from command import labkit
 from public_exams import exam_folder, write
@@ -117,7 +118,7 @@ def read_one(text: str) -> Any:
 
 
 def test_the_command_sits_exams_and_goes_on(data: Path, model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("langdetect")
+    needs.package("langdetect")
     words = ["exam", model, "--data", data, "--out", tmp_path / "out", "--exams", "ifeval,gsm8k,bbh,agieval"]
     done = labkit(*words, "--new-tokens", "4", "--questions", "2")
     assert done.returncode == 0, done.stderr

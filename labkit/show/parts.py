@@ -104,8 +104,7 @@ def heading(title: str, subtitle: str | Sequence[str] = "", width: float = PAGE)
     rest = " ".join([*lines[2:], title[cut:].lstrip(";,: ")])
     below = [line for text in [rest, *([subtitle] if isinstance(subtitle, str) else subtitle)]
              for line in _lines(text, int(width / LETTER))]  # fmt: skip
-    more = {"subtitle": below} if below else {}
-    return alt.TitleParams(lines[:2] or "", **more)
+    return alt.TitleParams(lines[:2] or "", **({"subtitle": below} if below else {}))
 
 
 def _lines(text: str, letters: int) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from labkit.design.mixture import Mixture, compose, digest
+from labkit.design.mixture import Mixed, Mixture, compose, digest
 from labkit.errors import BadRequest
 from labkit.grade import code_eval, plus, sandbox
 from labkit.instructions import Example
@@ -66,6 +66,14 @@ class CorpusParams(SeedParams):
         return self
 
 
+def composed(mixture: Mixture) -> Mixed:
+    """A mixture of real sources; BadRequest for a source that has fewer examples than are asked of it."""
+    mixed = compose(mixture)
+    if few := [source for source in mixed.manifest["sources"] if source["examples"] < source["asked"]]:
+        raise BadRequest(f"'{few[0]['source']}' has {few[0]['examples']} examples to give, not {few[0]['asked']}")
+    return mixed
+
+
 class CorpusMix(BaseModel):
     """Real data in exact numbers of examples, decontaminated against the problems; programs for HumanEval and MBPP.
 
@@ -88,11 +96,7 @@ class CorpusMix(BaseModel):
 
     def lesson(self, spec: Any, seed: int, n_test: int) -> Lesson:
         """The mixture, and an exam for each set of problems."""
-        mixed = compose(self.mixture(seed))
-        for source in mixed.manifest["sources"]:
-            if source["examples"] < source["asked"]:
-                raise BadRequest(f"'{source['source']}' has {source['examples']} examples to give, not "
-                                 f"{source['asked']}")  # fmt: skip
+        mixed = composed(self.mixture(seed))
         about = {"size": f"{sum(self.parts):,} examples", "mix": "+".join(f"{part / 1000:g}" for part in self.parts),
                  "general_share": sum(self.parts[1:]) / sum(self.parts), "two_way": not self.parts[2],
                  "contaminated": mixed.manifest["contaminated"]["pairs"], "manifest": json.dumps(mixed.manifest),
