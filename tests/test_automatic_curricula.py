@@ -9,8 +9,10 @@ import pytest
 from ability_rows import made
 
 from labkit import studies
+from labkit.design import scorer
 from labkit.design.bandits import BANDITS
 from labkit.lab import Store
+from labkit.studies import foretelling
 from labkit.studies.rows import long_rows
 from labkit.studies.run import Run
 
@@ -74,9 +76,13 @@ def test_the_whole_study_small(tmp_path_factory: Any) -> None:
     assert told["always:role"] == ["role"] * chosen.rounds
     assert told["uniform"] == ["uniform"] * chosen.rounds
     assert set(told["exp3"]) <= set(chosen.abilities)
-    assert len(STUDY.tables["What the bandits chose"](found)) == 4
-    log = [line for cell in STUDY.points(chosen) for line in store.log(cell.study, cell.address)]
-    assert len(log) == len(STUDY.points(chosen)) * chosen.rounds
+    assert len(STUDY.tables["What was chosen"](found)) == 6
+    assert [line["task"] for line in STUDY.tables["How well the scorer foretells"](found)] == chosen.abilities
+    cells = [*STUDY.points(chosen), *STUDY.stages[0](chosen, found.rows)]
+    assert cells[-1].arm == "learned"
+    assert cells[-1].address in set(found.rows["address"])
+    log = [line for cell in cells for line in store.log(cell.study, cell.address)]
+    assert len(log) == len(cells) * chosen.rounds
     assert {line["step"] for line in log} == {chosen.steps * (number + 1) for number in range(chosen.rounds)}
 
 
@@ -90,3 +96,49 @@ def test_all_arms_of_a_round_train_on_as_many_examples() -> None:
         assert cell.steps * cell.spec.batch_size - len(pools) < found.total() <= cell.steps * cell.spec.batch_size
         if task is not None:
             assert found[cell.abilities[task]] > found.total() / 2
+
+
+def fixed(losses: Any, seeds: int = 2) -> Any:
+    """Rows of the fixed mixes of two tasks, whose losses are made by `losses(task, share)`: a list over rounds."""
+    rows = []
+    for seed in range(seeds):
+        for arm, shares in {"uniform": (0.5, 0.5), "always:role": (0.75, 0.25), "always:dates": (0.25, 0.75)}.items():
+            both = [losses(task, share) for task, share in enumerate(shares)]
+            row = made("together", {"role": [0.5], "dates": [0.5]}, [64], seed=seed, arm=arm)
+            rows.append(row | {"losses": np.transpose(both).tolist(), "abilities": ["role", "dates"], "chosen": []})
+    return long_rows(rows)
+
+
+def halved(pace: float, rounds: int = 12) -> Any:
+    """A loss that falls by `pace` x share of itself in each round."""
+    return lambda task, share: [(2.0 + task) * (1 - pace * share) ** number for number in range(rounds + 1)]
+
+
+def test_a_scorer_foretells_a_task_that_it_never_saw() -> None:
+    rounds = foretelling.fixed_rounds(fixed(halved(0.3)))
+    for seed, weights in foretelling.scorers(rounds).items():
+        for task, own in enumerate(weights):
+            for run in rounds[seed]:
+                assert np.corrcoef(scorer.foretold(own, run[task]), run[task].falls)[0, 1] > 0.98
+            high, low = (scorer.worth(own, scorer.shown([loss], 12)) for loss in (2.0, 0.5))
+            assert high > low
+
+
+def test_a_scorer_knows_nothing_of_its_own_task_nor_of_its_own_seed() -> None:
+    rows = fixed(halved(0.3))
+    before = foretelling.scorers(foretelling.fixed_rounds(rows))
+    other = fixed(lambda task, share: halved(0.3 if task == 0 else 0.9)(task, share))
+    own = rows["seed"] == 1
+    both = rows.assign(losses=np.where(own, rows["losses"], other["losses"]))
+    after = foretelling.scorers(foretelling.fixed_rounds(both))
+    assert after[1][1] == before[1][1], "the task that changed, judged by the other one"
+    assert after[0] == before[0], "judged by the seed that did not change"
+    assert after[1][0] != before[1][0]
+
+
+def test_the_scorer_takes_the_task_that_is_worth_most() -> None:
+    (cell, *_) = STUDY.points(params(seeds=[0]))
+    wants_loss = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    chooses = cell.model_copy(update={"arm": "learned", "weights": (wants_loss,) * 3})
+    assert chooses._choice([], [[1.0, 3.0, 2.0]]) == 1
+    assert chooses._choice([(1, 1.0)], [[1.0, 3.0, 2.0], [1.0, 1.5, 2.0]]) == 2

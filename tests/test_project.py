@@ -234,6 +234,7 @@ BEYOND = {
     *("learn/adamw.py", "studies/levels.py", "instructions/kinds.py", "studies/figures.py", "studies/playing.py"),
     *("show/asking.py", "show/choice.py", "show/panel.py", "show/wall.py", "studies/wall.py", "studies/wrong.py"),
     *("design/bandits.py", "instructions/told_families.py", "studies/automatic_curricula.py", "studies/ranks.py"),
+    *("design/scorer.py", "studies/foretelling.py"),
     *("studies/which_teacher.py", "teach/imperfect.py", "design/selection.py", "learn/appraisal.py"),
     "learn/vectors.py",
     *("studies/selection.py", "studies/appraised.py", "studies/pools.py", "studies/selecting.py"),

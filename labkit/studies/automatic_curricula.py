@@ -7,9 +7,12 @@ other of one task, which is chosen by
                      task that it chose fell in the round; of the other tasks it hears nothing
     uniform          all tasks: the other half is in equal parts, too
     always:TASK      always the same task
+    learned          a scorer (`design.scorer`) that foretells progress on a task from its losses. It was fitted on the
+                     rounds of the other tasks in the fixed mixes, at other seeds: every task is new to it
 
-The last two are fixed mixes. The best of them in hindsight is the one that scored best on the other seeds, so that no
-seed's luck chooses it. What an arm scores below it is its regret. In all arms the optimiser begins anew in every round.
+Uniform and always are fixed mixes. The best of them in hindsight is the one that scored best on the other seeds, so
+that no seed's luck chooses it. What an arm scores below it is its regret. In all arms the optimiser begins anew in
+every round.
 """
 
 from collections.abc import Sequence
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from labkit.design import scorer
 from labkit.design.bandits import BANDITS
 from labkit.errors import BadRequest
 from labkit.grade.questions import GRADINGS
@@ -25,6 +29,7 @@ from labkit.instructions import Example
 from labkit.lab import Record
 from labkit.learn.learner import Learned, Learner
 from labkit.studies import abilities, language, learners, scores
+from labkit.studies.foretelling import ALWAYS, UNIFORM, Weights, fixed_rounds, foretold, scorers
 from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.scores import MACRO
 from labkit.studies.study import Results, Study
@@ -33,7 +38,8 @@ from labkit.studies.views import Gains, Records, View, signed
 if TYPE_CHECKING:
     import pandas as pd
 
-UNIFORM, ALWAYS, HINDSIGHT = "uniform", "always:", "best fixed mix in hindsight"
+LEARNED, HINDSIGHT = "learned", "best fixed mix in hindsight"
+CHOOSING = (*BANDITS, LEARNED)  # all others are fixed mixes
 
 
 class Params(abilities.AbilityParams):
@@ -60,37 +66,42 @@ class Cell(abilities.AbilityCell):
     """One run: everything its result depends on. `arm` is what chooses."""
 
     study: Literal["automatic_curricula"] = "automatic_curricula"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     spec: learners.SmallSpec
     task: abilities.FamilyTask
     design: Literal["together"] = "together"
     rounds: int
     probe: int
+    weights: Weights = ()  # of the scorer, one for each task
 
     def train(self, learner: Learner, data: list[Example], record: Record) -> Learned:
-        """Round after round; `chosen` says of each its task and the reward."""
+        """Round after round; `chosen` says of each its task, `losses` those of all tasks before, between and after."""
         pools = [[example for example in data if example.source == name] for name in self.abilities]
-        probes, chosen, parts = (
+        probes, parts, chosen = (
             [self._probe(name) for name in self.abilities],
-            list[tuple[int, float]](),
             list[Learned](),
+            list[tuple[int, float]](),
         )
+        losses = [[_loss(learner, probe) for probe in probes]]
         for number in range(self.rounds):
-            task = self._choice(chosen)
-            before = _loss(learner, probes[task]) if task is not None else 0.0
+            task = self._choice(chosen, losses)
             examples = self._examples(pools, task, number)
             parts.append(learner.learn(examples, steps=self.steps, seed=self.seed * self.rounds + number,
                                        folder=record.lasting / str(number)))  # fmt: skip
-            reward = before - _loss(learner, probes[task]) if task is not None else 0.0
+            losses.append([_loss(learner, probe) for probe in probes])
+            reward = losses[-2][task] - losses[-1][task] if task is not None else 0.0
             chosen.append((-1 if task is None else task, reward))
             record.log(step=(number + 1) * self.steps, chosen=chosen[-1][0], reward=reward, loss=parts[-1].loss)
         names = [UNIFORM if task < 0 else self.abilities[task] for task, _ in chosen]
-        return Learned(sum(one.steps for one in parts), sum(one.tokens for one in parts),
-                       sum(one.seconds for one in parts), parts[-1].loss, {"chosen": names})  # fmt: skip
+        done: Any = [sum(getattr(one, what) for one in parts) for what in ("steps", "tokens", "seconds")]
+        return Learned(*done, parts[-1].loss, {"chosen": names, "losses": losses})
 
-    def _choice(self, chosen: Sequence[tuple[int, float]]) -> int | None:
+    def _choice(self, chosen: Sequence[tuple[int, float]], losses: Sequence[Sequence[float]]) -> int | None:
         if self.arm in BANDITS:
             return BANDITS[self.arm](chosen, len(self.abilities), self.seed)
+        if self.arm == LEARNED:
+            shown = [scorer.shown(task, self.rounds) for task in zip(*losses, strict=True)]
+            return int(np.argmax([scorer.worth(*pair) for pair in zip(self.weights, shown, strict=True)]))
         return None if self.arm == UNIFORM else self.abilities.index(self.arm.removeprefix(ALWAYS))
 
     def _examples(self, pools: Sequence[Sequence[Example]], task: int | None, number: int) -> list[Example]:
@@ -116,7 +127,7 @@ def _loss(learner: Learner, asked: Sequence[Example]) -> float:
 
 
 def points(params: Params) -> list[Cell]:
-    """A run per arm and seed.
+    """A run per arm and seed, but for the scorer's.
 
     Raises:
         BadRequest: for more examples than a task has, or rounds too short for an example of each.
@@ -124,17 +135,23 @@ def points(params: Params) -> list[Cell]:
     abilities.enough(params, params.volume + params.probe)
     if params.steps * params.batch_size < 2 * len(params.abilities):
         raise BadRequest(f"steps = {params.steps} of {params.batch_size} are too few examples for a round of all tasks")
-    task = abilities.FamilyTask(levels=tuple(params.levels), outside=tuple(params.outside))
+    arms = (*params.bandits, UNIFORM, *(ALWAYS + name for name in params.abilities))
+    return [_cell(params, seed, arm) for seed in params.seeds for arm in arms]
+
+
+def _cell(params: Params, seed: int, arm: str, weights: Weights = ()) -> Cell:
     shared: dict[str, Any] = {name: getattr(params, name) for name in ("steps", "rounds", "probe", "n_test")}
-    return [
-        Cell(
-            seed=seed, spec=abilities.spec(params, 0), task=task, arm=arm, source="curated",
-            abilities=tuple(params.abilities), gradings=GRADINGS,
-            counts={name: {"curated": params.volume} for name in params.abilities}, **shared,
-        )
-        for seed in params.seeds
-        for arm in (*params.bandits, UNIFORM, *(ALWAYS + name for name in params.abilities))
-    ]  # fmt: skip
+    return Cell(
+        seed=seed, spec=abilities.spec(params, 0), arm=arm, source="curated", weights=weights,
+        task=abilities.FamilyTask(levels=tuple(params.levels), outside=tuple(params.outside)),
+        abilities=tuple(params.abilities), gradings=GRADINGS,
+        counts={name: {"curated": params.volume} for name in params.abilities}, **shared,
+    )  # fmt: skip
+
+
+def learned(params: Params, rows: "pd.DataFrame") -> list[Cell]:
+    """The second stage: a run per seed in which a scorer chooses, every task being new to it."""
+    return [_cell(params, seed, LEARNED, weights) for seed, weights in scorers(fixed_rounds(rows)).items()]
 
 
 def columns(rows: "pd.DataFrame") -> "pd.DataFrame":
@@ -143,7 +160,7 @@ def columns(rows: "pd.DataFrame") -> "pd.DataFrame":
 
     known = scores.scored(rows)
     macro: Any = known[(known["key"] == "score") & (known["ability"] == MACRO)]
-    fixed = macro[~macro["arm"].isin(list(BANDITS))]
+    fixed = macro[~macro["arm"].isin(CHOOSING)]
     fixed = fixed.assign(score=[float(np.mean(right)) for right in fixed["right"]])
     parts = [known]
     for seed, group in fixed.groupby("seed"):
@@ -163,7 +180,7 @@ VIEWS: dict[str, View] = {
 
 
 def finding(found: Results) -> str:
-    """The regret of the bandits and of equal parts."""
+    """The regret of the bandits, of the scorer and of equal parts."""
     if "gains" not in found.views():
         return "Every arm at one seed is needed for a comparison"
     lines = {line["arm"]: line for line in found["gains"].lines("score")}
@@ -174,9 +191,9 @@ def finding(found: Results) -> str:
 
 
 def choices(found: Results) -> Records:
-    """The share of rounds that a bandit gave to each task, in the first and the last half of its run."""
+    """The share of rounds that a bandit or the scorer gave to each task, in the first and the last half of its run."""
     models, lines = found.rows.drop_duplicates("address"), Records()
-    for arm, group in models[models["arm"].isin(list(BANDITS))].groupby("arm", sort=False):
+    for arm, group in models[models["arm"].isin(CHOOSING)].groupby("arm", sort=False):
         for half, words in ((0, "first half"), (1, "last half")):
             cut = [list(one)[: len(one) // 2] if half == 0 else list(one)[len(one) // 2 :] for one in group["chosen"]]
             named = [name for part in cut for name in part]
@@ -187,6 +204,7 @@ def choices(found: Results) -> Records:
 
 STUDY = Study(
     **about("automatic_curricula"), Params=Params, points=points, views=VIEWS, finding=finding, columns=columns,
-    dials={"arm": "chosen by"}, tables={"What the bandits chose": choices},
-    marks=lambda params: {"scored_by": params.grading}, measure_many=None,
+    dials={"arm": "chosen by"}, measure_many=None, stages=[learned],
+    tables={"What was chosen": choices, "How well the scorer foretells": foretold},
+    marks=lambda params: {"scored_by": params.grading},
 )  # fmt: skip
