@@ -51,13 +51,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STRATA = {
-    "same": "pass@1 on unseen compositions in trained wordings",
-    "reworded": "pass@1 on unseen compositions in held-out wordings",
-    "constrained": "pass@1 on unseen compositions with a constraint",
+    "same": "pass@1, trained wordings",
+    "reworded": "pass@1, held-out wordings",
+    "constrained": "pass@1, with a constraint",
 }
 SHIFTED = {"shifted": ("reworded", "constrained")}  # the endpoint: what code training does not show
 MAIN = {
-    "shifted": "pass@1 on both shifted strata",
+    "shifted": "pass@1, wordings and constraints that training lacks",
     "humaneval": "HumanEval pass@1",
     "mbpp": "MBPP pass@1",
     "own": "pass@1 on own problems",
@@ -71,9 +71,9 @@ MORE = {
 EXAMS = MAIN | STRATA | read_exams.EXAMS | MORE
 POOLS: Any = SHIFTED | read_exams.POOLS
 DECISIONS = {
-    "supports": "by the rule a sweet spot is supported",
-    "contradicts": "by the rule a sweet spot is contradicted",
-    "cannot tell": "by the rule there is no telling whether there is a sweet spot",
+    "supports": "There is a sweet spot, by the registered rule",
+    "contradicts": "There is no sweet spot, by the registered rule",
+    "cannot tell": "It cannot be told whether there is a sweet spot",
 }
 LEAST = 0.03  # the smallest gain that matters, in pass@1
 FLOOR = 0.05  # a stratum that no arm gets this far in tells arms apart in one direction at most
@@ -187,12 +187,12 @@ def finding(results: Results) -> str:
         return "No training set is a mix of two sources, so no share of general data can be told"
     main = next(exam for exam in MAIN | read_exams.EXAMS if len(results["mix"].lines(exam)))
     first, fit = results["mix"].lines(main)[0], results.fit(sat[0])
-    begins = f"With {first['general_share']:.0%} general data {EXAMS[main]} is {ranged(first)}; {fit.sentence}"
+    of = f"with {first['general_share']:.0%} general data {EXAMS[main]} is {ranged(first)}"
     failed = failing(results.rows) if "gate" in results.rows else []
-    parts = [DECISIONS[fit.numbers["decision"]], coverage(results) if main == "shifted" else ""]
+    parts = [DECISIONS[fit.numbers["decision"]], fit.sentence, of, coverage(results) if main == "shifted" else ""]
     parts += [f"{EXAMS[s]} is at its floor in every arm and could show no gain" for s in STRATA if floored(results, s)]
     parts += [f"not learned even alone: {', '.join(failed)}"] * bool(failed)
-    return "; ".join([begins, *filter(None, parts)])
+    return "; ".join(filter(None, parts))
 
 
 def floored(results: Results, stratum: str) -> bool:
