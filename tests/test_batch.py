@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -126,10 +127,16 @@ def test_the_cell_that_failed_is_named_at_the_end(
         (["--grid", "steps=3", "--minutes", "5"], "it goes with --as-notebooks"),
         (["--grid", "steps=3", "--as-notebooks", "--minutes", "0"], "minutes"),
         (["--grid", "steps=3", "--gpus-per-point", "-1"], "gpus-per-point"),
+        (["--grid", "steps=1.5", "--as-notebooks"], "steps = 1.5: input should be a valid integer"),
+        (["--grid", "steps=3", "--as-notebooks", "--executor", "ray"], "do not go with --as-notebooks"),
+        (["--grid", "steps=3", "--executor", "ray"], "Ray"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_one_sentence(words: list[str], complaint: str, own_store: Path) -> None:
-    done = labkit("sweep", "diversity_sweep", "--scale", "smoke", *words)
+    with socket.socket() as bound:  # nobody listens on it, and nobody else can
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        done = labkit("sweep", "diversity_sweep", "--scale", "smoke", *words, RAY_ADDRESS=address)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
     assert complaint in done.stderr
     assert not own_store.exists()

@@ -2,8 +2,11 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -14,6 +17,7 @@ import pytest
 from toy import ToyPoint, rows_of, square
 
 from labkit import BadRequest
+from labkit.design.scratch import SCRATCH, in_use
 from labkit.lab import Point, Progress, Record, Row, Store, run_points
 from labkit.lab.cluster import check_address, packed, unpack
 
@@ -49,13 +53,15 @@ def node() -> dict[str, Any]:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch, in_ci: bool) -> Iterator[Any]:
+def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_ci: bool) -> Iterator[Any]:
     """A head of one CPU; the sweep finds it by its address."""
     if not in_ci and find_spec("ray") is None:
         pytest.skip("Ray is not installed (pip install 'labkit[ray]')")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # its sockets have no room for a long name
     made = Cluster(initialize_head=True, head_node_args=node())
     monkeypatch.setenv("RAY_ADDRESS", made.address)
     yield made
@@ -95,6 +101,33 @@ def test_a_node_without_our_folder_is_killed_in_the_middle_and_the_sweep_complet
     gpus = pytest.raises(BadRequest, match=r"offers [12] CPUs and 0 GPUs, and a point takes 1 CPU and 0\.5 GPUs")
     with gpus:
         run_points([ToyPoint(number=50)], square, store=store, jobs=1, executor="ray", gpus=0.5)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_costs_its_points_in_flight(own_store: Path, tmp_path: Path, cluster: Any) -> None:
+    store, traces = Store(own_store), tmp_path / "traces"
+    points = [ToyPoint(number=n, traces=str(traces)) for n in range(30)]
+    script = (
+        "from toy import *; from labkit.lab import run_points\n"
+        f"points = [ToyPoint(number=n, traces={str(traces)!r}) for n in range(30)]\n"
+        "run_points(points, square_slowly, jobs=1, executor='ray')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL) as process:
+        while sum(store.result(point) is not None for point in points) < 3:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    recorded = [row["number"] for row in rows_of(store)]
+    while any(map(in_use, tmp_path.glob(f"{SCRATCH}*"))):  # its tasks end, too
+        time.sleep(0.05)
+    outcomes = run_points(points, square, store=store, jobs=1, executor="ray")
+    assert [outcome.row and outcome.row["squared"] for outcome in outcomes] == [n * n for n in range(30)]
+    measured = Counter(map(int, traces.read_text().split()))
+    assert set(measured) == set(range(30))
+    assert {measured[number] for number in recorded} == {1}
+    assert not list(tmp_path.glob(f"{SCRATCH}*"))
+    assert {path.name for path in store.points_folder("toy").iterdir()} == {*(p.address for p in points), ".locks"}
+    assert not list((store.points_folder("toy") / ".locks").iterdir())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from labkit import BadRequest, lab, studies
-from labkit.lab.execute import SCRATCH
+from labkit.design.scratch import SCRATCH
 
 PARAMETERS = "scale = 'laptop'  # one = two\nsteps: int = 3\n"
 

@@ -17,7 +17,9 @@ import pytest
 from killable import POINTS
 from toy import ToyPoint, rows_of, square
 
-from labkit.lab import Store, run_points
+from labkit.design.scratch import SCRATCH
+from labkit.lab import Store, run_points, write_text
+from labkit.lab.batch import Task, execute_all
 
 HERE = Path(__file__).parent
 
@@ -71,6 +73,18 @@ class Series:
         assert not list((points / ".locks").iterdir())
 
 
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    (tmp_path / f"{SCRATCH}{gone.pid}.half").touch()
+    (tmp_path / f"{SCRATCH}{gone.pid}.folder" / "within").mkdir(parents=True)
+    kept = {f"{SCRATCH}{os.getpid()}.half", f".tmp-{'0' * 8}-{gone.pid}.half", "page.html"}  # at work, elsewhere, whole
+    for name in kept:
+        (tmp_path / name).touch()
+    write_text(tmp_path / "page.html", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
 def test_a_sweep_that_is_killed_20_times_is_finished(own_store: Path, tmp_path: Path) -> None:
     series = Series(Store(own_store), tmp_path / "traces", [])
     rng, kills = random.Random(17), 0
@@ -108,6 +122,48 @@ def test_a_run_whose_kernel_or_parent_is_killed_is_finished(own_store: Path, tmp
     series.check()
     assert [path.name for path in out.iterdir()] == ["notebook.ipynb"]
     assert not list(runtime.glob("*.json"))
+
+
+FATAL = """
+import os, signal
+from pathlib import Path
+from killable import POINTS, square_after_a_moment
+from labkit.lab import run_points, write_text
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def measured(point, record):
+    if moment == f'in point {point.number}':
+        die()
+    if moment == f'before point {point.number} is there':
+        os.fsync = die
+    return square_after_a_moment(point, record)
+
+assert all(outcome.row for outcome in run_points(POINTS[:6], measured, jobs=0))
+if moment == 'in the result':
+    os.fsync = die
+write_text(Path(os.environ['LABKIT_RUN_DIR'], 'result.json'), '{"study": "toy"}')
+"""
+
+
+@pytest.mark.slow
+def test_a_notebook_of_a_batch_whose_kernel_is_killed_at_the_worst_moments_goes_on(
+    own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *sys.path]))
+    monkeypatch.setenv("KILLABLE", str(tmp_path / "traces"))
+    cells = [nbformat.v4.new_code_cell("moment = 'never'", metadata={"tags": ["parameters"]})]
+    nbformat.write(nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(FATAL)]), tmp_path / "n.ipynb")
+    for moment in ("in point 1", "before point 3 is there", "in the result", "never"):
+        task = Task("toy", tmp_path / "n.ipynb", tmp_path / "out", {"moment": moment})
+        ((_, failure, _),) = execute_all([task], Store(own_store), 1)
+        assert failure is None if moment == "never" else "the kernel of n.ipynb died" in str(failure)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["notebook.ipynb", "result.json"]
+    assert (tmp_path / "traces").read_text().split() == list("0123345")  # 3 was not recorded yet
+    points = Store(own_store).points_folder("toy")
+    assert {path.name for path in points.iterdir()} == {*(point.address for point in POINTS[:6]), ".locks"}
+    assert not list((points / ".locks").iterdir())
 
 
 def test_sigterm_ends_a_command_as_ctrl_c_does(own_store: Path) -> None:

@@ -237,6 +237,7 @@ BEYOND = {
     *("design/scorer.py", "studies/foretelling.py"),
     *("studies/which_teacher.py", "teach/imperfect.py", "design/selection.py", "learn/appraisal.py"),
     "learn/vectors.py",
+    "design/scratch.py",
     *("studies/selection.py", "studies/appraised.py", "studies/pools.py", "studies/selecting.py"),
     *("grade/ifeval.py", "grade/written.py", "instructions/demands.py", "instructions/written_exams.py"),
     *("commands/exams.py", "studies/generalist_mix.py", "studies/generalist_mixes.py"),

@@ -11,8 +11,8 @@ from command import Done, labkit
 from toy import ToyPoint, rows_of, square, square_but_not_13
 
 from labkit import studies
+from labkit.design.scratch import HERE
 from labkit.lab import Point, Store, run_points
-from labkit.lab.store import HERE
 from labkit.studies.past import label_of
 
 

@@ -57,7 +57,6 @@ def sweep_study(
 
     study = studies.find(name)
     track(tracker, progress)
-    lab.checked_trackers(None)
     if not grid:
         dials = [name for name in study.Params.model_fields if name != "scale"]
         example = next((name for name in dials if is_axis(study, name)), dials[0])
@@ -68,6 +67,9 @@ def sweep_study(
         raise BadRequest(f"'{min(both)}' is given by --grid and by --set: once is enough")
     if minutes and not notebooks:
         raise BadRequest("--minutes is the time of a notebook: it goes with --as-notebooks")
+    if notebooks and (executor or gpus):
+        raise BadRequest("--executor and --gpus-per-point do not go with --as-notebooks, which this machine executes")
+    lab.check_surroundings(jobs, fleet, executor)
     store = lab.Store.default()
     if not yes:
         ask_first(study, axes, given, store)
@@ -145,7 +147,6 @@ def sweep_notebooks(
     from labkit.studies.past import label_of
 
     lab.check_notebook(study.notebook())
-    lab.ensure_writable(store.root)
     varied_of: dict[Path, dict[str, Any]] = {}
     tasks = []
     for varied, params in combinations(study, axes, given):
@@ -155,7 +156,7 @@ def sweep_notebooks(
         folder = store.root / study.name / "runs" / name
         varied_of[folder] = varied
         tasks.append(Task(study.name, study.notebook(), folder, study.grouped(chosen)))
-    store.check(study.name)
+    store.check(study.name)  # and whether it can be written
     new = [task for task in tasks if not (task.folder / "notebook.ipynb").exists() or read_run(task.folder) is None]
     progress = lab.Progress.default(lambda row: str(row["words"]))
     progress.start(total=len(tasks), already=len(tasks) - len(new), what="notebooks")

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from labkit.commands import RESUMED, Jobs, RunName, Scale, command
 from labkit.commands.studies import conduct
+from labkit.design.scratch import scratch_folder
 from labkit.entry import leave
 from labkit.errors import unknown
 from labkit.table import print_table
@@ -69,8 +69,8 @@ def make_reference(
             left_out += 1
             print(f"{study.name}: {missing} of {len(points)} points are not in {store.root}, so it is left out")
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            executed = conduct(study, params, store, Path(folder) / "run", jobs=jobs) / "notebook.ipynb"
+        with scratch_folder() as folder:
+            executed = conduct(study, params, store, folder / "run", jobs=jobs) / "notebook.ipynb"
             notebook, picture = light(json.loads(executed.read_text("utf-8")))
         text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
         if len(text.encode()) > MOST:

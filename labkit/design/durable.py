@@ -14,8 +14,8 @@ from errno import EINVAL
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
-from uuid import uuid4
 
+from labkit.design.scratch import beside, tidy
 from labkit.errors import BadRequest
 
 MANIFEST = "manifest.json"
@@ -146,7 +146,7 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, bring it to the disk and rename it: a reader never sees half of it."""
-    scratch = path.with_name(f".tmp-{uuid4().hex[:8]}")  # short: a name that is as long as a name may be fits, too
+    scratch = beside(path)
     try:
         _write(scratch, [text])
         scratch.replace(path)
@@ -154,6 +154,7 @@ def write_text(path: Path, text: str) -> None:
         scratch.unlink(missing_ok=True)
         raise
     sync(path.parent)
+    tidy(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -49,6 +49,7 @@ from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from labkit.design.scratch import SCRATCH, tidy
 from labkit.errors import BadRequest
 from labkit.grade.confine import Group, UserIds, filter_program
 
@@ -193,7 +194,8 @@ class Sandbox:
 
     def __init__(self, limits: Limits, programs: int, contained: bool, packages: Sequence[str] = ()) -> None:
         self.left = programs
-        self.folder = "/tmp" if contained else tempfile.mkdtemp(prefix="labkit-")
+        self.folder = "/tmp" if contained else tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}.")
+        tidy(Path(self.folder).parent)
         python = [os.path.realpath(sys.executable), "-s", "-P", "-S"]
         self.users = UserIds() if contained and os.geteuid() == 0 else None
         self.group = group(limits) if contained else None

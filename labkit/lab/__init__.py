@@ -8,13 +8,11 @@ from labkit.lab.progress import Progress
 from labkit.lab.provenance import cores, provenance
 from labkit.lab.store import Measure, MeasureMany, Point, Record, Row, Store, ensure_writable, write_json
 from labkit.lab.sweep import SweepFailed, checked_executor, default_fleet, default_jobs, run_points, sweep
-from labkit.lab.tracking import checked_trackers
 from labkit.lab.work import NoWorker, Outcome, fleets
 
 __all__ = [
     "RUN_FILES", "Measure", "MeasureMany", "NoWorker", "Outcome", "Point", "Progress", "Record", "Row", "RunFailed",
     "Store", "SweepFailed", "check_injected", "check_notebook", "check_out", "check_surroundings", "checked_executor",
-    "checked_trackers",
     "cores", "default_fleet", "default_jobs", "ensure_writable", "execute", "fleets", "provenance", "run_folder",
     "run_points", "sweep", "write_json", "write_text",
 ]  # fmt: skip

@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from labkit.design.scratch import scratch_folder
 from labkit.errors import BadRequest, first_line
 from labkit.lab.store import Point, Store
 from labkit.lab.work import PAUSE, Agenda, Group, Outcome, Work, attempt
@@ -148,7 +148,7 @@ class _Flight:
 
 def _measure_here(group: Group, work: Work, *needs: tuple[Point, bytes]) -> list[tuple[Outcome, bytes]]:
     """On a node: measure in a store that lasts as long as this task; each outcome with the folder it left."""
-    with TemporaryDirectory(prefix="labkit-") as folder:
+    with scratch_folder() as folder:
         store = Store(folder)
         for need, data in needs:
             unpack(data, store.folder(need))

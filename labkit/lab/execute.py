@@ -27,13 +27,13 @@ from typing import Any
 import psutil
 
 from labkit.design.durable import sync
+from labkit.design.scratch import SCRATCH, tidy
 from labkit.errors import BadRequest, first_line, unknown
-from labkit.lab.store import HERE, Store, ensure_writable
+from labkit.lab.store import Store, ensure_writable
 from labkit.lab.sweep import checked_executor, default_fleet, default_jobs
 from labkit.lab.tracking import checked_trackers
 
 RUN_FILES = ("notebook.ipynb", "report.html", "params.yaml", "result.json", "provenance.json")
-SCRATCH = f".tmp-{HERE}-"  # then the process, and `.ipynb`, or `.json` of its kernel's connection
 
 
 class RunFailed(RuntimeError):
@@ -45,8 +45,8 @@ def run_folder(store: Store, study: str, params: Mapping[str, Any], label: str =
     text = json.dumps(dict(params), sort_keys=True, default=str)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     runs = store.root / study / "runs"
-    for folder in runs.glob("*"):
-        _tidy(folder)
+    for folder in [runs, *runs.glob("*")]:
+        tidy(folder)
     while True:
         try:
             (runs / name).mkdir(parents=True)
@@ -55,28 +55,12 @@ def run_folder(store: Store, study: str, params: Mapping[str, Any], label: str =
             name += "+"
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what a killed run of this machine left: half a notebook, a key, and the folder, if that was all."""
-    for scratch in list(folder.glob(f"{SCRATCH}*")):
-        if not in_use(scratch):
-            with suppress(OSError):
-                scratch.unlink()
-                folder.rmdir()  # which fails as long as something is in it
-
-
-def in_use(scratch: Path) -> bool:
-    """Whether the process that made a scratch file of a run is still there."""
-    process = scratch.stem.removeprefix(SCRATCH)
-    return process.isdecimal() and psutil.pid_exists(int(process))
-
-
 def check_out(folder: Path, study: str) -> None:
     """Refuse a folder in which something could be lost.
 
     Raises:
         BadRequest: when it cannot be written, or holds files other than those of an earlier run of the same study.
     """
-    _tidy(folder)
     ensure_writable(folder)
     known = (*RUN_FILES, "failed.ipynb")
     strange = [path.name for path in folder.iterdir() if path.name not in known and not path.name.startswith(SCRATCH)]
@@ -200,7 +184,7 @@ def execute(notebook: Path, folder: Path, params: Mapping[str, Any], *, store: S
     folder.mkdir(parents=True, exist_ok=True)
     surroundings = {"LABKIT_RUNS": store.root.resolve(), "LABKIT_RUN_DIR": folder.resolve(), "LABKIT_BATCH": 1,
                     "LABKIT_JOBS": jobs, "LABKIT_FLEET": fleet, "LABKIT_EXECUTOR": executor}  # fmt: skip
-    scratch = folder.resolve() / f"{SCRATCH}{os.getpid()}.ipynb"
+    scratch = folder.resolve() / f"{SCRATCH}{os.getpid()}.ipynb"  # and `.json`, of its kernel's connection
     try:
         _run(source, notebook, scratch, params, _own_kernel(surroundings, scratch.with_suffix(".json"), minutes))
         (folder / "failed.ipynb").unlink(missing_ok=True)

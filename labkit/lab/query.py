@@ -51,10 +51,11 @@ def query(
     rows = rows_by_study(store, study, warn, only)
     try:
         with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": "", "threads": 2}) as db:
-            for name, its_rows in rows.items():
-                if name.casefold() != ALL_POINTS:
-                    _create(db, name, its_rows)
-            _create(db, ALL_POINTS, list(chain.from_iterable(rows.values())), lists=False)
+            tables = [_create(db, name, its_rows) for name, its_rows in rows.items() if name.casefold() != ALL_POINTS]
+            if len(rows) == len(tables) == 1:  # all that there is stands in that table: nothing is read twice
+                db.execute(f"create view {ALL_POINTS} as {tables[0]}")
+            else:
+                _create(db, ALL_POINTS, list(chain.from_iterable(rows.values())), lists=False)
             db.execute("set enable_external_access = false")
             db.execute("set lock_configuration = true")
             return _answer(db, _checked(db, sql) if sql else f"from {ALL_POINTS}")
@@ -112,8 +113,8 @@ def settings_of(store: Store, rows: Mapping[str, Sequence[Row]]) -> list[str]:
     return list(dict.fromkeys(key for name, row in latest.items() for key in store.settings(name, row["address"])))
 
 
-def _create(db: "duckdb.DuckDBPyConnection", name: str, rows: Sequence[Row], *, lists: bool = True) -> None:
-    """A table of rows, which DuckDB reads as JSON by types that hold for all of them."""
+def _create(db: "duckdb.DuckDBPyConnection", name: str, rows: Sequence[Row], *, lists: bool = True) -> str:
+    """Make a table of rows, which DuckDB reads as JSON by types that hold for all of them; SQL for it without lists."""
     import pandas as pd
 
     types = {key: _type([row.get(key) for row in rows]) for key in dict.fromkeys(chain.from_iterable(rows))}
@@ -127,6 +128,9 @@ def _create(db: "duckdb.DuckDBPyConnection", name: str, rows: Sequence[Row], *, 
         f"from (select from_json_strict(line, '{structure}') as line from \"rows as JSON\")"
     )
     db.unregister("rows as JSON")
+    made = db.execute(f"describe {_quoted(name)}").fetchall()  # names that differ in case alone are changed
+    scalars = [_quoted(there[0]) for there, key in zip(made, chosen, strict=True) if not isinstance(types[key], list)]
+    return f"select {', '.join(scalars)} from {_quoted(name)}"
 
 
 def _line(row: Row, keys: Sequence[str]) -> str:

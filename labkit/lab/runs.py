@@ -32,7 +32,7 @@ class PastRun:
 
 def past_runs(store: Store, study: str | None = None) -> list[PastRun]:
     """The runs in a store that can be read, newest first."""
-    found = [read_run(path.parent) for path in store.root.glob(f"{study or '*'}/runs/*/result.json")]
+    found = [read_run(path.parent) for path in store.root.glob(f"{study or '*'}/runs/[!.]*/result.json")]
     runs = [run for run in found if run]
     return sorted(runs, key=lambda run: (run.provenance.get("time", ""), run.folder.name), reverse=True)
 

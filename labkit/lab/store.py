@@ -23,7 +23,6 @@ overwritten: it is named, and the person decides.
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import stat
@@ -39,13 +38,13 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from labkit.design.durable import sync, write_text
+from labkit.design.scratch import HERE, beside, tidy
 from labkit.errors import BadRequest, expanded
 from labkit.lab.provenance import Meter, code
 
 Row = dict[str, Any]
 ADDRESS_LENGTH = 16
 PROVENANCE = "provenance.json"  # of a point: beside its row, which it is no part of
-HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # this machine, in the names of what it may tidy up
 
 
 class Point(BaseModel):
@@ -492,8 +491,9 @@ def _write_plain(path: Path, value: Mapping[str, Any]) -> None:
 def ensure_writable(folder: Path) -> None:
     """Make the folder if need be; BadRequest when nothing can be written into it."""
     try:
+        tidy(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".tmp-probe-{uuid4().hex[:8]}"
+        probe = beside(folder / "probe")
         probe.touch()
         probe.unlink()
     except OSError as error:

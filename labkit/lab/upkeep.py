@@ -14,14 +14,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 from filelock import Timeout
 
+from labkit.design.scratch import HERE, SCRATCH, beside, in_use, tidy
 from labkit.errors import BadRequest
-from labkit.lab.execute import SCRATCH, in_use
 from labkit.lab.runs import PastRun, differences, read_run
-from labkit.lab.store import HERE, Store
+from labkit.lab.store import Store
 
 
 class Merged(NamedTuple):
@@ -121,11 +120,12 @@ def unused(store: Store, study: str | None = None) -> tuple[list[Unused], list[s
 def remove(store: Store, found: Unused) -> bool:
     """Remove something unused, in one step for whoever looks; False where somebody is at it by now."""
     study, address = found.path.parent.parent.name, found.path.name.removeprefix(".work-")
-    aside = found.path.with_name(f".tmp-{address}-{HERE}-{uuid4().hex[:8]}")
+    aside = beside(found.path)
     with suppress(Timeout, FileNotFoundError):
         if found.path.parent.name == "runs":
             found.path.rename(aside)
         else:
+            aside = aside.with_name(f".tmp-{address}-{HERE}-{aside.suffix[1:]}")  # as the store names its own
             with store.lock(study, address):
                 found.path.rename(aside)
         shutil.rmtree(aside)
@@ -175,10 +175,11 @@ def _study(run: PastRun, point: dict[str, str]) -> str:
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".tmp-{uuid4().hex[:8]}")
+    aside = beside(target)
     try:
         shutil.copytree(source, aside)
         aside.rename(target)
+        tidy(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
