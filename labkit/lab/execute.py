@@ -28,7 +28,8 @@ import psutil
 
 from labkit.design.durable import sync
 from labkit.errors import BadRequest, first_line, unknown
-from labkit.lab.store import HERE, Store, ensure_writable
+from labkit.lab.places import ensure_writable
+from labkit.lab.store import HERE, Store
 from labkit.lab.sweep import checked_executor, default_fleet, default_jobs
 from labkit.lab.tracking import checked_trackers
 
