@@ -250,7 +250,7 @@ def test_a_result_that_cannot_be_kept_is_refused_before_work(name: str, out: str
         ["find-mix", "pool.jsonl", "--target=other.jsonl", "--out=pool.jsonl"],
         ["judge-outputs", "other.jsonl", "pool.jsonl", "--judge=oracle", "--out=pool.jsonl"],
         ["code-eval", "--samples=pool.jsonl", "--out=pool.jsonl"],
-        ["code-eval", "--samples=pool.results.json"],
+        ["code-eval", "--samples=pool.jsonl", "--problems=pool.results.json"],
         ["exam", "smollm2", "--data=folder", "--out=folder"],
     ],
 )

@@ -38,8 +38,8 @@ def evaluate_code(
         raise BadRequest(f"no file {samples}")
     out = out or samples.with_suffix(".results.json")
     ensure_file(out)
-    if out.exists():  # also where it follows from SAMPLES
-        refuse_overwriting(out, [samples])
+    if problems and out.exists():  # also where it follows from SAMPLES
+        refuse_overwriting(out, [problems])
     partial = out.with_name(out.name + ".partial")
     try:
         if plus:
