@@ -1,6 +1,7 @@
 """MT-Bench and AlpacaEval: the public tools read what is written here, and what they wrote is read."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -375,6 +376,12 @@ def test_a_field_of_another_kind_is_refused_by_its_record(tmp_path: Path, read: 
     with pytest.raises(BadRequest, match=rf"record 2 has .* as its '{field}': it must be ") as refused:
         kept(tmp_path, read, good, bad)
     assert "\n" not in str(refused.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(BadRequest, match="no file that is there"):
+        benchmarks.read_outputs(tmp_path / "pipe.json")
 
 
 @pytest.mark.parametrize("read", [benchmarks.read_questions, benchmarks.read_answers])

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import re
 import signal
@@ -212,6 +213,55 @@ def test_devices_are_no_files(words: list[str], home: Path) -> None:
     done = labkit(*words)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "is a device, not a file or a folder" in done.stderr
+
+
+WITH_OUT = {
+    "glossary": [],
+    "slides": ["RUN"],
+    "compare": ["A", "B"],
+    "select": ["pool.jsonl", "--budget=5", "--method=random"],
+    "find-mix": ["spec.yaml", "--target=pool.jsonl"],
+    "judge-outputs": ["pool.jsonl", "pool.jsonl", "--judge=oracle"],
+    "code-eval": ["--samples=pool.jsonl"],
+    "audit": ["pool.jsonl"],
+}
+
+
+@pytest.mark.parametrize("name", WITH_OUT)
+@pytest.mark.parametrize("out", ["folder", "pool.jsonl/x", "x" * 300])
+def test_a_result_that_cannot_be_kept_is_refused_before_work(name: str, out: str, home: Path) -> None:
+    record = {"instruction": "Say a", "output": "a", "generator": "g"}
+    Path("pool.jsonl").write_text(json.dumps([record]), "utf-8")
+    for place in ("folder", "folder.html"):
+        Path(place).mkdir()
+    ending = ".html" if name == "compare" else ""
+    if (name, out) == ("audit", "folder"):  # it wants one
+        out = "pool.jsonl/.."
+    done = labkit(name, *WITH_OUT[name], "--out", out + ending)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "cannot write to" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["select", "pool.jsonl", "--budget=5", "--method=random", "--out=pool.jsonl"],
+        ["select", "pool.jsonl", "--budget=5", "--method=random", "--out=./folder/../pool.jsonl"],
+        ["find-mix", "pool.jsonl", "--target=other.jsonl", "--out=pool.jsonl"],
+        ["judge-outputs", "other.jsonl", "pool.jsonl", "--judge=oracle", "--out=pool.jsonl"],
+        ["code-eval", "--samples=pool.jsonl", "--out=pool.jsonl"],
+        ["code-eval", "--samples=pool.jsonl", "--problems=pool.results.json"],
+        ["exam", "smollm2", "--data=folder", "--out=folder"],
+    ],
+)
+def test_no_result_takes_the_place_of_what_is_read(words: list[str], home: Path) -> None:
+    Path("folder").mkdir()
+    for name in ("pool.jsonl", "other.jsonl", "pool.results.json"):
+        Path(name).write_text("kept\n", "utf-8")
+    done = labkit(*words)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is what this command reads" in done.stderr
+    assert Path("pool.jsonl").read_text("utf-8") == Path("pool.results.json").read_text("utf-8") == "kept\n"
 
 
 def test_a_base_model_is_no_file(home: Path) -> None:

@@ -433,7 +433,7 @@ def test_budgets_and_patience_decide_no_result() -> None:
         ({"own_target": [0.5, 0.6]}, r"own_target = \(0.5, 0.6\) sums to 1.1, not to 1"),
         ({"widths": [15]}, "heads = 2 does not divide widths = 15"),
         ({"outside": ["poetry"]}, "unknown ability 'poetry'"),
-        ({"asking": {"model": "x"}}, "asking sets 'model', which is the parameter teacher"),
+        ({"asking": {"model": "x"}}, "it is the teacher's name"),
         ({"asking": {"tokn_budget": 1}}, r"unknown setting of a teacher 'tokn_budget': did you mean 'token_budget'\?"),
         ({"asking": {"timeout": 0}}, "the teacher's timeout is 0"),
         ({"teacher": "oracle:nose=1"}, "nose"),

@@ -93,6 +93,8 @@ def test_mistakes_are_what_was_graded_wrong(kept: tuple[Path, str], monkeypatch:
     assert [line["share"] for line in kinds] == sorted((line["share"] for line in kinds), reverse=True)
     with pytest.raises(BadRequest, match="exam of diversity_sweep"):
         studies.mistakes(address, "unsen")
+    with pytest.raises(BadRequest, match=f"no finished point {address} of long_tail"):
+        studies.mistakes(address, study="long_tail")
 
 
 def test_the_command_lists_mistakes(kept: tuple[Path, str]) -> None:

@@ -227,7 +227,10 @@ BEYOND = {
     ),
     *("studies/registration.py", "table.py", "commands/store.py", "commands/sweeps.py", "commands/which_data.py"),
     "commands/runs.py",
-    *(f"lab/{name}.py" for name in ("batch", "cluster", "marks", "timing", "tracking", "upkeep", "work", "workers")),
+    *(
+        f"lab/{name}.py"
+        for name in ("batch", "cluster", "marks", "places", "timing", "tracking", "upkeep", "work", "workers")
+    ),
     *("design/audit.py", "design/diversity.py", "design/mix_finder.py", "learn/embedders.py", "show/atlas.py"),
     *("studies/audits.py", "studies/correlated.py", "studies/diversity_measures.py", "studies/mix_finder.py"),
     *("grade/next_count.py", "studies/mix_problems.py", "studies/mix_search.py", "studies/searched.py"),

@@ -221,6 +221,13 @@ def test_no_slide_overflows_a_projector_and_keys_turn_them(page: Browser) -> Non
     page.wait("document.querySelector('nav').textContent === '2 / 3'")
 
 
+@pytest.mark.parametrize("text", [b"", b'{"cells": [{"cell_t', b"[]", b"\xff\xe8"])
+def test_slides_of_half_a_notebook_are_refused(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "notebook.ipynb").write_bytes(text)
+    with pytest.raises(BadRequest, match="is no whole notebook"):
+        slides.write_slides(tmp_path / "notebook.ipynb", tmp_path / "out.html")
+
+
 def test_slides_of_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="is not there"):
         slides.write_slides(tmp_path / "notebook.ipynb", tmp_path / "out.html")

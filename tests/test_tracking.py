@@ -113,4 +113,8 @@ def test_a_finished_run_is_exported(tracker: str, own_store: Path) -> None:
     assert (done.returncode, f"2 models told to {tracker}" in done.stdout) == (0, True), done.stderr
     assert len(told(tracker, own_store / "tracking" / tracker)) == 2
     assert labkit("export", "two").returncode == 2
+    for other in ("", f"{tracker},{tracker}"):
+        assert "unknown tracker" in labkit("export", "one", "--to", other).stderr
+    (folder / "result.json").write_text(json.dumps(result | {"params": 3}))
+    assert "is not the result of a run" in labkit("export", "one", "--to", tracker).stderr
     assert os.environ.get("LABKIT_TRACK") is None

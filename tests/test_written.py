@@ -8,7 +8,7 @@ from typing import Any
 import needs
 import pytest
 from command import labkit
-from public_exams import exam_folder, write
+from public_exams import DEMANDED, exam_folder, write
 from tiny import tiny_llama
 
 from labkit import BadRequest
@@ -130,6 +130,16 @@ def test_the_command_sits_exams_and_goes_on(data: Path, model: Path, tmp_path: P
     assert len((tmp_path / "out" / "bbh.jsonl").read_text("utf-8").split("\n")) == 1 + 6
 
 
+BROKEN = {
+    '{"prompt": 5}': "has no 'prompt' (a text)",
+    '{"key": null}': "has no 'key' (a whole number)",
+    '{"instruction_id_list": "punctuation:no_comma"}': "has no 'instruction_id_list' (a list)",
+    '{"kwargs": {"a": 1}}': "has no 'kwargs' (a list)",
+    '{"kwargs": [3]}': "has not one object in kwargs",
+    '{"kwargs": [{}, {}]}': "has not one object in kwargs",
+}
+
+
 def test_refusals_come_before_any_work(data: Path, model: Path, tmp_path: Path) -> None:
     def refused(*words: str | Path) -> str:
         done = labkit("exam", model, "--out", tmp_path / "none", *words)
@@ -143,6 +153,13 @@ def test_refusals_come_before_any_work(data: Path, model: Path, tmp_path: Path) 
     broken = exam_folder(tmp_path / "broken")
     write(broken / "ifeval" / "input_data.jsonl", '{"key": 1, "prompt": "Hi", "kwargs": []}\n')
     assert "has no 'instruction_id_list'" in refused("--data", broken, "--exams", "ifeval")
+    for changed, said in BROKEN.items():
+        write(broken / "ifeval" / "input_data.jsonl", json.dumps(DEMANDED[0] | json.loads(changed)))
+        assert said in refused("--data", broken, "--exams", "ifeval")
+    write(broken / "bbh" / "pears.json", '{"examples": [1]}')
+    assert "example 0, is no object" in refused("--data", broken, "--exams", "bbh")
+    (broken / "bbh" / "cot-prompts" / "pears.txt").write_bytes(b"\xff\xe8")
+    assert "pears.txt does not hold 3 examples in UTF-8" in refused("--data", broken, "--exams", "bbh")
     write(broken / "bbh" / "cot-prompts" / "pears.txt", "Q: one\nA: two")
     assert "pears.txt does not hold 3 examples" in refused("--data", broken, "--exams", "bbh")
 
@@ -152,6 +169,9 @@ def test_answers_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
     written.refuse_other(tmp_path / "out", {"model": "one"})
     with pytest.raises(BadRequest, match="holds answers of"):
         written.refuse_other(tmp_path / "out", {"model": "two"})
+    write(tmp_path / "out" / "model.json", '{"mod')
+    with pytest.raises(BadRequest, match="holds answers of nobody knows whom"):
+        written.refuse_other(tmp_path / "out", {"model": "one"})
 
 
 def test_an_answer_belongs_to_its_prompt(data: Path, model: Path, tmp_path: Path) -> None:
@@ -168,5 +188,7 @@ def test_an_answer_that_was_not_cut_holds_for_a_longer_limit(tmp_path: Path) -> 
         {"key": "b", "answer": "we", "cut": True, "limit": 5},
     ]
     write(tmp_path / "kept.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    with (tmp_path / "kept.jsonl").open("ab") as file:  # of a broken disk, or of another program
+        file.write(b'\xff\xe8\n[1]\n{"key": "c", "answer": "so", "cut": 0, "limit": "x"}\n')
     kept = {limit: set(dict(written._kept(tmp_path / "kept.jsonl", limit))) for limit in (4, 5, 6)}
     assert kept == {4: set(), 5: {"a", "b"}, 6: {"a"}}

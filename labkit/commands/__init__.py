@@ -41,7 +41,8 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command, of a group of them or by itself, with what it says on Ctrl-C.
 
-    `~` in its paths is the home folder, devices are no files, and a refusal leaves no new folder behind.
+    `~` in its paths is the home folder, devices are no files, `--out` is nothing that is read, and a refusal leaves no
+    new folder behind.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -50,6 +51,11 @@ def command(
             paths = {key: Path(expanded(value)) for key, value in options.items() if isinstance(value, Path)}
             for path in paths.values():
                 entry.refuse_devices(path)
+            if "out" in paths and os.path.lexists(paths["out"]):
+                from labkit.lab import places
+
+                given = [expanded(one) for key, one in options.items() if key != "out" and isinstance(one, str | Path)]
+                places.refuse_overwriting(paths["out"], given)
             new = [folder for path in paths.values() for folder in (path, *path.parents) if not os.path.lexists(folder)]
             try:
                 function(**options | paths)

@@ -30,15 +30,16 @@ def evaluate_code(
     """Run a model's programs against their tests in a sandbox: pass@k and every outcome."""
     from labkit.grade import code_eval
     from labkit.grade import plus as evalplus
-    from labkit.lab import ensure_writable, write_text
+    from labkit.lab import ensure_file, write_text
+    from labkit.lab.places import refuse_overwriting
 
     sizes = code_eval.parse_k(k)
     if not samples.is_file():
         raise BadRequest(f"no file {samples}")
     out = out or samples.with_suffix(".results.json")
-    if out.is_dir() or out.resolve() in {path.resolve() for path in (samples, problems) if path}:
-        raise BadRequest(f"--out {out} is a folder or one of the files given: name another file")
-    ensure_writable(out.parent)
+    ensure_file(out)
+    if problems and out.exists():  # also where it follows from SAMPLES
+        refuse_overwriting(out, [problems])
     partial = out.with_name(out.name + ".partial")
     try:
         if plus:

@@ -62,10 +62,12 @@ def compare_runs(
     out: Annotated[Path | None, typer.Option(help="a page (FILE.html), or the picture alone (FILE.png)")] = None,
 ) -> None:  # fmt: skip
     """Two runs of one study: what differs between them, and by how much they differ, model by model."""
-    from labkit import show, studies
+    from labkit import lab, show, studies
 
     if out and out.suffix not in (".html", ".png"):
         raise BadRequest(f"--out {out} ends neither in .html nor in .png")
+    if out:
+        lab.ensure_file(out)
     both = studies.compare(one, other, own)
     names = [f"{label}: {run.folder}" for label, run in both.runs.items()]
     print_each("", names)

@@ -8,7 +8,7 @@ import typer
 
 from labkit.commands import RunName, app, command
 from labkit.entry import leave
-from labkit.errors import BadRequest
+from labkit.errors import BadRequest, unknown
 from labkit.table import print_each
 
 group = typer.Typer(help="Check, merge and prune the store.", rich_markup_mode=None)
@@ -17,7 +17,6 @@ StudyOfStore = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="def
 
 
 def _known(study: str | None) -> str | None:
-    from labkit.errors import unknown
     from labkit.lab import Store
 
     if study and study not in Store.default().studies():
@@ -88,14 +87,16 @@ def export_run(
     """Tell a tracker of every model that a run shows: settings, learning curve, scores. Nothing leaves this machine."""
     from labkit.lab import Store
     from labkit.lab.runs import find_run, tell_of_point
-    from labkit.lab.tracking import checked_trackers
+    from labkit.lab.tracking import PACKAGES, checked_trackers
 
     store = Store.default()
     run = find_run(store, name)
-    (tracker,) = checked_trackers(to) or [""]
+    if to not in PACKAGES:
+        raise unknown("tracker", to, PACKAGES)
+    checked_trackers(to)
     points = [(point.get("study", run.result["study"]), point["address"]) for point in run.result["points"]]
     for study, address in points:
         store.row(study, address)  # all are there before the first is told of
     for study, address in points:
-        tell_of_point(store, tracker, study, address, run)
-    print(f"{len(points)} models told to {tracker}: {store.root / 'tracking' / tracker}")
+        tell_of_point(store, to, study, address, run)
+    print(f"{len(points)} models told to {to}: {store.root / 'tracking' / to}")

@@ -24,10 +24,11 @@ def show_glossary(
     out: Annotated[Path | None, typer.Option(help="leave the whole glossary there, as Markdown")] = None,
 ) -> None:
     """The lab's words: what each means, and where it comes from."""
-    from labkit.lab import write_text
+    from labkit.lab import ensure_file, write_text
     from labkit.show import glossary
 
     if out:
+        ensure_file(out)
         write_text(out, glossary.page())
         return
     found = [entry._asdict() for entry in glossary.glossary() if (term or "").casefold() in entry.term.casefold()]
@@ -42,10 +43,11 @@ def write_slides(
     out: Annotated[Path, typer.Option(help="the page that is made")] = Path("slides.html"),
 ) -> None:
     """A run as slides for a projector: one page that opens offline; arrow keys turn it."""
-    from labkit.lab import Store
+    from labkit.lab import Store, ensure_file
     from labkit.lab.runs import find_run
     from labkit.show.slides import write_slides as written
 
+    ensure_file(out)
     print(written(find_run(Store.default(), name).folder / "notebook.ipynb", out))
 
 

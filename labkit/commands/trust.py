@@ -32,7 +32,7 @@ def trust_teacher(
     for name in families or ():
         if name not in EVERY:
             raise unknown("family", name, EVERY)
-    with _connected(teacher, values_of(settings, fixed="model")) as client:
+    with _connected(teacher, values_of(settings)) as client:
         lines = trust(client, families or list(EVERY), n)
     print_table([{name: value for name, value in line.items() if name in lines[1]} for line in lines])
     print(f"AUC of the rating, all families: {lines[0].get('AUC of the rating') or 'no rating could be read'}")
@@ -47,14 +47,14 @@ def judge_outputs(
     settings: Settings = None,
 ) -> None:  # fmt: skip
     """Which of two models answers better: each pair of outputs judged in both orders, with intervals."""
-    from labkit.lab import ensure_writable
+    from labkit.lab import ensure_file
     from labkit.teach import benchmarks
     from labkit.teach.judge import Judge, position_bias, win_rate
 
     ours, theirs = benchmarks.read_outputs(outputs), benchmarks.read_outputs(references)
     if out:
-        ensure_writable(out.parent)
-    with _connected(judge, values_of(settings, fixed="model")) as client:
+        ensure_file(out)
+    with _connected(judge, values_of(settings)) as client:
         found = benchmarks.compare_outputs(Judge(client), ours, theirs, judge)
     if out:
         benchmarks.write_annotations(out, found.annotations)

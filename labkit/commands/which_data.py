@@ -26,9 +26,11 @@ def audit_data(
     out: Annotated[Path | None, typer.Option(help="folder for report.html, map.html and audit.json")] = None,
 ) -> None:  # fmt: skip
     """What a set of instruction data holds, how diverse it is, what it covers; with --out also a map to explore."""
-    from labkit import studies
+    from labkit import lab, studies
     from labkit.studies import audits
 
+    if out:
+        lab.ensure_writable(out)
     if against and not against.is_file():
         raise BadRequest(f"--against {against} is no file")
     columns = studies.parse_settings(fields or [], "--field") or None
@@ -58,11 +60,11 @@ def select_records(
 ) -> None:  # fmt: skip
     """Choose records of a pool by one of nine methods; the study `selection` puts them on trial."""
     from labkit import studies
-    from labkit.lab import ensure_writable
+    from labkit.lab import ensure_file
     from labkit.studies import selecting
 
     if out:
-        ensure_writable(out.parent)
+        ensure_file(out)
     columns = studies.parse_settings(fields or [], "--field") or None
     found = selecting.select(data, budget, method, against=against, embedder=embedder, model=model, fields=columns,
                              skip_bad=skip_bad, seed=seed)  # fmt: skip
@@ -82,10 +84,10 @@ def find_mix(
     seed: Annotated[int, typer.Option(min=0, help="draws mixes and training sets")] = 0,
 ) -> None:
     """The shares at which sources foretell a target best: runs, laws, a prediction, and its trial; or no plan."""
-    from labkit.lab import ensure_writable
+    from labkit.lab import ensure_file
     from labkit.studies import mix_search
 
-    ensure_writable(out.parent)
+    ensure_file(out)
     found = mix_search.search(spec, target, budget, seed)
     print_table(mix_search.table(found))
     laws = [{"law": name, "error on held-out mixes": law["error"], "weight": round(law["weight"], 3)}

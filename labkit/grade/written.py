@@ -76,8 +76,8 @@ def sit(model: Any, tokenizer: Any, questions: Sequence[Asked], kept: Path, *, n
 
 def _kept(file: Path, new_tokens: int) -> Iterator[tuple[str, Written]]:
     """The answers in a file that this limit would give, too, by the keys of their prompts."""
-    for text in file.read_text("utf-8").splitlines() if file.exists() else ():
-        with suppress(ValueError, KeyError):
+    for text in file.read_text("utf-8", "replace").splitlines() if file.exists() else ():
+        with suppress(ValueError, KeyError, TypeError):
             line = json.loads(text)
             if line["limit"] == new_tokens or (line["limit"] < new_tokens and not line["cut"]):
                 yield line["key"], Written(line["answer"], line["cut"])
@@ -169,7 +169,10 @@ def _both(marks: Sequence[Marks]) -> Estimate:
 def refuse_other(folder: Path, about: dict[str, Any]) -> None:
     """BadRequest where the answers in a folder are of another model; else the folder says whose they are."""
     path = folder / "model.json"
-    there = json.loads(path.read_text("utf-8")) if path.exists() else about
+    try:
+        there = json.loads(path.read_text("utf-8")) if path.exists() else about
+    except ValueError:
+        there = "nobody knows whom"  # it is not ours
     if there != about:
         raise BadRequest(f"{folder} holds answers of {there}, not of {about}: name another folder")
     folder.mkdir(parents=True, exist_ok=True)

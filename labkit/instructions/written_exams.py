@@ -26,6 +26,7 @@ SHOTS = {"gsm8k": 5, "bbh": 3}
 FILES = {"ifeval": "ifeval/input_data.jsonl", "gsm8k": "gsm8k/test.jsonl", "bbh": "bbh/*.json",
          "agieval": "agieval/*.jsonl"}  # fmt: skip
 STOPS = {"gsm8k": ("Question:",), "bbh": ("\nQ:", "\n\n")}  # what a model goes on with when the answer is over
+WORDS = {str: "a text", list: "a list", int: "a whole number"}
 _ANSWERED = re.compile(r"^Q: (.*?)\nA: .*?So the answer is (.*?)\.?\s*$", re.DOTALL)
 
 
@@ -61,7 +62,12 @@ def files(name: str, data: Path) -> list[Path]:
 
 def _ifeval(data: Path) -> list[Asked]:
     questions = []
-    for record in _fields(files("ifeval", data)[0], "key", "prompt", "instruction_id_list", "kwargs"):
+    for record in _fields(files("ifeval", data)[0], key=int, prompt=str, instruction_id_list=list, kwargs=list):
+        given = record["kwargs"]
+        if len(given) != len(record["instruction_id_list"]) or not all(isinstance(one, dict) for one in given):
+            raise BadRequest(
+                f"IFEval's prompt {record['key']} has not one object in kwargs for each of its instructions"
+            )
         settings = [{name: value for name, value in given.items() if value} for given in record["kwargs"]]
         reference = record["instruction_id_list"], settings
         questions.append(Asked(_example("ifeval", record["key"], record["prompt"], ""), "", reference))
@@ -71,9 +77,9 @@ def _ifeval(data: Path) -> list[Asked]:
 def _gsm8k(data: Path) -> list[Asked]:
     train = next((p for p in (data / "gsm8k" / f"train.jsonl{end}" for end in ("", ".gz")) if p.is_file()), None)
     path = _there(train or data / "gsm8k" / "train.jsonl")
-    shots = list(islice(_fields(path, "question", "answer"), SHOTS["gsm8k"]))
+    shots = list(islice(_fields(path, question=str, answer=str), SHOTS["gsm8k"]))
     before = "".join(f"Question: {shot['question']}\nAnswer: {shot['answer']}\n\n" for shot in shots)
-    asked = enumerate(_fields(files("gsm8k", data)[0], "question", "answer"))
+    asked = enumerate(_fields(files("gsm8k", data)[0], question=str, answer=str))
     return [
         Asked(_example("gsm8k", i, f"{before}Question: {one['question']}\nAnswer:", one["answer"]), "", one["answer"])
         for i, one in asked
@@ -83,12 +89,15 @@ def _gsm8k(data: Path) -> list[Asked]:
 def _bbh(data: Path) -> list[Asked]:
     questions = []
     for path in files("bbh", data):
-        prompt = _there(data / "bbh" / "cot-prompts" / f"{path.stem}.txt").read_text("utf-8")
+        prompt = _there(data / "bbh" / "cot-prompts" / f"{path.stem}.txt").read_text("utf-8", "replace")
         shots = [_ANSWERED.match(part) for part in re.split(r"\n\n(?=Q: )", prompt)[1:]]
         before = "".join(f"Q: {shot[1]}\nA: {shot[2]}\n\n" for shot in shots if shot)
-        if len(shots) != SHOTS["bbh"] or not all(shots):
-            raise BadRequest(f"{path.stem}.txt does not hold {SHOTS['bbh']} examples that end in 'So the answer is'")
-        for i, one in enumerate(next(_fields(path, "examples"))["examples"]):
+        if len(shots) != SHOTS["bbh"] or not all(shots) or "\ufffd" in prompt:
+            raise BadRequest(
+                f"{path.stem}.txt does not hold {SHOTS['bbh']} examples in UTF-8 that end in 'So the answer is'"
+            )
+        for i, one in enumerate(next(_fields(path, examples=list))["examples"]):
+            _checked(one, f"{path}, example {i}", input=str, target=str)
             example = _example("bbh", f"{path.stem} {i}", f"{before}Q: {one['input']}\nA:", one["target"])
             questions.append(Asked(example, path.stem, one["target"]))
     return questions
@@ -112,13 +121,19 @@ def _example(exam: str, key: Any, prompt: str, answer: str) -> Example:
     return Example(prompt, "", answer, exam, f"{exam} {key}")
 
 
-def _fields(path: Path, *names: str) -> Any:
+def _fields(path: Path, **kinds: type) -> Any:
     """The records of a file, each with all of these fields."""
     for number, record in records(path):
-        if not isinstance(record, dict) or (missing := [name for name in names if record.get(name) is None]):
-            lacks = f"has no '{missing[0]}'" if isinstance(record, dict) else "is no object"
-            raise BadRequest(f"{path}, record {number}, {lacks}: its exam needs {', '.join(names)}")
-        yield record
+        yield _checked(record, f"{path}, record {number}", **kinds)
+
+
+def _checked(record: Any, where: str, **kinds: type) -> Any:
+    """A record with all of these fields, each of its kind."""
+    wrong = [name for name, kind in kinds.items() if not isinstance(record, dict) or type(record.get(name)) is not kind]
+    if wrong:
+        lacks = f"has no '{wrong[0]}' ({WORDS[kinds[wrong[0]]]})" if isinstance(record, dict) else "is no object"
+        raise BadRequest(f"{where}, {lacks}: its exam needs {', '.join(kinds)}")
+    return record
 
 
 def _there(path: Path) -> Path:

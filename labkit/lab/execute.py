@@ -29,7 +29,8 @@ import psutil
 from labkit.design.durable import sync
 from labkit.design.scratch import SCRATCH, tidy
 from labkit.errors import BadRequest, first_line, unknown
-from labkit.lab.store import Store, ensure_writable
+from labkit.lab.places import ensure_writable
+from labkit.lab.store import Store
 from labkit.lab.sweep import checked_executor, default_fleet, default_jobs
 from labkit.lab.tracking import checked_trackers
 

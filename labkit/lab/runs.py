@@ -60,7 +60,8 @@ def read_run(folder: Path) -> PastRun | None:
     try:
         result = json.loads((folder / "result.json").read_text("utf-8"))
         run = PastRun(folder, result, dict(json.loads(made.read_text("utf-8")) if made.exists() else {}))
-        whole = {"study", "params", "scale", "finding"} <= set(result) and run.addresses
+        kinds = {"study": str, "params": dict, "scale": str, "finding": str}
+        whole = all(isinstance(result[name], kind) for name, kind in kinds.items()) and run.addresses
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return run if whole else None

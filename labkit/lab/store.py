@@ -38,8 +38,9 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from labkit.design.durable import sync, write_text
-from labkit.design.scratch import HERE, beside, tidy
+from labkit.design.scratch import HERE
 from labkit.errors import BadRequest, expanded
+from labkit.lab.places import ensure_writable
 from labkit.lab.provenance import Meter, code
 
 Row = dict[str, Any]
@@ -486,16 +487,3 @@ def _as_text(value: Mapping[str, Any]) -> str:
 def _write_plain(path: Path, value: Mapping[str, Any]) -> None:
     """The same in a scratch folder, whose files are brought to the disk together."""
     path.write_text(_as_text(value), "utf-8")
-
-
-def ensure_writable(folder: Path) -> None:
-    """Make the folder if need be; BadRequest when nothing can be written into it."""
-    try:
-        tidy(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = beside(folder / "probe")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        reason = "it is a file" if folder.is_file() else error.strerror or error
-        raise BadRequest(f"cannot write to {folder}: {reason}; name a writable folder") from None

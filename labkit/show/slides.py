@@ -28,7 +28,12 @@ def write_slides(notebook: Path, out: Path) -> Path:
     """
     if not notebook.exists():
         raise BadRequest(f"{notebook} is not there: name a run that was made by `labkit run`")
-    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    try:
+        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError):
+        raise BadRequest(
+            f"{notebook} is no whole notebook: name another run, or repeat this one by `labkit rerun`"
+        ) from None
     slides: list[str] = []
     for cell in cells:
         kind = cell["metadata"].get("slideshow", {}).get("slide_type", "-")

@@ -54,9 +54,10 @@ def select(data: str | Path, budget: int, method: str, *, against: str | Path | 
         (reason, n), *_ = reader.bad.most_common()
         raise BadRequest(f"'{method}' scores every record of {data}, and {n} cannot be scored ({reason}): mend them, or"
                          " leave bad records out by --skip-bad")  # fmt: skip
-    target = list(read(against)) if against and wanted.target else []
+    aims = read(against, on_bad="skip") if against and wanted.target else None
+    target = list(aims or ())
     selection.check(method, budget, len(pool), len(target))
-    notes = [f"{n} records left out: {reason}" for reason, n in reader.bad.items()]
+    notes = [f"{n} records left out: {reason}" for one in (reader, aims) if one for reason, n in one.bad.items()]
     notes += [f"the method '{method}' looks at no target"] * bool(against and not wanted.target)
     if wanted.needs != "model":
         vectors = embedders.embed([question(one) for one in pool], name) if wanted.needs else np.empty((0, 0))

@@ -47,8 +47,10 @@ def mistakes(study: Study, store: Store, address: str, exam: str | None = None) 
     """The exam (default the last of "unseen" and the lesson's own) of a finished point, question by question.
 
     Raises:
-        BadRequest: for a point whose model was not kept or does not sit exams, or an exam that it has not.
+        BadRequest: for a point of another study, one whose model was not kept or does not sit exams, or an exam that
+            it has not.
     """
+    store.row(study.name, address)  # it is there, whole, and of this study
     settings = store.settings(study.name, address)
     kind = next(
         (kind for kind in study.kinds if issubclass(kind, Cell) and set(settings) <= set(kind.model_fields)), None

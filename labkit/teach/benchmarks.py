@@ -368,6 +368,8 @@ def _list(path: str | Path, kind: type[_T]) -> list[_T]:
 
 def _text(path: str | Path) -> str:
     try:
+        if not Path(path).is_file():  # a pipe would be waited for
+            raise OSError("it is no file that is there")
         return Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequest(f"{path} cannot be read: {error}") from None

@@ -83,7 +83,7 @@ def checked(name: str, asking: Mapping[str, Any]) -> Settings:
         BadRequest: for an unknown setting or a value that makes no sense, or an oracle that there is not.
     """
     if "model" in asking:
-        raise BadRequest("asking sets 'model', which is the parameter teacher")
+        raise BadRequest("the setting 'model' is not set like others: it is the teacher's name")
     if strange := [setting for setting in asking if setting not in Settings.model_fields]:
         raise unknown("setting of a teacher", strange[0], Settings.model_fields)
     if offline(name):
