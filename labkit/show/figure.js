@@ -22,9 +22,10 @@ function numbered(node, { mean, lo, hi }) {
   return node;
 }
 
-function legendOf(el, series) {
+function legendOf(el, series, by) {
   if (series.length < 2 && !series[0]?.name) return;
   const legend = make(el, "div", { class: "legend" });
+  if (by) make(legend, "span", { class: "quiet" }, `${by}:`);
   for (const [i, { name }] of series.entries()) {
     const item = make(legend, "span"), { colour, dash, shape } = look(i), key = put(item, "svg", { width: 34, height: 14 });
     put(key, "line", { x1: 1, x2: 33, y1: 7, y2: 7, stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dash });
@@ -41,9 +42,16 @@ function around(values, log) {
   return [back(low - more), back(high + more)];
 }
 
+// Round numbers between two ends, about five of them.
+function round([low, high]) {
+  const rough = (high - low) / 5, ten = 10 ** Math.floor(Math.log10(rough)), step = ten * [1, 2, 5, 10].find((n) => n * ten >= 0.999 * rough);
+  const first = Math.ceil(low / step), last = Math.floor(high / step);
+  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+}
+
 function curves(el, figure, { pick, fresh = new Set() }) {
   const series = figure.series, wide = Math.max(el.clientWidth || 460, 240), low = ROOM.tall - ROOM.bottom;
-  legendOf(el, series);
+  legendOf(el, series, figure.by);
   make(el, "div", { class: "quiet" }, figure.y);
   const svg = put(el, "svg", { width: wide, height: ROOM.tall, role: "img", "aria-label": figure.alt });
   const tried = [...new Set(series.flatMap((one) => one.points.map((point) => point.x)))].sort((a, b) => a - b);
@@ -52,10 +60,9 @@ function curves(el, figure, { pick, fresh = new Set() }) {
   const all = series.flatMap((one) => one.points.flatMap((point) => [point.mean, point.lo, point.hi].filter((v) => v !== null)));
   const ends = all.every((v) => v >= 0 && v <= 1) ? [0, 1] : around([0, ...all], false);
   const strip = 15 * marks.length, y = scale({ ends }, low, ROOM.top + strip);
-  for (let i = 0; i <= 5; i++) {
-    const at = ends[0] + (i / 5) * (ends[1] - ends[0]);
+  for (const at of round(ends)) {
     put(svg, "line", { x1: ROOM.left, x2: wide - ROOM.right, y1: y(at), y2: y(at), stroke: LINE });
-    put(svg, "text", { x: ROOM.left - 6, y: y(at) + 4, "text-anchor": "end" }, at.toFixed(1).replace("-0.0", "0.0"));
+    put(svg, "text", { x: ROOM.left - 6, y: y(at) + 4, "text-anchor": "end" }, shown(at));
   }
   let free = 0; // ticks stand at the values tried, as far as their words leave room
   for (const at of tried) {
@@ -102,10 +109,9 @@ function lines(el, figure) { // one interval per line, from the left to the righ
   const low = ROOM.row * figure.lines.length + 8, all = figure.lines.flatMap(({ mean, lo, hi }) => [mean, lo ?? mean, hi ?? mean]);
   const ends = all.every((v) => v >= 0 && v <= 1) && !figure.gains ? [0, 1] : around([0, ...all], false), x = scale({ ends }, left, wide - ROOM.right);
   const svg = put(el, "svg", { width: wide, height: low + ROOM.bottom, role: "img", "aria-label": figure.alt });
-  for (let i = 0; i <= 4; i++) {
-    const at = ends[0] + (i / 4) * (ends[1] - ends[0]);
+  for (const at of round(ends)) {
     put(svg, "line", { x1: x(at), x2: x(at), y1: 4, y2: low, stroke: LINE });
-    put(svg, "text", { x: x(at), y: low + 17, "text-anchor": "middle" }, at.toFixed(2));
+    put(svg, "text", { x: x(at), y: low + 17, "text-anchor": "middle" }, shown(at));
   }
   if (figure.gains) put(svg, "line", { x1: x(0), x2: x(0), y1: 4, y2: low, stroke: QUIET, "stroke-width": 1.5 });
   put(svg, "text", { x: (left + wide - ROOM.right) / 2, y: low + ROOM.bottom - 6, "text-anchor": "middle" }, figure.x.title);

@@ -52,7 +52,7 @@ def forest_chart(
         for row in single[~single["key"].isin(arms["key"])].itertuples():
             raise unknown(f"{name} of a model", f"{row.group} / {row.name}".removeprefix(" / "), list(arms["name"]))
 
-    arms["text"] = [_number(*row) for row in arms[["y", "lo", "hi"]].itertuples(index=False)]
+    arms["text"] = ["+" * (reference == 0 < row.y) + _number(row.y, row.lo, row.hi) for row in arms.itertuples()]
     panels = [(arms, single, x_label, reference, PALETTE[0], "circle")]
     if difference is not None:
         gains = _rows(frame, name, group, difference, difference_interval)

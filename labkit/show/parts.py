@@ -95,12 +95,14 @@ def only_known(names: Iterable[str], kind: str, allowed: Sequence[str]) -> None:
 def heading(title: str, subtitle: str | Sequence[str] = "", width: float = PAGE) -> alt.TitleParams:
     """A title of at most two lines; the rest of a longer one leads the subtitle, so that nothing is cut.
 
-    It ends where a part of the sentence ends, if the first part fits; an interval stays on one line.
+    It ends where a part of the sentence ends, if the first part fits: at a semicolon before a colon, at a colon before
+    a comma. An interval stays on one line.
     """
     letters, opened = int(width / TITLE), np.cumsum([(mark in "([") - (mark in ")]") for mark in title])
     ends = [found.start() for found in re.finditer("[;,:] |$", title) if not opened[: found.start()][-1:].any()]
-    cut = max((end for end in ends if len(_lines(title[:end], letters)) <= 2), default=len(title))
-    lines = _lines(title[:cut], letters)
+    cut = max((end for end in ends if len(_lines(title[:end], letters)) <= 2), default=len(title),
+              key=lambda end: (",:;".find(title[end : end + 1] or ";"), end))  # fmt: skip
+    lines = _lines(title[:1].upper() + title[1:cut], letters)
     rest = " ".join([*lines[2:], title[cut:].lstrip(";,: ")])
     below = [line for text in [rest, *([subtitle] if isinstance(subtitle, str) else subtitle)]
              for line in _lines(text, int(width / LETTER))]  # fmt: skip

@@ -167,9 +167,9 @@ def shown(value: Any, interval: Sequence[float] | None = None) -> str:
     digits = 0 if size >= 100 else 1 if size >= 10 else 2
     if not ends:
         return f"{value:,.{digits}f}" if size >= 0.01 or not size else f"{value:.2g}"
-    while digits < 4 and ends[0] < ends[1] and f"{ends[0]:.{digits}f}" == f"{ends[1]:.{digits}f}":
+    while digits < 4 and ends[0] < ends[1] and round(ends[0], digits) == round(ends[1], digits):
         digits += 1  # an interval is never printed as if it had no width
-    return f"{value:,.{digits}f} [{ends[0]:,.{digits}f}, {ends[1]:,.{digits}f}]"
+    return f"{value:z,.{digits}f} [{ends[0]:z,.{digits}f}, {ends[1]:z,.{digits}f}]"
 
 
 def _mimebundle(spec: dict[str, Any], **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:

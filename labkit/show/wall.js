@@ -16,6 +16,9 @@ const load = (address) => {
   return Promise.reject(new Error(`this page does not hold it; \`labkit wall\` serves every model, and \`labkit ask ${address}\` asks it`));
 };
 
+const later = new IntersectionObserver((seen) => { for (const { target, isIntersecting } of seen) if (isIntersecting) { later.unobserve(target); target.drawn?.(); } }, { rootMargin: "50%" });
+addEventListener("beforeprint", () => { for (const node of byId("studies").children) node.drawn?.(); });
+
 const runOf = (study, id) => (id === "open" ? study.open : study.runs.find((run) => run.id === id));
 const shownId = (study) => picked.get(study.name) ?? (study.open && (study.training.length || !study.runs.length) ? "open" : study.runs[0]?.id);
 const titleOf = (run) => `${run.time || run.id}, ${run.scale}${Object.keys(run.differs ?? {}).length ? ", changed" : ""}, ${run.points} models`;
@@ -42,6 +45,7 @@ function card(study, fresh) {
     const look = Object.entries(point).filter(([name]) => name.startsWith("accuracy_")).map(([name, value]) => `${name.slice(9)} ${value.toFixed(2)}`);
     make(node, "p", { class: "now" }, `training now: ${point.what}${point.step ? `, step ${point.step} of ${point.steps ?? "?"}: ${look.join(", ")}` : ""}`);
   }
+  if (study.damaged) make(node, "p", { class: "now" }, `${study.damaged} of its points cannot be read: labkit store check names them`);
   if (!run) return node; // its first model is in training
   const figure = make(node, "div", { class: "figure" });
   const finding = run.finding ?? `A sweep that is not finished: ${run.points}${run.of ? ` of ${run.of}` : ""} models so far. No finding yet.`;
@@ -132,7 +136,9 @@ function draw() {
   const cards = wall.studies.filter(begun).map((study) => card(study, fresh)), others = wall.studies.filter((study) => !begun(study));
   byId("others").textContent = others.length ? `Not run yet in this store: ${others.map((study) => study.name).join(", ")}. A run: labkit run ${others[0].name}.` : "";
   place.replaceChildren(...cards);
-  for (const node of cards) node.drawn?.();
+  later.disconnect(); // a figure is drawn once it is near what is seen, and all of them before a print
+  const far = cards.map((node) => node.getBoundingClientRect().top > 1.5 * innerHeight);
+  for (const [i, node] of cards.entries()) far[i] ? later.observe(node) : node.drawn?.();
   byId("store").textContent = `${wall.points.toLocaleString("en")} trained models, ${wall.studies.filter((one) => one.runs.length).length} studies with results, ${wall.made}${live ? "; points land here while a sweep runs" : ""}`;
   compare();
 }

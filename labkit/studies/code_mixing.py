@@ -153,7 +153,7 @@ KINDS = {f"{stratum}:level{level}": f"{stratum}, level {level}" for stratum in S
 KINDS |= {"constrained/met": "constrained, the constraint alone"}
 KINDS |= {f"general:{name}": name for name in GENERAL}
 ARM: Any = {"dials": ("size", "general_share", "mix"), "label": lambda row: f"{row['mix']} of {row['size']}"}
-SPOTS: Any = {"where": two_way, "pools": POOLS, "least": LEAST, "exam": "", "exam_label": "", "by": "size",
+SPOTS: Any = {"where": two_way, "pools": POOLS, "least": LEAST, "exam": "", "exam_label": "pass@1", "by": "size",
               "arm": "general_share", "arm_name": "general data, share", "arm_label": lambda s: f"{s:.4g}"}  # fmt: skip
 VIEWS = {
     "mix": Curve(
@@ -165,7 +165,7 @@ VIEWS = {
         title="What general data gains over the smallest share, on the same problems", mains=MAIN, **SPOTS
     ),
     "followed": SweetSpots(title="The same gains in tokens foreseen of published solutions", mains=read_exams.EXAMS,
-                           **SPOTS | {"least": read_exams.LEAST}),
+                           **SPOTS | {"least": read_exams.LEAST, "exam_label": "share of tokens foreseen"}),
     **{stratum: SweetSpots(title=f"The same gains: {words}", mains={stratum: words}, **SPOTS)
        for stratum, words in STRATA.items()},
     "kinds": Matrix(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.studies.claims import claims_of
 from labkit.studies.rows import records
+from labkit.studies.scores import MACRO, Paired
 from labkit.studies.study import Study
 from labkit.studies.views import Curve, Forest, Gains, Matrix, Pairs, View, models_of
 
@@ -69,7 +70,8 @@ def _curve(study: Study, name: str, view: Curve, lines: Lines, fit: Mapping[str,
     y = view.y_label if not view.by else f"{exams[main]}: {view.y_label[0].lower()}{view.y_label[1:]}"
     return {
         "kind": "curve", "view": name, "title": view.title, "x": {"title": view.x_label, "log": view.log}, "y": y,
-        "series": list(series.values()), "marks": marks, "fit": located, "alt": f"{view.title}. {y} by {view.x_label}.",
+        "by": view.by_name if view.by else "", "series": list(series.values()), "marks": marks, "fit": located,
+        "alt": f"{view.title}. {y} by {view.x_label}.",
     }  # fmt: skip
 
 
@@ -92,8 +94,12 @@ def _grid(view: Matrix, lines: Lines) -> dict[str, Any]:
 
 
 def _lines(view: View, lines: Lines) -> dict[str, Any]:
-    """What an arm scores, or what it gains."""
-    named = [{"name": _name(view, line), **_estimate(line)} for line in lines]
+    """What an arm scores, or what it gains; of several arms whose abilities were graded, the means of all abilities."""
+    if isinstance(view, Paired):
+        alone = len({line[view.arm] for line in lines}) == 1
+        lines = [line for line in lines if alone or line["ability"] == MACRO]
+    ordered = view.ordered(lines) if isinstance(view, Gains) else lines
+    named = [{"name": _name(view, line), **_estimate(line)} for line in ordered]
     words = view.x_label if isinstance(view, Forest) else "gain, in pairs (share)"
     return {"kind": "lines", "title": view.title, "x": {"title": words}, "lines": named, "alt": view.title,
             "gains": not isinstance(view, Forest)}  # fmt: skip
@@ -103,5 +109,9 @@ def _name(view: View, line: Mapping[str, Any]) -> str:
     if isinstance(view, Pairs):
         return f"{view.arm_label(line['from'])} -> {view.arm_label(line['to'])}"
     assert isinstance(view, Forest | Gains)
-    block = f"{line[view.by]}: " if isinstance(view, Gains) and view.by else ""
-    return block + view.arm_label(line[view.arm])
+    if isinstance(view, Paired):
+        of = f"{line['ability']}, {line['volume']:,} of each" if view.by_volume and line["volume"] else line["ability"]
+        return f"{of}: {view.arm_label(line[view.arm])}"
+    where = line[view.by] if isinstance(view, Gains) and view.by else ""
+    block = where if isinstance(where, str) else f"{view.by} {where}"
+    return f"{block}: ".removeprefix(": ") + view.arm_label(line[view.arm])

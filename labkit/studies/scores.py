@@ -122,6 +122,9 @@ class Paired(Gains):
             parts.append(super().measure(block).estimates.assign(volume=int(volume), ability=ability))
         return Found(pd.concat(parts, ignore_index=True), chosen.drop(columns=["right", "asked"]))
 
+    def ordered(self, lines: Records) -> Records:
+        return lines  # abilities stand in the order of all their pictures
+
     def table(self, found: Found) -> Records:
         lines = zip(found.estimates.to_dict("records"), super().table(found), strict=True)
         each = lambda line: {"examples of each": f"{line['volume']:,}"} if self.by_volume else {}  # noqa: E731

@@ -34,7 +34,8 @@ from labkit.studies.study import Results, Study
 from labkit.studies.views import Gains, Records, View, signed, verdict
 
 RANDOM, KNOWN = "random", "known"
-WORDS = {name: method.words for name, method in METHODS.items()} | {KNOWN: "right, on target and different (known)"}
+IDEAL = {KNOWN: "right, on target and different (known)"}
+WORDS = {name: f"{method.words} ({name})" for name, method in METHODS.items()} | IDEAL  # a finding says the name
 
 
 class Params(abilities.AbilityParams):

@@ -335,7 +335,6 @@ class Gains(View):
         baseline: Its value, where it is not the smallest.
         exam: What is graded, `exam_label` how a person reads it.
         by: A column within which arms are compared; one block per value.
-        fit: From the arms' places and, per seed, the scores [G, P] to what was fitted, such as a sweet spot.
     """
 
     arm: str
@@ -345,7 +344,6 @@ class Gains(View):
     exam_label: str
     baseline: Any = None
     by: str | None = None
-    fit: Callable[[Sequence[Any], Sequence[NDArray[np.float64]]], Fit] | None = None
 
     def measure(self, rows: "pd.DataFrame") -> Found:
         selected = self.select(rows, [self.exam])
@@ -353,20 +351,18 @@ class Gains(View):
         for value, block in selected.groupby(self.by, sort=False) if self.by else [("", selected)]:
             lines += [({self.by: value} if self.by else {}) | line for line in self._block(block)]
         names = [*([self.by] if self.by else []), self.arm, "exam"]
-        arms, scores = self.paired(selected)
-        fit = self.fit(arms, scores) if self.fit and scores else None
         columns = [*names[:-1], "exam", "mean", "lo", "hi", "seeds", "not_learned", "over"]
-        return _found(lines, selected, names, fit, columns)
+        return _found(lines, selected, names, columns=columns)
 
-    def arms(self, rows: "pd.DataFrame") -> list[Any]:
-        """The arms' values, the baseline first, the others in order."""
-        values = sorted(rows[self.arm].unique().tolist()) if self.baseline is None else rows[self.arm].unique().tolist()
-        first = values[0] if values and self.baseline is None else self.baseline
-        return [first, *(value for value in values if value != first)]
+    def ordered(self, lines: Records) -> Records:
+        """Estimates as people read them: methods from the largest gain down, arms along a dial in their order."""
+        blocks, named = [line.get(self.by) for line in lines], self.baseline is not None
+        return sorted(lines, key=lambda line: (blocks.index(line.get(self.by)), -line["mean"] * named))
 
     def paired(self, rows: "pd.DataFrame") -> tuple[list[Any], list[NDArray[np.float64]]]:
-        """The arms, and for each seed that has them all the scores of each arm on each question, [G, P]."""
-        arms, tables = self.arms(rows), []
+        """The arms, the baseline first, and for each seed that has them all their scores on each question, [G, P]."""
+        values, tables = rows[self.arm].unique().tolist(), []
+        arms = list(dict.fromkeys(sorted(values) if self.baseline is None else [self.baseline, *values]))
         for _, group in rows.groupby("seed"):
             lines = group.drop_duplicates(self.arm).set_index(self.arm)
             if set(lines.index) == set(arms):
@@ -387,13 +383,13 @@ class Gains(View):
         return [({self.by: line[self.by]} if self.by else {})
                 | {self.arm_name or self.arm: self.arm_label(line[self.arm])}
                 | {f"gain, {self.exam_label} [95 %]": signed(line["mean"], line["lo"], line["hi"]),
-                   "seeds": line["seeds"]} for line in records(found.estimates)]  # fmt: skip
+                   "seeds": line["seeds"]} for line in self.ordered(records(found.estimates))]  # fmt: skip
 
     def chart(self, found: Found, published: Sequence[Mapping[str, Any]] = (), title: str = "") -> "alt.TopLevelMixin":
         from labkit import show
 
         lines = [line | {"name": self.arm_label(line[self.arm]), "ci95": [line["lo"], line["hi"]]}
-                 for line in records(found.estimates)]  # fmt: skip
+                 for line in self.ordered(records(found.estimates))]  # fmt: skip
         return show.forest_chart(lines, name="name", group=self.by, reference=0.0, x_label=f"gain, {self.exam_label}",
                                  title=title or self.title)  # fmt: skip
 
@@ -446,9 +442,8 @@ class Pairs(View):
 
         lines = [{"name": f"{self.arm_label(line['from'])} -> {self.arm_label(line['to'])}", "mean": line["mean"]}
                  | {"ci95": [line["lo"], line["hi"]]} for line in records(found.estimates)]  # fmt: skip
-        return show.forest_chart(
-            lines, name="name", reference=0.0, x_label="gain, in pairs (share)", title=title or self.title
-        )
+        return show.forest_chart(lines, name="name", reference=0.0, x_label="gain, in pairs (share)",
+                                 title=title or self.title)  # fmt: skip
 
 
 def verdict(line: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ summarised as far as it has come, over points that differ in dials and seed alon
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from labkit.studies.figures import figure, main_view
 from labkit.studies.past import off_scale
 from labkit.studies.rows import long_rows
 from labkit.studies.study import Study
+from labkit.studies.views import Curve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,9 +68,9 @@ def _study(store: Store, study: Study, runs: Sequence[PastRun]) -> dict[str, Any
     told = [_run(study, run, by_address) for run in runs]
     shown = {address for run in runs for address in run.addresses}
     return {
-        "name": study.name, "question": study.question, "paper": study.paper, "minutes": dict(study.minutes),
-        "points": len(rows), "runs": told, "open": _open(store, study, rows, shown),
-        "training": list(training(store, study)), "complaints": complaints,
+        "name": study.name, "question": study.question, "points": len(rows), "runs": told,
+        "open": _open(store, study, rows, shown),
+        "training": list(training(store, study)), "damaged": len(complaints),
         "models": {address: study.describe(row) for address, row in by_address.items() if asks_rules(row)},
     }  # fmt: skip
 
@@ -77,13 +79,12 @@ def _run(study: Study, run: PastRun, rows: Mapping[str, Row]) -> dict[str, Any]:
     result, made = run.result, run.provenance
     name = main_view(study, list(result.get("summary", {})))
     own = [rows[address] for address in sorted(run.addresses & rows.keys())]
-    ours = _figure(study, name, result["summary"][name], _long(study, own, result["params"])) if name else None
+    ours = _figure(study, name, result["summary"][name], _models(study, name, own, result["params"])) if name else None
     return {
         "id": run.folder.name, "scale": result["scale"], "finding": result["finding"], "figure": ours,
         "params": result["params"], "differs": off_scale(study, result["params"]), "points": len(run.addresses),
         "claims": result.get("claims", []), "endpoint": result.get("endpoint", []),
-        "time": str(made.get("time", ""))[:16].replace("T", " "), "commit": str(made.get("git") or ""),
-        "minutes": round(made["seconds"] / 60, 1) if "seconds" in made else None,
+        "time": str(made.get("time", ""))[:16].replace("T", " "),
     }  # fmt: skip
 
 
@@ -93,6 +94,18 @@ def _figure(study: Study, name: str, summary: Any, rows: "pd.DataFrame | None") 
         return figure(study, name, summary, rows)
     except (KeyError, TypeError):
         return None
+
+
+def _models(study: Study, name: str, rows: Sequence[Row], params: Mapping[str, Any]) -> "pd.DataFrame | None":
+    """The long rows of a curve's single models; with a study's own columns, which take long, where it reads them."""
+    view = study.views[name]
+    if not isinstance(view, Curve):
+        return None
+    plain = _long(replace(study, columns=lambda lines: lines), rows, params)
+    if plain is None or view.where:
+        return _long(study, rows, params)
+    enough = {view.x, view.by or view.x} <= {*plain} and {*view.exams} <= {*plain["key"]}
+    return plain if enough else _long(study, rows, params)
 
 
 def _long(study: Study, rows: Sequence[Row], params: Mapping[str, Any]) -> "pd.DataFrame | None":
