@@ -72,7 +72,7 @@ VIEWS: dict[str, View] = {
     ),
     "designs": Designs(
         title="What each mix scores", where=_mixes, dials=["arm"], label=lambda row: row["arm"], exams={},
-        rows_name="design", x_label="score", colour_label="Score", diverging=True, drawn=["task"],
+        rows_name="design", x_label="ability", colour_label="Score", diverging=True, drawn=["task"],
     ),
     "gains": Paired(
         title="What each mix scores above the baseline, in pairs", where=_mixes, arm="arm", arm_name="design",
