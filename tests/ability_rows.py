@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from labkit import design, grade
+from labkit import grade
+from labkit.grade.growth import Curves
 from labkit.studies.rows import graded_line
 
 INSTRUCTIONS, ASKED = 60, 5
@@ -46,7 +47,7 @@ def made(design_: str, scores: dict[str, list[float]], volumes: list[float], **g
 
 
 def curve(plateau: float, pace: float, steepness: float = 2.0) -> Callable[[list[float]], list[float]]:
-    known = design.plan.Curves.of({"plateau": plateau, "pace": pace, "steepness": steepness, "sudden": True})
+    known = Curves.of({"plateau": plateau, "pace": pace, "steepness": steepness, "sudden": True})
     return lambda volumes: known.at(volumes)[0].tolist()
 
 

@@ -1,6 +1,7 @@
 """Ability growth: sources and exams that hold what they promise, curves, the plan and what became of it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +17,6 @@ from labkit.instructions.family import Family, Task, draw, split_of
 from labkit.lab import Record, Store, sweep
 from labkit.studies import abilities, language
 from labkit.studies.ability_growth.design import later, marks
-from labkit.studies.ability_growth.plan import growths
 from labkit.studies.growing import curves_of
 from labkit.studies.rows import long_rows, points_of
 from labkit.studies.run import Run
@@ -140,9 +140,11 @@ def test_an_ability_without_a_grader_and_choices_without_a_right_answer_are_refu
         ({"outside": ["role"]}, "'role' is in abilities and in outside"),
         ({"outside": ["rolle"]}, "unknown ability 'rolle': did you mean 'role'"),
         ({"model": "m", "abilities": ["math", "code"], "sources": ["narrow"]}, "unknown source 'narrow'"),
-        ({"fresh_seeds": [1]}, "seed 1 is in seeds and in fresh_seeds"),
+        ({"fresh_seeds": [1]}, "seed 1 is of the first stage and in fresh_seeds"),
+        ({"fresh_seeds": [7]}, "seed 7 is of the first stage and in fresh_seeds"),
+        ({"tried": 7}, "tried = 7"),
         ({"mixes": ["planed"]}, "unknown mix 'planed': did you mean 'planned'"),
-        ({"budget": 11}, "budget = 11 is too small: least = 4 of each ability make 12"),
+        ({"budget": 2}, "budget = 2 is too small for 3 abilities"),
         ({"budget": 97}, "budget = 97 is more than the last volume of all abilities, 96"),
         ({"gate": 1.5}, "gate = 1.5"),
         ({"grading": "guessed"}, "grading = 'guessed'"),
@@ -172,7 +174,7 @@ def test_what_the_data_do_not_give_is_refused_before_any_work(
 
 def test_only_the_data_of_models_differ() -> None:
     cells = list(STUDY.points(params()))
-    assert {cell.steps for cell in cells} == {8}
+    assert {cell.steps for cell in cells if cell.design != "proxy"} == {8}
     assert len({cell.spec for cell in cells}) == 1
     assert all(cell.spec.base in cell.needs() for cell in cells)
     assert STUDY.points(params(base_steps=0))[0].needs() == []
@@ -228,17 +230,26 @@ def alone(**own: float) -> list[dict[str, Any]]:
             for arm, score in each.items()]  # fmt: skip
 
 
-def mixed(gain: float = 0.2, seeds: int = 3) -> list[dict[str, Any]]:
-    base = {name: [0.4] for name in SHAPES}
-    known = {"value": 0.4, "ci95": [0.3, 0.5]}
-    predicted = {"macro": known, "abilities": dict.fromkeys(SHAPES, known)}
+def mixed(gain: float = 0.2, seeds: int = 3, reason: str = "") -> list[dict[str, Any]]:
+    predicted = {"score": [0.4, 0.3, 0.5], "gain": [0.25, 0.2, 0.3], "noise of one run": [0.02], "reason": reason}
+    arms = {"baseline": 0.0, "reconstruct": -0.2} | ({} if reason else {"planned": gain})
     rows = []
     for seed in range(100, 100 + seeds):
-        for arm, more in (("planned", gain), ("baseline", 0.0), ("reconstruct", -0.2)):
-            ahead = {"difference": {"value": 0.25, "ci95": [0.2, 0.3]}} if arm == "planned" else {}
-            scores = {name: [score[0] + more] for name, score in base.items()}
-            own = {"arm": arm, "counts": {name: {"curated": 64} for name in SHAPES}, "predicted": predicted | ahead}
-            rows.append(made("mix", scores, [64], seed=seed, **own))
+        for arm, more in arms.items():
+            known = predicted if arm == ("baseline" if reason else "planned") else None
+            own = {"arm": arm, "counts": {name: {"curated": 64} for name in SHAPES}, "predicted": known}
+            rows.append(made("mix", {name: [0.4 + more] for name in SHAPES}, [64], seed=seed, **own))
+    return rows
+
+
+def proxies(score: Callable[[list[int]], float], budget: int = 48) -> list[dict[str, Any]]:
+    """Proxy runs as the study draws them, whose abilities all score so of the examples of each."""
+    rows = []
+    for cell in STUDY.points(params(tried=20, held=6, budget=budget, fresh_seeds=[100])):
+        if cell.design == "proxy":
+            counts = [of["curated"] for of in cell.counts.values()]
+            scores = {name: [score(counts)] for name in NAMES}
+            rows.append(made("proxy", scores, [16.0], arm=cell.arm, seed=cell.seed, counts=cell.counts))
     return rows
 
 
@@ -296,8 +307,8 @@ def test_what_fails_its_gate_is_listed_and_left_out_of_means() -> None:
     assert "not learned even alone" not in passed.finding
     verdicts = {line["ability"]: line["verdict"] for line in STUDY.tables["Gates: each ability alone"](failed)}
     assert verdicts == dict.fromkeys(SHAPES, "passes") | {"deaf": "fails: left out of means"}
-    means = [found["designs"].line("macro", arm="baseline", what="measured")["mean"] for found in (passed, failed)]
-    each = [failed["designs"].line(name, arm="baseline", what="measured")["mean"] for name in SHAPES if name != "deaf"]
+    means = [found["designs"].line("macro", arm="baseline")["mean"] for found in (passed, failed)]
+    each = [failed["designs"].line(name, arm="baseline")["mean"] for name in SHAPES if name != "deaf"]
     assert means[1] == pytest.approx(np.mean(each))
     assert means[0] != pytest.approx(means[1])
 
@@ -312,6 +323,14 @@ def test_whether_the_plan_is_beaten_is_said_as_measured(gain: float, says: str) 
     assert results["gains"].line("score", arm="planned", ability="macro")["mean"] == pytest.approx(gain, abs=0.05)
     assert results["regret"].line("score", arm="baseline", ability="macro")["mean"] == pytest.approx(-gain, abs=0.05)
     assert "one seed decides nothing" in results_of(ladders() + mixed(gain, seeds=1)).finding
+
+
+def test_without_a_plan_the_reason_is_said_and_equal_parts_stand_for_it() -> None:
+    results = results_of(ladders() + mixed(reason="the gain may be none"))
+    assert "No plan: the gain may be none. Equal parts stand for it (above them: reconstruct -0." in results.finding
+    assert "regret" not in results.views()
+    drawn(results)
+    drawn(results_of(ladders() + mixed()))
 
 
 def test_the_main_score_is_the_grading_that_the_rows_name() -> None:
@@ -333,7 +352,6 @@ def test_without_a_fit_it_says_so_and_the_rest_is_there(points: list[dict[str, A
     results = results_of(points)
     curves = curves_of(results["growth"])
     assert all(one["fit"] is None and why in one["why"] for one in curves)
-    assert growths(curves, list(SHAPES)) is None
     assert results.finding.startswith("no curve: early, late, deaf, mid")
     drawn(results)
 
@@ -351,7 +369,6 @@ def test_fine_tuned_models_are_summarised_alike() -> None:
     results = results_of([*points, base])
     assert list(fits_of(results)) == [*SHAPES]
     assert list(fits_of(results, "outside")) == ["cmmlu"]
-    assert set(growths(curves_of(results["growth"]), list(SHAPES)) or ()) == set(SHAPES)
     assert [line["volume"] for line in results["growth"].lines("score", ability="early")] == VOLUMES
     assert [line["ability"] for line in results["graders"].lines("likelihood")] == [*SHAPES, "cmmlu"]
     drawn(results)
@@ -380,7 +397,7 @@ def test_rows_have_the_columns_that_views_read(run: dict[str, Any]) -> None:
     for _, lines in rows.groupby("address"):
         first = lines.iloc[0]
         assert lines["volume"].nunique() == 1
-        assert first["steps_taken"] == (0 if first["design"] == "untrained" else 8)
+        assert first["steps_taken"] == {"untrained": 0, "proxy": 4}.get(first["design"], 8)
         assert len(lines) == 4 * len(GRADINGS)  # three abilities, one family outside
         for line in lines.to_dict("records"):
             right, asked_ = np.array(line["right"]), np.array(line["asked"])
@@ -408,41 +425,70 @@ def test_equal_points_give_equal_rows(run: dict[str, Any], tmp_path: Path) -> No
         assert learn.load(folder).shape == cell.spec.shape()
 
 
+def test_proxy_runs_are_mixes_of_the_budget_within_what_there_is(run: dict[str, Any]) -> None:
+    cells = [cell for cell in STUDY.points(run["params"]) if cell.design == "proxy"]
+    assert [(cell.arm, cell.seed) for cell in cells] == [
+        (arm, seed) for arm, n in (("tried", 8), ("held", 4), ("floor", 2)) for seed in range(n)
+    ]
+    counts = np.array([[of["curated"] for of in cell.counts.values()] for cell in cells])
+    assert (counts.sum(axis=1) == 48).all()
+    assert counts.max() == 32  # all there is; some draws were above it
+    assert (counts[-2:] == 16).all()
+    assert {cell.steps for cell in cells} == {4}
+    assert not [cell for cell in STUDY.points(params(mixes=["baseline"])) if cell.design == "proxy"]
+
+
 def test_the_prediction_lies_in_the_point_before_anything_is_measured(run: dict[str, Any]) -> None:
     cells = later(run["params"], raw(run["first"]))
+    planned, *others = dict.fromkeys(cell.arm for cell in cells)
     assert [(cell.arm, cell.seed) for cell in cells] == [
-        (arm, seed) for seed in (100, 101) for arm in ("planned", "baseline", "reconstruct", "maximum")
+        (arm, seed) for seed in (100, 101) for arm in (planned, *others)
     ]
     for cell in cells:
         point = json.loads((run["store"].folder(cell) / "point.json").read_text())
-        assert point["predicted"]["macro"] == cell.predicted["macro"]
+        assert point["predicted"] == cell.predicted
+        assert (cell.predicted is not None) == (cell.arm == planned)
+        assert (cell.arm == "baseline") <= (cell.counts == {name: {"curated": 16} for name in NAMES})
         total = sum(n for sources in point["counts"].values() for n in sources.values())
         assert total == 48 or (cell.arm == "maximum" and total > 48)
-    assert "difference" in cells[0].predicted
-    assert run["results"].fit("designs").numbers["designs"]["planned"]["predicted"] == cells[0].predicted
+    assert planned == ("baseline" if cells[0].predicted["reason"] else "planned")
     kept = sweep(cells, lambda *_: pytest.fail("measured twice"), store=run["store"], jobs=0)
     assert len(kept) == len(cells)
 
 
-def test_without_curves_named_designs_run_unpredicted(run: dict[str, Any]) -> None:
-    rows = raw(run["first"])
-    few = later(run["params"], rows[rows["seed"] == 0])
-    assert {cell.arm for cell in few} == {"baseline", "reconstruct", "maximum"}
-    assert all(cell.predicted is None for cell in few)
-    other = params(mixes=["maximum", "mix-20"])
-    made_ = {cell.arm: cell for cell in later(other, rows)}
-    assert sum(of["synthetic"] for of in made_["mix-20"].counts.values()) == 20
-    assert made_["mix-20"].predicted is None
-    assert made_["maximum"].predicted is not None
-    assert made_["mix-20"].task.teacher is not None
-    assert made_["mix-20"].counts["role"].keys() == {"curated", "synthetic"}
+def second(score: Callable[[list[int]], float], rows: list[dict[str, Any]], **given: Any) -> dict[str, Any]:
+    """The second stage after such proxy runs, by arm."""
+    own = params(tried=20, held=6, fresh_seeds=[100], gate=0.3, **given)
+    return {cell.arm: cell for cell in later(own, long_rows([*rows, *proxies(score)]))}
 
 
-def test_what_fails_its_gate_gets_the_least_of_a_plan(run: dict[str, Any]) -> None:
-    rows = raw(run["first"])
-    gate = (rows["design"] == "gate") & (rows["arm"] == "role")
-    weak = rows.assign(right=[[0] * len(r) if none else r for r, none in zip(rows["right"], gate, strict=True)])
-    planned = next(cell for cell in later(params(gate=-0.49), weak) if cell.arm == "planned")
-    assert planned.counts["role"] == {"curated": 4}
-    assert sum(one["curated"] for one in planned.counts.values()) == 48
-    assert set(planned.predicted["abilities"]) == {"knowledge", "functions"}
+def ladder() -> list[dict[str, Any]]:
+    return [made("ladder", {name: [0.5] for name in NAMES}, [16.0])]
+
+
+def test_the_mix_finder_plans_where_one_ability_helps_and_does_not_where_none_does() -> None:
+    cells = second(lambda counts: 0.2 + 0.6 * counts[0] / 48, ladder())
+    assert list(cells) == ["planned", "baseline", "reconstruct", "maximum"]
+    assert cells["planned"].counts["knowledge"]["curated"] > 26
+    assert cells["planned"].predicted["gain"][1] > 0
+    assert cells["baseline"].predicted is None
+    cells = second(lambda counts: 0.5, ladder())
+    assert list(cells) == ["baseline", "reconstruct", "maximum"]
+    assert cells["baseline"].predicted["reason"]
+    assert list(second(lambda counts: 0.5, ladder(), mixes=["planned"])) == ["baseline"]
+
+
+def test_a_plan_is_sought_for_the_abilities_that_passed_their_gate() -> None:
+    gates = [made("gate", {name: [0.0] for name in NAMES}, [16.0], arm=name) for name in NAMES]
+    (cell,) = second(lambda counts: 0.5, ladder() + gates, mixes=["planned"]).values()
+    assert cell.predicted == {"reason": "no ability passed its gate"}
+    assert cell.counts == {name: {"curated": 16} for name in NAMES}
+
+
+def test_mixes_with_synthetic_examples_bring_their_teacher(run: dict[str, Any]) -> None:
+    own = params(mixes=["maximum", "mix-20"])
+    cells = {cell.arm: cell for cell in later(own, raw(run["first"]))}
+    assert sum(of["synthetic"] for of in cells["mix-20"].counts.values()) == 20
+    assert cells["mix-20"].predicted is None
+    assert cells["mix-20"].task.teacher is not None
+    assert cells["mix-20"].counts["role"].keys() == {"curated", "synthetic"}

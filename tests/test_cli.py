@@ -299,7 +299,7 @@ def test_a_process_says_its_one_sentence_and_leaves_with_2() -> None:
         (["run", "markov_programs", "--set", "run_steps=[9]"], "steps at most"),
         (["run", "curriculum", "--set", "arms=['tapyr']"], "did you mean 'tapir'"),
         (["run", "curriculum", "--set", "teacher=gpt-4o-mini"], "LABKIT_TEACHER_URL"),
-        (["run", "ability_growth", "--set", "budget=5"], "budget = 5 is too small"),
+        (["run", "ability_growth", "--set", "budget=5"], "budget = 5 is too small for 9 abilities"),
         (["run", "ability_growth", "--set", "abilities=['poetry','role']"], "unknown ability 'poetry'"),
         (["sweep", "diversity_sweep"], "--grid is missing"),
         (["sweep", "diversity_sweep", "--grid", "width=63,64"], "does not divide"),

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import curve_fit
 
-from labkit.design.plan import Curves, Growth, allocate
 from labkit.errors import BadRequest
-from labkit.grade.growth import MATTERS, RESPONDS, VERDICTS, fit_growth
+from labkit.grade.growth import MATTERS, RESPONDS, VERDICTS, Curves, fit_growth
 from labkit.grade.intervals import Counts
 
 CHANCE, ASKED, RULES, SPREAD = 0.25, 6, 60, 0.3
@@ -265,16 +264,19 @@ def test_scores_that_are_all_alike_leave_something_open(right):
         assert all(point.lo < point.score < point.hi for point in fit.points)
 
 
-def test_the_record_is_json_and_feeds_a_plan():
-    found = dict(zip("ab", (fits(truth, times=1)[0] for truth in (curve(0.8, 16, 1), curve(0.8, 300, 1))), strict=True))
-    out = json.loads(json.dumps(found["b"].as_dict()))
+def test_the_record_is_json() -> None:
+    (found,) = fits(curve(0.8, 300, 1), times=1)
+    out = json.loads(json.dumps(found.as_dict()))
     assert out["pace"]["ci95"][0] < out["pace"]["value"] < out["pace"]["ci95"][1]
     assert set(out["held_out"]) == {"constant", "log-linear", "saturating", "sudden"}
-    assert len(out["curves"]["pace"]) == 200
     assert out["points"][0]["volume"] == 16
-    growths = {name: Growth(fit.curves, fit.points[-1].volume) for name, fit in found.items()}
-    plan = allocate(growths, 1000, available={"a": 1000, "b": 1000})
-    assert plan.counts["b"] > plan.counts["a"]
+
+
+def test_a_curve_is_chance_without_data_and_half_its_plateau_at_its_pace():
+    curves = Curves(np.array([0.8, 0.6]), np.array([50.0, 200]), np.array([0.7, 5]), np.array([False, True]))
+    assert np.diag(curves.at([50, 200])) == pytest.approx([0.4, 0.3])
+    assert curves.at([0, 10**12]) == pytest.approx(np.array([[0, 0.8], [0, 0.6]]), abs=1e-4)
+    assert (np.diff(curves.at(np.arange(1, 2000))) >= 0).all()
 
 
 @pytest.mark.parametrize(

@@ -172,3 +172,18 @@ def test_a_problems_score_pools_its_kinds() -> None:
     assert runs.scores.tolist() == [0.25, 0.25]
     assert runs.shares[0].tolist() == [0.75, 0.25, 0, 0]
     assert len(runs.scores) < mix_finder.LEAST_RUNS
+
+
+def test_no_mix_holds_more_of_a_source_than_there_is() -> None:
+    shares, most = np.vstack([np.eye(3), dirichlet(200, 3, 0)]), [0.5, 0.4, 1.0]
+    fitting = mix_finder.within(shares, most)
+    assert np.allclose(fitting.sum(axis=1), 1)
+    assert (fitting <= np.array(most) + 1e-12).all()
+    kept = (shares <= most).all(axis=1)
+    assert np.array_equal(fitting[kept], shares[kept])
+    assert 0 < kept.sum() < len(shares)
+    assert np.allclose(mix_finder.within(shares, [1 / 3] * 3), 1 / 3)
+    runs = [Runs(one, one[:, 0]) for one in (dirichlet(24, 3, 1), dirichlet(8, 3, 2))]
+    plan = find(*runs, most=most)
+    assert plan.reason == ""
+    assert 0.45 < plan.shares[0] <= 0.5

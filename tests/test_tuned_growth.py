@@ -13,7 +13,7 @@ import pytest
 from tiny import tiny_llama
 
 from labkit import BadRequest, studies
-from labkit.design import plan
+from labkit.design import named_mixes
 from labkit.grade.questions import GRADINGS, comes_to
 from labkit.instructions.doit import OUTSIDE, POOL
 from labkit.instructions.exams import DOIT, Question, read_exam
@@ -174,10 +174,10 @@ def test_the_papers_mixes_are_cells(doit: Path, base: str) -> None:
     have = given.origin.available(given)
     small = {"ethics": 1, "role_play": 1, "creative_writing": 6}
     designs = {
-        "baseline": plan.baseline(have, 50),
-        "reconstruct": plan.reconstruct(have, 50, small=small, at=50),
-        "maximum": plan.maximum(have, small=small),
-        "mix_20": plan.mix_n(have, 20, small=small),
+        "baseline": named_mixes.baseline(have, 50),
+        "reconstruct": named_mixes.reconstruct(have, 50, small=small, at=50),
+        "maximum": named_mixes.maximum(have, small=small),
+        "mix_20": named_mixes.mix_n(have, 20, small=small),
     }
     shared = {"design": "mix", "source": "curated", "seed": 7}
     cells = _cells(given, [{**shared, "arm": name, "counts": counts} for name, counts in designs.items()])

@@ -20,6 +20,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from labkit.design.budget import whole
 from labkit.errors import BadRequest, unknown
 
 Law = Literal["weight", "rank"]
@@ -72,11 +73,7 @@ def allocate_long_tail(
 
 
 def _rounded(budget: int, n: int, alpha: Alpha, law: Law, floor: int) -> npt.NDArray[np.int64]:
-    wanted = shares(n, alpha, law) * (budget - floor * n)
-    counts = np.floor(wanted).astype(np.int64)
-    most = np.argsort(counts - wanted, kind="stable")[: budget - floor * n - int(counts.sum())]
-    counts[most] += 1
-    return np.sort(counts + floor)[::-1]
+    return np.sort(whole(shares(n, alpha, law), budget - floor * n) + floor)[::-1]
 
 
 def hill_number(counts: npt.ArrayLike, order: float) -> float:

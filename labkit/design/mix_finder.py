@@ -96,8 +96,22 @@ def dirichlet(n: int, k: int, seed: int, concentration: float = 1.0) -> Floats:
     return np.random.default_rng(seed).dirichlet([concentration] * k, n)
 
 
-def find(tried: Runs, held: Runs, floor: ArrayLike = (), *, seed: int = 0) -> Plan:
+def within(shares: Floats, most: ArrayLike) -> Floats:
+    """The mixes [n, k], those with more of a source than its `most` [k] drawn towards equal parts until they fit.
+
+    Every source must be able to give an equal part.
+    """
+    equal = 1 / shares.shape[1]
+    above = shares > equal
+    reach = np.divide(np.asarray(most) - equal, shares - equal, out=np.ones_like(shares), where=above)
+    reach = reach.min(axis=1, keepdims=True)
+    return np.where(reach < 1, equal + reach * (shares - equal), shares)
+
+
+def find(tried: Runs, held: Runs, floor: ArrayLike = (), *, most: ArrayLike = 1.0, seed: int = 0) -> Plan:
     """The mix to train on, from tried mixes, held-out mixes, and scores of one mix over seeds.
+
+    No mix is sought that has more of a source than its `most`, a share [k]; see `within`.
 
     Raises:
         BadRequest: for too few runs, or what are no shares.
@@ -111,7 +125,7 @@ def find(tried: Runs, held: Runs, floor: ArrayLike = (), *, seed: int = 0) -> Pl
     noise = float(scores.std(ddof=1)) if len(scores) > 1 else None
     laws, misfit = _weighed(tried, held)
     both = Runs(np.vstack([tried.shares, held.shares]), np.concatenate([tried.scores, held.scores]))
-    candidates = np.vstack([np.full(k, 1 / k), np.eye(k), dirichlet(CANDIDATES, k, seed), both.shares])
+    candidates = within(np.vstack([np.full(k, 1 / k), np.eye(k), dirichlet(CANDIDATES, k, seed), both.shares]), most)
     rng = np.random.default_rng(seed)
     counts = {name: round(DRAWS * law["weight"]) for name, law in laws.items()}
     drawn = [LAWS[name](both)(candidates).draw(n, rng) for name, n in counts.items() if n]

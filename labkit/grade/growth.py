@@ -1,7 +1,7 @@
 """How an ability grows with its data: its plateau, its pace, and whether more data would still help.
 
 To chance-corrected scores at a ladder of volumes V (examples of the ability trained on) curves of two shapes are
-fitted, both with a plateau in (0, 1] and a *pace*, the volume at which half the plateau is reached (`design.Curves`):
+fitted, both with a plateau in (0, 1] and a *pace*, the volume at which half the plateau is reached (`Curves`):
 
     saturating  plateau max(0, 1 - (V / pace)^-c / 2)    the power law A - B V^-c, with B = A pace^c / 2
     sudden      plateau / (1 + (V / pace)^-k)            a logistic in log V
@@ -41,10 +41,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaincc, log_ndtr, logsumexp, ndtri_exp
 
-from labkit.design.plan import Curves, Range
 from labkit.errors import BadRequest
 from labkit.grade import intervals
-from labkit.grade.intervals import Counts, Floats
+from labkit.grade.intervals import Counts, Floats, Range
 
 VERDICTS = ("saturated", "still growing", "not responding", "not decided")
 MATTERS = 0.05  # a gain, in chance-corrected score, that four times the data would have to be worth
@@ -59,6 +58,36 @@ BEYOND = 16  # how far outside the ladder, as a factor, a pace is thought possib
 PACES, STEEPNESSES = 72, 14  # cells of the grid
 DRAWS = 2000
 FEWEST_VOLUMES, FEWEST_SEEDS = 4, 2
+
+
+class Curves(NamedTuple):
+    """A sample of growth curves, each array [draws]: what is known of one ability's growth, and how well.
+
+    Of the chance-corrected score as a function of the volume V, the examples of the ability trained on, a curve is
+
+        saturating  plateau max(0, 1 - (V / pace)^-steepness / 2)      a power law that has nothing left to learn
+        sudden      plateau / (1 + (V / pace)^-steepness)              a logistic in log V
+
+    so that `pace` is the volume at which half the plateau is reached, and without examples the score is 0: chance.
+    """
+
+    plateau: Floats
+    pace: Floats
+    steepness: Floats
+    sudden: NDArray[np.bool_]
+
+    def at(self, volumes: ArrayLike) -> Floats:
+        """The scores at `volumes` [k], of every curve: [draws, k]."""
+        with np.errstate(divide="ignore", over="ignore"):
+            left = (np.asarray(volumes, float) / self.pace[:, None]) ** -self.steepness[:, None]
+        shape = np.where(self.sudden[:, None], 1 / (1 + left), np.maximum(0, 1 - left / 2))
+        return np.asarray(self.plateau[:, None] * shape, np.float64)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Curves":
+        """The curves of numbers, or of lists of them: one curve each."""
+        plateau, pace, steepness = (np.atleast_1d(np.asarray(record[name], float)) for name in cls._fields[:3])
+        return cls(plateau, pace, steepness, np.atleast_1d(np.asarray(record["sudden"], bool)))
 
 
 class Point(NamedTuple):
@@ -90,7 +119,7 @@ class GrowthFit:
         sudden: The posterior probability of the sudden shape against the saturating one.
         misfit: The probability of means so far from the best curve, were it the truth.
         points: The data.
-        curves: A sample of the posterior, for predictions.
+        curves: A sample of the posterior.
         over: What the intervals cover; `n_rules` and `n_seeds` as in `Estimate`, the fewest at any volume.
         note: What should make a reader careful; may be empty.
     """
@@ -120,11 +149,11 @@ class GrowthFit:
         lo, hi = np.quantile(scores, [0.025, 0.975], axis=0)
         return scores.mean(axis=0), lo, hi
 
-    def as_dict(self, curves: int = 200) -> dict[str, Any]:
-        """The fit for a result file, with the first `curves` of the sample."""
+    def as_dict(self) -> dict[str, Any]:
+        """The fit for a result file, without the sample."""
         fields = {name: value.as_dict() if isinstance(value, Range) else value for name, value in vars(self).items()}
-        points = [point._asdict() for point in self.points]
-        return fields | {"points": points, "curves": self.curves.first(curves).as_dict()}
+        del fields["curves"]
+        return fields | {"points": [point._asdict() for point in self.points]}
 
 
 def fit_growth(volumes: Sequence[int], per_point: Sequence[Sequence[Counts]], *, chance: float = 0.0,

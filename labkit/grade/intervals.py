@@ -12,7 +12,7 @@ none covers a change of the task, of the recipe, or of a training set that all s
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,18 @@ Floats = NDArray[np.float64]
 ONE_SEED = "rules of one seed"
 SEEDS_AND_RULES = "seeds and rules"
 SCORED_ALIKE = "rules (every seed and rule scored alike)"
+
+
+class Range(NamedTuple):
+    """A number with its two-sided 95 % interval; an end is None where the data leave it open."""
+
+    value: float | None
+    lo: float | None
+    hi: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a result file: `{"value", "ci95": [lo, hi]}`."""
+        return {"value": self.value, "ci95": [self.lo, self.hi]}
 
 
 class Counts(NamedTuple):

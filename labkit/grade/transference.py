@@ -32,9 +32,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from labkit.design.plan import Range
 from labkit.errors import BadRequest, unknown
-from labkit.grade.intervals import Floats, numbers
+from labkit.grade.intervals import Floats, Range, numbers
 from labkit.grade.sweet_spot import paired_difference
 
 Scores = Sequence[ArrayLike]  # of one trained recipe: for each seed, the score of each question

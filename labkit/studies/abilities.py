@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from labkit.design import plan
+from labkit.design import named_mixes
 from labkit.errors import BadRequest, unknown
 from labkit.grade import questions
 from labkit.grade.questions import Exam, of_task
@@ -43,9 +43,9 @@ TAUGHT = ("answered", "synthetic")  # sources whose answers are the weak teacher
 FEW = ("narrow", "synthetic")  # sources of the weak teacher's few instructions
 SOURCES = ("curated", "narrow", *TAUGHT)
 SMALL = {  # the paper's early saturated abilities and our counterparts, with the examples that it leaves them
-    "classification": plan.SMALL["ethics"],
-    "role": plan.SMALL["role_play"],
-    "formatting": plan.SMALL["creative_writing"],
+    "classification": named_mixes.SMALL["ethics"],
+    "role": named_mixes.SMALL["role_play"],
+    "formatting": named_mixes.SMALL["creative_writing"],
 }
 
 

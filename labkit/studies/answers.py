@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from scipy import stats
 
-from labkit.design import bandits, curriculum, hill_number, plan
+from labkit.design import bandits, curriculum, hill_number
 from labkit.design.diversity import MEASURES, Sample
-from labkit.grade import choice, decision, pass_at_k, sweet_spot, transference
+from labkit.grade import choice, decision, growth, pass_at_k, sweet_spot, transference
 from labkit.instructions import KINDS, Rule, Space, belongs_plain, equations, markov
 from labkit.instructions.encrypted import encrypt_plain
 from labkit.instructions.spaces import Kind
@@ -134,18 +134,13 @@ def above_chance(accuracy: float, options: int) -> float:
     return float(choice.correct(accuracy, choice.chance_level([options])))
 
 
-def _curves(plateau: float, pace: float, steepness: float) -> plan.Curves:
-    return plan.Curves.of({"plateau": plateau, "pace": pace, "steepness": steepness, "sudden": False})
-
-
 def on_curve(plateau: float, pace: float, steepness: float, volume: int) -> float:
-    return float(_curves(plateau, pace, steepness).at([volume])[0, 0])
+    curve = {"plateau": plateau, "pace": pace, "steepness": steepness, "sudden": False}
+    return float(growth.Curves.of(curve).at([volume])[0, 0])
 
 
-def most_given(curves: Mapping[str, tuple[float, float, float]], budget: int, least: int) -> str:
-    fits = {name: plan.Growth(_curves(*numbers), tried=budget) for name, numbers in curves.items()}
-    counts = plan.allocate(fits, budget, available=dict.fromkeys(fits, budget), least=least).counts
-    return max(counts, key=counts.__getitem__)
+def most_gained(curves: Mapping[str, tuple[float, float, float]], volume: int, more: int) -> str:
+    return max(curves, key=lambda name: on_curve(*curves[name], volume + more) - on_curve(*curves[name], volume))
 
 
 def effect(together: float, without: float) -> float:

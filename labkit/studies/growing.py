@@ -2,7 +2,7 @@
 
 Scores have chance taken off: 0 is a guess, 1 is all right (`grade.choice`); fits and verdicts are those of
 `grade.growth`. Rows need the columns `ability`, `volume`, `chance`, `design` (`ladder` or `untrained`), `source`,
-`counted` (of the main grading) and `main_source` (whose curves are kept for predictions).
+`counted` (of the main grading) and `main_source`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SCORE, VOLUME = "Score (0: chance, 1: all right)", "Training examples of each ability"
 KNOWN = ("plateau", "pace", "gain", "step", "response", "reached")  # what a fit says, each with its interval
 AT = ("ability", "source")  # what tells curves apart
-KEPT = 200  # curves of a fit's sample in a result
 ESTIMATE = ("exam", "volume", "mean", "lo", "hi")
 
 
@@ -126,8 +125,7 @@ def _curve(group: Any, start: "pd.DataFrame") -> tuple[list[tuple[Any, ...]], di
     grid = np.geomspace(volumes[0], volumes[-1], 25)
     line = zip(*(numbers.tolist() for numbers in (grid, *fit.at(grid))), strict=True)
     drawn = {"line": [{"volume": x, "mean": mean, "ci95": [lo, hi]} for x, mean, lo, hi in line]}
-    kept = KEPT if group["main_source"].iloc[0] else 0
-    return points, {"chance": chance, "fit": fit.as_dict(kept) | drawn, "why": ""}
+    return points, {"chance": chance, "fit": fit.as_dict() | drawn, "why": ""}
 
 
 @lru_cache(maxsize=512)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from labkit.design import allocate, mix_finder
+from labkit.design import allocate, mix_finder, whole
 from labkit.design.mix_finder import Runs, dirichlet
 from labkit.errors import BadRequest
 from labkit.instructions import Rules, Space, draw_space_rules
@@ -94,10 +94,7 @@ class Cell(RewritingCell):
 
 
 def _counts(params: Params, shares: Sequence[float]) -> tuple[int, ...]:
-    wanted = np.asarray(shares, float) / sum(shares) * params.rules
-    counts = np.floor(wanted).astype(int)
-    counts[np.argsort(counts - wanted, kind="stable")[: params.rules - counts.sum()]] += 1
-    return tuple(counts.tolist())
+    return tuple(whole(np.asarray(shares, float) / sum(shares), params.rules).tolist())
 
 
 def points(params: Params) -> list[Cell]:

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from labkit.design import mix_finder, plain_yaml
+from labkit.design import mix_finder, plain_yaml, whole
 from labkit.design.decontamination import located
 from labkit.design.mix_finder import Plan, Range, Runs, dirichlet
 from labkit.design.mixture import Mixture
@@ -58,7 +58,7 @@ class Counted:
     def scored(self, shares: Floats, seed: int, half: int) -> float:
         """The score of one run on one half of the target."""
         rng, counts = np.random.default_rng([seed, 7]), np.zeros(len(self.pairs))
-        for part, wanted in zip(self.parts, _whole(shares, self.budget), strict=True):
+        for part, wanted in zip(self.parts, whole(shares, self.budget).tolist(), strict=True):
             n = part.shape[0]
             times, rest = divmod(wanted, n)
             chosen = np.full(n, times) + np.isin(np.arange(n), rng.choice(n, rest, replace=False))
@@ -74,12 +74,6 @@ class Counted:
     def natural(self) -> Floats:
         """Shares as the sources' sizes."""
         return np.array(self.sizes) / sum(self.sizes)
-
-
-def _whole(shares: Floats, budget: int) -> list[int]:
-    counts = np.floor(shares * budget).astype(int)
-    counts[np.argsort(counts - shares * budget)[: budget - counts.sum()]] += 1
-    return [int(count) for count in counts]
 
 
 def search(spec: str | Path, target: str | Path, budget: int | None = None, seed: int = 0) -> Found:

@@ -3,12 +3,13 @@
 The dynamics of instruction tuning (Song et al., COLING 2025, arXiv 2310.19651) as a study, with what its reviewers
 missed: uncertainty, scores with chance taken off, evidence of convergence, and a plan for the next data set that is
 written down before it is tried. `labkit.studies.abilities` and `doit` say what is taught
-and tested, `plan` what mix follows, `results` what became of it.
+and tested, `plan` what mix follows.
 
-*First stage.* A ladder of volumes of every ability, for each source and seed; and every ability alone at the last
-volume: its *gate*. What fails its gate is listed and left out of means. *Second stage* (`later`): from the growth
-curves a plan for a budget; the planned mix and named designs are trained on fresh seeds, whose exams ask fresh
-questions. What is predicted of them is part of their points, and so lies in the store before anything is measured.
+*First stage.* A ladder of volumes of every ability, for each source and seed; every ability alone at the last
+volume: its *gate*; and proxy runs at random mixes of one budget, for fewer steps. What fails its gate is listed and
+left out of means. *Second stage* (`later`): the mix that `design.mix_finder` reads off the proxy runs, or equal parts
+where it finds no plan, and named designs are trained on fresh seeds, whose exams ask fresh questions. What is predicted
+is part of a point, and so lies in the store before anything is measured.
 
 *What is held fixed.* Every small model takes the same number of optimiser steps from the same base, whatever its data:
 a rung differs from the next in how many different examples there are, and not in how long it is trained. (The paper's
@@ -20,17 +21,17 @@ abilities for the paper's epochs, or on `files` for equal steps, beside its untr
 That our abilities resemble those of the paper is an analogy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit.studies import scores
 from labkit.studies.ability_growth.design import Params, later, marks, points
-from labkit.studies.ability_growth.results import Designs
 from labkit.studies.growing import GROWTH, Growing, Records, curves_of, open_ended
 from labkit.studies.params import about
 from labkit.studies.scores import MACRO, Graders, Paired
 from labkit.studies.study import Results, Study
-from labkit.studies.views import View, ranged, signed
+from labkit.studies.views import Matrix, View, ranged, signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,15 @@ EQUAL = ("planned", "baseline", "reconstruct")  # designs of one budget
 
 def _mixes(rows: "pd.DataFrame") -> "pd.Series[bool]":
     return rows["design"] == "mix"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Designs(Matrix):
+    """Mixes against abilities."""
+
+    def select(self, rows: "pd.DataFrame", exams: Sequence[str]) -> "pd.DataFrame":
+        chosen = super().select(rows, ["score"])
+        return chosen.assign(exam=chosen["ability"])
 
 
 VIEWS: dict[str, View] = {
@@ -60,7 +70,10 @@ VIEWS: dict[str, View] = {
         dials=["ability"], label=lambda row: row["ability"], rows_name="ability", x_label="graded by", diverging=True,
         exams={"likelihood": "by likelihood", "generated": "as written"},
     ),
-    "designs": Designs(title="The mixes: predicted before the run, and measured"),
+    "designs": Designs(
+        title="What each mix scores", where=_mixes, dials=["arm"], label=lambda row: row["arm"], exams={},
+        rows_name="design", x_label="ability", colour_label="Score", diverging=True, drawn=["task"],
+    ),
     "gains": Paired(
         title="What each mix scores above the baseline, in pairs", where=_mixes, arm="arm", arm_name="design",
         baseline="baseline", by_volume=False,
@@ -87,8 +100,12 @@ def finding(found: Results) -> str:
 
 def plan_sentence(found: Results) -> str:
     """Whether the plan is beaten by another mix of its budget, and what it gains over equal parts."""
-    regrets = found["regret"].lines("score", ability=MACRO) if "regret" in found.views() else []
-    gains = found["gains"].lines("score", arm="planned", ability=MACRO) if "gains" in found.views() else []
+    regrets, gains = (found[view].lines("score", ability=MACRO) if view in found.views() else []
+                      for view in ("regret", "gains"))  # fmt: skip
+    predicted = _predicted(found)
+    if predicted.get("reason"):
+        others = ", ".join(f"{line['arm']} {_signed(line)}" for line in gains)
+        return f"No plan: {predicted['reason']}. Equal parts stand for it" + f" (above them: {others})" * bool(others)
     if not regrets or not gains:
         return "The planned mix and the others of its budget were not all trained"
     least = found.promise.smallest_effect if found.promise else MATTERS
@@ -99,11 +116,16 @@ def plan_sentence(found: Results) -> str:
         verdict = f"is beaten by {' and '.join(beaten)}"
     elif sure and all(line["hi"] < least for line in regrets):
         verdict = "is not beaten"
-    ahead = found.fit("designs").numbers["designs"]["planned"]["predicted"].get("difference")
-    predicted = f"predicted {signed(ahead['value'], *ahead['ci95'])}, " if ahead else ""
     others = ", ".join(f"{line['arm']} {_signed(line)}" for line in regrets)
+    gain = next(_signed(line) for line in gains if line["arm"] == "planned")
     return (f"The planned mix {verdict} by more than {least:g} (regret: {others}); it gains over equal parts: "
-            f"{predicted}measured {_signed(gains[0])}{'' if sure else ' (one seed decides nothing)'}")  # fmt: skip
+            f"predicted {signed(*predicted['gain'])}, measured {gain}"
+            f"{'' if sure else ' (one seed decides nothing)'}")  # fmt: skip
+
+
+def _predicted(found: Results) -> dict[str, Any]:
+    """What was predicted of the plan before the second stage, or why there was none."""
+    return next((known for known in found.rows["predicted"] if isinstance(known, dict)), {})
 
 
 def _signed(gain: Mapping[str, Any]) -> str:
@@ -142,17 +164,23 @@ def teacher(found: Results) -> Records:
 
 def held(found: Results) -> Records:
     """What each design holds: examples of each ability."""
-    designs = found.fit("designs").numbers["designs"] if "designs" in found.views() else {}
-    sums = {arm: {name: sum(one.values()) for name, one in of["counts"].items()} for arm, of in designs.items()}
-    return [{"design": arm, **counts} for arm, counts in sums.items()]
+    mixes = found.rows[_mixes(found.rows)].drop_duplicates("arm")
+    return [{"design": arm} | {name: sum(sources.values()) for name, sources in counts.items()}
+            for arm, counts in zip(mixes["arm"], mixes["counts"], strict=True)]  # fmt: skip
+
+
+def foretold(found: Results) -> Records:
+    """What the mix finder said of its mix before the second stage: at the steps of proxy runs."""
+    return [{"predicted": name, "what": ", ".join(f"{value:+.3f}" for value in known) if name != "reason" else known}
+            for name, known in _predicted(found).items()]  # fmt: skip
 
 
 def notes(params: Params) -> list[str]:
     """What was decided for the person."""
     few, curated = len(params.volumes) < 4 or len(params.seeds) < 2, "curated" in params.sources
     return [
-        *([f"volumes = {params.volumes} and {len(params.seeds)} seeds: no growth curve is fitted and nothing is "
-           "planned, which needs four volumes and two seeds; all else runs"] * few),
+        *([f"volumes = {params.volumes} and {len(params.seeds)} seeds: no growth curve is fitted, which needs four "
+           "volumes and two seeds; all else runs"] * few),
         *(["sources lack 'curated': nothing is planned"] * (not curated and bool(params.mixes))),
         *(["fine-tuned models: no ability has a gate"] * (not params.small)),
     ]  # fmt: skip
@@ -173,6 +201,7 @@ STUDY = Study(
         "Evidence of convergence": convergence,
         "Right answers of the weak teacher": teacher,
         "What each design holds, in examples": held,
+        "What the mix finder predicted": foretold,
     },
     stages=[later],
     measure_many=None,

@@ -13,7 +13,7 @@ from labkit.learn import finetuning
 from labkit.studies import abilities, learners, read_abilities, scores
 from labkit.studies.abilities import AbilityCell, GatedParams
 from labkit.studies.ability_growth import doit, plan
-from labkit.studies.growing import GROWTH, Records, curves_of
+from labkit.studies.growing import Records
 from labkit.studies.params import MODEL_GROUP
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Params(GatedParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
-        "plan": ("budget", "least", "mixes", "fresh_seeds"),
+        "plan": ("budget", "mixes", "fresh_seeds", "tried", "held", "floor", "proxy_steps"),
         "task": ("outside", "levels", "question", "answer", "n_test"),
         "weak": ("compared", "repertoire", "teacher_width", "teacher_steps"),
         "small": MODEL_GROUP,
@@ -39,8 +39,11 @@ class Params(GatedParams):
     compared: list[Volume] = Field(description="volumes at which sources but curated are tried; []: all of them")
     fresh_seeds: list[int] = Field(min_length=1, description="seeds of the second stage, none of them in seeds")
     budget: int = Field(ge=1, le=10**9, description="examples in all that are planned for")
-    least: int = Field(ge=1, le=10**7, description="what the plan gives every ability")
     mixes: list[str] = Field(description="second stage: planned, baseline, reconstruct, maximum, mix-N; []: none")
+    tried: int = Field(ge=8, le=1000, description="for the plan: random mixes that laws are fitted to")
+    held: int = Field(ge=4, le=1000, description="for the plan: further mixes that weigh the laws")
+    floor: int = Field(ge=2, le=100, description="for the plan: runs of equal parts, for the noise of one run")
+    proxy_steps: int = Field(ge=1, le=10**9, description="for the plan: optimiser steps of each of these runs")
     repertoire: int = Field(ge=1, le=10**6, description="different instructions of an ability that the weak one knows")
     teacher_width: int = Field(ge=2, le=16384, description="width of the weak teacher")
     teacher_steps: int = Field(ge=1, le=10**9, description="optimiser steps of the weak teacher")
@@ -74,14 +77,15 @@ class Params(GatedParams):
             raise BadRequest(f"compared = {odd[0]} is none of volumes = {self.volumes}")
         if self.teacher_width % self.heads:
             raise BadRequest(f"heads = {self.heads} does not divide teacher_width = {self.teacher_width}")
-        if both := set(self.seeds) & set(self.fresh_seeds):
-            raise BadRequest(f"seed {min(both)} is in seeds and in fresh_seeds: fresh seeds are others")
+        proxies = range(self.seeds[0], self.seeds[0] + max(self.tried, self.held, self.floor) * self.planned)
+        if both := {*self.seeds, *proxies} & {*self.fresh_seeds}:
+            raise BadRequest(f"seed {min(both)} is of the first stage and in fresh_seeds: fresh seeds are others")
         for mix in self.mixes:
             if mix not in plan.DESIGNS and not (mix.startswith("mix-") and mix[4:].isdecimal()):
                 raise unknown("mix", mix, (*plan.DESIGNS, "mix-N"))
-        floor, most = self.least * len(self.abilities), self.volumes[-1] * len(self.abilities)
-        if self.mixes and self.budget < floor:
-            raise BadRequest(f"budget = {self.budget} is too small: least = {self.least} of each ability make {floor}")
+        least, most = len(self.abilities), self.volumes[-1] * len(self.abilities)
+        if self.mixes and self.budget < least:
+            raise BadRequest(f"budget = {self.budget} is too small for {least} abilities")
         if self.mixes and self.small and self.budget > most:
             raise BadRequest(f"budget = {self.budget} is more than the last volume of all abilities, {most}")
         if own := {"model", "seed"} & set(self.tuning):
@@ -93,6 +97,17 @@ class Params(GatedParams):
     def small(self) -> bool:
         """Whether the models are small ones of the lab."""
         return self.model == learners.SMALL
+
+    @property
+    def planned(self) -> bool:
+        """Whether a mix is planned, which takes proxy runs."""
+        return "planned" in self.mixes and "curated" in self.sources
+
+    @property
+    def proxy(self) -> "Params":
+        """The same for the steps of a proxy run."""
+        tuning = {name: value for name, value in self.tuning.items() if name != "epochs"} | {"steps": self.proxy_steps}
+        return self.model_copy(update={"steps": self.proxy_steps, "tuning": tuning})
 
     @property
     def last_compared(self) -> int:
@@ -111,12 +126,12 @@ class Cell(AbilityCell):
     study: Literal["ability_growth"] = "ability_growth"
     version: Literal[3] = 3
     task: Annotated[abilities.FamilyTask | read_abilities.FilesTask | doit.DoitTask, Field(discriminator="kind")]
-    design: Literal["untrained", "gate", "ladder", "mix"]
+    design: Literal["untrained", "gate", "ladder", "proxy", "mix"]
     predicted: dict[str, Any] | None
 
 
 def points(params: Params) -> list[Cell]:
-    """The first stage: the untrained model, the ladder of every source, and each ability alone (its gate).
+    """The first stage: the untrained model, the ladder of every source, each ability alone (its gate), and proxy runs.
 
     Raises:
         BadRequest: for a volume beyond what an ability has, an exam longer than it has questions, or files that are not
@@ -137,20 +152,19 @@ def points(params: Params) -> list[Cell]:
         {"design": "gate", "arm": name, "source": first, "seed": seed, "counts": {name: {first: last}}}
         for name in (params.abilities if params.small and params.gate else ())
     ]
-    for name in {*params.mixes} - {"planned"}:
-        plan.named(params, name, params.origin.available(params))
-    return _cells(params, dials)
+    for name in params.mixes:
+        plan.named_mix(params, "baseline" if name == "planned" else name, params.origin.available(params))
+    return _cells(params, dials) + _cells(params.proxy, plan.proxies(params) if params.planned else [])
 
 
 def later(params: Params, rows: "pd.DataFrame") -> list[Cell]:
-    """The second stage: a run for each mix and fresh seed, its prediction in the point.
+    """The second stage: a run for each mix and fresh seed, the plan's prediction in the point.
 
-    Abilities that failed their gate get the plan's least; what is predicted leaves them out.
+    What the plan is sought for, and predicted of it, is the macro score: abilities that failed their gate do not count.
     """
     if "curated" not in params.sources:
         return []
-    known = scores.scored(rows.assign(**marks(params)))
-    mixes = plan.designs(params, curves_of(GROWTH.measure(known)), scores.failing(known))
+    mixes = plan.designs(params, scores.scored(rows.assign(**marks(params))))
     shared = {"design": "mix", "source": "curated"}
     return _cells(params, [{**shared, "arm": name, "seed": seed, **mix._asdict()}
                            for seed in params.fresh_seeds for name, mix in mixes.items()])  # fmt: skip

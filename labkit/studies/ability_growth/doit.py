@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from labkit.design import plan
+from labkit.design import named_mixes
 from labkit.design.mixture import digest
 from labkit.errors import BadRequest, unknown
 from labkit.grade.questions import Exam, of_exam
@@ -23,7 +23,7 @@ from labkit.instructions import CORPORA, Example, doit, exams
 from labkit.lab import Point, Record
 from labkit.studies import learners
 
-SMALL = plan.SMALL
+SMALL = named_mixes.SMALL
 SOURCES = ("curated", "synthetic")
 PAPER: dict[str, Any] = {"learning_rate": 1e-5, "schedule": "linear", "weight_decay": 0.1, "max_length": 2048}
 PAPER |= {"batch_size": 8, "accumulation": 8}  # the authors' eight GPUs

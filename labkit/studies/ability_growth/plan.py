@@ -1,18 +1,24 @@
-"""The mixes of the second stage of ability growth.
+"""The mixes of ability growth: proxy runs of the first stage, and what the second stage trains.
 
-A plan spends a budget by the growth curves of curated data (`design.plan`), which assumes that an ability's score
-depends on its own examples alone. The named designs are the paper's; where they name an ability of theirs, ours stands
-for it by analogy.
+The planned mix is what `design.mix_finder` reads off the proxy runs: random mixes of the plan's budget, further ones
+held out, and equal parts on several seeds, all for few steps. No mix holds more of an ability than there is. The named
+mixes are the paper's; where they name an ability of theirs, ours stands for it by analogy.
 """
 
-from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.design import plan
-from labkit.design.plan import Curves, Growth
+import numpy as np
+from numpy.typing import ArrayLike
+
+from labkit.design import mix_finder, named_mixes, whole
 from labkit.studies.growing import Records
+from labkit.studies.scores import MACRO
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DESIGNS = ("planned", "baseline", "reconstruct", "maximum")  # and mix-N
+ARMS = ("tried", "held", "floor")  # of the proxy runs
 
 
 class Design(NamedTuple):
@@ -22,58 +28,68 @@ class Design(NamedTuple):
     predicted: dict[str, Any] | None
 
 
-def growths(curves: Records, abilities: Collection[str]) -> dict[str, Growth] | None:
-    """What a plan needs of the growth curves of some abilities; None where one has no curve."""
-    fits = {curve["ability"]: curve["fit"] for curve in curves if curve["ability"] in abilities}
-    if not fits or not all(fits.values()):
-        return None
-    return {
-        name: Growth(Curves.of(fit["curves"]), fit["points"][-1]["volume"], fit["verdict"] != "not responding")
-        for name, fit in fits.items()
-    }
+def proxies(params: Any) -> Records:
+    """The dials of the proxy runs, each with a seed of its own."""
+    k, first = len(params.abilities), params.seeds[0]
+    mixes = [mix_finder.dirichlet(params.tried, k, first), mix_finder.dirichlet(params.held, k, first + 1)]
+    return [
+        {"design": "proxy", "arm": arm, "source": "curated", "seed": seed, "counts": _counts(params, shares)}
+        for arm, drawn in zip(ARMS, [*mixes, np.full((params.floor, k), 1 / k)], strict=True)
+        for seed, shares in enumerate(mix_finder.within(drawn, _most(params)), first)
+    ]
 
 
-def designs(params: Any, curves: Records, failing: Collection[str] = ()) -> dict[str, Design]:
-    """The mixes of `params.mixes`: planned from growth curves, or named; and what is predicted of each.
+def designs(params: Any, rows: "pd.DataFrame") -> dict[str, Design]:
+    """The mixes of `params.mixes`, from the scores of the first stage.
 
-    Abilities that failed their gate get the plan's least, and no prediction counts them. Where an ability has no growth
-    curve (fewer than four volumes, or one seed), nothing is planned or predicted.
+    Where there is no plan, equal parts (`baseline`) stand for it, with the reason, and are not trained twice.
 
     Raises:
-        BadRequest: for a design that needs more examples than there are.
+        BadRequest: for a mix that needs more examples than there are.
     """
-    passing = [name for name in params.abilities if name not in failing]
-    fits, have, made = growths(curves, passing), params.origin.available(params), dict[str, Design]()
-    for mix in params.mixes:
-        if mix != "planned":
-            counts = named(params, mix, have)
-            known = fits and all(set(sources) == {"curated"} for sources in counts.values())
-            own = {name: counts[name]["curated"] for name in passing}
-            made[mix] = Design(counts, _rounded(plan.predict(fits, own).as_dict()) if fits and known else None)
-        elif fits:
-            rest = {name: {"curated": params.least} for name in failing}
-            most = {name: have[name]["curated"] for name in fits}
-            budget = min(params.budget - params.least * len(rest), sum(most.values()))
-            best = plan.allocate(fits, budget, available=most, least=params.least)
-            predicted = best.planned.as_dict() | {"difference": best.difference.macro.as_dict()}
-            made[mix] = Design(rest | {name: {"curated": n} for name, n in best.counts.items()}, _rounded(predicted))
-    return made
+    have = params.origin.available(params)
+    named = {mix: Design(named_mix(params, mix, have), None) for mix in params.mixes if mix != "planned"}
+    if "planned" not in params.mixes:
+        return named
+    found = _found(params, rows[(rows["design"] == "proxy") & (rows["ability"] == MACRO)])
+    arm = "baseline" if found.predicted and found.predicted["reason"] else "planned"
+    return {arm: found} | {mix: design for mix, design in named.items() if mix != arm}
 
 
-def named(params: Any, mix: str, have: plan.Sources) -> dict[str, dict[str, int]]:
-    """The counts of a named design; raises as `designs` does."""
+def named_mix(params: Any, mix: str, have: named_mixes.Sources) -> dict[str, dict[str, int]]:
+    """The counts of a named mix; raises as `designs` does."""
     small = {name: min(n, have[name]["curated"]) for name, n in params.origin.SMALL.items() if name in have}
     if mix == "baseline":
-        return plan.baseline(have, params.budget)
+        return named_mixes.baseline(have, params.budget)
     if mix == "reconstruct":
-        return plan.reconstruct(have, params.budget, small=small)
-    return plan.mix_n(have, int(mix.removeprefix("mix-")) if mix != "maximum" else 0, small=small)
+        return named_mixes.reconstruct(have, params.budget, small=small)
+    return named_mixes.mix_n(have, int(mix.removeprefix("mix-")) if mix != "maximum" else 0, small=small)
 
 
-def _rounded(value: Any) -> Any:
-    """Numbers to four digits, so that the last bit of a fit does not decide an address."""
-    if isinstance(value, dict):
-        return {name: _rounded(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(one) for one in value]
-    return round(value, 4) if isinstance(value, float) else value
+def _found(params: Any, rows: "pd.DataFrame") -> Design:
+    """The mix that is found from the macro scores of the proxy runs, and what is predicted of it."""
+    if rows.empty:
+        equal = named_mix(params, "baseline", params.origin.available(params))
+        return Design(equal, {"reason": "no ability passed its gate"})
+    tried, held, floor = (_runs(params, rows[rows["arm"] == arm]) for arm in ARMS)
+    plan = mix_finder.find(tried, held, floor.scores, most=_most(params))
+    told = {"score": plan.score, "gain": plan.gain, "noise of one run": [plan.noise or 0.0]}
+    # to four digits, so that the last bit of a fit does not decide an address
+    rounded = {name: [round(value, 4) for value in values] for name, values in told.items()}
+    return Design(_counts(params, plan.shares), {**rounded, "reason": plan.reason})
+
+
+def _runs(params: Any, rows: "pd.DataFrame") -> mix_finder.Runs:
+    counts = [[counts[name]["curated"] for name in params.abilities] for counts in rows["counts"]]
+    return mix_finder.Runs(np.array(counts) / params.budget, np.array(list(map(np.mean, rows["right"]))))
+
+
+def _counts(params: Any, shares: ArrayLike) -> dict[str, dict[str, int]]:
+    parts = zip(params.abilities, whole(shares, params.budget).tolist(), strict=True)
+    return {name: {"curated": n} for name, n in parts}
+
+
+def _most(params: Any) -> list[float]:
+    """The largest share of each ability."""
+    have = params.origin.available(params)
+    return [have[name]["curated"] / params.budget for name in params.abilities]
