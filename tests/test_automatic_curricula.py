@@ -116,24 +116,24 @@ def halved(pace: float, rounds: int = 12) -> Any:
 
 def test_a_scorer_foretells_a_task_that_it_never_saw() -> None:
     rounds = foretelling.fixed_rounds(fixed(halved(0.3)))
-    for seed, weights in foretelling.scorers(rounds).items():
-        for task, own in enumerate(weights):
-            for run in rounds[seed]:
-                assert np.corrcoef(scorer.foretold(own, run[task]), run[task].falls)[0, 1] > 0.98
-            high, low = (scorer.worth(own, scorer.shown([loss], 12)) for loss in (2.0, 0.5))
-            assert high > low
+    weights = foretelling.scorers(rounds)
+    for told in rounds:
+        own = weights[told.seed, told.task]
+        assert np.corrcoef(scorer.foretold(own, told.rounds), told.rounds.falls)[0, 1] > 0.98
+        high, low = (scorer.worth(own, scorer.shown([loss], 12)) for loss in (2.0, 0.5))
+        assert high > low
 
 
 def test_a_scorer_knows_nothing_of_its_own_task_nor_of_its_own_seed() -> None:
     rows = fixed(halved(0.3))
-    before = foretelling.scorers(foretelling.fixed_rounds(rows))
     other = fixed(lambda task, share: halved(0.3 if task == 0 else 0.9)(task, share))
-    own = rows["seed"] == 1
-    both = rows.assign(losses=np.where(own, rows["losses"], other["losses"]))
-    after = foretelling.scorers(foretelling.fixed_rounds(both))
-    assert after[1][1] == before[1][1], "the task that changed, judged by the other one"
-    assert after[0] == before[0], "judged by the seed that did not change"
-    assert after[1][0] != before[1][0]
+    both = rows.assign(losses=np.where(rows["seed"] == 1, rows["losses"], other["losses"]))
+    before, after = (foretelling.scorers(foretelling.fixed_rounds(some)) for some in (rows, both))
+    assert after[1, "dates"] == before[1, "dates"], "the task that changed, judged by the other one"
+    assert (after[0, "role"], after[0, "dates"]) == (before[0, "role"], before[0, "dates"]), (
+        "by the seed that is the same"
+    )
+    assert after[1, "role"] != before[1, "role"]
 
 
 def test_the_scorer_takes_the_task_that_is_worth_most() -> None:

@@ -227,10 +227,7 @@ BEYOND = {
     ),
     *("studies/registration.py", "table.py", "commands/store.py", "commands/sweeps.py", "commands/which_data.py"),
     "commands/runs.py",
-    *(
-        f"lab/{name}.py"
-        for name in ("batch", "cluster", "marks", "places", "timing", "tracking", "upkeep", "work", "workers")
-    ),
+    *(f"lab/{name}.py" for name in ("batch", "cluster", "marks", "timing", "tracking", "upkeep", "work", "workers")),
     *("design/audit.py", "design/diversity.py", "design/mix_finder.py", "learn/embedders.py", "show/atlas.py"),
     *("studies/audits.py", "studies/correlated.py", "studies/diversity_measures.py", "studies/mix_finder.py"),
     *("grade/next_count.py", "studies/mix_problems.py", "studies/mix_search.py", "studies/searched.py"),
@@ -240,7 +237,6 @@ BEYOND = {
     *("design/scorer.py", "studies/foretelling.py"),
     *("studies/which_teacher.py", "teach/imperfect.py", "design/selection.py", "learn/appraisal.py"),
     "learn/vectors.py",
-    "design/scratch.py",
     *("studies/selection.py", "studies/appraised.py", "studies/pools.py", "studies/selecting.py"),
     *("grade/ifeval.py", "grade/written.py", "instructions/demands.py", "instructions/written_exams.py"),
     *("commands/exams.py", "studies/generalist_mix.py", "studies/generalist_mixes.py"),
@@ -262,5 +258,5 @@ def test_modules_and_package_stay_small() -> None:
         if name not in BEYOND:
             rooms[name.split("/")[0]] = rooms.get(name.split("/")[0], 0) + n
     report = ", ".join(f"{room} {n:,}" for room, n in sorted(rooms.items(), key=lambda item: -item[1]))
-    assert sum(rooms.values()) < 19_500, f"{sum(rooms.values()):,} code lines: {report}"
-    assert sum(lines[name] for name in BEYOND) < 7_750
+    assert sum(rooms.values()) < 19_450, f"{sum(rooms.values()):,} code lines: {report}"
+    assert sum(lines[name] for name in BEYOND) < 7_800

@@ -25,6 +25,7 @@ from labkit.learn.finite import check_scores
 from labkit.learn.inference import GONE
 
 ROOM = 64  # tokens that keys and values grow by at once
+LOGITS = 2**26  # that a forward pass writes at once on a CPU, where memory is short: 256 MiB of them
 Flags = NDArray[np.bool_]
 
 
@@ -100,17 +101,27 @@ def followed(model: Any, tokenizer: Any, examples: Sequence[Example], *, batch_s
     rows = np.split(encoded.tokens, np.cumsum(encoded.lengths)[:-1])
     _check_tokens(model, tokenizer, rows)
     found = [np.empty(0, np.bool_)] * len(rows)
-    for batch in chat.in_batches(np.argsort(encoded.lengths, kind="stable").tolist(), batch_size):
+    widest = int((encoded.lengths - encoded.prompts).max(initial=0)) + 1
+    for batch in chat.in_batches(
+        np.argsort(encoded.lengths, kind="stable").tolist(), at_once(model, widest, batch_size)
+    ):
         ids, mask, positions = left_padded([rows[i].tolist() for i in batch], tokenizer.pad_token_id, model.device)
         answers = [int(encoded.lengths[i] - encoded.prompts[i]) for i in batch]
         keep = max(answers) + 1
         with torch.inference_mode():
             logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=keep).logits
-        check_scores(logits[mask[:, -keep:] > 0])
         hits = (logits[:, -keep:-1].argmax(-1) == ids[:, 1 - keep :]).cpu().numpy()
         for row, (i, n) in enumerate(zip(batch, answers, strict=True)):
+            check_scores(logits[row, -n - 1 :])
             found[i] = hits[row, -n:]
     return found
+
+
+def at_once(model: Any, tokens: int, most: int) -> int:
+    """How many rows of so many tokens are read together: `most`, and on a CPU no more than the logits have room for."""
+    if model.device.type != "cpu":
+        return most
+    return max(1, min(most, LOGITS // (tokens * int(model.get_input_embeddings().weight.shape[0]))))
 
 
 def _check_tokens(model: Any, tokenizer: Any, rows: Sequence[Any]) -> None:

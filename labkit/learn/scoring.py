@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from labkit.instructions import Example
 from labkit.learn import chat
-from labkit.learn.decoding import left_padded
+from labkit.learn.decoding import at_once, left_padded
 from labkit.learn.finite import NotFinite
 
 Answers = list[list[int]]  # the tokens of each answer to one question
@@ -42,7 +42,8 @@ def score(model: Any, tokenizer: Any, questions: Sequence[Example], answers: Seq
 
     Args:
         answers: Of each question, at least one; different numbers of them are fine.
-        batch_tokens: Tokens held at once, each answer with its prompt and filling; a question that has more goes alone.
+        batch_tokens: Tokens held at once, each answer with its prompt and filling, and fewer on a CPU (`at_once`); a
+            question that has more goes alone.
 
     Raises:
         BadRequest: as `chat.turns` and `chat.check_tokens`.
@@ -53,7 +54,7 @@ def score(model: Any, tokenizer: Any, questions: Sequence[Example], answers: Seq
     chat.check_tokens(tokenizer, highest, model.get_input_embeddings().weight.shape[0])
     shape = len(rows), max(map(len, rows), default=0)
     total, tokens = np.full(shape, np.nan), np.zeros(shape, np.int64)
-    for batch in _batches([len(prompt) for prompt in prompts], rows, batch_tokens):
+    for batch in _batches([len(prompt) for prompt in prompts], rows, at_once(model, 1, batch_tokens)):
         found = iter(_scored(model, [prompts[i] for i in batch], [rows[i] for i in batch], tokenizer.pad_token_id))
         for i in batch:
             for place, row in enumerate(rows[i]):

@@ -171,7 +171,7 @@ def same_mean(losses: Losses) -> str:
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    return float(spearman(np.array([one], float), np.array([[other]], float))[0])
+    return float(spearman(np.array(one, float), np.array(other, float)))
 
 
 def least_chance(tasks: int) -> float:

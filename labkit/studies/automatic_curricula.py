@@ -29,7 +29,7 @@ from labkit.instructions import Example
 from labkit.lab import Record
 from labkit.learn.learner import Learned, Learner
 from labkit.studies import abilities, language, learners, scores
-from labkit.studies.foretelling import ALWAYS, UNIFORM, Weights, fixed_rounds, foretold, scorers
+from labkit.studies.foretelling import ALWAYS, UNIFORM, fixed_rounds, foretold, scorers
 from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.scores import MACRO
 from labkit.studies.study import Results, Study
@@ -72,7 +72,7 @@ class Cell(abilities.AbilityCell):
     design: Literal["together"] = "together"
     rounds: int
     probe: int
-    weights: Weights = ()  # of the scorer, one for each task
+    weights: tuple[tuple[float, ...], ...] = ()  # of the scorer, one for each task
 
     def train(self, learner: Learner, data: list[Example], record: Record) -> Learned:
         """Round after round; `chosen` says of each its task, `losses` those of all tasks before, between and after."""
@@ -139,7 +139,7 @@ def points(params: Params) -> list[Cell]:
     return [_cell(params, seed, arm) for seed in params.seeds for arm in arms]
 
 
-def _cell(params: Params, seed: int, arm: str, weights: Weights = ()) -> Cell:
+def _cell(params: Params, seed: int, arm: str, weights: tuple[tuple[float, ...], ...] = ()) -> Cell:
     shared: dict[str, Any] = {name: getattr(params, name) for name in ("steps", "rounds", "probe", "n_test")}
     return Cell(
         seed=seed, spec=abilities.spec(params, 0), arm=arm, source="curated", weights=weights,
@@ -151,7 +151,10 @@ def _cell(params: Params, seed: int, arm: str, weights: Weights = ()) -> Cell:
 
 def learned(params: Params, rows: "pd.DataFrame") -> list[Cell]:
     """The second stage: a run per seed in which a scorer chooses, every task being new to it."""
-    return [_cell(params, seed, LEARNED, weights) for seed, weights in scorers(fixed_rounds(rows)).items()]
+    weights = scorers(fixed_rounds(rows))
+    return [
+        _cell(params, seed, LEARNED, tuple(weights[seed, task] for task in params.abilities)) for seed in params.seeds
+    ]
 
 
 def columns(rows: "pd.DataFrame") -> "pd.DataFrame":

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from labkit import grade
+from labkit.studies.ranks import spearman
 from labkit.studies.rows import counts_of, records
 from labkit.studies.views import Fit, Found, Records, View, ranged, signed
 
@@ -102,10 +102,7 @@ class Ranks(View):
 
 
 def correlations(one: NDArray[np.float64], other: NDArray[np.float64], draws: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Spearman correlations of two samples under resamples [r, n] of their places: [r]; ties share their mean rank."""
+    """Spearman correlations of two samples under resamples [r, n] of their places: [r]."""
     known = ~np.isnan(one)
     draws = np.where(known[draws], draws, np.flatnonzero(known)[draws % known.sum()])
-    ranks = [rankdata(values[draws], axis=1) for values in (one, other)]
-    apart = [rank - rank.mean(axis=1, keepdims=True) for rank in ranks]
-    sizes = np.sqrt((apart[0] ** 2).sum(axis=1) * (apart[1] ** 2).sum(axis=1))
-    return np.divide((apart[0] * apart[1]).sum(axis=1), sizes, out=np.zeros(len(draws)), where=sizes > 0)
+    return spearman(one[draws], other[draws])

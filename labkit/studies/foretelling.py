@@ -1,6 +1,7 @@
 """What a learned scorer (`labkit.design.scorer`) gets from rounds of fixed mixes, and how well it foretells them."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,32 +14,35 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNIFORM, ALWAYS = "uniform", "always:"  # the arms that are fixed mixes: equal parts, and half of all for one task
-Weights = tuple[tuple[float, ...], ...]  # of a scorer, one for each task
-DRAWS = 500
 
 
-def fixed_rounds(rows: "pd.DataFrame") -> dict[int, list[list[scorer.Rounds]]]:
-    """The rounds of the fixed mixes: by seed, of each run, of each task."""
-    found: dict[int, list[list[scorer.Rounds]]] = {}
-    fixed = rows[rows["arm"].eq(UNIFORM) | rows["arm"].str.startswith(ALWAYS)]
-    for run in fixed.drop_duplicates("address").to_dict("records"):
-        names, losses = run["abilities"], np.array(run["losses"], float).T
-        each = (1.0 if run["arm"] == UNIFORM else 0.5) / len(names)
-        shares = [each + 0.5 * (run["arm"] == ALWAYS + name) for name in names]
-        found.setdefault(int(run["seed"]), []).append(
-            [scorer.Rounds.of(own, [share] * (len(own) - 1)) for own, share in zip(losses, shares, strict=True)]
-        )
+class Told(NamedTuple):
+    """The rounds of a task in a run."""
+
+    seed: int
+    task: str
+    rounds: scorer.Rounds
+
+
+def fixed_rounds(rows: "pd.DataFrame") -> list[Told]:
+    """The rounds of the fixed mixes, for each run and task."""
+    fixed = rows[rows["arm"].eq(UNIFORM) | rows["arm"].str.startswith(ALWAYS)].drop_duplicates("address")
+    found = list[Told]()
+    for run in fixed.to_dict("records"):
+        for name, losses in zip(run["abilities"], np.array(run["losses"], float).T, strict=True):
+            share = (1.0 if run["arm"] == UNIFORM else 0.5) / len(run["abilities"]) + 0.5 * (
+                run["arm"] == ALWAYS + name
+            )
+            found.append(Told(run["seed"], name, scorer.Rounds.of(losses, [share] * (len(losses) - 1))))
     return found
 
 
-def scorers(rounds: dict[int, list[list[scorer.Rounds]]]) -> dict[int, Weights]:
-    """By seed the weights for each task, from the other tasks at the other seeds (of one seed: at this one)."""
-    weights = dict[int, Weights]()
-    for seed, own in rounds.items():
-        runs = [run for other, group in rounds.items() if other != seed for run in group] or own
-        tasks = range(len(own[0]))
-        weights[seed] = tuple(scorer.fit([run[at] for run in runs for at in tasks if at != task]) for task in tasks)
-    return weights
+def scorers(rounds: Sequence[Told]) -> dict[tuple[int, str], tuple[float, ...]]:
+    """By seed and task the weights from the other tasks at the other seeds (where there is one seed: at this one)."""
+    one = len({told.seed for told in rounds}) == 1
+    kept = lambda seed, task: [told.rounds for told in rounds if told.task != task and (one or told.seed != seed)]  # noqa: E731
+    keys = dict.fromkeys((told.seed, told.task) for told in rounds)
+    return {key: scorer.fit(kept(*key)) for key in keys}
 
 
 def foretold(results: Results) -> Records:
@@ -48,21 +52,14 @@ def foretold(results: Results) -> Records:
     """
     rounds, lines = fixed_rounds(results.rows), Records()
     weights = scorers(rounds)
-    for task, name in enumerate(results.rows["abilities"].iloc[0]):
-        runs = [(run[task], weights[seed][task]) for seed, group in rounds.items() for run in group]
-        told, falls, losses = (
-            np.array([pick(*pair) for pair in runs]).ravel()
-            for pick in (
-                lambda one, own: scorer.foretold(own, one),
-                lambda one, _: one.falls,
-                lambda one, _: one.shown[:, 1],
-            )
-        )
+    for name in results.rows["abilities"].iloc[0]:
+        runs = [told for told in rounds if told.task == name]
+        told = np.concatenate([scorer.foretold(weights[run.seed, name], run.rounds) for run in runs])
+        falls, losses = (np.concatenate(part) for part in
+                         zip(*((run.rounds.falls, run.rounds.shown[:, 1]) for run in runs), strict=True))  # fmt: skip
         places = np.arange(len(falls)).reshape(len(runs), -1)
-        drawn = np.random.default_rng(0).integers(len(runs), size=(DRAWS, len(runs)))
-        draws = places[np.vstack([np.arange(len(runs)), drawn])].reshape(
-            DRAWS + 1, -1
-        )  # the first: the runs themselves
+        drawn = np.random.default_rng(0).integers(len(runs), size=(500, len(runs)))
+        draws = places[np.vstack([np.arange(len(runs)), drawn])].reshape(501, -1)  # the first: the runs themselves
         own, plain = (correlations(values, falls, draws) for values in (told, losses))
         ends = {"Spearman [95 %]": own, "less that of the loss alone [95 %]": own - plain}
         lines.append({"task": name, "runs": len(runs)} | {

@@ -54,7 +54,7 @@ class Ranks(View):
 
         def told(number: int, scores: Floats) -> Floats:
             """The correlations [n, numbers] of n tables of scores [n, models] of a seed."""
-            return np.stack([spearman(one, scores.reshape(-1, *shape)) for one in known[number]], axis=-1)
+            return np.stack([spearman(one, scores.reshape(-1, *shape)).mean(axis=-1) for one in known[number]], axis=-1)
 
         def resampled(table: Floats, n: int) -> Floats:
             return told(place[id(table)], intervals.resample(table, n, rng))[:, None]
@@ -92,16 +92,13 @@ class Ranks(View):
         )  # fmt: skip
 
 
-def spearman(known: Floats, scores: Floats) -> Floats:
-    """Spearman's correlation along the last axis, the mean over the one before it: [B, T] with [n, B, T] to [n].
+def spearman(one: Floats, other: Floats) -> Floats:
+    """Spearman's correlation along the last axis; ties share their mean rank. 0 where all of either are alike.
 
-    0 where all numbers or all scores are alike.
-
-    >>> spearman(np.array([[1.0, 2, 3]]), np.array([[[2.0, 4, 9]], [[3.0, 2, 1]], [[5.0, 5, 5]]])).tolist()
+    >>> spearman(np.array([1.0, 2, 3]), np.array([[2.0, 4, 9], [3.0, 2, 1], [5.0, 5, 5]])).tolist()
     [1.0, -1.0, 0.0]
     """
-    both = np.broadcast_to(known, scores.shape), scores
-    a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (rankdata(one, axis=-1) for one in both))
+    both = np.broadcast_to(one, other.shape), other
+    a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (rankdata(values, axis=-1) for values in both))
     size = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
-    rho: Floats = np.divide((a * b).sum(axis=-1), size, out=np.zeros_like(size), where=size > 0).mean(axis=-1)
-    return rho
+    return np.divide((a * b).sum(axis=-1), size, out=np.zeros_like(size), where=size > 0)
