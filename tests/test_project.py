@@ -258,5 +258,5 @@ def test_modules_and_package_stay_small() -> None:
         if name not in BEYOND:
             rooms[name.split("/")[0]] = rooms.get(name.split("/")[0], 0) + n
     report = ", ".join(f"{room} {n:,}" for room, n in sorted(rooms.items(), key=lambda item: -item[1]))
-    assert sum(rooms.values()) < 19_450, f"{sum(rooms.values()):,} code lines: {report}"
-    assert sum(lines[name] for name in BEYOND) < 7_800
+    assert sum(rooms.values()) < 19_440, f"{sum(rooms.values()):,} code lines: {report}"
+    assert sum(lines[name] for name in BEYOND) < 7_810

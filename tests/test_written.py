@@ -135,8 +135,8 @@ BROKEN = {
     '{"key": null}': "has no 'key' (a whole number)",
     '{"instruction_id_list": "punctuation:no_comma"}': "has no 'instruction_id_list' (a list)",
     '{"kwargs": {"a": 1}}': "has no 'kwargs' (a list)",
-    '{"kwargs": [3]}': "has not one object in kwargs",
-    '{"kwargs": [{}, {}]}': "has not one object in kwargs",
+    '{"kwargs": [3]}': "has not an object in kwargs",
+    '{"kwargs": [{}, {}]}': "has not an object in kwargs",
 }
 
 
@@ -159,7 +159,7 @@ def test_refusals_come_before_any_work(data: Path, model: Path, tmp_path: Path) 
     write(broken / "bbh" / "pears.json", '{"examples": [1]}')
     assert "example 0, is no object" in refused("--data", broken, "--exams", "bbh")
     (broken / "bbh" / "cot-prompts" / "pears.txt").write_bytes(b"\xff\xe8")
-    assert "pears.txt does not hold 3 examples in UTF-8" in refused("--data", broken, "--exams", "bbh")
+    assert "pears.txt has not 3 examples in UTF-8" in refused("--data", broken, "--exams", "bbh")
     write(broken / "bbh" / "cot-prompts" / "pears.txt", "Q: one\nA: two")
     assert "pears.txt does not hold 3 examples" in refused("--data", broken, "--exams", "bbh")
 

@@ -31,8 +31,8 @@ class Rounds(NamedTuple):
     @classmethod
     def of(cls, losses: ArrayLike, shares: ArrayLike) -> "Rounds":
         """From one task's losses before, between and after r rounds [r + 1] and its shares [r]."""
-        known, given = np.asarray(losses, float), np.asarray(shares, float)
-        return cls(np.array([shown(known[: r + 1], len(given)) for r in range(len(given))]), given, -np.diff(known))
+        known, n = np.asarray(losses, float), len(np.asarray(shares))
+        return cls(np.array([shown(known[: r + 1], n) for r in range(n)]), np.asarray(shares, float), -np.diff(known))
 
 
 def shown(losses: Sequence[float] | Floats, rounds: int) -> tuple[float, ...]:

@@ -65,9 +65,7 @@ def _ifeval(data: Path) -> list[Asked]:
     for record in _fields(files("ifeval", data)[0], key=int, prompt=str, instruction_id_list=list, kwargs=list):
         given = record["kwargs"]
         if len(given) != len(record["instruction_id_list"]) or not all(isinstance(one, dict) for one in given):
-            raise BadRequest(
-                f"IFEval's prompt {record['key']} has not one object in kwargs for each of its instructions"
-            )
+            raise BadRequest(f"IFEval's prompt {record['key']} has not an object in kwargs for each instruction")
         settings = [{name: value for name, value in given.items() if value} for given in record["kwargs"]]
         reference = record["instruction_id_list"], settings
         questions.append(Asked(_example("ifeval", record["key"], record["prompt"], ""), "", reference))
@@ -93,9 +91,7 @@ def _bbh(data: Path) -> list[Asked]:
         shots = [_ANSWERED.match(part) for part in re.split(r"\n\n(?=Q: )", prompt)[1:]]
         before = "".join(f"Q: {shot[1]}\nA: {shot[2]}\n\n" for shot in shots if shot)
         if len(shots) != SHOTS["bbh"] or not all(shots) or "\ufffd" in prompt:
-            raise BadRequest(
-                f"{path.stem}.txt does not hold {SHOTS['bbh']} examples in UTF-8 that end in 'So the answer is'"
-            )
+            raise BadRequest(f"{path.stem}.txt has not {SHOTS['bbh']} examples in UTF-8 that end in 'So the answer is'")
         for i, one in enumerate(next(_fields(path, examples=list))["examples"]):
             _checked(one, f"{path}, example {i}", input=str, target=str)
             example = _example("bbh", f"{path.stem} {i}", f"{before}Q: {one['input']}\nA:", one["target"])

@@ -31,9 +31,7 @@ def write_slides(notebook: Path, out: Path) -> Path:
     try:
         cells = json.loads(notebook.read_text("utf-8"))["cells"]
     except (ValueError, KeyError, TypeError):
-        raise BadRequest(
-            f"{notebook} is no whole notebook: name another run, or repeat this one by `labkit rerun`"
-        ) from None
+        raise BadRequest(f"{notebook} is no whole notebook: name another run, or `labkit rerun` it") from None
     slides: list[str] = []
     for cell in cells:
         kind = cell["metadata"].get("slideshow", {}).get("slide_type", "-")

@@ -151,9 +151,9 @@ def _cell(params: Params, seed: int, arm: str, weights: tuple[tuple[float, ...],
 
 def learned(params: Params, rows: "pd.DataFrame") -> list[Cell]:
     """The second stage: a run per seed in which a scorer chooses, every task being new to it."""
-    weights = scorers(fixed_rounds(rows))
+    known = scorers(fixed_rounds(rows))
     return [
-        _cell(params, seed, LEARNED, tuple(weights[seed, task] for task in params.abilities)) for seed in params.seeds
+        _cell(params, seed, LEARNED, tuple(known[seed, name] for name in params.abilities)) for seed in params.seeds
     ]
 
 

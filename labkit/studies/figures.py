@@ -113,5 +113,5 @@ def _name(view: View, line: Mapping[str, Any]) -> str:
         of = f"{line['ability']}, {line['volume']:,} of each" if view.by_volume and line["volume"] else line["ability"]
         return f"{of}: {view.arm_label(line[view.arm])}"
     where = line[view.by] if isinstance(view, Gains) and view.by else ""
-    block = where if isinstance(where, str) else f"{view.by} {where}"
-    return f"{block}: ".removeprefix(": ") + view.arm_label(line[view.arm])
+    block = f"{where}: " if isinstance(where, str) else f"{view.by} {where}: "
+    return block.removeprefix(": ") + view.arm_label(line[view.arm])

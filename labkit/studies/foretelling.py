@@ -30,9 +30,7 @@ def fixed_rounds(rows: "pd.DataFrame") -> list[Told]:
     found = list[Told]()
     for run in fixed.to_dict("records"):
         for name, losses in zip(run["abilities"], np.array(run["losses"], float).T, strict=True):
-            share = (1.0 if run["arm"] == UNIFORM else 0.5) / len(run["abilities"]) + 0.5 * (
-                run["arm"] == ALWAYS + name
-            )
+            share = (1 + (run["arm"] == UNIFORM)) / 2 / len(run["abilities"]) + 0.5 * (run["arm"] == ALWAYS + name)
             found.append(Told(run["seed"], name, scorer.Rounds.of(losses, [share] * (len(losses) - 1))))
     return found
 
@@ -55,14 +53,13 @@ def foretold(results: Results) -> Records:
     for name in results.rows["abilities"].iloc[0]:
         runs = [told for told in rounds if told.task == name]
         told = np.concatenate([scorer.foretold(weights[run.seed, name], run.rounds) for run in runs])
-        falls, losses = (np.concatenate(part) for part in
-                         zip(*((run.rounds.falls, run.rounds.shown[:, 1]) for run in runs), strict=True))  # fmt: skip
+        falls = np.concatenate([run.rounds.falls for run in runs])
+        losses = np.concatenate([run.rounds.shown[:, 1] for run in runs])
         places = np.arange(len(falls)).reshape(len(runs), -1)
         drawn = np.random.default_rng(0).integers(len(runs), size=(500, len(runs)))
         draws = places[np.vstack([np.arange(len(runs)), drawn])].reshape(501, -1)  # the first: the runs themselves
         own, plain = (correlations(values, falls, draws) for values in (told, losses))
         ends = {"Spearman [95 %]": own, "less that of the loss alone [95 %]": own - plain}
-        lines.append({"task": name, "runs": len(runs)} | {
-            words: signed(draw[0], *np.quantile(draw[1:], [0.025, 0.975])) for words, draw in ends.items()
-        })  # fmt: skip
+        told_of = {words: signed(draw[0], *np.quantile(draw[1:], [0.025, 0.975])) for words, draw in ends.items()}
+        lines.append({"task": name, "runs": len(runs)} | told_of)
     return lines

@@ -121,9 +121,8 @@ def compare(study: Study, runs: Mapping[str, PastRun], store: Store) -> Comparis
         raise BadRequest(f"these are runs of {' and '.join(sorted(names))}: two runs of one study can be compared")
     parts = []
     for label, run in runs.items():
-        rows = long_rows(
-            [store.row(point.get("study", study.name), point["address"]) for point in run.result["points"]]
-        )
+        points = run.result["points"]
+        rows = long_rows([store.row(point.get("study", study.name), point["address"]) for point in points])
         marked = rows.assign(**study.marks(study.resolve(run.result["params"])))
         parts.append(study.summarise(marked).rows.assign(run=label))
     return Comparison(study, runs, pd.concat(parts, ignore_index=True))

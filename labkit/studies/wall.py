@@ -98,14 +98,12 @@ def _figure(study: Study, name: str, summary: Any, rows: "pd.DataFrame | None") 
 
 def _models(study: Study, name: str, rows: Sequence[Row], params: Mapping[str, Any]) -> "pd.DataFrame | None":
     """The long rows of a curve's single models; with a study's own columns, which take long, where it reads them."""
-    view = study.views[name]
-    if not isinstance(view, Curve):
+    if not isinstance(view := study.views[name], Curve):
         return None
-    plain = _long(replace(study, columns=lambda lines: lines), rows, params)
-    if plain is None or view.where:
-        return _long(study, rows, params)
-    enough = {view.x, view.by or view.x} <= {*plain} and {*view.exams} <= {*plain["key"]}
-    return plain if enough else _long(study, rows, params)
+    plain = None if view.where else _long(replace(study, columns=lambda lines: lines), rows, params)
+    if plain is not None and {view.x, view.by or view.x} <= {*plain} and {*view.exams} <= {*plain["key"]}:
+        return plain
+    return _long(study, rows, params)
 
 
 def _long(study: Study, rows: Sequence[Row], params: Mapping[str, Any]) -> "pd.DataFrame | None":
