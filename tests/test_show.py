@@ -491,3 +491,10 @@ def test_the_room_imports_without_widgets():
     absent = "sys.modules['ipywidgets'] = sys.modules['anywidget'] = None"  # Altair takes anywidget where it is
     code = f"import sys; {absent}; import labkit.show"
     assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
+
+
+def test_a_printed_interval_has_a_width_and_holds_0_only_if_it_does() -> None:
+    assert theme.shown(-0.041, [-0.078, -0.003]) == "-0.041 [-0.078, -0.003]"
+    assert theme.shown(0.0, [-0.014, 0.014]) == "0.00 [-0.01, 0.01]"
+    assert theme.shown(0.0, [-0.002, 0.003]) == "0.000 [-0.002, 0.003]"
+    assert theme.shown(0.5, [0.4, 0.6]) == "0.50 [0.40, 0.60]"

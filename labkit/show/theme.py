@@ -167,9 +167,14 @@ def shown(value: Any, interval: Sequence[float] | None = None) -> str:
     digits = 0 if size >= 100 else 1 if size >= 10 else 2
     if not ends:
         return f"{value:,.{digits}f}" if size >= 0.01 or not size else f"{value:.2g}"
-    while digits < 4 and ends[0] < ends[1] and round(ends[0], digits) == round(ends[1], digits):
-        digits += 1  # an interval is never printed as if it had no width
+    while digits < 4 and ends[0] < ends[1] and not _told(ends[0], ends[1], digits):
+        digits += 1
     return f"{value:z,.{digits}f} [{ends[0]:z,.{digits}f}, {ends[1]:z,.{digits}f}]"
+
+
+def _told(lo: float, hi: float, digits: int) -> bool:
+    """Whether an interval so printed has a width, and holds 0 only if it does."""
+    return round(lo, digits) != round(hi, digits) and (0 not in (round(lo, digits), round(hi, digits)) or lo * hi <= 0)
 
 
 def _mimebundle(spec: dict[str, Any], **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -89,12 +89,12 @@ VIEWS: dict[str, View] = {
 def finding(found: Results) -> str:
     """How many abilities grow in which way, each source against synthetic data, and whether the plan is beaten."""
     parts, failed = [found.fit("growth").sentence], scores.failing(found.rows)
-    parts += [f"not learned even alone, and left out of means: {', '.join(failed)}"] * bool(failed)
+    parts += [f"Not learned even alone, and left out of means: {', '.join(failed)}"] * bool(failed)
     if "source gains" in found.views():
         gains = found["source gains"].lines("score", ability=MACRO)
         last = [gain for gain in gains if gain["volume"] == gains[-1]["volume"]]
         said = ", ".join(f"{gain['source']} {_signed(gain)}" for gain in last)
-        parts += [f"above synthetic data at {gain['volume']:,} examples of each: {said}" for gain in last[:1]]
+        parts += [f"Above synthetic data at {gain['volume']:,} examples of each: {said}" for gain in last[:1]]
     return ". ".join(parts + [plan_sentence(found)] * ("designs" in found.views()))
 
 
