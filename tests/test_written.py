@@ -161,7 +161,7 @@ def test_refusals_come_before_any_work(data: Path, model: Path, tmp_path: Path) 
     (broken / "bbh" / "cot-prompts" / "pears.txt").write_bytes(b"\xff\xe8")
     assert "pears.txt has not 3 examples in UTF-8" in refused("--data", broken, "--exams", "bbh")
     write(broken / "bbh" / "cot-prompts" / "pears.txt", "Q: one\nA: two")
-    assert "pears.txt does not hold 3 examples" in refused("--data", broken, "--exams", "bbh")
+    assert "pears.txt has not 3 examples" in refused("--data", broken, "--exams", "bbh")
 
 
 def test_answers_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
