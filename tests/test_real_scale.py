@@ -203,7 +203,6 @@ def test_code_mixing_at_real_scale(tiny: str, data: Path, own_store: Store) -> N
     study, params = studies.find("code_mixing"), code_mixing(tiny)
     rows = sweep(study.points(params), study.measure, jobs=0)
     results = study.summarise(long_rows(rows), study.registration(params), "real")
-    assert results.finding.startswith("It cannot be told whether there is a sweet spot; ")
     assert "; with 0% general data tokens foreseen of published solutions is " in results.finding
     assert len(results["followed"].estimates) == 3
     assert {row["steps_taken"] for row in rows} == {2}
