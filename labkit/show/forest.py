@@ -52,12 +52,12 @@ def forest_chart(
         for row in single[~single["key"].isin(arms["key"])].itertuples():
             raise unknown(f"{name} of a model", f"{row.group} / {row.name}".removeprefix(" / "), list(arms["name"]))
 
-    arms["text"] = ["+" * (reference == 0 < row.y) + _number(row.y, row.lo, row.hi) for row in arms.itertuples()]
+    arms["text"] = [_number(*row, plus=reference == 0) for row in arms[["y", "lo", "hi"]].itertuples(index=False)]
     panels = [(arms, single, x_label, reference, PALETTE[0], "circle")]
     if difference is not None:
         gains = _rows(frame, name, group, difference, difference_interval)
         gains["text"] = [
-            REFERENCE if arm == versus and y != y else ("+" if y > 0 else "") + _number(y, lo, hi)
+            REFERENCE if arm == versus and y != y else _number(y, lo, hi, plus=True)
             for arm, y, lo, hi in gains[["name", "y", "lo", "hi"]].itertuples(index=False)
         ]
         label = f"Difference to {versus or REFERENCE} (paired)"
@@ -127,5 +127,5 @@ def _panel(
     return alt.layer(*layers).properties(width=width, height=slot * len(order), view=alt.ViewBackground(stroke=GRID))
 
 
-def _number(value: float, lo: float, hi: float) -> str:
-    return shown(value, [lo, hi]).replace("-", "−")
+def _number(value: float, lo: float, hi: float, *, plus: bool = False) -> str:
+    return "+" * (plus and value > 0) + shown(value, [lo, hi]).replace("-", "−")

@@ -93,8 +93,8 @@ class Cell(abilities.AbilityCell):
             chosen.append((-1 if task is None else task, reward))
             record.log(step=(number + 1) * self.steps, chosen=chosen[-1][0], reward=reward, loss=parts[-1].loss)
         names = [UNIFORM if task < 0 else self.abilities[task] for task, _ in chosen]
-        done: Any = [sum(getattr(one, what) for one in parts) for what in ("steps", "tokens", "seconds")]
-        return Learned(*done, parts[-1].loss, {"chosen": names, "losses": losses})
+        steps, tokens, seconds, *_ = (sum(values) for values in zip(*(one[:3] for one in parts), strict=True))
+        return Learned(int(steps), int(tokens), seconds, parts[-1].loss, {"chosen": names, "losses": losses})
 
     def _choice(self, chosen: Sequence[tuple[int, float]], losses: Sequence[Sequence[float]]) -> int | None:
         if self.arm in BANDITS:

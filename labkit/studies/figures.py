@@ -112,6 +112,7 @@ def _name(view: View, line: Mapping[str, Any]) -> str:
     if isinstance(view, Paired):
         of = f"{line['ability']}, {line['volume']:,} of each" if view.by_volume and line["volume"] else line["ability"]
         return f"{of}: {view.arm_label(line[view.arm])}"
-    where = line[view.by] if isinstance(view, Gains) and view.by else ""
-    block = f"{where}: " if isinstance(where, str) else f"{view.by} {where}: "
+    by = view.by if isinstance(view, Gains) else None
+    where = line[by] if by else ""
+    block = f"{where}: " if isinstance(where, str) else f"{by} {where}: "
     return block.removeprefix(": ") + view.arm_label(line[view.arm])

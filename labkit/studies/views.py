@@ -356,8 +356,8 @@ class Gains(View):
 
     def ordered(self, lines: Records) -> Records:
         """Estimates as people read them: methods from the largest gain down, arms along a dial in their order."""
-        blocks, named = [line.get(self.by) for line in lines], self.baseline is not None
-        return sorted(lines, key=lambda line: (blocks.index(line.get(self.by)), -line["mean"] * named))
+        blocks, named = [line.get(self.by or "") for line in lines], self.baseline is not None
+        return sorted(lines, key=lambda line: (blocks.index(line.get(self.by or "")), -line["mean"] * named))
 
     def paired(self, rows: "pd.DataFrame") -> tuple[list[Any], list[NDArray[np.float64]]]:
         """The arms, the baseline first, and for each seed that has them all their scores on each question, [G, P]."""
