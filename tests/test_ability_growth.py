@@ -303,7 +303,7 @@ def test_claims_are_judged_on_intervals() -> None:
 
 def test_what_fails_its_gate_is_listed_and_left_out_of_means() -> None:
     passed, failed = results_of(ladders() + alone() + mixed()), results_of(ladders() + alone(deaf=0.1) + mixed())
-    assert "not learned even alone, and left out of means: deaf" in failed.finding
+    assert "Not learned even alone, and left out of means: deaf" in failed.finding
     assert "not learned even alone" not in passed.finding
     verdicts = {line["ability"]: line["verdict"] for line in STUDY.tables["Gates: each ability alone"](failed)}
     assert verdicts == dict.fromkeys(SHAPES, "passes") | {"deaf": "fails: left out of means"}

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -617,3 +619,12 @@ def test_the_command_line(
     for extra, complaint in (([], "train.jsonl"), (["--data", "nowhere.jsonl"], "nowhere.jsonl does not exist")):
         assert cli(*wanted, *extra) == 2
         assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's")
+def test_freed_tensors_are_given_back_to_the_system() -> None:
+    held = [torch.ones(2**14) for _ in range(5000)]  # 64 KiB each: from the heap, which the last one keeps open
+    full = psutil.Process().memory_info().rss
+    held = held[-1:]
+    memory.give_back()
+    assert full - psutil.Process().memory_info().rss > 200 * 2**20, len(held)

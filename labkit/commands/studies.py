@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labkit import entry
-from labkit.commands import (
-    RESUMED,
-    Executor,
-    Fleet,
-    Form,
-    Jobs,
-    Settings,
-    StudyName,
-    Track,
-    command,
-    track,
-    values_of,
-)
+from labkit.commands import RESUMED, Executor, Fleet, Form, Jobs, Settings, StudyName, Track, command, track, values_of
 from labkit.entry import leave
 from labkit.errors import BadRequest, unknown
 from labkit.table import print_each, print_table

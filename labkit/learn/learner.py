@@ -25,7 +25,7 @@ from torch import nn
 
 from labkit.errors import BadRequest
 from labkit.instructions import Example
-from labkit.learn import chat, checkpoint, qlora, scoring, vectors
+from labkit.learn import chat, checkpoint, memory, qlora, scoring, vectors
 from labkit.learn.decoding import Flags
 from labkit.learn.encoding import Encoded, Layout
 from labkit.learn.finetuning import Finetuning
@@ -289,6 +289,7 @@ class TunedLearner(Learner):
         every: int = 0,
     ) -> Learned:  # fmt: skip
         self._model = None  # one model at a time fits
+        memory.give_back()
         settings = self.settings
         if steps:  # 0: as many as the settings say
             settings = replace(settings, steps=steps, epochs=None)
@@ -302,6 +303,7 @@ class TunedLearner(Learner):
             say=self.say,
         )
         self.adapter = done.adapter
+        memory.give_back()
         about = {"dropped": done.dropped, "trainable": done.trainable, "peak_bytes": done.peak}
         return Learned(done.steps, done.tokens, done.seconds, done.loss, about)
 

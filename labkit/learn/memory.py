@@ -4,6 +4,8 @@ Left open: what the GPU's libraries take themselves, fragmentation, the training
 take that are trained side by side.
 """
 
+import ctypes
+import gc
 import os
 import re
 import resource
@@ -188,6 +190,13 @@ def free_memory() -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return _limited(psutil.virtual_memory().available)
+
+
+def give_back() -> None:
+    """Return to the system what glibc keeps of freed tensors: a gigabyte after a training. Elsewhere it does nothing."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def lora_config(settings: Finetuning) -> Any:
