@@ -193,7 +193,7 @@ def free_memory() -> int:
 
 
 def give_back() -> None:
-    """Return to the system what glibc keeps of freed tensors: a gigabyte after a training. Elsewhere nothing happens."""
+    """Return what glibc keeps of freed tensors to the system: a gigabyte after a training. Nothing happens elsewhere."""
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
