@@ -193,7 +193,7 @@ def free_memory() -> int:
 
 
 def give_back() -> None:
-    """Return what glibc keeps of freed tensors to the system: a gigabyte after a training. Nothing happens elsewhere."""
+    """Return what glibc keeps of freed tensors to the system: a gigabyte after a training. Does nothing elsewhere."""
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
