@@ -52,10 +52,10 @@ class Browser:
         return found["result"].get("value")
 
     def wait(self, expression: str) -> None:
-        """Until an expression is true; fails when that takes too long."""
+        """Until an expression is true of a page that has begun; fails when that takes too long."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            if self.js(f"Boolean({expression})"):
+            if self.js(f"Boolean(document.body && ({expression}))"):
                 return
             time.sleep(0.2)
         raise AssertionError(f"never came true: {expression}")
