@@ -248,6 +248,7 @@ def test_a_result_that_cannot_be_kept_is_refused_before_work(name: str, out: str
         ["select", "pool.jsonl", "--budget=5", "--method=random", "--out=pool.jsonl"],
         ["select", "pool.jsonl", "--budget=5", "--method=random", "--out=./folder/../pool.jsonl"],
         ["find-mix", "pool.jsonl", "--target=other.jsonl", "--out=pool.jsonl"],
+        ["find-mix", "spec.yaml", "--target=other.jsonl", "--out=pool.jsonl"],
         ["judge-outputs", "other.jsonl", "pool.jsonl", "--judge=oracle", "--out=pool.jsonl"],
         ["code-eval", "--samples=pool.jsonl", "--out=pool.jsonl"],
         ["code-eval", "--samples=pool.jsonl", "--problems=pool.results.json"],
@@ -258,6 +259,8 @@ def test_no_result_takes_the_place_of_what_is_read(words: list[str], home: Path)
     Path("folder").mkdir()
     for name in ("pool.jsonl", "other.jsonl", "pool.results.json"):
         Path(name).write_text("kept\n", "utf-8")
+    one = {"path": "pool.jsonl", "weight": 0.5}
+    Path("spec.yaml").write_text(json.dumps({"sources": [one, one | {"path": "other.jsonl"}], "examples": 9}), "utf-8")
     done = labkit(*words)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "is what this command reads" in done.stderr

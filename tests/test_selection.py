@@ -204,6 +204,7 @@ def test_the_command_writes_what_it_chose(method: str, tmp_path: Path, llama: Pa
     ({"method": "lost"}, "unknown method of selection 'lost': did you mean 'loss'"),
     ({"method": "gradient"}, "the method 'gradient' needs a target with at least one instruction"),
     ({"method": "facility", "embedder": "minilmm"}, "unknown embedder, nor folder of one, 'minilmm'"),
+    ({"method": "random", "embedder": "minilmm"}, "unknown embedder, nor folder of one, 'minilmm'"),
     ({"method": "ifd", "model": "no/such"}, "'no/such' is no folder here"),
     ({"data": 9}, "a pool of 9 records is too small to select from: 20 are needed"),
 ])  # fmt: skip

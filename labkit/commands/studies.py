@@ -32,7 +32,7 @@ def list_studies() -> None:
 @command("run", RESUMED)
 def run_study(
     name: StudyName,
-    scale: Annotated[str | None, typer.Option(help="smoke, laptop (default), paper or qlora")] = None,
+    scale: Annotated[str | None, typer.Option(help="a scale of the study, laptop by default; `labkit list` names them")] = None,
     file: Annotated[Path | None, typer.Option("--params", metavar="FILE.yaml", help="values by name, as for --set, "
                                               "which comes before them; `labkit params` makes some")] = None,
     settings: Settings = None,
@@ -127,21 +127,21 @@ def show_results(
     only = {address for past in runs for address in past.addresses if scale in (None, past.result["scale"])}
     wanted = only if run or scale else None
     rows: list[Any]
-    table: Any = None
+    columns: list[str] | None = None
     if group and mean:
         from labkit.studies.means import grouped_means
 
         found = query.rows_by_study(store, study, damaged.append, wanted)
         rows = grouped_means([*chain(*found.values())], group, mean, query.settings_of(store, found))
     elif sql or form != "table":
-        table = query.query(store, study, sql, damaged.append, wanted)
-        rows = table.to_dict("records")
+        columns, told = query.answer(store, study, sql, damaged.append, wanted)
+        rows = [dict(zip(columns, values, strict=True)) for values in told]
     else:
         rows = query.shown_rows(store, query.rows_by_study(store, study, damaged.append, wanted))
     if form == "csv":
         import pandas as pd
 
-        print((pd.DataFrame(rows) if table is None else table).to_csv(index=False), end="")
+        print(pd.DataFrame(rows, columns=columns, dtype=object).to_csv(index=False), end="")
     elif form == "json":
         print(json.dumps([entry.as_json(row) for row in rows], indent=1, default=str))
     elif not rows:

@@ -22,7 +22,7 @@ def trust_teacher(
     teacher: Annotated[str, typer.Option(**TEXT, help=WHO)],
     families: Annotated[list[str] | None,
                         typer.Option("--family", help="of instructions (repeatable); default: all")] = None,
-    n: Annotated[int, typer.Option("--n", min=2, help="questions of each family")] = 20,
+    n: Annotated[int, typer.Option("--n", min=2, max=1000, help="questions of each family")] = 20,
     settings: Settings = None,
 ) -> None:  # fmt: skip
     """How far a teacher, judge and classifier agrees with exact grading on the lab's families, with intervals."""

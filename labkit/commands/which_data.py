@@ -84,9 +84,12 @@ def find_mix(
     seed: Annotated[int, typer.Option(min=0, help="draws mixes and training sets")] = 0,
 ) -> None:
     """The shares at which sources foretell a target best: runs, laws, a prediction, and its trial; or no plan."""
-    from labkit.lab import ensure_file
+    from labkit.design.decontamination import located
+    from labkit.design.mixture import Mixture
+    from labkit.lab.places import ensure_file, refuse_overwriting
     from labkit.studies import mix_search
 
+    refuse_overwriting(out, [located(spec.parent, one.path) for one in Mixture.load(spec).sources if one.path])
     ensure_file(out)
     found = mix_search.search(spec, target, budget, seed)
     print_table(mix_search.table(found))

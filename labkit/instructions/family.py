@@ -13,9 +13,10 @@ Left open: two instructions with different keys may agree on some inputs; a fami
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import cache
 from hashlib import sha256
+from itertools import count, islice
 from random import Random
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -147,7 +148,14 @@ def draw_instructions(family: Family, n: int, *, split: Split, levels: Sequence[
 
 def draw(family: Family, n: int, *, split: Split = "train", levels: Sequence[int] = LEVELS, seed: int = 0,
          n_instructions: int | None = None) -> list[Task]:  # fmt: skip
-    """`n` tasks of one split; of `n_instructions` different instructions in turn, or each drawn afresh (None).
+    """The first `n` tasks of `drawn`; raises as it does."""
+    endless = drawn(family, split=split, levels=levels, seed=seed, n_instructions=n_instructions)
+    return list(islice(endless, n))
+
+
+def drawn(family: Family, *, split: Split, levels: Sequence[int], seed: int,
+          n_instructions: int | None = None) -> Iterator[Task]:  # fmt: skip
+    """Tasks of one split without end; of `n_instructions` different instructions in turn, or each drawn afresh (None).
 
     Inputs are of the level that their instruction was drawn at.
 
@@ -161,16 +169,13 @@ def draw(family: Family, n: int, *, split: Split = "train", levels: Sequence[int
         if n_instructions < 1:
             raise BadRequest(f"n_instructions = {n_instructions}: the family '{family.name}' needs 1 or more")
         some = draw_instructions(family, n_instructions, split=split, levels=levels, seed=seed)
-    tasks = []
-    for number in range(n):
+    for number in count():
         place = number % len(some) if some else number
         level = levels[place % len(levels)]
         instruction = some[place] if some else _draw_one(family, rng, level, split)
         text = family.input(instruction, rng, level)
         wording, answer = rng.choice(instruction.phrasings), family.answer(instruction, text)
-        example = Example(wording, text, answer, family.name, instruction.key)
-        tasks.append(Task(example, instruction, level))
-    return tasks
+        yield Task(Example(wording, text, answer, family.name, instruction.key), instruction, level)
 
 
 @cache

@@ -32,6 +32,6 @@ def ensure_file(path: Path) -> None:
 
 def refuse_overwriting(out: Path, given: Iterable[str | Path]) -> None:
     """BadRequest where a result would take the place of what the same command reads; `given` may hold other texts."""
-    same = [one for one in given if os.path.exists(one) and os.path.samefile(out, one)]  # noqa: PTH110, PTH121
+    same = [one for one in given if os.path.exists(one) and out.exists() and os.path.samefile(out, one)]  # noqa: PTH110, PTH121
     if same:
         raise BadRequest(f"--out {out} is what this command reads: name another place")

@@ -36,7 +36,18 @@ def query(
     store: Store, study: str | None = None, sql: str | None = None, warn: Callable[[str], None] | None = None,
     only: Collection[str] | None = None,
 ) -> "pd.DataFrame":  # fmt: skip
-    """The answer to `sql`, default every scalar column of `points`.
+    """The answer to `sql` as `answer` gives it, as a frame of Python's own values; raises as it does."""
+    import pandas as pd
+
+    columns, rows = answer(store, study, sql, warn, only)
+    return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def answer(
+    store: Store, study: str | None = None, sql: str | None = None, warn: Callable[[str], None] | None = None,
+    only: Collection[str] | None = None,
+) -> tuple[list[str], list[tuple[Any, ...]]]:  # fmt: skip
+    """The columns and rows of the answer to `sql`, default every scalar column of `points`.
 
     Args:
         warn: Takes a sentence for each entry of the store that cannot be read, while the others are; default: the
@@ -115,19 +126,16 @@ def settings_of(store: Store, rows: Mapping[str, Sequence[Row]]) -> list[str]:
 
 def _create(db: "duckdb.DuckDBPyConnection", name: str, rows: Sequence[Row], *, lists: bool = True) -> str:
     """Make a table of rows, which DuckDB reads as JSON by types that hold for all of them; SQL for it without lists."""
-    import pandas as pd
-
     types = {key: _type([row.get(key) for row in rows]) for key in dict.fromkeys(chain.from_iterable(rows))}
     chosen = [key for key, kind in types.items() if lists or not isinstance(kind, list)]
     places = {f"c{i}": types[key] for i, key in enumerate(chosen)}
-    db.register("rows as JSON", pd.DataFrame({"line": [_line(row, chosen) for row in rows]}, dtype=object))
     columns = ", ".join(f"line.{place} as {_quoted(key)}" for place, key in zip(places, chosen, strict=True))
     structure = json.dumps(places).replace("'", "''")
     db.execute(
         f"create table if not exists {_quoted(name)} as select {columns} "
-        f"from (select from_json_strict(line, '{structure}') as line from \"rows as JSON\")"
+        f"from (select from_json_strict(line, '{structure}') as line from (select unnest($lines) as line))",
+        {"lines": [_line(row, chosen) for row in rows]},
     )
-    db.unregister("rows as JSON")
     made = db.execute(f"describe {_quoted(name)}").fetchall()  # names that differ in case alone are changed
     scalars = [_quoted(there[0]) for there, key in zip(made, chosen, strict=True) if not isinstance(types[key], list)]
     return f"select {', '.join(scalars)} from {_quoted(name)}"
@@ -173,21 +181,20 @@ def _checked(db: "duckdb.DuckDBPyConnection", sql: str) -> str:
     return str(statements[0].query).strip().rstrip(";")
 
 
-def _answer(db: "duckdb.DuckDBPyConnection", select: str) -> "pd.DataFrame":
+def _answer(db: "duckdb.DuckDBPyConnection", select: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """What a SELECT says, with values as Python's own: whole numbers stay whole beside empty places."""
-    import pandas as pd
 
-    def run() -> "pd.DataFrame":
+    def run() -> tuple[list[str], list[tuple[Any, ...]]]:
         db.execute(f"create temp table answer as {select}")  # within the memory limit, unlike what leaves DuckDB
         kinds = db.execute("describe answer").fetchall()
         as_text = "{0}::varchar as {0}".format
         names = [(_quoted(column), kind) for column, kind, *_ in kinds]
         shown = [as_text(name) if SHOWN_AS_TEXT.search(kind) else name for name, kind in names]
         rows = db.execute(f"select {', '.join(shown)} from answer").fetchall()
-        table = pd.DataFrame(rows, columns=[column for column, *_ in kinds], dtype=object)
-        for column in [column for column, kind, *_ in kinds if kind == "JSON"]:
-            table[column] = pd.Series([text and json.loads(text) for text in table[column]], dtype=object)
-        return table
+        if records := {place for place, (_, kind, *_) in enumerate(kinds) if kind == "JSON"}:
+            rows = [tuple(json.loads(value) if value and place in records else value
+                          for place, value in enumerate(row)) for row in rows]  # fmt: skip
+        return [column for column, *_ in kinds], rows
 
     with ThreadPoolExecutor(1) as pool:  # this thread heeds Ctrl-C while DuckDB is at work
         waiting = pool.submit(run)

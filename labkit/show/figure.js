@@ -104,9 +104,17 @@ function curves(el, figure, { pick, fresh = new Set() }) {
   }
 }
 
+// A name on at most two lines; what is too long even so is cut, and said to whoever points at it.
+function wrapped(name, letters) {
+  if (name.length <= letters) return [name];
+  const space = name.lastIndexOf(" ", letters), at = space > 0 ? space : letters, rest = name.slice(at).trim();
+  return [name.slice(0, at), rest.length > letters ? `${rest.slice(0, letters - 1)}…` : rest];
+}
+
 function lines(el, figure) { // one interval per line, from the left to the right
   const wide = Math.max(el.clientWidth || 460, 240), left = Math.min(0.45 * wide, 10 + 6.4 * Math.max(...figure.lines.map((line) => line.name.length)));
-  const low = ROOM.row * figure.lines.length + 8, all = figure.lines.flatMap(({ mean, lo, hi }) => [mean, lo ?? mean, hi ?? mean]);
+  const letters = Math.floor((left - 8) / 6.2), row = figure.lines.some(({ name }) => name.length > letters) ? 30 : ROOM.row;
+  const low = row * figure.lines.length + 8, all = figure.lines.flatMap(({ mean, lo, hi }) => [mean, lo ?? mean, hi ?? mean]);
   const ends = all.every((v) => v >= 0 && v <= 1) && !figure.gains ? [0, 1] : around([0, ...all], false), x = scale({ ends }, left, wide - ROOM.right);
   const svg = put(el, "svg", { width: wide, height: low + ROOM.bottom, role: "img", "aria-label": figure.alt });
   for (const at of round(ends)) {
@@ -116,8 +124,9 @@ function lines(el, figure) { // one interval per line, from the left to the righ
   if (figure.gains) put(svg, "line", { x1: x(0), x2: x(0), y1: 4, y2: low, stroke: QUIET, "stroke-width": 1.5 });
   put(svg, "text", { x: (left + wide - ROOM.right) / 2, y: low + ROOM.bottom - 6, "text-anchor": "middle" }, figure.x.title);
   for (const [i, line] of figure.lines.entries()) {
-    const at = ROOM.row * (i + 0.5) + 4, letters = Math.floor((left - 8) / 6.2), name = line.name;
-    const label = put(svg, "text", { x: left - 8, y: at + 4, "text-anchor": "end" }, name.length > letters ? `${name.slice(0, letters - 1)}…` : name);
+    const at = row * (i + 0.5) + 4, name = line.name, words = wrapped(name, letters);
+    const label = put(svg, "text", { y: at + 10 - 6 * words.length, "text-anchor": "end" });
+    for (const [k, some] of words.entries()) put(label, "tspan", { x: left - 8, dy: 12 * k }, some);
     put(label, "title", {}, name);
     if (line.lo !== null) put(svg, "line", { x1: x(line.lo), x2: x(line.hi), y1: at, y2: at, stroke: PALETTE[0], "stroke-width": 2.4 });
     numbered(symbol(svg, SHAPE[0], x(line.mean), at, 4.6, { fill: PALETTE[0] }, `${name}: ${inWords(line)}`), line);

@@ -5,11 +5,11 @@ that an address changes with it. Exams ask for training instructions (`seen`) or
 seed holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, islice
 from random import Random
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +23,7 @@ from labkit.grade import sandbox
 from labkit.instructions import Example, functions
 from labkit.instructions.families import EVERY, READABLE
 from labkit.instructions.families import FAMILIES as GENERAL
-from labkit.instructions.family import LEVELS, Split, Task, draw
+from labkit.instructions.family import LEVELS, Split, Task, draw, drawn
 from labkit.instructions.functions import FUNCTIONS
 from labkit.studies.lesson import Exam, Judge
 from labkit.studies.params import MODEL, ModelParams
@@ -31,7 +31,7 @@ from labkit.studies.params import MODEL, ModelParams
 FAMILIES = (*GENERAL, FUNCTIONS.name)  # what a study reads unless it says otherwise
 LIMITS = sandbox.Limits(cpu_seconds=2, wall_seconds=5)  # of a small function
 QUESTION, ANSWER = 40, 48  # the most pieces of each; longer tasks are passed over
-TRIES = 40  # times the number wanted that are drawn before a family counts as exhausted
+TRIES = 80  # times the number wanted that are drawn before a family counts as exhausted
 SAMPLE, AT_LEAST = 150, 8  # tasks of each family and level that the vocabulary is made from; a piece's fewest texts
 
 SMALL: dict[str, Any] = {**MODEL, "levels": [1, 2, 3], "steps": 0}
@@ -79,7 +79,6 @@ def question_of(task: Task) -> str:
     return task.example.instruction + (f"\n{task.example.input}" if task.example.input else "")
 
 
-@lru_cache(maxsize=128)
 def tasks(name: str, n: int, split: Split, levels: tuple[int, ...], seed: int, reading: Reading,
           few: int | None = None) -> list[Task]:  # fmt: skip
     """`n` tasks of an ability that fit into a sequence; the first k of n are those of k.
@@ -89,22 +88,45 @@ def tasks(name: str, n: int, split: Split, levels: tuple[int, ...], seed: int, r
     Raises:
         BadRequest: when there are fewer; says how many.
     """
-    layout, count = reading.layout(), n + n // 8 + 8
-    while True:
-        fitting: dict[Any, Task] = {}
-        drawn = draw(EVERY[name], count, split=split, levels=levels, seed=seed, n_instructions=few)
-        for place, one in enumerate(drawn):
+    try:
+        there = _fitting(name, split, levels, seed, reading, few)
+        return there.first(n, f"{split} examples of levels {list(levels)}")
+    except BadRequest:
+        _fitting.cache_clear()  # a draw that was refused does not go on
+        raise
+
+
+class _Fitting:
+    """The tasks of an ability that fit, drawn as far as they were asked for."""
+
+    def __init__(self, name: str, drawn: Iterator[Task], reading: Reading, few: bool) -> None:
+        self.name, self.drawn, self.reading, self.few = name, drawn, reading, few
+        self.found: dict[Any, Task] = {}
+        self.looked_at = 0
+
+    def first(self, n: int, what: str) -> list[Task]:
+        """The first n; `what` is what a refusal says that they are."""
+        layout = self.reading.layout()
+        while len(self.found) < n:
+            if self.looked_at >= TRIES * n:
+                raise BadRequest(
+                    f"'{self.name}' has only {len(self.found):,} different {what} that fit into "
+                    f"{self.reading.question} and {self.reading.answer} pieces; {n:,} are asked"
+                )
+            one = next(self.drawn)
             question = question_of(one)
             if layout.fits(question, one.example.output):
-                fitting.setdefault(place if few else question, one)
-        if len(fitting) >= n:
-            return list(fitting.values())[:n]
-        if count > TRIES * n:
-            raise BadRequest(
-                f"'{name}' has only {len(fitting):,} different {split} examples of levels {list(levels)} that fit into "
-                f"{reading.question} and {reading.answer} pieces; {n:,} are asked"
-            )
-        count *= 2
+                self.found.setdefault(self.looked_at if self.few else question, one)
+            self.looked_at += 1
+        return list(islice(self.found.values(), n))
+
+
+@lru_cache(maxsize=128)
+def _fitting(
+    name: str, split: Split, levels: tuple[int, ...], seed: int, reading: Reading, few: int | None
+) -> _Fitting:
+    endless = drawn(EVERY[name], split=split, levels=levels, seed=seed, n_instructions=few)
+    return _Fitting(name, endless, reading, few is not None)
 
 
 def encode(tasks: Sequence[Task], layout: learn.TextLayout) -> learn.Encoded:

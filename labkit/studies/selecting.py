@@ -46,7 +46,7 @@ def select(data: str | Path, budget: int, method: str, *, against: str | Path | 
     selection.check(method, 1, selection.FEWEST, 1)
     wanted = selection.METHODS[method]
     name = embedder or embedders.best()
-    if wanted.needs == "embedder":
+    if wanted.needs == "embedder" or embedder:
         embedders.embed(["is it there?"], name)
     reader = read(data, fields=fields, on_bad="skip")
     pool = list(reader)

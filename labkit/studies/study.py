@@ -172,7 +172,7 @@ class Study:
         graded = {name: name.removeprefix("accuracy_") for name in map(str, row) if name.startswith("accuracy_")}
         scores = [f"{exam} {row[name]:.3f}" for name, exam in graded.items()]
         dials.append(f"seed {row['seed']}")
-        return f"{', '.join(dials)}: {', '.join(scores[:3])}, {row['train_seconds']:.0f} s"
+        return f"{', '.join(dials)}: {', '.join(scores[:3])}, {row.get('train_seconds', 0.0):.0f} s"
 
     def serving(self, params: Any, points: Sequence[Point], store: Store) -> AbstractContextManager[None]:
         """Make the study's `check` where a point has still to be measured."""
