@@ -30,6 +30,7 @@ MAIN = {
     "Number of training rules": "10,000", "unseen rules [95 %]": "0.981 [0.974, 0.986]",
     "training rules [95 %]": "0.980 [0.971, 0.987]", "seeds": 3, "not learned": 0, "interval over": "seeds and rules",
 }  # fmt: skip
+WIDE = MAIN | {f"held-out log density, shape {n}": "-0.123 [-0.234, -0.012]" for n in range(6)}
 LOOK = """(place) => {
   const svg = place.querySelector('svg.marks'), box = place.getBoundingClientRect();
   const drawn = svg ? [svg] : [...place.querySelectorAll('img, table, details')];
@@ -71,7 +72,11 @@ def outputs() -> dict[str, dict[str, Any]]:
     for name, chart in charts().items():
         data, about = theme._mimebundle(theme.themed(chart))
         found[name] = {"data": data | {"image/png": base64.b64encode(data["image/png"]).decode()}, "metadata": about}
-    pages = {"table": show.tidy([MAIN] * 3).to_html(), "exercises": teaching.pictured(asked)}
+    pages = {
+        "table": show.tidy([MAIN] * 3).to_html(),
+        "wide": show.tidy([WIDE] * 3).to_html(),
+        "exercises": teaching.pictured(asked),
+    }
     found |= {name: {"data": {"text/html": html}, "metadata": {}} for name, html in pages.items()}
     return found | {"idea": {"data": Idea(**idea.model_dump())._repr_mimebundle_(), "metadata": {}}}
 

@@ -32,14 +32,11 @@ ALL_POINTS = "points"
 SHOWN_AS_TEXT = re.compile(r"TIME|DATE|BLOB|UUID|INTERVAL|BIT|UNION|MAP")
 
 
-def query(
-    store: Store, study: str | None = None, sql: str | None = None, warn: Callable[[str], None] | None = None,
-    only: Collection[str] | None = None,
-) -> "pd.DataFrame":  # fmt: skip
-    """The answer to `sql` as `answer` gives it, as a frame of Python's own values; raises as it does."""
+def query(store: Store, *args: Any, **options: Any) -> "pd.DataFrame":
+    """The answer to a query, as `answer` gives it, as a frame of Python's own values; raises as it does."""
     import pandas as pd
 
-    columns, rows = answer(store, study, sql, warn, only)
+    columns, rows = answer(store, *args, **options)
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 

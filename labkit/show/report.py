@@ -17,7 +17,7 @@ import jinja2
 
 from labkit.lab import write_text
 from labkit.show.glossary import glossed
-from labkit.show.theme import COLOURS, data_uri, javascript, shown, themed, with_variables
+from labkit.show.theme import COLOURS, ROOMS, data_uri, javascript, shown, themed, with_variables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,13 +61,21 @@ def write_report(
 
 
 def tidy(rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> "Styler":
-    """The same table for a notebook: text to the left, no index, the head's terms explained under the mouse."""
+    """The same table for a notebook: text to the left, no index, the head's terms explained under the mouse.
+
+    Where there is no room for all columns, a row is a block of lines, each after its column's name (`theme.FITTED`).
+    """
     import pandas as pd
 
     head, body = table(rows)
-    shown_rows = pd.DataFrame(body, columns=head)
-    left: Any = [{"selector": "th, td", "props": "text-align: left; padding-right: 1.5em; vertical-align: top"}]
-    whole = shown_rows.style.hide(axis="index").set_table_styles(left)
+    words = [[word for text in column for word in text.split()] for column in zip(head, *body, strict=True)]
+    need = sum(7 * max(map(len, column), default=0) + 8 for column in words)  # pixels, of words that do not break
+    looks: Any = [{"selector": "th, td", "props": "text-align: left; vertical-align: top; padding: .3em .7em .3em 0"}]
+    for place, name in enumerate(head):
+        said = json.dumps(f"{name}: ", ensure_ascii=False).replace("<", r"\3c ")
+        looks.append({"selector": f"td.col{place}", "props": [("--name", said)]})
+    whole = pd.DataFrame(body, columns=head).style.hide(axis="index").set_table_styles(looks)
+    whole.set_table_attributes(f'class="fits{min((room for room in ROOMS if room >= need), default=ROOMS[-1])}"')
     return whole.format_index(lambda name: glossed(escape(str(name))), axis="columns")
 
 

@@ -18,6 +18,7 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import altair as alt
@@ -43,10 +44,9 @@ COLOURS: Final = """:root { color-scheme: light dark;
   --ink: #1b1b1b; --quiet: #5f5f5f; --line: #d8d8d8; --paper: #fff; --blue: #00477f; }
 @media (prefers-color-scheme: dark) { :root {
   --ink: #ededed; --quiet: #b0b0b0; --line: #474a50; --paper: #16181b; --blue: #7fc0ff; } }"""  # of a page of ours
-FITTED: Final = """<style>.jp-OutputArea-output .vega-embed { max-width: 100%; padding: 0 !important; }
-.jp-OutputArea-output svg.marks { max-width: 100%; height: auto; }
-@media (max-width: 900px) { .jp-OutputArea-output svg.marks { max-height: 480px; }
-.jp-OutputArea-output :is(th, td) { padding: 2px 3px !important; font-size: 10.5px; } }</style>"""
+ROOMS: Final = (200, 300, 400, 500, 600, 700, 800, 1000, 1200, 1500)  # pixels that tables may need
+_ALWAYS, _, _NARROW = (Path(__file__).parent / "fitted.css").read_text("utf-8").partition("/*")
+FITTED: Final = f"<style>{_ALWAYS}{''.join('/*' + _NARROW.replace('ROOM', str(room)) for room in ROOMS)}</style>"
 ROOM: Final = "clamp(windowSize()[0] - 570, 260, 960)"  # pixels for panels beside all that JupyterLab shows
 _VEGA_LITE: Final = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # what Altair writes
 _VEGA_LITE_5: Final = "5.21"  # the newest that compiles to JupyterLab's Vega 5

@@ -88,45 +88,26 @@ def tasks(name: str, n: int, split: Split, levels: tuple[int, ...], seed: int, r
     Raises:
         BadRequest: when there are fewer; says how many.
     """
-    try:
-        there = _fitting(name, split, levels, seed, reading, few)
-        return there.first(n, f"{split} examples of levels {list(levels)}")
-    except BadRequest:
-        _fitting.cache_clear()  # a draw that was refused does not go on
-        raise
-
-
-class _Fitting:
-    """The tasks of an ability that fit, drawn as far as they were asked for."""
-
-    def __init__(self, name: str, drawn: Iterator[Task], reading: Reading, few: bool) -> None:
-        self.name, self.drawn, self.reading, self.few = name, drawn, reading, few
-        self.found: dict[Any, Task] = {}
-        self.looked_at = 0
-
-    def first(self, n: int, what: str) -> list[Task]:
-        """The first n; `what` is what a refusal says that they are."""
-        layout = self.reading.layout()
-        while len(self.found) < n:
-            if self.looked_at >= TRIES * n:
-                raise BadRequest(
-                    f"'{self.name}' has only {len(self.found):,} different {what} that fit into "
-                    f"{self.reading.question} and {self.reading.answer} pieces; {n:,} are asked"
-                )
-            one = next(self.drawn)
-            question = question_of(one)
-            if layout.fits(question, one.example.output):
-                self.found.setdefault(self.looked_at if self.few else question, one)
-            self.looked_at += 1
-        return list(islice(self.found.values(), n))
+    layout, (drawing, found) = reading.layout(), _drawing(name, split, levels, seed, reading, few)
+    for place, one in drawing if len(found) < n else ():
+        question = question_of(one)
+        if layout.fits(question, one.example.output):
+            found.setdefault(place if few else question, one)
+        if len(found) == n or place >= TRIES * n:
+            break
+    if len(found) < n:
+        raise BadRequest(
+            f"'{name}' has only {len(found):,} different {split} examples of levels {list(levels)} that fit into "
+            f"{reading.question} and {reading.answer} pieces; {n:,} are asked"
+        )
+    return list(islice(found.values(), n))
 
 
 @lru_cache(maxsize=128)
-def _fitting(
-    name: str, split: Split, levels: tuple[int, ...], seed: int, reading: Reading, few: int | None
-) -> _Fitting:
-    endless = drawn(EVERY[name], split=split, levels=levels, seed=seed, n_instructions=few)
-    return _Fitting(name, endless, reading, few is not None)
+def _drawing(name: str, split: Split, levels: tuple[int, ...], seed: int, reading: Reading,
+             few: int | None) -> tuple[Iterator[tuple[int, Task]], dict[Any, Task]]:  # fmt: skip
+    """Tasks by their number, drawn as far as anybody asked, and those found so far that fit into `reading`."""
+    return enumerate(drawn(EVERY[name], split=split, levels=levels, seed=seed, n_instructions=few)), {}
 
 
 def encode(tasks: Sequence[Task], layout: learn.TextLayout) -> learn.Encoded:

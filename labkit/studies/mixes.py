@@ -25,8 +25,8 @@ from labkit.learn import finetuning
 from labkit.learn.learner import Flags
 from labkit.studies import learners, read_exams
 from labkit.studies.lesson import Exam, Lesson
-from labkit.studies.params import SeedParams
-from labkit.studies.read_exams import data_file, exam_of, question_of, source_of, whole_path
+from labkit.studies.params import SeedParams, whole_paths
+from labkit.studies.read_exams import data_file, exam_of, question_of, source_of
 
 
 class CorpusParams(SeedParams):
@@ -42,11 +42,7 @@ class CorpusParams(SeedParams):
     written: int = Field(ge=1, le=10**7, description="programs written per set of problems, at most")
     new_tokens: int = Field(ge=1, le=100000, description="the longest program a fine-tuned model may write, in tokens")
 
-    @field_validator("model", "problems", "held", "corpora", mode="after")
-    @classmethod
-    def _files_by_their_whole_path(cls, value: Any) -> Any:
-        """A notebook runs in another folder than the command that names a file."""
-        return whole_path(value) if isinstance(value, str) else type(value)(map(whole_path, value or ()))
+    _whole = field_validator("model", "problems", "held", "corpora", mode="after")(whole_paths)
 
     @model_validator(mode="after")
     def _together(self) -> "CorpusParams":

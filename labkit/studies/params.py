@@ -227,3 +227,12 @@ def parse_settings(settings: Sequence[str], what: str = "--set") -> dict[str, st
             raise BadRequest(f"{what} gives '{name}' twice")
         given[name] = value
     return given
+
+
+def whole_paths(entries: Any) -> Any:
+    """An entry, or several, with the whole paths of files: a notebook runs in another folder than who names them."""
+    if not isinstance(entries, str):
+        return entries and type(entries)(map(whole_paths, entries))
+    corpus, equals, named = entries.rpartition("=")
+    path = named if Path(named).exists() else named.partition("@")[0]  # before the number of examples shown
+    return f"{corpus}{equals}{Path(path).resolve()}{named[len(path) :]}" if path and Path(path).exists() else entries

@@ -84,12 +84,6 @@ def source_of(entry: str) -> dict[str, str]:
     return {"corpus": corpus, **where} if equals else where
 
 
-def whole_path(entry: str) -> str:
-    """The entry with the whole path of its file, for a notebook that runs in another folder."""
-    corpus, equals, path = entry.rpartition("=")
-    return f"{corpus}{equals}{Path(path).resolve()}" if Path(path).exists() else entry
-
-
 def digests(entries: Sequence[str]) -> dict[str, str]:
     """What the entries hold, by name: the digests of files, the revisions of corpora.
 

@@ -1,7 +1,6 @@
 """The design of the study of ability growth: parameters, cells, and the points of its two stages."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -14,7 +13,7 @@ from labkit.studies import abilities, learners, read_abilities, scores
 from labkit.studies.abilities import AbilityCell, GatedParams
 from labkit.studies.ability_growth import doit, plan
 from labkit.studies.growing import Records
-from labkit.studies.params import MODEL_GROUP
+from labkit.studies.params import MODEL_GROUP, whole_paths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,13 +53,7 @@ class Params(GatedParams):
     exams: list[str] = Field(description="for it: out-of-domain exams: files of CMMLU, AGIEval or DoIT")
     new_tokens: int = Field(ge=0, le=100_000, description="for it: the longest answer in tokens; 0: none is written")
 
-    @field_validator("model", "corpus", "exams", mode="after")
-    @classmethod
-    def _files_by_their_whole_path(cls, value: Any) -> Any:
-        """A notebook runs in another folder than the command that names a file."""
-        parts = [one.partition("@") for one in ([value] if isinstance(value, str) else value)]
-        whole = [f"{Path(at).resolve() if Path(at).exists() else at}{mark}{shots}" for at, mark, shots in parts]
-        return whole[0] if isinstance(value, str) else whole
+    _whole = field_validator("model", "corpus", "exams", mode="after")(whole_paths)
 
     @model_validator(mode="after")
     def _together(self) -> "Params":

@@ -32,8 +32,7 @@ from labkit.learn import finetuning
 from labkit.studies import abilities, followed_sets, learners
 from labkit.studies.curriculum import shown
 from labkit.studies.curriculum.rounds import ARMS, SIZED, Cell
-from labkit.studies.params import MODEL_GROUP, about
-from labkit.studies.read_exams import whole_path
+from labkit.studies.params import MODEL_GROUP, about, whole_paths
 from labkit.studies.study import Study
 from labkit.teach.teacher import Teacher, checked
 
@@ -86,11 +85,7 @@ class Params(learners.BasedParams):
     references: str | None = Field(default=None, description="for it: reference answers, or None")
     new_tokens: int = Field(ge=1, le=100_000, description="for it: the longest answer, in tokens")
 
-    @field_validator("model", "teacher", "corpus", "questions", "references", "held", mode="after")
-    @classmethod
-    def _files_by_their_whole_path(cls, value: Any) -> Any:
-        """A notebook runs in another folder than the command that names a file."""
-        return list(map(whole_path, value)) if isinstance(value, list) else value and whole_path(value)
+    _whole = field_validator("model", "teacher", "corpus", "questions", "references", "held", mode="after")(whole_paths)
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
