@@ -5,6 +5,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -83,6 +85,17 @@ def test_a_column_of_one_type_keeps_its_values(store: Store, name: str) -> None:
     put(store, "long_tail", 2)
     (first, second) = query(store, sql="select value from long_tail order by address")["value"]
     assert (first, second) == (VALUES[name] if name != "bare record" else {}, None) or name == "records"
+
+
+def test_a_question_on_the_command_line_takes_no_pandas(store: Store) -> None:
+    """To load it takes longer than to answer a question about thousands of points."""
+    put(store, "long_tail", 1, value=4)
+    code = (
+        "import sys; from labkit.lab import Store, query; print(query.answer(Store.default()), 'pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'value'" in done.stdout
+    assert done.stdout.endswith("False\n")
 
 
 def test_lists_are_in_the_table_of_their_study_alone(store: Store) -> None:
