@@ -11,7 +11,13 @@ from os import PathLike
 
 
 class BadRequest(ValueError):
-    """A request that cannot be carried out; `str(error)` is one sentence for the person who made it."""
+    """A request that cannot be carried out; `str(error)` is one sentence for the person who made it.
+
+    In a notebook the sentence is all that is shown: where in our source it was found does not help anybody.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadRequest:

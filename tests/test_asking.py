@@ -181,11 +181,15 @@ def test_the_panel_asks_and_says_what_is_wrong(page: Browser) -> None:
     )
     assert len(marks) == 12
     assert {tuple(mark) for mark in marks} <= {(True, "✗"), (False, "✓")}
-    page.click("el.querySelector('button.letter')")
+    page.js("window.before = el.querySelectorAll('button.letter')[2]; before.focus()")
+    page.press("Enter")
+    page.wait(
+        "!before.isConnected && document.activeElement.ariaLabel?.startsWith('letter 3')"
+    )  # drawn anew, focus kept
     page.wait("el.querySelector('.said')?.textContent.includes('all heads')")
     page.js("el.querySelector('.attention input').focus()")
     page.press(" ")
-    page.wait("el.querySelector('.said')?.textContent.includes('Without 1')")
+    page.wait("el.querySelector('.said')?.textContent.includes('With one head off')")
     assert page.js("document.activeElement.value") == "0.0"  # the keyboard stays where it was
     page.click("el.querySelector('button.fool')")
     page.wait(f"el.querySelectorAll('.practise').length === {len(KINDS)}")
@@ -195,7 +199,8 @@ def test_the_panel_asks_and_says_what_is_wrong(page: Browser) -> None:
     said = "[...el.querySelectorAll('.fields .problem')].map((e) => e.textContent).join('')"
     for field, text, sentence in [
         ("textarea", "ab cd", "is not a rule"),
-        ("textarea", "-> a", ""),
+        ("textarea", "äb -> cd", "“ä” in the rules"),
+        ("textarea", "ab -> cd", ""),
         ("input", "a1", "“1” in the input"),
         ("input", "", "the input is empty"),
         ("input", "a", ""),
@@ -205,3 +210,4 @@ def test_the_panel_asks_and_says_what_is_wrong(page: Browser) -> None:
         assert bool(page.js(said)) == bool(sentence)
     page.js(fill.format("textarea", json.dumps("a -> aa")))
     page.wait("el.querySelector('.trace')?.textContent.includes('not over after 100 steps')")
+    assert "these rules do not end on this input" in page.js(said)

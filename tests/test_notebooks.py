@@ -117,6 +117,18 @@ def test_the_last_cell_leaves_the_result(notebook: Any) -> None:
     assert "run.finish(" in notebook.cells[-1].source
 
 
+def test_a_wrong_parameter_shows_its_sentence_and_no_source_of_ours() -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    shell = InteractiveShell()
+    with capture_output() as shown:
+        shell.run_cell("from labkit import studies\nscale = 'labtop'\nstudies.begin('diversity_sweep', globals())")
+    assert "unknown scale 'labtop': did you mean 'laptop'?" in shown.stdout + shown.stderr
+    assert "Traceback" not in shown.stdout + shown.stderr
+    assert "labkit/studies" not in shown.stdout + shown.stderr
+
+
 def test_it_begins_the_study_of_its_name(notebook: Any) -> None:
     begins = [cell.source for cell in code_cells(notebook) if "studies.begin(" in cell.source]
     assert len(begins) == 1

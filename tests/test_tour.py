@@ -269,6 +269,15 @@ def test_every_station_has_a_picture(visit: tour.Tour) -> None:
     assert "✓" in visit.answer().data
 
 
+def test_a_saved_copy_of_every_station_has_a_picture(visit: tour.Tour) -> None:
+    """Where no kernel is, the widget's own name would be all that is shown."""
+    ipywidgets.Widget.close_all()
+    for station in (visit.answer(), visit.predict(), visit.race(), visit.slide()):
+        bundle = station._repr_mimebundle_()
+        shown = (bundle[0] if isinstance(bundle, tuple) else bundle)["text/html"]
+        assert "<img" in shown or "✓" in shown or "✗" in shown
+
+
 # The command, the notebook, JupyterLab
 
 

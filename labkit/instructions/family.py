@@ -149,8 +149,7 @@ def draw_instructions(family: Family, n: int, *, split: Split, levels: Sequence[
 def draw(family: Family, n: int, *, split: Split = "train", levels: Sequence[int] = LEVELS, seed: int = 0,
          n_instructions: int | None = None) -> list[Task]:  # fmt: skip
     """The first `n` tasks of `drawn`; raises as it does."""
-    endless = drawn(family, split=split, levels=levels, seed=seed, n_instructions=n_instructions)
-    return list(islice(endless, n))
+    return list(islice(drawn(family, split=split, levels=levels, seed=seed, n_instructions=n_instructions), n))
 
 
 def drawn(family: Family, *, split: Split, levels: Sequence[int], seed: int,

@@ -32,7 +32,7 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
   const choice = make(form, "fieldset"), boxes = new Map();
   make(choice, "legend", {}, "models");
   const trace = make(el, "div"), heads = make(el, "div", { class: "heads" }), fooled = make(el, "div", { class: "fooled" });
-  let looking = null, turn = 0; // which letter of whose answer is looked into: {address, step, place}
+  let looking = null, turn = 0, pressed = null; // which letter of whose answer is looked into: {address, step, place}; `pressed`: and is to keep the focus
 
   function offer({ address, name }, checked) {
     const label = make(choice, "label"), box = make(label, "input", { type: "checkbox", value: address });
@@ -55,12 +55,13 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
 
   async function ask() {
     const mine = ++turn, { rules: read, problem = "" } = readRules(rulesField.value), input = textField.value.trim();
-    const foreign = [...input].find((letter) => letter < "a" || letter > "z");
-    rulesProblem.textContent = problem;
+    const strange = (letters) => [...letters].find((letter) => letter < "a" || letter > "z");
+    const foreign = strange(input), odd = strange((read ?? []).map((rule) => rule.pattern + rule.replacement).join(""));
+    rulesProblem.textContent = problem || (odd ? `“${odd}” in the rules is not one of the letters from a to z` : "");
     textProblem.textContent = !input ? "the input is empty: type letters from a to z"
       : foreign ? `“${foreign}” in the input is not one of the letters from a to z`
       : input.length > 40 ? `the input has ${input.length} letters: 40 at most` : "";
-    if (problem || textProblem.textContent) return trace.replaceChildren();
+    if (rulesProblem.textContent || textProblem.textContent) return [trace, heads].forEach((part) => part.replaceChildren());
     const wanted = [...boxes].filter(([, { box }]) => box.checked), asked = [];
     try {
       for (const [address, { name }] of wanted) asked.push({ address, name, kept: await get(address) });
@@ -69,11 +70,14 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
     }
     if (mine !== turn) return;
     const run = runRules(read, input), body = make(null, "div", { class: "trace" });
+    if (run.endless) rulesProblem.textContent = `these rules do not end on this input: ${run.halted}`;
     run.steps.slice(0, 12).forEach((step, number) => rowOf(body, step, number, asked));
     const last = make(body, "div", { class: "step" }), more = run.steps.length > 12 ? `; the first 12 of ${run.steps.length} steps are shown` : "";
-    lettersOf(partOf(last, `after ${run.steps.length} steps: ${run.halted}${more}`), run.output);
+    lettersOf(partOf(last, `after ${run.steps.length} step${run.steps.length === 1 ? "" : "s"}: ${run.halted}${more}`), run.output);
     if (!run.steps.length) make(last, "span", { class: "problem" }, "no rule applies, so no model is asked");
     trace.replaceChildren(body);
+    if (pressed) trace.querySelector(`[data-of="${pressed}"] button:nth-of-type(${looking.place + 1})`)?.focus();
+    pressed = null;
     lookInto(asked, run);
   }
 
@@ -95,7 +99,8 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
         continue;
       }
       const { answer } = model.answer(parts, { off: off.get(address) });
-      lettersOf(part, answer, { right: after, press: (place) => { looking = { address, step: number, place }; ask(); } });
+      part.dataset.of = `${number} ${address}`;
+      lettersOf(part, answer, { right: after, press: (place) => { [looking, pressed] = [{ address, step: number, place }, part.dataset.of]; ask(); } });
     }
   }
 
@@ -137,7 +142,7 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
     found.whole ??= await graded(found.model, found.asked, new Set(), stale) ?? undefined;
     const now = gone.size && !stale() ? await graded(found.model, found.asked, gone, stale) : found.whole;
     if (stale() || !now) return;
-    said.textContent = gone.size ? `Unseen rules followed with all heads: ${share(found.whole)}. Without ${gone.size}: ${share(now)}.`
+    said.textContent = gone.size ? `Unseen rules followed with all heads: ${share(found.whole)}. With ${gone.size === 1 ? "one head" : `${gone.size} heads`} off: ${share(now)}.`
       : `Unseen rules followed with all heads: ${share(found.whole)}.`;
   }
 
@@ -147,11 +152,18 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
   button.addEventListener("click", async () => {
     const [address, { name }] = [...boxes].find(([, { box }]) => box.checked) ?? [null, {}];
     if (!address) return kinds.replaceChildren("choose a model first");
-    const one = await get(address), table = make(null, "table", { class: "kinds" }), head = make(make(table, "thead"), "tr");
+    if (button.getAttribute("aria-disabled")) return; // at work; a button that is really disabled would lose the focus
+    let one;
+    try {
+      one = await get(address);
+    } catch (error) {
+      return kinds.replaceChildren(`this model could not be had: ${error.message}`);
+    }
+    const table = make(null, "table", { class: "kinds" }), head = make(make(table, "thead"), "tr");
     for (const words of [`kind of question, asked of ${name}`, "wrong", "", "such as"]) make(head, "th", { scope: "col" }, words);
     kinds.replaceChildren(table);
     const body = make(table, "tbody");
-    button.disabled = true;
+    button.setAttribute("aria-disabled", "true");
     for (const [kind, asked] of Object.entries(one.kinds ?? {})) {
       const row = make(body, "tr"), found = await graded(one.model, asked, off.get(address) ?? new Set());
       make(row, "th", { scope: "row" }, kind);
@@ -168,7 +180,7 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
       }
       if (practise) make(examples, "button", { type: "button", class: "practise" }, "train it on this kind").addEventListener("click", () => practise(address, kind));
     }
-    button.disabled = false;
+    button.removeAttribute("aria-disabled");
   });
 
   ask();

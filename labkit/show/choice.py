@@ -55,13 +55,13 @@ export default {
         return int(self.chosen[0])
 
 
-class Pictured:
+class Pictured(traitlets.HasTraits):
     """A widget whose saved copy shows `picture`, which is HTML, where there is no kernel to show the widget."""
 
-    picture = ""
+    picture = traitlets.Unicode()
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        found = super()._repr_mimebundle_(**options)  # type: ignore[misc]
+        found: Any = super()._repr_mimebundle_(**options)  # type: ignore[misc]
         data, *about = found if isinstance(found, tuple) else (found,)
         bundle = {**data, "text/html": self.picture} if data and self.picture else data
         return (bundle, *about) if about else bundle

@@ -34,6 +34,12 @@ function legendOf(el, series, by) {
   }
 }
 
+// The title of the axis from left to right: below its middle, as far as its words leave room.
+function titled(svg, words, left, wide, y) {
+  const half = 3.2 * words.length, middle = Math.min((left + wide - ROOM.right) / 2, wide - half - 2);
+  put(svg, "text", { x: Math.max(middle, half + 2), y, "text-anchor": "middle" }, words);
+}
+
 // Ends that hold all values, a little wider.
 function around(values, log) {
   const f = log ? Math.log : (v) => v, back = log ? Math.exp : (v) => v;
@@ -72,7 +78,7 @@ function curves(el, figure, { pick, fresh = new Set() }) {
     put(svg, "text", { x: x(at), y: low + 17, "text-anchor": "middle" }, shown(at));
     free = x(at) + half + 5;
   }
-  put(svg, "text", { x: (ROOM.left + wide - ROOM.right) / 2, y: ROOM.tall - 6, "text-anchor": "middle" }, figure.x.title + (log ? " (log scale)" : ""));
+  titled(svg, figure.x.title + (log ? " (log scale)" : ""), ROOM.left, wide, ROOM.tall - 6);
   for (const [i, { lo, hi, label }] of marks.entries()) { // what was published, each label on a line of its own
     const from = x(lo), to = x(hi), right = (from + to) / 2 > wide / 2, at = 11 + 15 * i;
     put(svg, "rect", { x: from - 0.75, width: Math.max(1.5, to - from), y: at, height: low - at, fill: QUIET, opacity: lo === hi ? 0.7 : 0.22 });
@@ -122,7 +128,7 @@ function lines(el, figure) { // one interval per line, from the left to the righ
     put(svg, "text", { x: x(at), y: low + 17, "text-anchor": "middle" }, shown(at));
   }
   if (figure.gains) put(svg, "line", { x1: x(0), x2: x(0), y1: 4, y2: low, stroke: QUIET, "stroke-width": 1.5 });
-  put(svg, "text", { x: (left + wide - ROOM.right) / 2, y: low + ROOM.bottom - 6, "text-anchor": "middle" }, figure.x.title);
+  titled(svg, figure.x.title, left, wide, low + ROOM.bottom - 6);
   for (const [i, line] of figure.lines.entries()) {
     const at = row * (i + 0.5) + 4, name = line.name, words = wrapped(name, letters);
     const label = put(svg, "text", { y: at + 10 - 6 * words.length, "text-anchor": "end" });
@@ -133,20 +139,22 @@ function lines(el, figure) { // one interval per line, from the left to the righ
   }
 }
 
-function grid(el, figure) { // trained on (rows) against tested on (columns): the darker, the higher, and the number beside
+function grid(el, figure) { // trained on (rows) against tested on (columns): the darker, the further from 0, the number beside; below 0 in orange
   const table = make(make(el, "div", { class: "wide" }), "table", { class: "grid" }), head = make(make(table, "thead"), "tr");
   make(head, "th", {}, "");
   for (const name of figure.columns) make(head, "th", { scope: "col" }, name);
-  const body = make(table, "tbody");
+  const body = make(table, "tbody"), cells = figure.rows.flatMap((row) => row.cells).filter(Boolean);
+  const signed = cells.some((cell) => cell.mean < 0), most = signed ? Math.max(...cells.map((cell) => Math.abs(cell.mean))) : 1;
   for (const row of figure.rows) {
     const line = make(body, "tr");
     make(line, "th", { scope: "row" }, row.name);
     for (const cell of row.cells) {
       const node = make(line, "td", { class: cell?.framed ? "framed" : "" });
       if (!cell) continue;
-      node.style.setProperty("--share", `${Math.round(55 * Math.max(0, Math.min(1, Math.abs(cell.mean))))}%`);
+      node.style.setProperty("--share", `${Math.round((60 * Math.abs(cell.mean)) / most)}%`);
+      if (cell.mean < 0) node.style.setProperty("--shade", PALETTE[1]);
       node.title = `${row.name}: ${inWords(cell)}`;
-      numbered(make(node, "span", {}, cell.mean.toFixed(2)), cell);
+      numbered(make(node, "span", {}, cell.mean.toFixed(2).replace("-0.00", "0.00")), cell);
     }
   }
 }

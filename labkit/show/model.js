@@ -126,7 +126,7 @@ function readRules(text) {
   for (const [number, line] of text.split("\n").entries()) {
     const rule = line.split("#")[0], sides = rule.match(/^\s*(\S*?)\s*->(\.?)\s*(\S*)\s*$/);
     if (sides && rule.split("->").length === 2) rules.push({ pattern: sides[1], stop: sides[2] === ".", replacement: sides[3] });
-    else if (rule.trim()) return { problem: `line ${number + 1}: “${rule.trim()}” is not a rule: write x -> y, or x ->. y to stop` };
+    else if (rule.trim()) return { problem: `line ${number + 1}: “${rule.trim().slice(0, 40)}${rule.trim().length > 40 ? "…" : ""}” is not a rule: write x -> y, or x ->. y to stop` };
   }
   return rules.length ? { rules } : { problem: "there is no rule: write one per line, such as abc -> xyz" };
 }
@@ -136,10 +136,10 @@ function runRules(rules, text, most = 100, longest = 200) {
   for (;;) {
     const number = rules.findIndex((rule) => text.includes(rule.pattern));
     if (number < 0) return { steps, output: text, halted: "no rule applies" };
-    if (steps.length === most) return { steps, output: text, halted: `not over after ${most} steps: is there a loop?` };
+    if (steps.length === most) return { steps, output: text, endless: true, halted: `not over after ${most} steps` };
     const rule = rules[number], at = text.indexOf(rule.pattern);
     const after = text.slice(0, at) + rule.replacement + text.slice(at + rule.pattern.length);
-    if (after.length > longest) return { steps, output: text, halted: `stopped: the text grows beyond ${longest} letters` };
+    if (after.length > longest) return { steps, output: text, endless: true, halted: `the text grows beyond ${longest} letters` };
     steps.push({ number, rule, before: text, at, after });
     text = after;
     if (rule.stop) return { steps, output: text, halted: "stop rule" };

@@ -33,9 +33,8 @@ class Asked(Protocol):
 
 def exercises_box(exercises: Sequence[Asked]) -> Box:
     """The exercises below one another."""
-    whole = Box([w.HTML(_heading(exercises)), *(_box(number, one) for number, one in enumerate(exercises, 1))])
-    whole.picture = pictured(exercises)
-    return whole
+    boxes = map(_box, range(1, len(exercises) + 1), exercises)
+    return Box([w.HTML(_heading(exercises)), *boxes], picture=pictured(exercises))
 
 
 def pictured(exercises: Sequence[Asked]) -> str:

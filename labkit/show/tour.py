@@ -31,6 +31,7 @@ from labkit.lab import Point, Store
 from labkit.learn.live import ASKED, RECIPE, TASK, Live
 from labkit.show import parts, theme
 from labkit.show.asking import script
+from labkit.show.choice import Box, Pictured
 
 COLUMNS = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]  # numbers of rules at which a prediction is drawn
 ALIKE = {"recipe": RECIPE, **vars(TASK)}  # stored models that may stand beside this tour's
@@ -48,7 +49,7 @@ CURVE: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Plot(anywidget.AnyWidget):
+class Plot(Pictured, anywidget.AnyWidget):
     """Axes with series of points, as wide as their place; with `columns`, what is drawn there by hand is in `drawn`."""
 
     _esm = script("draw", "plot")
@@ -112,13 +113,14 @@ class Tour:
             box.observe(check, names="value")
         button.on_click(check)
         rows = [w.HBox([box, beside[name]], layout=w.Layout(flex_flow="row wrap")) for name, box in boxes.items()]
-        return w.VBox([*rows, button, below])
+        return Box([*rows, button, below], picture=trace(read_rule(rule), text, read_rule(rule).apply(text)))
 
     def predict(self) -> Any:
         """Empty axes to draw the expected curve on; what was drawn before is still there."""
         if not self.watched:
             return self.curve()
-        plot = Plot(view=CURVE | {"series": []}, columns=COLUMNS, drawn={str(n): y for n, y in self.prediction.items()})
+        before, image = {str(n): y for n, y in self.prediction.items()}, f"<img src='{theme.data_uri(self.curve())}'>"
+        plot = Plot(view=CURVE | {"series": []}, columns=COLUMNS, drawn=before, picture=image)
 
         def keep(change: Any) -> None:
             self.prediction = {int(n): float(value) for n, value in change.new.items()}
@@ -151,7 +153,7 @@ class Tour:
 
         button.on_click(press)
         show(self.live)
-        return w.VBox([button, letters, plot])
+        return Box([button, letters, plot], picture=letters.value)
 
     def slide(self, n: int = 100) -> Any:
         """A slider for the number of rules; seconds after it is let go, one more model stands beside the prediction."""
@@ -160,7 +162,7 @@ class Tour:
             return self.curve()
         slider = w.FloatLogSlider(
             n, min=1, max=4, step=0.05, readout_format=",.0f", continuous_update=False, description="rules",
-            layout=w.Layout(width="100%", max_width="640px"),
+            layout=w.Layout(width="calc(100% - 4px)", max_width="640px"),
         )  # fmt: skip
         said, plot, wishes = w.HTML("Move the slider and let it go."), Plot(), Queue[int]()
 
@@ -186,7 +188,7 @@ class Tour:
         slider.observe(lambda change: wishes.put(round(change.new)), names="value")
         Thread(target=work, daemon=True).start()
         show("Move the slider and let it go.")
-        return w.VBox([slider, said, plot])
+        return Box([slider, said, plot], picture=f"<img src='{theme.data_uri(self.curve())}'>")
 
     def train(self, n: int, tell: Callable[[Live], None] = lambda live: None) -> float:
         """One more model on n rules, with a seed that the store does not have yet; the share of rules it follows."""

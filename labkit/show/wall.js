@@ -47,6 +47,7 @@ function card(study, fresh) {
   }
   if (study.damaged) make(node, "p", { class: "now" }, `${study.damaged} of its points cannot be read: labkit store check names them`);
   if (!run) return node; // its first model is in training
+  if (run.figure) make(node, "p", { class: "quiet" }, run.figure.title);
   const figure = make(node, "div", { class: "figure" });
   const finding = run.finding ?? `A sweep that is not finished: ${run.points}${run.of ? ` of ${run.of}` : ""} models so far. No finding yet.`;
   if (run.scale === "smoke") make(node, "p", { class: "now" }, "Smoke scale: these numbers mean nothing; they show that the study runs.");
@@ -76,10 +77,10 @@ function choices(node, study, id, run) {
     select.value = id;
     select.addEventListener("change", () => { picked.set(study.name, select.value); draw(); byId(study.name).querySelector("select").focus(); });
   } else if (id !== "open") make(row, "span", { class: "quiet" }, titleOf(run));
-  if (id === "open" || !run.figure) return;
+  if (id === "open" || !run.figure || study.runs.length < 2) return;
   const label = make(row, "label", {}, " "), box = make(label, "input", { type: "checkbox" }), key = `${study.name} ${id}`;
   box.checked = twins.has(key);
-  label.append(" compare");
+  label.append(" compare with another run of this study");
   box.addEventListener("change", () => {
     if (!box.checked) twins.delete(key);
     else {
@@ -87,7 +88,8 @@ function choices(node, study, id, run) {
       twins.add(key);
     }
     draw();
-    byId(study.name).querySelector("input").focus();
+    if (twins.size === 2) byId("two").scrollIntoView({ behavior: "smooth" });
+    else byId(study.name).querySelector("input").focus();
   });
 }
 
@@ -98,10 +100,7 @@ async function compare() {
   const study = wall.studies.find((one) => one.name === keys[0][0]), runs = keys.map(([, id]) => runOf(study, id));
   place.replaceChildren();
   make(place, "h2", {}, `Two runs of ${study.name}`);
-  if (runs.length < 2) {
-    const others = study.runs.length - 1;
-    return make(place, "p", {}, `A: ${titleOf(runs[0])}. ${others ? "Choose another run above, and tick it, too." : "There is no other run of this study yet."}`);
-  }
+  if (runs.length < 2) return make(place, "p", {}, `A: ${titleOf(runs[0])}. Choose another run of this study above, and tick it, too.`);
   runs.forEach((run, i) => make(place, "p", {}, `${"AB"[i]}: ${titleOf(run)} (${run.id})`));
   const differing = Object.keys({ ...runs[0].params, ...runs[1].params }).filter((name) => JSON.stringify(runs[0].params[name]) !== JSON.stringify(runs[1].params[name]));
   make(place, "p", {}, differing.length ? `Parameters that differ: ${differing.map((name) => `${name} (A ${JSON.stringify(runs[0].params[name])}, B ${JSON.stringify(runs[1].params[name])})`).join("; ")}.` : "No parameter differs.");
@@ -148,7 +147,7 @@ function start() {
   const every = wall.studies.flatMap((study) => Object.entries(study.models).map(([address, words]) => ({ address, name: words.split(":")[0] })));
   const offered = live ? wall.carried : [...inside.keys()];
   const models = offered.map((address) => every.find((one) => one.address === address)).filter(Boolean);
-  if (!every.length) byId("asking").remove();
+  if (!every.length || !(live || models.length)) byId("asking").remove();
   else panel = askPanel(byId("panel"), { models, load, chosen: [offered[0], offered.at(-1)] });
   let wide = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== wide) { wide = innerWidth; draw(); } });

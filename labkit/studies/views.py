@@ -317,12 +317,12 @@ class Matrix(View):
 
         exams = self._columns(found)
         cells = found.estimates[found.estimates["exam"].isin(list(exams))]
-        cells, seeds = cells.assign(column=cells["exam"].map(exams)), int(cells["seeds"].max())
+        cells, ends = cells.assign(column=cells["exam"].map(exams)), {*map(int, cells["seeds"].agg(["min", "max"]))}
         return show.heat_map(
             records(cells), x="column", y="label", outlined="framed",
             x_order=[words for exam, words in exams.items() if exam in set(cells["exam"])], x_label=self.x_label,
             diverging=self.diverging, colour_label=self.colour_label, title=title or self.title,
-            subtitle=f"Mean over {seeds} seed{'s' * (seeds != 1)}; below it the 95 % interval"
+            subtitle=f"Mean over seeds ({' to '.join(map(str, sorted(ends)))}); below it the 95 % interval"
         )  # fmt: skip
 
 

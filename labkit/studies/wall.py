@@ -82,7 +82,7 @@ def _run(study: Study, run: PastRun, rows: Mapping[str, Row]) -> dict[str, Any]:
     ours = _figure(study, name, result["summary"][name], _models(study, name, own, result["params"])) if name else None
     return {
         "id": run.folder.name, "scale": result["scale"], "finding": result["finding"], "figure": ours,
-        "params": result["params"], "differs": off_scale(study, result["params"]), "points": len(run.addresses),
+        "params": result["params"], "differs": off_scale(study, result["params"]), "points": len(own),
         "claims": result.get("claims", []), "endpoint": result.get("endpoint", []),
         "time": str(made.get("time", ""))[:16].replace("T", " "),
     }  # fmt: skip
