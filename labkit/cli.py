@@ -7,6 +7,7 @@ What holds for every command is done once: `main` turns exceptions into sentence
 terminal cannot show as escapes; `labkit.commands.command` takes care of paths.
 """
 
+import shutil
 import sys
 
 import typer
@@ -50,7 +51,8 @@ def main() -> None:
         entry.give_up_output()
         if isinstance(error, BrokenPipeError):  # `labkit ... | head`: the reader has what it wanted
             sys.exit(1)
-        leave(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+        leave(f"{why}{f': {error.filename}' if error.filename else ''}", 1)
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("labkit"):
             raise

@@ -55,7 +55,7 @@ def test_what_goes_wrong_in_one_notebook_stops_no_other(tmp_path: Path, own_stor
 
 @pytest.mark.slow
 def test_a_grid_of_notebooks_is_one_page_and_one_table_and_is_resumed(own_store: Path) -> None:
-    words = ["sweep", "diversity_sweep", *SMALL, "--grid", "steps=3,5", "--jobs", "2"]
+    words = ["sweep", "diversity_sweep", *SMALL, "--grid", "steps=3,5,3", "--jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-m", "labkit", *words], env=environment) as process:
         while not (family := psutil.Process(process.pid).children(recursive=True)) or not list(

@@ -67,6 +67,19 @@ def test_a_run_comes_out_again(runs: list[str], own_store: Path, fresh: list[str
 
 
 @pytest.mark.slow
+def test_what_is_measured_anew_comes_into_a_store_that_lacks_it(
+    runs: list[str], own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABKIT_RUNS", str(tmp_path / "empty"))
+    (tmp_path / "empty").mkdir()
+    done = labkit("rerun", str(own_store / "diversity_sweep" / "runs" / runs[0]), "--fresh")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert labkit("store", "check").returncode == 0
+    assert len(list(tmp_path.glob("empty/*/points/*/result.json"))) == 4
+    assert not list(tmp_path.glob("empty/.fresh*"))
+
+
+@pytest.mark.slow
 def test_the_first_difference_is_named(runs: list[str], own_store: Path) -> None:
     path = own_store / "diversity_sweep" / "runs" / runs[0] / "result.json"
     result = json.loads(path.read_text())

@@ -62,6 +62,21 @@ def numbers(store: Store) -> set[int]:
     return {row["number"] for row in rows_of(store)}
 
 
+def test_merge_leaves_what_is_no_point_of_ours(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a point's name that holds something else: named, and still there."""
+    other, address = Store(tmp_path / "other"), ToyPoint(number=9).address
+    run_points([ToyPoint(number=9)], square, store=other, jobs=0)
+    foreign = store.points_folder("toy") / address
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("precious")
+    assert "is not the folder of a point" in done(1, "merge", other.root).stdout
+    assert (foreign / "notes.txt").read_text() == "precious"
+    assert [path.name for path in foreign.iterdir()] == ["notes.txt"]
+    monkeypatch.setenv("LABKIT_RUNS", str(foreign / "notes.txt"))
+    for what in ("check", "prune"):
+        assert "notes.txt is no folder, and so no store" in done(2, what).stderr
+
+
 def test_prune_lists_first_and_keeps_what_a_run_refers_to(store: Store) -> None:
     before = contents(store.root)
     listed = done(0, "prune")

@@ -39,6 +39,7 @@ def rerun_run(
     """Repeat a run from the parameters it left, and name the first difference between the results."""
     from labkit import lab, studies
     from labkit.lab.runs import differences, find_run
+    from labkit.lab.upkeep import merge
 
     store = lab.Store.default()
     past = find_run(store, name)
@@ -48,6 +49,7 @@ def rerun_run(
     folder = conduct(study, params, anew, home=store, jobs=jobs, fleet=fleet, executor=executor)
     now = find_run(store, str(folder))
     if fresh:  # kept till here, so that the same command goes on where an earlier one stopped
+        merge(store, anew)  # points that only this run shows, as those of newer code
         shutil.rmtree(anew.root)
     for when, run in {"before": past, "now   ": now}.items():
         print(f"{when}  {run.folder}  {run.provenance.get('git')}")

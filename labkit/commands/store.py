@@ -19,6 +19,8 @@ StudyOfStore = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="def
 def _known(study: str | None) -> str | None:
     from labkit.lab import Store
 
+    if not Store.default().root.is_dir():
+        raise BadRequest(f"{Store.default().root} is no folder, and so no store")
     if study and study not in Store.default().studies():
         raise unknown("study in the store", study, Store.default().studies())
     return study
@@ -63,7 +65,10 @@ def prune_store(
     study: StudyOfStore = None,
     yes: Annotated[bool, typer.Option("--yes", help="remove it; without this it is only listed")] = False,
 ) -> None:
-    """List, or remove, what no run refers to: points of sweeps alone, failed points, runs without a result."""
+    """List, or remove, what no run in the store refers to: points of sweeps alone, failed points, halves of runs.
+
+    A run that was written elsewhere, by `labkit run --out`, is not seen.
+    """
     from labkit import lab
     from labkit.lab.upkeep import remove, unused
 

@@ -108,7 +108,8 @@ def grid_values(study: "Study", axis: str, text: str) -> list[Any]:
         raise unknown("grid parameter", axis, dials)
     if not text.strip("[], "):
         raise BadRequest(f"--grid {axis}={text} is an axis without a value: name one at least")
-    values = [studies.parse_value(value) for value in text.strip("[]").split(",")]
+    every = [studies.parse_value(value) for value in text.strip("[]").split(",")]
+    values = [value for place, value in enumerate(every) if value not in every[:place]]
     return [values] if is_axis(study, axis) else values
 
 

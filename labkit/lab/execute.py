@@ -211,7 +211,7 @@ def _run(source: Any, notebook: Path, scratch: Path, params: Mapping[str, Any], 
             str(scratch).replace("{", "{{").replace("}", "}}"),  # papermill formats it with the parameters
             parameters=dict(params), kernel_name="python3", kernel_manager_class=kernel, progress_bar=False,
             language="python",  # of a notebook that was written by hand, and does not say so
-            extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks are not the study's
+            extra_arguments=["--log-level=CRITICAL"],  # the kernel's own remarks are not the study's
             stdout_file=sys.stdout, stderr_file=sys.stderr, cwd=str(notebook.parent),
         )  # fmt: skip
     except PapermillExecutionError as error:

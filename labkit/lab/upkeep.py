@@ -54,20 +54,14 @@ def complaints(store: Store, study: str | None = None) -> list[str]:
             if run is None:
                 found.append(f"damaged run: {folder / 'result.json'} is not the result of a run")
             else:
-                gone = [
-                    point
-                    for point in run.result["points"]
-                    if point["address"] not in points.get(_study(run, point), ())
-                ]
+                gone = [one for one in run.result["points"] if one["address"] not in points.get(_study(run, one), ())]
                 found += [f"the run {folder} shows {len(gone)} points that cannot be read here"] * bool(gone)
     return found
 
 
 def merge(store: Store, other: Store) -> Merged:
     """Copy what another store has and this one lacks: finished points, and whole runs."""
-    copied, equal = 0, 0
-    conflicts: list[str] = []
-    damaged: list[str] = []
+    copied, equal, conflicts, damaged = 0, 0, list[str](), list[str]()
     for study in other.studies():
         rows, troubles = other.read(study, files=True)
         ours, own_troubles = store.read(study)
@@ -80,8 +74,10 @@ def merge(store: Store, other: Store) -> Merged:
                 conflicts += [f"point {at}: {first}"] if first else []
                 equal += not first
                 continue
+            source, target = (one.points_folder(study) / address for one in (other, store))
+            if target.exists() and not (target / "error.json").exists():
+                continue  # it is named already, as foreign or damaged, and stays
             with store.lock(study, address, timeout=-1):
-                source = other.points_folder(study) / address
                 store.take_in(study, address, partial(shutil.copytree, source, dirs_exist_ok=True))
             copied += 1
     for folder in _run_folders(other):

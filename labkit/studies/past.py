@@ -42,9 +42,8 @@ def label_of(study: Study, params: Mapping[str, Any]) -> str:
 def line_of(run: PastRun, study: Study | None) -> dict[str, Any]:
     """A run in a table of runs; without its study nobody knows what differs from the scale."""
     made = run.provenance
-    differs = (
-        " ".join(f"{name}={value}" for name, value in off_scale(study, run.result["params"]).items()) if study else "?"
-    )
+    own = off_scale(study, run.result["params"]) if study else {}
+    differs = " ".join(f"{name}={value}" for name, value in own.items()) if study else "?"
     commit, changes, _ = str(made.get("git") or "-").partition("+changes")
     return {
         "run": run.folder.name, "scale": run.result["scale"], "differs": differs,
