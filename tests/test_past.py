@@ -80,6 +80,15 @@ def test_what_is_measured_anew_comes_into_a_store_that_lacks_it(
 
 
 @pytest.mark.slow
+def test_prune_knows_of_a_run_that_was_written_elsewhere(own_store: Path, tmp_path: Path) -> None:
+    done = labkit("run", "diversity_sweep", *SMALL, "--set", "steps=3", "--out", str(tmp_path / "mine"))
+    assert done.returncode == 0, done.stderr
+    assert "nothing, 0.0 MiB" in labkit("store", "prune").stdout
+    shutil.rmtree(tmp_path / "mine")
+    assert "4 x point of no run" in labkit("store", "prune").stdout
+
+
+@pytest.mark.slow
 def test_the_first_difference_is_named(runs: list[str], own_store: Path) -> None:
     path = own_store / "diversity_sweep" / "runs" / runs[0] / "result.json"
     result = json.loads(path.read_text())

@@ -65,10 +65,7 @@ def prune_store(
     study: StudyOfStore = None,
     yes: Annotated[bool, typer.Option("--yes", help="remove it; without this it is only listed")] = False,
 ) -> None:
-    """List, or remove, what no run in the store refers to: points of sweeps alone, failed points, halves of runs.
-
-    A run that was written elsewhere, by `labkit run --out`, is not seen.
-    """
+    """List, or remove, what no run refers to: points of sweeps alone, failed points, runs without a result."""
     from labkit import lab
     from labkit.lab.upkeep import remove, unused
 

@@ -45,6 +45,7 @@ from labkit.lab.provenance import Meter, code
 
 Row = dict[str, Any]
 ADDRESS_LENGTH = 16
+ELSEWHERE = ".elsewhere-"  # begins the name of a file that says where a run lies that is not in the store
 PROVENANCE = "provenance.json"  # of a point: beside its row, which it is no part of
 
 

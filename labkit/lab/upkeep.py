@@ -20,7 +20,7 @@ from filelock import Timeout
 from labkit.design.scratch import HERE, SCRATCH, beside, in_use, tidy
 from labkit.errors import BadRequest
 from labkit.lab.runs import PastRun, differences, read_run
-from labkit.lab.store import Store
+from labkit.lab.store import ELSEWHERE, Store
 
 
 class Merged(NamedTuple):
@@ -101,7 +101,8 @@ def unused(store: Store, study: str | None = None) -> tuple[list[Unused], list[s
         BadRequest: for a run that cannot be read, or is under way: nobody knows what it refers to.
     """
     used: set[tuple[str, str]] = set()
-    for folder in _run_folders(store):
+    elsewhere = [Path(path.read_text("utf-8")) for path in store.root.glob(f"*/{ELSEWHERE}*")]
+    for folder in [*_run_folders(store), *elsewhere]:
         if any(map(in_use, folder.glob(f"{SCRATCH}*"))):
             raise BadRequest(f"a run is under way in {folder}: nobody knows yet what it refers to")
         if (folder / "result.json").exists():

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from labkit.lab import Point, Progress, Row, Store, provenance, run_folder, sweep, write_json, write_text
+from labkit.lab.store import ELSEWHERE
 from labkit.studies.params import from_text
 from labkit.studies.past import label_of
 from labkit.studies.rows import long_rows, points_of
@@ -98,12 +99,9 @@ class Run:
 
         models = rows.drop_duplicates("address")
         plain = [name for name in models if not models[name].map(lambda value: isinstance(value, list)).any()]
-        lines = [
-            {**settings, **line}
-            for settings in models[plain].to_dict("records")
-            for line in self.store.log(str(settings["study"]), str(settings["address"]))
-        ]
-        return pd.DataFrame(lines)
+        settings = models[plain].to_dict("records")
+        logs = [self.store.log(str(one["study"]), str(one["address"])) for one in settings]
+        return pd.DataFrame([{**one, **line} for one, lines in zip(settings, logs, strict=True) for line in lines])
 
     def finish(self, results: Results) -> Path:
         """Leave the run's files: `result.json`, `report.html`, `params.yaml`, `provenance.json`; return their folder.
@@ -112,11 +110,11 @@ class Run:
         folder that holds it is a whole run.
         """
         chosen = self.params.model_dump(mode="json")
-        folder = Path(
-            os.environ.get("LABKIT_RUN_DIR")
-            or run_folder(self.store, self.study.name, chosen, label_of(self.study, chosen))
-        )
+        named = os.environ.get("LABKIT_RUN_DIR")
+        folder = Path(named or run_folder(self.store, self.study.name, chosen, label_of(self.study, chosen))).resolve()
         folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_relative_to(self.store.root.resolve()):  # so that `labkit store prune` knows what it shows
+            write_text(self.store.root / self.study.name / f"{ELSEWHERE}{folder.stat().st_ino}", str(folder))
         made = {**provenance(), "seconds": round(time.perf_counter() - self.began, 1), "points": self._commits(results)}
         write_text(folder / "params.yaml", yaml.safe_dump(chosen, sort_keys=False))
         write_json(folder / "provenance.json", made)
