@@ -89,8 +89,8 @@ def find_mix(
     from labkit.lab.places import ensure_file, refuse_overwriting
     from labkit.studies import mix_search
 
-    refuse_overwriting(out, [located(spec.parent, one.path) for one in Mixture.load(spec).sources if one.path])
     ensure_file(out)
+    refuse_overwriting(out, [located(spec.parent, one.path) for one in Mixture.load(spec).sources if one.path])
     found = mix_search.search(spec, target, budget, seed)
     print_table(mix_search.table(found))
     laws = [{"law": name, "error on held-out mixes": law["error"], "weight": round(law["weight"], 3)}
