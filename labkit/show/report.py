@@ -69,7 +69,7 @@ def tidy(rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> "Styler":
 
     head, body = table(rows)
     words = [[word for text in column for word in text.split()] for column in zip(head, *body, strict=True)]
-    need = sum(7 * max(map(len, column), default=0) + 8 for column in words)  # pixels, of words that do not break
+    need = sum(7.6 * max(map(len, column), default=0) + 9 for column in words)  # pixels, of words that do not break
     looks: Any = [{"selector": "th, td", "props": "text-align: left; vertical-align: top; padding: .3em .7em .3em 0"}]
     for place, name in enumerate(head):
         said = json.dumps(f"{name}: ", ensure_ascii=False).replace("<", r"\3c ")

@@ -44,7 +44,7 @@ COLOURS: Final = """:root { color-scheme: light dark;
   --ink: #1b1b1b; --quiet: #5f5f5f; --line: #d8d8d8; --paper: #fff; --blue: #00477f; }
 @media (prefers-color-scheme: dark) { :root {
   --ink: #ededed; --quiet: #b0b0b0; --line: #474a50; --paper: #16181b; --blue: #7fc0ff; } }"""  # of a page of ours
-ROOMS: Final = (200, 300, 400, 500, 600, 700, 800, 1000, 1200, 1500)  # pixels that tables may need
+ROOMS: Final = (200, 300, 400, 500, 600, 700, 800, 900, 1000, 1200, 1500)  # pixels that tables may need
 _ALWAYS, _, _NARROW = (Path(__file__).parent / "fitted.css").read_text("utf-8").partition("/*")
 FITTED: Final = f"<style>{_ALWAYS}{''.join('/*' + _NARROW.replace('ROOM', str(room)) for room in ROOMS)}</style>"
 ROOM: Final = "clamp(windowSize()[0] - 570, 260, 960)"  # pixels for panels beside all that JupyterLab shows
