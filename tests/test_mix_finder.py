@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from command import labkit
+from fabricated import model
 
 from labkit import BadRequest, studies
 from labkit.design import mix_finder
@@ -15,6 +17,7 @@ from labkit.instructions import EVERY, draw
 from labkit.studies import mix_problems
 from labkit.studies.mix_finder import runs_of
 from labkit.studies.mix_problems import PROBLEMS, solved
+from labkit.studies.rows import long_rows
 
 SEEDS = range(9)
 
@@ -187,3 +190,30 @@ def test_no_mix_holds_more_of_a_source_than_there_is() -> None:
     plan = find(*runs, most=most)
     assert plan.reason == ""
     assert 0.45 < plan.shares[0] <= 0.5
+
+
+def test_every_prediction_meets_its_measurement() -> None:
+    """Free rules gain by free training rules, narrow ones by nothing: a plan, and a mix sought that is not trusted."""
+    study = studies.find("mix_finder")
+    params = study.resolve({"scale": "smoke", "runs": {"tried": 24, "held": 8, "floor": 5}})
+    rng = np.random.default_rng(0)
+
+    def measured(cells: Any) -> list[dict[str, Any]]:
+        rows = []
+        for cell in cells:
+            free = 0.2 + 0.6 * cell.counts[0] / sum(cell.counts)
+            rates = [free, *[0.5 + rng.normal(0, 0.02)] * 3]
+            exams = {kind: ([round(1000 * rate)] * 2, [1000] * 2)
+                     for kind, rate in zip(mix_finder_kinds(), rates, strict=True)}  # fmt: skip
+            rows.append(model(exams, **cell.model_dump()))
+        return rows
+
+    first = measured(study.points(params))
+    second = study.stages[0](params, long_rows(first))
+    assert {cell.problem for cell in second if cell.arm == "sought"} == {"narrow rules"}
+    found = study.summarise(long_rows(first + measured(second)))
+    table = {row["problem"]: row for row in study.tables["Predictions and regret"](found)}
+    free, narrow = table["unseen free rules"], table["unseen narrow rules"]
+    assert (free["a plan"], free["prediction holds it"], narrow["a plan"]) == ("yes", "yes", "no")
+    assert narrow["measured gain [95 %]"] != "+0.000 [+0.000, +0.000]"
+    assert "measured" in found.finding

@@ -2,11 +2,12 @@
 
 The sources are kinds of rewriting rules: free ones, and three narrow classes (`labkit.instructions.spaces`, k = 2). A
 training set has a fixed number of rules; its mix says how many come from each source. Three problems share the runs:
-unseen rules of all kinds, of the free kind alone, of the narrow kinds alone. First stage, all with few steps: random
+unseen rules of all kinds, of the free kind alone, of the narrow kinds alone. First stage: random
 mixes to fit laws to, further ones held out, one mix over seeds for the noise floor, and as many random mixes more as
 make random search equal in runs. `labkit.design.mix_finder` says what mix follows for each problem, or that no plan
 does; that prediction is part of the cells of the second stage. There the found mix, equal parts, the natural shares,
-the best mix tried and random search's best are trained with all steps on fresh seeds, and compared in pairs.
+the best mix tried and random search's best are trained on fresh seeds, and compared in pairs; where there is no plan,
+also the mix that was sought and not trusted, so that every prediction meets its measurement.
 
 How good the finder is where the optimum is known: `labkit.studies.mix_problems`.
 """
@@ -27,8 +28,9 @@ from labkit.studies.cell import cells
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import about, check_asked, drawn_note
 from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, RewritingCell, RewritingParams, draw_exam, spread, task_of
+from labkit.studies.rows import records
 from labkit.studies.study import Results, Study
-from labkit.studies.views import Gains, View, signed
+from labkit.studies.views import Gains, Records, View, signed, signed_gain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 SOURCES = {"free": UNCONSTRAINED, **{kind: Space(kind, 2) for kind in ("repeated", "periodic", "mirror")}}
 NARROW = ("repeated", "periodic", "mirror")
 PROBLEMS = {"all kinds": tuple(SOURCES), "free rules": ("free",), "narrow rules": NARROW}
-EQUAL = "equal parts"
+EQUAL, FOUND, SOUGHT = "equal parts", "found", "sought"
 SHARED = {EQUAL: "equal parts", "natural": "natural shares"}  # arms that are of every problem
 
 
@@ -137,7 +139,8 @@ def trial(params: Params, rows: "pd.DataFrame") -> list[Cell]:
         tried = runs_of(rows, PROBLEMS[name], ["tried"])
         search = runs_of(rows, PROBLEMS[name], ["tried", "held", "more"])
         told = {"gain": [round(end, 4) for end in plan.gain], "reason": plan.reason}
-        arms.append((name, "found", plan.shares.tolist(), json.dumps(told)))
+        arms.append((name, FOUND, plan.shares.tolist(), json.dumps(told)))
+        arms += [(name, SOUGHT, plan.best.tolist(), "")] * bool(plan.reason)
         for arm, runs in (("best tried", tried), ("random search", search)):
             arms.append((name, arm, runs.shares[runs.scores.argmax()].tolist(), ""))
     return _cells(params, [
@@ -151,25 +154,53 @@ def _of(problem: str) -> Callable[["pd.DataFrame"], "pd.Series[bool]"]:
     return lambda rows: rows["problem"].eq(problem) | shared(rows)
 
 
-VIEWS: dict[str, View] = {
-    name: Gains(
-        title=f"What each mix gains over equal parts on unseen {name}, in pairs", where=_of(name), arm="arm",
-        arm_name="mix", baseline=EQUAL, exam=name, exam_label=f"unseen {name}", pools=PROBLEMS,
-    )
-    for name in PROBLEMS
-}  # fmt: skip
+def gains(problem: str, baseline: str = EQUAL) -> Gains:
+    """What each mix scores above another on a problem's unseen rules."""
+    return Gains(
+        title=f"What each mix gains over {baseline} on unseen {problem}, in pairs", where=_of(problem), arm="arm",
+        arm_name="mix", baseline=baseline, exam=problem, exam_label=f"unseen {problem}", pools=PROBLEMS,
+    )  # fmt: skip
+
+
+VIEWS: dict[str, View] = {name: gains(name) for name in PROBLEMS}
+
+
+def _told(results: Results, problem: str) -> dict[str, Any]:
+    """What was predicted for a problem, and of its lines those of what was found and of what it was predicted for."""
+    models = results.rows[results.rows["problem"].eq(problem) & results.rows["arm"].eq(FOUND)]
+    told: dict[str, Any] = json.loads(models["predicted"].iloc[0])
+    lines = {line["arm"]: line for line in results[problem].lines(problem)}
+    return told | {"found": lines[FOUND], "sought": lines.get(SOUGHT, lines[FOUND])}
 
 
 def finding(results: Results) -> str:
     """For each problem what the found mix was predicted to gain over equal parts, and gains."""
     parts = []
     for name in results.views():
-        models = results.rows[results.rows["problem"].eq(name) & results.rows["arm"].eq("found")]
-        told = json.loads(models["predicted"].iloc[0])
-        line = results[name].lines(name, arm="found")[0]
+        told = _told(results, name)
         plan = f"no plan ({told['reason']})" if told["reason"] else f"predicted {signed(*told['gain'])}"
-        parts.append(f"on {name} {plan}, measured {signed(line['mean'], line['lo'], line['hi'])}")
+        parts.append(f"on {name} {plan}, measured {signed_gain(told['found'])}")
     return f"Gain of the found mix over equal parts: {'; '.join(parts)}"
+
+
+def kept(results: Results) -> Records:
+    """By problem: did the mix that was sought gain what was predicted, and what do others score above the found one?
+
+    The best of the others is named after the fact, so that the regret is rather too high.
+    """
+    lines = Records()
+    for name in results.views():
+        told = _told(results, name)
+        _, lo, hi = told["gain"]
+        others = gains(name, FOUND).measure(results.rows).estimates
+        best = max(records(others), key=lambda line: line["mean"])
+        lines.append({
+            "problem": f"unseen {name}", "a plan": "no" if told["reason"] else "yes",
+            "predicted gain [95 %]": signed(*told["gain"]), "measured gain [95 %]": signed_gain(told["sought"]),
+            "prediction holds it": "yes" if lo <= told["sought"]["mean"] <= hi else "no",
+            "best other mix": best["arm"], "regret: what it scores above the found one [95 %]": signed_gain(best),
+        })  # fmt: skip
+    return lines
 
 
 STUDY = Study(
@@ -181,4 +212,5 @@ STUDY = Study(
     finding=finding,
     notes=lambda params: drawn_note(params, params.budget),
     stages=[trial],
+    tables={"Predictions and regret": kept},
 )
