@@ -124,6 +124,19 @@ def test_the_core_needs_no_notebook_package() -> None:
     assert done.stdout.splitlines()[-1] == "4"
 
 
+NOTEBOOK = str(ROOT / "notebooks" / "long_tail.ipynb")
+CHECKED = f"from labkit.lab.execute import Path, check_notebook; check_notebook(Path({NOTEBOOK!r}))"
+
+
+@pytest.mark.parametrize("what", ["import labkit.show", CHECKED])
+def test_no_grammar_of_addresses_is_compiled_by_the_way(what: str) -> None:
+    """jsonschema would compile it for longer than all of Altair takes; whoever wants it can still import it."""
+    script = f"import sys\n{what}\nprint('rfc3987_syntax' in sys.modules, 'jsonschema' in sys.modules)\n"
+    script += "import jsonschema, rfc3987_syntax"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["False", "True"]), done.stderr
+
+
 def code_lines(path: Path) -> int:
     """Lines that hold code: no blank lines, comments or docstrings."""
     source, docstrings, lines = path.read_text(), set(), set()

@@ -29,6 +29,7 @@ import psutil
 from labkit.design.durable import sync
 from labkit.design.scratch import SCRATCH, tidy
 from labkit.errors import BadRequest, first_line, unknown
+from labkit.lab import light
 from labkit.lab.places import ensure_writable
 from labkit.lab.store import Store
 from labkit.lab.sweep import checked_executor, default_fleet, default_jobs
@@ -95,6 +96,7 @@ def check_notebook(path: Path) -> Any:
         BadRequest: when there is none, or when no cell, or more than one, is tagged `parameters`: what was asked for
             would be overwritten by the notebook's own values.
     """
+    light.jsonschema()
     import nbformat
     import papermill  # noqa: F401 (a want of it is said here, before anything starts)
 

@@ -3,6 +3,11 @@
 The room computes no results: it draws what it is given. After one call of `enable()`, every Altair chart of a
 notebook wears labkit's theme and shows offline.
 """
+# ruff: noqa: E402
+
+from labkit.lab import light
+
+light.jsonschema()  # before Altair is imported
 
 from labkit.show.atlas import write_map
 from labkit.show.charts import example_strip, learning_curves, rank_chart
