@@ -88,11 +88,13 @@ def test_it_says_of_its_own_answers_that_they_are_right(learned: Learner) -> Non
 
 
 def test_loss_falls_on_eight_examples(make: Make, tmp_path: Path) -> None:
-    learner, losses = make(), list[float]()
+    learner, told = make(), list[tuple[int, float, float]]()
     done = learner.learn(
-        EIGHT, steps=20, seed=0, folder=tmp_path / "run", look=lambda _, step, loss, __: losses.append(loss), every=1
+        EIGHT, steps=20, seed=0, folder=tmp_path / "run", look=lambda _, *now: told.append(now), every=1
     )
+    _, losses, seconds = zip(*told, strict=True)
     assert done.steps == len(losses) == 20
+    assert 0 < seconds[0] < seconds[-1]
     assert done.tokens > 0
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
@@ -294,12 +295,13 @@ class TunedLearner(Learner):
         if steps:  # 0: as many as the settings say
             settings = replace(settings, steps=steps, epochs=None)
         settings = replace(settings, seed=seed, learning_rate=rate * settings.learning_rate)
+        began = perf_counter()
         done = qlora.finetune(
             self._examples(data),
             settings,
             folder,
             start=self.adapter,
-            on_log=lambda line: look(self, line["step"], line["loss"], 0.0) if look else None,
+            on_log=lambda line: look(self, line["step"], line["loss"], perf_counter() - began) if look else None,
             say=self.say,
         )
         self.adapter = done.adapter
