@@ -152,9 +152,10 @@ class TunedSpec(BaseModel):
     settings: dict[str, Any]
     new_tokens: int
 
-    def make(self, seed: int, record: Record) -> Learner:
+    def make(self, seed: int, record: Record | None) -> Learner:
+        """A fresh learner; without a record it says nothing."""
         settings = finetuning.Finetuning(**{"precision": self.precision, **self.settings, "seed": seed})
-        return TunedLearner(settings, self.new_tokens, say=record.note)
+        return TunedLearner(settings, self.new_tokens, say=record.note if record else lambda _: None)
 
 
 Spec = Annotated[SmallSpec | TunedSpec, Field(discriminator="kind")]

@@ -59,17 +59,25 @@ def select(data: str | Path, budget: int, method: str, *, against: str | Path | 
     selection.check(method, budget, len(pool), len(target))
     notes = [f"{n} records left out: {reason}" for one in (reader, aims) if one for reason, n in one.bad.items()]
     notes += [f"the method '{method}' looks at no target"] * bool(against and not wanted.target)
-    if wanted.needs != "model":
-        vectors = embedders.embed([question(one) for one in pool], name) if wanted.needs else np.empty((0, 0))
-        places = _by_records(method, pool, vectors, budget, seed)
-        notes += [f"vectors are by {name}"] * bool(wanted.needs)
-    else:
-        learner = learner_of(model)
+    learner = learner_of(model) if wanted.needs == "model" else None
+    if learner:
         pool, target = (_fitting(learner, part, what, notes) for part, what in ((pool, "pool"), (target, "target")))
         selection.check(method, budget, len(pool), len(target))
-        places = _by_model(method, learner, pool, target, budget)
         notes.append(_cost(method, len(pool), len(target), model))
-    return Selected(pool, [pool[place] for place in places.tolist()], notes)
+    notes += [f"vectors are by {name}"] * (wanted.needs == "embedder")
+    chosen = places(method, learner, pool, target, budget, name, seed)
+    return Selected(pool, [pool[place] for place in chosen.tolist()], notes)
+
+
+def places(method: str, learner: Learner | None, pool: list[Example], target: list[Example], n: int, embedder: str,
+           seed: int) -> Indices:  # fmt: skip
+    """The `n` places of a pool that a method chooses; it asks the learner where it needs a model."""
+    needs = selection.METHODS[method].needs
+    if needs == "model":
+        assert learner is not None
+        return _by_model(method, learner, pool, target, n)
+    vectors = embedders.embed([question(one) for one in pool], embedder) if needs == "embedder" else np.empty((0, 0))
+    return _by_records(method, pool, vectors, n, seed)
 
 
 def learner_of(model: str) -> TunedLearner:

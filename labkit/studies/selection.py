@@ -8,9 +8,12 @@ the longest. The exam asks for unseen instructions of the target's kinds.
 
 `known` is what nobody can do outside a lab: records that are right, on target and different. Where it gains nothing
 over random, there is little to be gained. What is not counted: a judge, and the scores that `quality` is given.
+
+With `model`, a Hugging Face model learns from a corpus and is asked a target: `labkit.studies.selected_files`.
 """
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +27,11 @@ from labkit.instructions import Example
 from labkit.lab import Point, Record, Row
 from labkit.learn.embedders import embed
 from labkit.learn.learner import question
-from labkit.studies import abilities, learners, scores
+from labkit.studies import abilities, learners, scores, selected_files
 from labkit.studies.appraised import FILE, Appraised
 from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.pools import Known, Pool
+from labkit.studies.read_exams import EXAMS
 from labkit.studies.rows import records
 from labkit.studies.scores import MACRO
 from labkit.studies.study import Results, Study
@@ -46,7 +50,14 @@ class Params(abilities.AbilityParams):
         "task": ("outside", "levels", "question", "answer", "n_test", "grading"),
         "small": MODEL_GROUP,
         "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
+        "files": ("corpus", "target", "tuning"),
     }
+    model: str = Field(
+        description="small: a small transformer, on kinds of tasks of the lab's own; or a Hugging Face id"
+    )
+    corpus: str = Field(description="of a Hugging Face model: the pool, a corpus or file, or corpus=file")
+    target: str = Field(description="of a Hugging Face model: records that say what is asked for, and others as exam")
+    tuning: dict[str, Any] = Field(description="settings of fine-tuning, see `labkit.learn.finetuning.Finetuning`")
     arms: list[str] = Field(min_length=2, description="methods of selection: names of `design.selection`, and known")
     others: list[str] = Field(min_length=1, description="kinds of tasks in the pool that are not asked for")
     budget: int = Field(ge=1, le=10**7, description="records that an arm chooses")
@@ -73,6 +84,8 @@ class Params(abilities.AbilityParams):
             if self.trained(arm) < 1:
                 raise BadRequest(f"selecting by '{arm}' takes {self.spent(arm):,} forward passes, all of steps = "
                                  f"{self.steps}: raise steps, or lower pool or fitting")  # fmt: skip
+        if self.model != learners.SMALL and KNOWN in self.arms:
+            raise BadRequest(f"arms holds '{KNOWN}', and of real data nobody knows what is right: leave it out")
         selection.check(RANDOM, self.budget, self.pool, None)
         return self
 
@@ -80,6 +93,8 @@ class Params(abilities.AbilityParams):
         """Forward passes of one example that an arm spends on selecting."""
         if arm == KNOWN:
             return 0
+        if self.model != learners.SMALL:
+            return selection.cost(arm, self.pool, self.aims)
         return selection.cost(arm, self.pool, self.aims * len(self.abilities), TRAINED * self.fitting * self.batch_size)
 
     def trained(self, arm: str) -> int:
@@ -150,13 +165,16 @@ def described(own: list[Known]) -> dict[str, float]:
     return means | {"letters per answer": float(np.mean([len(one.example.output) for one in own]))}
 
 
-def points(params: Params) -> list[Cell]:
+def points(params: Params) -> Sequence[Cell | selected_files.Cell]:
     """A model per arm and seed.
 
     Raises:
-        BadRequest: for an embedder that is not there, or a kind with too few examples or questions.
+        BadRequest: for an embedder that is not there, a kind with too few examples or questions, or files as
+            `selected_files.cells`.
     """
     embed(["is it there?"], params.embedder)
+    if params.model != learners.SMALL:
+        return selected_files.cells(params)
     reads = (*params.abilities, *params.others, *params.outside)
     spec = learners.based(params, reads, params.question, params.answer, params.levels)
     levels, names = tuple(params.levels), tuple(params.abilities)
@@ -179,15 +197,21 @@ VIEWS: dict[str, View] = {
         arm_label=lambda arm: WORDS[arm], arm_name="method", baseline=RANDOM, exam="score", exam_label="macro score",
         where=lambda rows: rows["ability"] == MACRO,
     ),
+    "followed": Gains(
+        title="What each method gains over random selection at equal compute, in pairs", arm="arm",
+        arm_label=lambda arm: WORDS[arm], arm_name="method", baseline=RANDOM, exam=selected_files.EXAM,
+        exam_label=EXAMS[selected_files.EXAM],
+    ),
 }  # fmt: skip
 
 
 def finding(found: Results) -> str:
     """What each method gains over random selection."""
-    if "gains" not in found.views():
+    shown = [view for view in VIEWS if view in found.views()]
+    if not shown:
         return "Two arms at one seed are needed for a comparison"
     parts: dict[str, list[str]] = {"better": [], "worse": [], "not decided": []}
-    for line in sorted(found["gains"].lines("score"), key=lambda line: -line["mean"]):
+    for line in sorted(records(found[shown[0]].estimates), key=lambda line: -line["mean"]):
         gain = signed(line["mean"], line["lo"], line["hi"])
         parts[verdict(line)].append(f"{line['arm']} {gain}" if verdict(line) == "better" else line["arm"])
     better, worse, undecided = (", ".join(names) or "nothing" for names in parts.values())
@@ -207,7 +231,8 @@ def what(found: Results) -> Records:
 
 
 STUDY = Study(
-    **about("selection"), Params=Params, points=points, views=VIEWS, finding=finding, columns=scores.scored,
+    **about("selection"), Params=Params, points=points, views=VIEWS, finding=finding,
+    columns=lambda rows: scores.scored(rows) if "design" in rows else rows.assign(ability=""),
     dials={"arm": "chosen by"}, tables={"What each method chose": what},
     marks=lambda params: {"scored_by": params.grading}, measure_many=None,
 )  # fmt: skip
