@@ -1,6 +1,7 @@
 """What a page's own JavaScript computes equals what labkit computes: answers, runs of rules, grades by kind."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,7 @@ def test_sizes_without_room_are_refused(pattern: int, length: int) -> None:
 
 def test_the_panel_asks_and_says_what_is_wrong(page: Browser) -> None:
     """Keys and clicks: answers by letters, what they look at, heads, kinds, sentences beside the fields."""
+    fill = "(() => {{ const f = el.querySelector('{}'); f.value = {}; f.dispatchEvent(new Event('input')); }})()"
     model = asking.portable(random_learner(0, 1))
     sizes: Any = {"alphabet": LETTERS, "pattern": 2, "length": 6, "seed": 1}
     kinds = {kind: [[*q, q.answer] for q in draw_kind(kind, 5, **sizes)] for kind in KINDS}
@@ -187,15 +189,30 @@ def test_the_panel_asks_and_says_what_is_wrong(page: Browser) -> None:
         "!before.isConnected && document.activeElement.ariaLabel?.startsWith('letter 3')"
     )  # drawn anew, focus kept
     page.wait("el.querySelector('.said')?.textContent.includes('all heads')")
+    page.js("el.querySelector('.attention td').focus()")
+    page.press("ArrowRight")
+    assert page.js("document.activeElement.cellIndex") == 2
+    assert page.js("document.activeElement.ariaLabel === document.activeElement.title")
+    assert page.js("el.querySelector('.told').textContent === document.activeElement.title")
     page.js("el.querySelector('.attention input').focus()")
     page.press(" ")
     page.wait("el.querySelector('.said')?.textContent.includes('With one head off')")
     assert page.js("document.activeElement.value") == "0.0"  # the keyboard stays where it was
     page.click("el.querySelector('button.fool')")
     page.wait(f"el.querySelectorAll('.practise').length === {len(KINDS)}")
+    assert "asked of model m with a head off (layer 1, head 1)" in page.js("el.querySelector('.kinds th').textContent")
+    style = json.dumps(Path(asking.__file__).with_name("ask.css").read_text("utf-8"))
+    page.js(f"document.head.appendChild(document.createElement('style')).textContent = {style}")
+    page.js("el.style.width = '120px'")  # a word breaks nowhere: it scrolls in its own box
+    page.js(fill.format("input", json.dumps("aabbabaabbab")))
+    page.wait("el.querySelector('.letters').children.length === 12")
+    tops = page.js("[...el.querySelector('.letters').children].map((e) => e.offsetTop)")
+    assert max(tops) - min(tops) < 5  # one line; a frame is a pixel thicker
+    assert page.js("el.querySelector('.letters').scrollWidth > el.querySelector('.letters').clientWidth + 100")
+    assert page.js("el.querySelector('.letters').clientWidth") <= 128
+    page.js(fill.format("input", json.dumps("aabbab")))
     page.click("el.querySelector('.practise')")
     assert page.js("trained") == [["m", next(iter(KINDS))]]
-    fill = "(() => {{ const f = el.querySelector('{}'); f.value = {}; f.dispatchEvent(new Event('input')); }})()"
     said = "[...el.querySelectorAll('.fields .problem')].map((e) => e.textContent).join('')"
     for field, text, sentence in [
         ("textarea", "ab cd", "is not a rule"),

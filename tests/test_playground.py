@@ -95,6 +95,33 @@ def test_a_copy_trains_on_a_kind(ground: playing.Playground) -> None:
         ground.practise("nobody", "x does not occur", 1)
 
 
+@pytest.mark.parametrize("given", [{"nonsense": 1}, {"scale": "labtop"}, {"scale": 5}, {"steps": "x"}, {"seeds": []}])
+def test_wrong_settings_are_a_sentence_though_there_are_models(kept: Path, monkeypatch: Any, given: Any) -> None:
+    monkeypatch.setenv("LABKIT_RUNS", str(kept))
+    with pytest.raises(BadRequest, match=next(iter(given))):
+        studies.playground(**given)
+
+
+def test_wrong_types_are_a_sentence(ground: playing.Playground) -> None:
+    address = next(iter(ground.names))
+    for ask, named in [
+        (lambda: ground.answers(5, "aab"), "5"),
+        (lambda: ground.answers("aab -> xyz", None), "'N' in the input"),
+        (lambda: ground.answers("aab -> xyz", 5), "'5' in the input"),
+        (lambda: ground.panel(["a"], "aab"), "not a rule"),
+        (lambda: ground.learner(5), "unknown model '5'"),
+        (lambda: ground.heads("nobody"), "unknown model 'nobody'"),
+        (lambda: ground.heads([1]), "unknown model"),
+        (lambda: ground.mistakes_by_kind(None), "unknown model 'None'"),
+        (lambda: ground.portable("nobody"), "unknown model"),
+        (lambda: ground.practise(address, 5), "unknown kind '5'"),
+        (lambda: ground.practise(address, next(iter(KINDS)), "x"), "steps = 'x'"),
+        (lambda: ground.practise(address, next(iter(KINDS)), 0), "steps = 0"),
+    ]:
+        with pytest.raises(BadRequest, match=named):
+            ask()
+
+
 def test_the_panel_speaks_in_sentences_and_leaves_a_picture(ground: playing.Playground) -> None:
     panel, sent = ground.panel("aab -> xyz", "aabcaabd"), list[Any]()
     panel.send = sent.append
@@ -132,6 +159,9 @@ def test_a_person_plays_in_jupyterlab(kept: Path, tmp_path: Path, monkeypatch: p
         page.click("document.querySelector('.jp-MarkdownCell')")
         page.press(*["Enter"] * len(quick().cells), shift=True)
         page.wait("document.querySelectorAll('.ask .trace button.letter').length >= 16")
+        page.wait("document.querySelector('.jp-OutputArea-output pre')")  # what is printed breaks between words
+        printed = "getComputedStyle(document.querySelector('.jp-OutputArea-output pre')).wordBreak"
+        assert page.js(printed) == "normal"
         page.click("document.querySelector('.ask textarea')")
         selected = (
             "[...document.querySelectorAll('.jp-Notebook .jp-Cell')].findIndex((e) => e.matches('.jp-mod-active'))"

@@ -103,6 +103,28 @@ def test_what_cannot_be_trained_is_refused(counts: list[int], steps: int) -> Non
         tour.Tour(counts, steps)
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [(("x",), "counts = 'x'"), ((5,), "counts = 5"), (([1.5],), "a list of whole numbers"),
+     (([],), "counts = "), ((["10"],), "counts"), ((None,), "counts = None"), (([2], "x"), "steps = 'x'"),
+     (([2], None), "steps = None"), (([0],), "0 rules")],
+)  # fmt: skip
+def test_what_is_no_number_is_a_sentence(given: Any, says: str) -> None:
+    with pytest.raises(BadRequest, match=says):
+        tour.Tour(*given)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_stations_refuse_wrong_types_in_a_sentence(watched: bool) -> None:
+    visit = tour.Tour([2], steps=2, watched=watched)
+    for n in ("x", None, 1.5, [1], 0, 10**6):
+        with pytest.raises(BadRequest, match=r"n = |rules:"):
+            visit.slide(n)
+    for rule, text in ((5, "a"), (None, "a"), ("a -> b", 5), ("a -> b", ["a"])):
+        with pytest.raises(BadRequest, match=r"5|None|'\['"):
+            visit.answer(rule, text)
+
+
 # The stations
 
 
@@ -218,7 +240,7 @@ def test_the_slider_trains_the_last_number_that_was_asked_for(
 
     monkeypatch.setattr(visit, "train", train)
     station = visit.slide()
-    (slider,) = parts_of(station, ipywidgets.FloatLogSlider)
+    (slider,) = parts_of(station, tour.Slider)
     slider.value = 10
     assert busy.wait(PATIENCE)
     for value in (20, 30, 1000):
@@ -244,7 +266,7 @@ def test_a_point_lands_and_is_a_ghost_of_the_next_visit(visit: tour.Tour) -> Non
 def test_a_number_that_cannot_be_trained_is_a_sentence(visit: tour.Tour, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tour, "SETTLED", 0.01)
     station = visit.slide()
-    parts_of(station, ipywidgets.FloatLogSlider)[0].value = 10_000
+    parts_of(station, tour.Slider)[0].value = 10_000
     (said,) = parts_of(station, ipywidgets.HTML)
     until(lambda: "128 rules" in said.value)
     assert visit.trained == []
@@ -341,14 +363,18 @@ def test_a_person_takes_the_tour_in_jupyterlab(tmp_path: Path, own_store: Path) 
         browser.click(button("Start"))
         browser.wait(button("Once more"))
         assert browser.js(f"{SAID}.split('step 10 of 10').length") == 3
-        browser.js("document.querySelector('.noUi-handle').focus()")
+        slider = "document.querySelector('.jp-OutputArea input[type=range]')"
+        assert browser.js(f"{slider}.ariaLabel + {slider}.ariaValueText") == "number of rules100 rules"
+        browser.js(f"{slider}.focus()")
         browser.press("ArrowRight")
+        assert browser.js(f"{slider}.ariaValueText") == "107 rules"
         browser.wait(f"{SAID}.includes('of the unseen rules are followed.')")
         named = "[...document.querySelectorAll('.jp-OutputArea span')].map(e => e.innerText)"
         assert (
             browser.js(f"{named}.filter(name => name === 'your prediction').length") == 2
         )  # drawn, and beside the point
         assert browser.js(f"{named}.filter(name => name === 'trained here').length") == 1
+        assert browser.js(f"document.activeElement === {slider}"), "the slider lost the focus"
         assert not browser.js("document.querySelector('.jp-mod-selected .jp-CodeMirrorEditor:focus-within')")
 
 

@@ -19,7 +19,7 @@ from labkit import show, studies
 from labkit.lab import Record, Store, write_json
 from labkit.lab.runs import past_runs
 from labkit.show.wall import Server
-from labkit.studies import figures, wall
+from labkit.studies import wall
 from labkit.studies.run import Run
 
 READY = "document.documentElement?.dataset.ready"
@@ -136,7 +136,7 @@ def test_five_hundred_points_are_a_light_page_that_draws_what_is_seen(store: Sto
     assert told["points"] >= 500
     for study in told["studies"]:
         results, (run,) = made[study["name"]]["summary"], study["runs"]
-        main = figures.main_view(known[study["name"]], list(results))
+        main = wall.main(known[study["name"]], list(results))
         assert main
         assert set(numbers(run["figure"])) <= set(numbers(results[main]["estimates"]))
         assert run["finding"] == made[study["name"]]["finding"]
@@ -199,7 +199,58 @@ def test_an_empty_store_and_a_damaged_point_are_no_obstacle(store: Store, tmp_pa
 @pytest.mark.parametrize("name", [name for name, study in studies.every().items() if study.scales.get("smoke")])
 def test_every_study_has_a_view_for_the_wall(name: str) -> None:
     study = studies.find(name)
-    assert figures.main_view(study, list(study.views))
+    assert wall.main(study, list(study.views))
+
+
+@pytest.mark.parametrize("name", ["which_teacher", "diversity_measures"])
+def test_a_finding_about_ranks_has_their_figure(store: Store, name: str) -> None:
+    """The finding's own numbers, the best first, each number once."""
+    made = restored(store)[name]
+    (study,) = wall.wall(store, {name: studies.find(name)})["studies"]
+    ours = study["runs"][0]["figure"]["lines"]
+    assert ours[0]["name"] in made["finding"]
+    assert f"{ours[0]['mean']:.3f} [" in made["finding"].replace("+", "")
+    lines = made["summary"]["ranks"]["estimates"]
+    assert {line["name"] for line in ours} == {line["label"] for line in lines}
+    assert len(ours) == len({line["label"] for line in lines})
+    own = [line["mean"] for line in lines if line["exam"] == lines[0]["exam"]]
+    assert [line["mean"] for line in ours][: len(own)] == sorted(own, reverse=True)
+
+
+KINDS = ["diversity_sweep", "which_teacher", "semantic_diversity"]  # curves, lines, a grid
+
+
+@pytest.mark.slow
+def test_the_keyboard_reaches_what_the_mouse_shows(store: Store, tmp_path: Path) -> None:
+    """One tab stop per figure; arrow keys go to every mark with a tooltip, whose words then stand there."""
+    chromium()
+    restored(store)
+    page = show.write_wall(tmp_path / "index.html", wall.wall(store, {name: studies.find(name) for name in KINDS}), {})
+    (tmp_path / "profile").mkdir()
+    with opened(page.as_uri(), tmp_path / "profile") as browser:
+        browser.wait(READY)
+        browser.js("dispatchEvent(new Event('beforeprint'))")
+        for name in KINDS:
+            figure = f"document.querySelector('#{name} .figure')"
+            assert browser.js(f"{figure}.querySelectorAll('[tabindex=\"0\"]').length") == 1
+            tips = browser.js(f"""[...{figure}.querySelectorAll('title, td[title]')].filter((e) => !e.closest('text'))
+                .map((e) => e.title || e.textContent)""")
+            assert len(tips) >= 4
+            browser.js(f"document.activeElement.blur(); {figure}.querySelector('[tabindex=\"0\"]').focus()")
+            said = []
+            for tip in tips:
+                said.append(browser.js(f"{figure}.querySelector('.told:not([hidden])').textContent"))
+                assert browser.js("document.activeElement.ariaLabel") == tip
+                browser.press("ArrowRight")
+            assert said == tips
+            assert browser.js("document.activeElement.ariaLabel") == tips[-1]  # the last one stays
+        cell = "document.activeElement.cellIndex + ' ' + document.activeElement.parentNode.rowIndex"
+        column, row = map(int, browser.js(cell).split())
+        browser.press("ArrowUp")
+        assert browser.js(cell) == f"{column} {row - 1}"
+        for key in ("Tab", "Escape"):  # out of the figure, and back to the very same cell
+            assert browser.js("document.activeElement.matches('#semantic_diversity td')") == (key == "Tab")
+            browser.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=9)
 
 
 @pytest.fixture
@@ -271,6 +322,11 @@ def test_the_command_leaves_a_page_that_asks_its_models(own_store: Path, tmp_pat
         assert sorted(names) == ["rules 2, no-ops 0.0, input 8, seed 0", "rules 40, no-ops 0.0, input 8, seed 0"]
         browser.click("document.querySelector('#panel button.letter')")
         browser.wait("document.querySelector('#panel .said')?.textContent.includes('of 50')")
+        box = "document.querySelector('#panel fieldset input')"
+        browser.js(f'{box}.click(); document.querySelector(`.picks[data-address="${{{box}.value}}"]`).focus()')
+        assert browser.js("document.activeElement.getAttribute('role')") == "button"
+        browser.press("Enter")  # on a mark: its model joins
+        assert browser.js(f"{box}.checked && document.activeElement === {box}")
 
 
 def test_a_folder_that_cannot_be_written_is_refused(own_store: Path, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ async function graded(model, asked, off, stale = () => false) {
 
 const share = ({ right, of }) => `${right} of ${of} (${((100 * right) / of).toFixed(1)} %)`;
 
+// Which heads answer: all, or all but those that are switched off.
+const headsOf = (gone) => (gone.size ? `${gone.size === 1 ? "a head" : `${gone.size} heads`} off (${[...gone].sort().map((key) => key.split(".").map((n) => Number(n) + 1)).map(([l, h]) => `layer ${l}, head ${h}`).join("; ")})` : "all heads");
+
 // `models`: [{address, name}]; `load(address)` promises {about, weights, asked, kinds}; `chosen`: the addresses that are
 // asked at first; `practise(address, kind)`, where there is a kernel to train in.
 function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = "dabcdabc", practise = null }) {
@@ -128,11 +131,13 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
       });
       for (const [at, part] of shares.entries()) {
         const cell = make(row, "td", { title: `“${seen[at]}”: ${(100 * part).toFixed(0)} % of the look` });
+        marked(cell, cell.title);
         make(cell, "i", { style: `height: ${Math.round(22 * part)}px` });
       }
     }));
     const said = make(panel, "p", { role: "status", class: "said" }, "");
     heads.replaceChildren(panel);
+    reachable(panel, table);
     sayAccuracy(said, found.kept, gone, turn);
   }
 
@@ -159,13 +164,13 @@ function askPanel(el, { models, load, chosen = [], rules = "abc -> xyz", text = 
     } catch (error) {
       return kinds.replaceChildren(`this model could not be had: ${error.message}`);
     }
-    const table = make(null, "table", { class: "kinds" }), head = make(make(table, "thead"), "tr");
-    for (const words of [`kind of question, asked of ${name}`, "wrong", "", "such as"]) make(head, "th", { scope: "col" }, words);
+    const gone = new Set(off.get(address)), table = make(null, "table", { class: "kinds" }), head = make(make(table, "thead"), "tr");
+    for (const words of [`kind of question, asked of ${name} with ${headsOf(gone)}`, "wrong", "", "such as"]) make(head, "th", { scope: "col" }, words);
     kinds.replaceChildren(table);
     const body = make(table, "tbody");
     button.setAttribute("aria-disabled", "true");
     for (const [kind, asked] of Object.entries(one.kinds ?? {})) {
-      const row = make(body, "tr"), found = await graded(one.model, asked, off.get(address) ?? new Set());
+      const row = make(body, "tr"), found = await graded(one.model, asked, gone);
       make(row, "th", { scope: "row" }, kind);
       make(row, "td", { class: "n" }, `${found.wrong.length} of ${found.of}`);
       make(make(make(row, "td"), "span", { class: "bar" }), "i", { style: `width: ${(100 * found.wrong.length) / found.of}%` });

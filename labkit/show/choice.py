@@ -4,6 +4,7 @@ ipywidgets' own lists let JupyterLab take the arrow keys (jupyter-widgets/ipywid
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -14,32 +15,7 @@ import traitlets
 class Choice(anywidget.AnyWidget):
     """Labels of which one is chosen, or with `several` any number: `chosen` holds their places, in order."""
 
-    _esm = """
-export default {
-  render({ model, el }) {
-    const group = document.createElement("fieldset"), several = model.get("several"), name = `choice${Math.random()}`;
-    group.style.cssText = "border: 0; margin: 0; padding: 2px 0; display: flex; flex-wrap: wrap; gap: 2px 14px";
-    group.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's
-    const stay = (event) => event.stopPropagation();
-    for (const kind of ["keydown", "keyup", "keypress"]) group.addEventListener(kind, stay);
-    group.append(Object.assign(document.createElement("legend"), { textContent: model.get("title") }));
-    const boxes = model.get("labels").map((text, place) => {
-      const box = Object.assign(document.createElement("input"), { type: several ? "checkbox" : "radio", name });
-      const label = group.appendChild(document.createElement("label"));
-      label.append(box, ` ${text}`);
-      box.addEventListener("change", () => {
-        model.set("chosen", boxes.flatMap((one, i) => (one.checked ? [i] : [])));
-        model.save_changes();
-      });
-      return box;
-    });
-    const show = () => boxes.forEach((box, i) => { box.checked = model.get("chosen").includes(i); });
-    model.on("change:chosen", show);
-    show();
-    el.appendChild(group);
-  },
-};
-"""
+    _esm = Path(__file__).with_name("choice.js").read_text("utf-8")
     title = traitlets.Unicode().tag(sync=True)
     labels: Any = traitlets.List().tag(sync=True)
     chosen: Any = traitlets.List().tag(sync=True)

@@ -1,5 +1,5 @@
 // Living figures: a view of a study as data, drawn as wide as its place. Every number drawn is on its node, unrounded,
-// as data-mean, data-lo, data-hi, and in words for whoever points at it.
+// as data-mean, data-lo, data-hi, and in words for whoever points at it, or goes there by Tab and arrow keys.
 const ROOM = { left: 46, right: 14, top: 14, bottom: 42, tall: 250, row: 24 };
 const DASH = ["", "7 4", "2 3", "10 3 2 3", "4 4", "12 4"];
 const SHAPE = [
@@ -13,8 +13,10 @@ const look = (i) => ({ colour: PALETTE[i % PALETTE.length], dash: DASH[i % DASH.
 
 function symbol(parent, shape, x, y, r, attributes, words) {
   const node = put(parent, "path", { d: shape(r), transform: `translate(${x} ${y})`, ...attributes });
-  if (words) put(node, "title", {}, words);
-  return node;
+  if (!words) return node;
+  put(node, "title", {}, words);
+  node.setAttribute("role", "img");
+  return marked(node, words);
 }
 
 function numbered(node, { mean, lo, hi }) {
@@ -55,11 +57,11 @@ function round([low, high]) {
   return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
-function curves(el, figure, { pick, fresh = new Set() }) {
+function curves(el, figure, { picks = {}, pick, fresh = new Set() }) {
   const series = figure.series, wide = Math.max(el.clientWidth || 460, 240), low = ROOM.tall - ROOM.bottom;
   legendOf(el, series, figure.by);
   make(el, "div", { class: "quiet" }, figure.y);
-  const svg = put(el, "svg", { width: wide, height: ROOM.tall, role: "img", "aria-label": figure.alt });
+  const svg = put(el, "svg", { width: wide, height: ROOM.tall, role: "group", "aria-label": figure.alt });
   const tried = [...new Set(series.flatMap((one) => one.points.map((point) => point.x)))].sort((a, b) => a - b);
   const log = figure.x.log && tried[0] > 0, marks = figure.marks.filter((mark) => !log || mark.lo > 0);
   const x = scale({ ends: around([...tried, ...marks.flatMap((mark) => [mark.lo, mark.hi])], log), log }, ROOM.left, wide - ROOM.right);
@@ -81,7 +83,7 @@ function curves(el, figure, { pick, fresh = new Set() }) {
   titled(svg, figure.x.title + (log ? " (log scale)" : ""), ROOM.left, wide, ROOM.tall - 6);
   for (const [i, { lo, hi, label }] of marks.entries()) { // what was published, each label on a line of its own
     const from = x(lo), to = x(hi), right = (from + to) / 2 > wide / 2, at = 11 + 15 * i;
-    put(svg, "rect", { x: from - 0.75, width: Math.max(1.5, to - from), y: at, height: low - at, fill: QUIET, opacity: lo === hi ? 0.7 : 0.22 });
+    put(svg, "rect", { x: from - 0.75, width: Math.max(1.5, to - from), y: at, height: low - at, fill: QUIET, "fill-opacity": lo === hi ? 1 : 0.22, stroke: QUIET, "stroke-width": lo === hi ? 0 : 1 });
     put(svg, "text", { x: right ? from - 4 : to + 4, y: at, "text-anchor": right ? "end" : "start", class: "quiet" }, label);
   }
   if (figure.fit) symbol(svg, SHAPE[3], x(figure.fit.midpoint), y(figure.fit.plateau / 2), 6, { fill: INK }, figure.fit.sentence);
@@ -93,7 +95,10 @@ function curves(el, figure, { pick, fresh = new Set() }) {
     const isModel = (node, address) => {
       node.dataset.address = address;
       node.classList.add("model", ...(fresh.has(address) ? ["landed"] : []));
-      if (pick) node.addEventListener("click", () => pick(address));
+      if (!picks[address]) return;
+      node.classList.add("picks");
+      node.setAttribute("role", "button");
+      node.addEventListener("click", () => pick(address));
     };
     for (const point of one.points) {
       if (point.lo !== null) put(svg, "line", { x1: place(point.x, i), x2: place(point.x, i), y1: y(point.lo), y2: y(point.hi), stroke: colour, "stroke-width": 2 });
@@ -122,7 +127,7 @@ function lines(el, figure) { // one interval per line, from the left to the righ
   const letters = Math.floor((left - 8) / 6.2), row = figure.lines.some(({ name }) => name.length > letters) ? 30 : ROOM.row;
   const low = row * figure.lines.length + 8, all = figure.lines.flatMap(({ mean, lo, hi }) => [mean, lo ?? mean, hi ?? mean]);
   const ends = all.every((v) => v >= 0 && v <= 1) && !figure.gains ? [0, 1] : around([0, ...all], false), x = scale({ ends }, left, wide - ROOM.right);
-  const svg = put(el, "svg", { width: wide, height: low + ROOM.bottom, role: "img", "aria-label": figure.alt });
+  const svg = put(el, "svg", { width: wide, height: low + ROOM.bottom, role: "group", "aria-label": figure.alt });
   for (const at of round(ends)) {
     put(svg, "line", { x1: x(at), x2: x(at), y1: 4, y2: low, stroke: LINE });
     put(svg, "text", { x: x(at), y: low + 17, "text-anchor": "middle" }, shown(at));
@@ -154,6 +159,7 @@ function grid(el, figure) { // trained on (rows) against tested on (columns): th
       node.style.setProperty("--share", `${Math.round((60 * Math.abs(cell.mean)) / most)}%`);
       if (cell.mean < 0) node.style.setProperty("--shade", PALETTE[1]);
       node.title = `${row.name}: ${inWords(cell)}`;
+      marked(node, node.title);
       numbered(make(node, "span", {}, cell.mean.toFixed(2).replace("-0.00", "0.00")), cell);
     }
   }
@@ -162,4 +168,5 @@ function grid(el, figure) { // trained on (rows) against tested on (columns): th
 function drawFigure(el, figure, options = {}) {
   el.replaceChildren();
   ({ curve: curves, lines, grid })[figure.kind](el, figure, options);
+  reachable(el, el.querySelector("svg[role], table"));
 }

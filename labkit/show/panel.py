@@ -18,33 +18,8 @@ from labkit.instructions import markov
 from labkit.learn import Learner
 from labkit.show.asking import script
 from labkit.show.choice import Pictured
-from labkit.show.tour import letters
+from labkit.show.tour import letters, read_letters
 
-RENDER = """
-export default {
-  render({ model, el }) {
-    const waiting = new Map(), place = make(el, "div"), said = make(el, "p", { role: "status", class: "ask" });
-    el.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's
-    for (const kind of ["keydown", "keyup", "keypress"]) el.addEventListener(kind, (event) => event.stopPropagation());
-    const load = (address) => new Promise((done, fail) => {
-      waiting.set(address, { done, fail });
-      model.send({ want: "model", address });
-    });
-    const panel = askPanel(place, {
-      ...Object.fromEntries(["models", "chosen", "rules", "text"].map((name) => [name, model.get(name)])), load,
-      practise: (address, kind) => model.send({ want: "practise", address, kind }),
-    });
-    model.on("msg:custom", ({ address, parts, problem, added }) => {
-      if (added) panel.add(added);
-      else if (problem) waiting.get(address)?.fail(new Error(problem));
-      else waiting.get(address)?.done(parts);
-    });
-    const say = () => { said.textContent = model.get("said"); };
-    model.on("change:said", say);
-    say();
-  },
-};
-"""
 MOST = 12  # steps of a run that a picture shows
 STEP, PART = "display: flex; flex-wrap: wrap; gap: 4px 18px; padding: 6px 0", "min-width: 6.5em; max-width: 100%"
 
@@ -60,7 +35,7 @@ class AskPanel(Pictured, anywidget.AnyWidget):
         picture: What stands in a saved copy: HTML.
     """
 
-    _esm = script("draw", "model", "ask") + RENDER
+    _esm = script("draw", "model", "ask", "panel")
     _css = files("labkit.show").joinpath("ask.css").read_text("utf-8")
     models: Any = traitlets.List().tag(sync=True)
     chosen: Any = traitlets.List().tag(sync=True)
@@ -95,9 +70,9 @@ def answers_picture(learners: Mapping[str, Learner], rules: str, text: str) -> s
     """The run of some rules step by step, and what each model makes of each step, as HTML.
 
     Raises:
-        BadRequest: for what is no rule, or a text without end.
+        BadRequest: for what is no rule, or a text that is not of letters.
     """
-    run = markov.run(markov.parse(rules), text, 1000, on_limit="return")
+    run = markov.run(markov.parse(str(rules)), read_letters("input", text), 1000, on_limit="return")
     steps = []
     for number, step in enumerate(islice(run.trace, MOST), 1):
         x, y, at = step.production.pattern, step.production.replacement, step.position

@@ -30,8 +30,8 @@ PAPER: Final = "#fffffe"  # the page, and the inside of hollow marks
 GRID: Final = "#e2e2e2"
 # After Okabe and Ito, dark and light in turn: neighbours stay apart in greyscale, and shape or dash says the same.
 # Every colour stands out from white and from black paper.
-PALETTE: Final = ("#0068ad", "#e08a00", "#80459a", "#3aabdf", "#b0400f", "#48b382")
-GREYS: Final = ("#555555", "#9a9a9a")  # what follows the palette
+PALETTE: Final = ("#0068ad", "#e08a00", "#9a32bd", "#3aabdf", "#b0400f", "#48b382")
+GREYS: Final = ("#777777", "#9a9a9a")  # what follows the palette
 SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right")
 DASHES: Final = ([1, 0], [7, 4], [2, 3], [10, 3, 2, 3], [4, 4], [12, 4])
 _THEMED: Final = {  # the variable of a page (a report's, JupyterLab's) that says what a colour is there

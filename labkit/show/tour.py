@@ -11,9 +11,10 @@ Left open: who watches is guessed from the session that a Jupyter server names; 
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from html import escape
+from numbers import Integral
 from queue import Empty, Queue
 from threading import RLock, Thread
 from typing import Any, Literal
@@ -42,6 +43,7 @@ INK, LINE = (theme.with_variables(f'"{colour}"')[1:-1] for colour in (theme.INK,
 LINES = {"line": [1, 0], "dashed": [9, 5], "own": [3, 4]}  # kinds of series with a line, and those with marks
 DOTS = ("dot", "ring", "own")
 BOX = "display: inline-block; box-sizing: border-box; width: 26px; margin: 1px; text-align: center"
+ROW = "display: inline-block; max-width: 100%; overflow-x: auto; white-space: nowrap"  # a word breaks nowhere
 CURVE: dict[str, Any] = {
     "x": {"title": "Number of training rules (log scale)", "ends": [8, 12_500], "log": True,
           "ticks": [10, 100, 1000, 10_000]},
@@ -56,6 +58,15 @@ class Plot(Pictured, anywidget.AnyWidget):
     view = traitlets.Dict().tag(sync=True)
     columns: Any = traitlets.List().tag(sync=True)
     drawn = traitlets.Dict().tag(sync=True)
+
+
+class Slider(anywidget.AnyWidget):
+    """A whole number between two ends, on a log scale; `value` follows when it is let go."""
+
+    _esm = script("draw", "slider")
+    name = traitlets.Unicode().tag(sync=True)
+    ends: Any = traitlets.List().tag(sync=True)
+    value = traitlets.Int().tag(sync=True)
 
 
 class Model(Point):
@@ -84,7 +95,10 @@ class Tour:
         theme.enable()
         in_session = "JPY_SESSION_NAME" in os.environ and os.environ.get("LABKIT_BATCH") != "1"
         self.watched = in_session if watched is None else watched
-        self.counts, self.steps, self.store = list(counts), steps, Store.default()
+        given = list(counts) if isinstance(counts, Iterable) else []
+        if not given or not all(isinstance(n, Integral) for n in given):
+            raise BadRequest(f"counts = {counts!r}: a list of whole numbers, such as [10, 1000]")
+        self.counts, self.steps, self.store = [int(n) for n in given], whole("steps", steps), Store.default()
         self.live = Live(self.counts, steps=steps)
         self.prediction: dict[int, float] = {}
         self.trained: list[tuple[int, float]] = []
@@ -93,8 +107,10 @@ class Tour:
 
     def answer(self, rule: str = "iss -> art", text: str = "mississippi") -> Any:
         """Three fields, and the trace of what is right."""
+        made, text = read_rule(rule), read_letters("input", text)
+        picture = trace(made, text, made.apply(text))
         if not self.watched:
-            return HTML(trace(read_rule(rule), text, read_rule(rule).apply(text)))
+            return HTML(picture)
         fields = {"rule": rule, "input": text, "answer": ""}
         boxes = {name: w.Text(value, description=name, continuous_update=False) for name, value in fields.items()}
         beside, below, button = {name: w.HTML() for name in boxes}, w.HTML(), w.Button(description="Check")
@@ -113,7 +129,7 @@ class Tour:
             box.observe(check, names="value")
         button.on_click(check)
         rows = [w.HBox([box, beside[name]], layout=w.Layout(flex_flow="row wrap")) for name, box in boxes.items()]
-        return Box([*rows, button, below], picture=trace(read_rule(rule), text, read_rule(rule).apply(text)))
+        return Box([*rows, button, below], picture=picture)
 
     def predict(self) -> Any:
         """Empty axes to draw the expected curve on; what was drawn before is still there."""
@@ -160,10 +176,9 @@ class Tour:
         if not self.watched:
             self.train(n)
             return self.curve()
-        slider = w.FloatLogSlider(
-            n, min=1, max=4, step=0.05, readout_format=",.0f", continuous_update=False, description="rules",
-            layout=w.Layout(width="calc(100% - 4px)", max_width="640px"),
-        )  # fmt: skip
+        if not COLUMNS[0] <= whole("n", n) <= COLUMNS[-1]:
+            raise BadRequest(f"n = {n}: the slider goes from {COLUMNS[0]} to {COLUMNS[-1]:,} rules")
+        slider = Slider(name="rules", ends=[COLUMNS[0], COLUMNS[-1]], value=int(n))
         said, plot, wishes = w.HTML("Move the slider and let it go."), Plot(), Queue[int]()
 
         def show(words: str) -> None:
@@ -185,7 +200,7 @@ class Tour:
                 except (BadRequest, OSError) as error:
                     show(f"{wish:,} rules: {error}")
 
-        slider.observe(lambda change: wishes.put(round(change.new)), names="value")
+        slider.observe(lambda change: wishes.put(change.new), names="value")
         Thread(target=work, daemon=True).start()
         show("Move the slider and let it go.")
         return Box([slider, said, plot], picture=f"<img src='{theme.data_uri(self.curve())}'>")
@@ -201,7 +216,7 @@ class Tour:
                 raise BadRequest(live.problem)
             return {"loss": live.looks[n][-1].loss, "followed": live.looks[n][-1].followed}
 
-        rows = self.store.read("tour")[0]
+        n, rows = whole("n", n), self.store.read("tour")[0]
         seed = max((row["seed"] + 1 for row in rows if (row["rules"], row["steps"]) == (n, self.steps)), default=0)
         followed = float(self.store.measure(Model(rules=n, steps=self.steps, seed=seed), measure)["followed"])
         self.trained.append((n, followed))
@@ -220,16 +235,23 @@ class Tour:
         return [dict(zip(("name", "kind", "colour", "points"), one, strict=True)) for one in named if one[-1]]
 
 
+def whole(name: str, value: Any) -> int:
+    """A whole number of a person's cell; BadRequest says in a sentence what is none."""
+    if not isinstance(value, Integral):
+        raise BadRequest(f"{name} = {value!r}: a whole number, such as 100")
+    return int(value)
+
+
 def read_rule(text: str) -> Rule:
     """A rule of letters; BadRequest says in a sentence what it is not."""
-    rule = Rule.parse(text)
+    rule = Rule.parse(str(text))
     read_letters("rule", rule.pattern + rule.replacement)
     return rule
 
 
 def read_letters(name: str, text: str) -> str:
     """Some letters that a person typed; BadRequest says in a sentence what they are not."""
-    text = text.strip()
+    text = str(text).strip()
     if not text:
         raise BadRequest(f"the {name} is empty: type letters from a to z")
     if foreign := [letter for letter in text if letter not in TASK.alphabet]:
@@ -262,7 +284,7 @@ def letters(text: str, right: str | None = None, framed: Sequence[int] = ()) -> 
         border = f"2px solid {INK}" if place in framed else f"1px solid {LINE}" if good else f"2px dashed {INK}"
         below = "" if right is None else f"<br>{'✓' if good else '✗'}"
         boxes.append(f"<span style='{BOX}; font: 16px monospace; border: {border}'>{escape(letter)}{below}</span>")
-    return "".join(boxes)
+    return f"<span style='{ROW}'>{''.join(boxes)}</span>"
 
 
 def progress(live: Live, n: int) -> str:

@@ -2,7 +2,7 @@
 const SIGNS = { supports: "✓", contradicts: "✗", "cannot tell": "?", "not tested here": "–" };
 const byId = (id) => document.getElementById(id), live = location.protocol.startsWith("http") && byId("data").textContent === "null";
 const picked = new Map(), twins = new Set(), inside = new Map([...document.querySelectorAll(".model-data")].map((node) => [node.dataset.address, node]));
-let wall = live ? null : JSON.parse(byId("data").textContent), known = new Set(), panel = null;
+let wall = live ? null : JSON.parse(byId("data").textContent), known = new Set(), panel = null, asks = false;
 
 async function fetched(path) {
   const answer = await fetch(path), told = await answer.json();
@@ -60,11 +60,15 @@ function card(study, fresh) {
   }
   for (const end of (run.endpoint ?? []).slice(0, 1)) if (Object.keys(end).length > 1) make(node, "p", { class: "quiet" }, Object.entries(end).map(([name, value]) => `${name}: ${value}`).join("; "));
   choices(node, study, id, run);
+  const more = run.figure || run.claims?.length ? make(node, "details") : null;
+  if (more) make(more, "summary", {}, "numbers");
+  for (const claim of run.claims ?? []) make(more, "p", {}, `“${claim.published}”: ours ${claim.ours}`); // as under the mouse
   if (run.figure) {
-    const more = make(node, "details");
-    make(more, "summary", {}, "numbers");
     make(more, "div", { class: "wide" }).append(numbersTable(run.figure));
-    node.drawn = () => drawFigure(figure, run.figure, { fresh, pick: (address) => study.models[address] && join(study, address) });
+    node.drawn = () => {
+      node.drawn = null; // once: who is in it by keyboard stays there
+      drawFigure(figure, run.figure, { fresh, picks: asks ? study.models : {}, pick: (address) => join(study, address) });
+    };
   }
   return node;
 }
@@ -125,6 +129,7 @@ async function compare() {
 
 function join(study, address) {
   panel.add({ address, name: study.models[address].split(":")[0] });
+  byId("panel").querySelector(`input[value="${address}"]`).focus({ preventScroll: true });
   byId("asking").scrollIntoView({ behavior: "smooth" });
 }
 
@@ -134,20 +139,24 @@ function draw() {
   const place = byId("studies"), begun = (study) => study.points || study.runs.length || study.training.length;
   const cards = wall.studies.filter(begun).map((study) => card(study, fresh)), others = wall.studies.filter((study) => !begun(study));
   byId("others").textContent = others.length ? `Not run yet in this store: ${others.map((study) => study.name).join(", ")}. A run: labkit run ${others[0].name}.` : "";
+  const had = document.activeElement.closest("article"), stops = "[tabindex], a, input, select, summary"; // the focus stays where it was
+  const held = had ? [...had.querySelectorAll(stops)].indexOf(document.activeElement) : -1;
   place.replaceChildren(...cards);
   later.disconnect(); // a figure is drawn once it is near what is seen, and all of them before a print
   const far = cards.map((node) => node.getBoundingClientRect().top > 1.5 * innerHeight);
-  for (const [i, node] of cards.entries()) far[i] ? later.observe(node) : node.drawn?.();
+  for (const [i, node] of cards.entries()) far[i] && !(held >= 0 && node.id === had.id) ? later.observe(node) : node.drawn?.();
+  if (held >= 0) byId(had.id)?.querySelectorAll(stops)[held]?.focus({ preventScroll: true });
   byId("store").textContent = `${wall.points.toLocaleString("en")} trained models, ${wall.studies.filter((one) => one.runs.length).length} studies with results, ${wall.made}${live ? "; points land here while a sweep runs" : ""}`;
   compare();
 }
 
 function start() {
-  draw();
   const every = wall.studies.flatMap((study) => Object.entries(study.models).map(([address, words]) => ({ address, name: words.split(":")[0] })));
   const offered = live ? wall.carried : [...inside.keys()];
   const models = offered.map((address) => every.find((one) => one.address === address)).filter(Boolean);
-  if (!every.length || !(live || models.length)) byId("asking").remove();
+  asks = every.length > 0 && (live || models.length > 0);
+  draw();
+  if (!asks) byId("asking").remove();
   else panel = askPanel(byId("panel"), { models, load, chosen: [offered[0], offered.at(-1)] });
   let wide = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== wide) { wide = innerWidth; draw(); } });

@@ -123,11 +123,11 @@ def mistakes(address: str, exam: str | None = None, study: str | None = None) ->
     return made(find(study or folder.parent.parent.name), Store.default(), folder.name, exam)
 
 
-def playground(**given: Any) -> "Playground":
+def playground(scale: str = "classroom", **given: Any) -> "Playground":
     """The playground on the store's models of the diversity sweep; without any, a few are trained, as `given` says."""
     from labkit.studies.playing import opened
 
-    return opened(find("diversity_sweep"), {"scale": "classroom", **given})
+    return opened(find("diversity_sweep"), {"scale": scale, **given})
 
 
 def __getattr__(name: str) -> Any:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from labkit import learn
-from labkit.errors import unknown
+from labkit.errors import BadRequest, unknown
 from labkit.instructions.kinds import KINDS, PLAIN, Question, draw_kind
 from labkit.lab import Row, Store
 from labkit.learn import Encoded, Learner
 from labkit.learn.inference import predict
+from labkit.learn.live import LONGEST
 from labkit.learn.train import Member, train_fleet
 from labkit.show.asking import portable
 from labkit.studies import wall
@@ -40,14 +41,23 @@ class Playground:
     names: dict[str, str]
     learners: dict[str, Learner] = field(default_factory=dict)
 
+    def row(self, address: str) -> Row:
+        """What a model was trained as.
+
+        Raises:
+            BadRequest: for an address that is none of the playground's.
+        """
+        if str(address) not in self.rows:
+            raise unknown("model", str(address), self.rows)
+        return self.rows[address]
+
     def learner(self, address: str) -> Learner:
         """A model, loaded once.
 
         Raises:
             BadRequest: for an address that is none of the playground's.
         """
-        if address not in self.rows:
-            raise unknown("model", address, self.rows)
+        self.row(address)
         if address not in self.learners:
             self.learners[address] = learn.load(self.store.find(address))
         return self.learners[address]
@@ -68,7 +78,7 @@ class Playground:
 
     def heads(self, address: str) -> list[dict[str, Any]]:
         """The share of unseen rules that a model follows whole, and with each of its heads switched off."""
-        asked, learner = wall.questions(self.rows[address]), self.learner(address)
+        asked, learner = wall.questions(self.row(address)), self.learner(address)
         wide = learner.shape.width // learner.shape.heads
         lines = [{"head off": "none", "unseen rules followed": self.accuracy(address, asked) / len(asked)}]
         for layer in range(learner.shape.layers):
@@ -83,7 +93,7 @@ class Playground:
     def mistakes_by_kind(self, address: str) -> list[dict[str, Any]]:
         """How many questions of each kind a model gets wrong, most mistakes first, with one of them."""
         lines = []
-        for kind, asked in wall.kinds(self.rows[address]).items():
+        for kind, asked in wall.kinds(self.row(address)).items():
             wrong = [one for one in asked if not self.accuracy(address, [one])]
             example = "{} -> {} on {}: {}".format(*wrong[0]) if wrong else ""
             lines.append({"kind": kind, "wrong": len(wrong), "asked": len(asked), "such as (right answer)": example})
@@ -96,11 +106,13 @@ class Playground:
         What it is graded on before and after is drawn by another seed than what it learns from.
 
         Raises:
-            BadRequest: for an unknown kind or model, or sizes that leave the kind no room.
+            BadRequest: for an unknown kind or model, steps that are no number, or sizes that leave the kind no room.
         """
-        if kind not in KINDS:
-            raise unknown("kind", kind, KINDS)
-        learner, row = self.learner(address), self.rows[address]
+        if str(kind) not in KINDS:
+            raise unknown("kind", str(kind), KINDS)
+        if not isinstance(steps, int) or not 1 <= steps <= LONGEST:
+            raise BadRequest(f"steps = {steps!r}: a whole number from 1 to {LONGEST:,}")
+        learner, row = self.learner(address), self.row(address)
         sizes: dict[str, Any] = {"alphabet": row["alphabet"], "pattern": row["pattern_length"],
                                  "length": row["input_length"], "seed": row["seed"] + FRESH}  # fmt: skip
         n = steps * BATCH // 2
@@ -135,8 +147,7 @@ class Playground:
 
     def portable(self, address: str) -> Mapping[str, Any]:
         """A model as a page runs it, with its questions."""
-        row = self.rows.get(address, {})
-        parts = portable(self.learner(address))
+        row, parts = self.row(address), portable(self.learner(address))
         return parts | {"asked": wall.questions(row), "kinds": wall.kinds(row)}
 
     def panel(self, rules: str = "aaa -> bbb", text: str = "aaaaaaaa") -> "AskPanel":
@@ -145,7 +156,7 @@ class Playground:
 
         chosen = [*self.names][:1] + [*self.names][-1:] * (len(self.names) > 1)
         return AskPanel(self.names, chosen, self.portable, lambda *wish: self.practise(wish[0], wish[1], tell=wish[2]),
-                        self.answers(rules, text).data, rules=rules, text=text)  # fmt: skip
+                        self.answers(rules, text).data, rules=str(rules), text=str(text))  # fmt: skip
 
 
 def opened(study: Study, given: Mapping[str, Any]) -> Playground:
@@ -153,11 +164,10 @@ def opened(study: Study, given: Mapping[str, Any]) -> Playground:
 
     Where there is none, models are trained as `given` says (parameters of the study), which takes half a minute.
     """
-    store = Store.default()
+    store, params = Store.default(), study.resolve(given)
     rows = [row for row in store.read(study.name)[0] if wall.asks_rules(row) and row["steps"] >= 100]
     if not rows:
-        run = Run(study, study.resolve(given), store)
-        addresses = set(run.measure().rows["address"])
+        addresses = set(Run(study, params, store).measure().rows["address"])
         rows = [store.row(study.name, address) for address in sorted(addresses)]
     same = [name for name in store.settings(study.name, rows[0]["address"]) if name not in ("seed", "n_instructions")]
     groups: dict[str, dict[int, Row]] = {}

@@ -13,31 +13,25 @@ With `model`, a Hugging Face model learns from a corpus and is asked a target: `
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from labkit.design import selection
 from labkit.design.selection import METHODS, TRAINED
 from labkit.errors import BadRequest, unknown
 from labkit.grade.questions import GRADINGS
-from labkit.instructions import Example
-from labkit.lab import Point, Record, Row
 from labkit.learn.embedders import embed
-from labkit.learn.learner import question
 from labkit.studies import abilities, learners, scores, selected_files
-from labkit.studies.appraised import FILE, Appraised
 from labkit.studies.params import MODEL_GROUP, about
-from labkit.studies.pools import Known, Pool
+from labkit.studies.pools import Pool
 from labkit.studies.read_exams import EXAMS
 from labkit.studies.rows import records
 from labkit.studies.scores import MACRO
+from labkit.studies.selected import KNOWN, RANDOM, Cell
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Gains, Records, View, signed, verdict
 
-RANDOM, KNOWN = "random", "known"
 IDEAL = {KNOWN: "right, on target and different (known)"}
 WORDS = {name: f"{method.words} ({name})" for name, method in METHODS.items()} | IDEAL  # a finding says the name
 
@@ -100,69 +94,6 @@ class Params(abilities.AbilityParams):
     def trained(self, arm: str) -> int:
         """Steps that are left to an arm for training."""
         return (TRAINED * self.steps * self.batch_size - self.spent(arm)) // (TRAINED * self.batch_size)
-
-
-class Cell(abilities.AbilityCell):
-    """One model: everything its result depends on. `arm` is what chooses; `steps` are what is left for training."""
-
-    study: Literal["selection"] = "selection"
-    version: Literal[1] = 1
-    spec: learners.SmallSpec
-    task: abilities.FamilyTask
-    design: Literal["together"] = "together"
-    pool: Pool
-    budget: int
-    noise: float
-    embedder: str
-    fitting: int
-    spent: int
-
-    def needs(self) -> list[Point]:
-        """The base, and what models say of the pool."""
-        wanted = self.arm != KNOWN and METHODS[self.arm].needs == "model"
-        return [*super().needs(), *([self.appraised()] if wanted else [])]
-
-    def appraised(self) -> Appraised:
-        return Appraised(
-            registration=self.registration, seed=self.seed, steps=self.fitting, spec=self.spec, pool=self.pool
-        )
-
-    def places(self, record: Record) -> NDArray[np.int64]:
-        """The records that are chosen."""
-        pool, rng, n = self.pool.made(self.spec, self.seed), np.random.default_rng([self.seed, 9]), self.budget
-        right = np.array([known.right for known in pool], float)
-        if self.arm in (RANDOM, KNOWN):
-            good = [(known.right and known.on_target and not known.copied) or self.arm == RANDOM for known in pool]
-            return selection.highest(np.array(good) + rng.random(len(pool)), n)
-        if self.arm == "longest":
-            return selection.highest([len(known.example.output) for known in pool], n)
-        if METHODS[self.arm].needs == "embedder":
-            vectors = embed([question(known.example) for known in pool], self.embedder)
-            noisy = right + rng.normal(0, self.noise, len(pool))
-            by_quality = self.arm == "quality"
-            return selection.good_and_new(noisy, vectors, n) if by_quality else selection.facility_location(vectors, n)
-        with np.load(record.folder_of(self.appraised()) / FILE) as found:
-            return selection.by_model(self.arm, found[self.arm], n)
-
-    def data(self, record: Record) -> list[Example]:
-        """What was chosen."""
-        pool = self.pool.made(self.spec, self.seed)
-        return [pool[place].example for place in self.places(record).tolist()]
-
-    def measured(self, record: Record) -> Row:
-        """As any model of abilities, with what was chosen, and the share of its compute that selecting took."""
-        pool, row = self.pool.made(self.spec, self.seed), super().measured(record)
-        share = self.spent / (self.spent + TRAINED * self.steps * self.spec.batch_size)
-        return row | {"chosen": described([pool[i] for i in self.places(record).tolist()]), "selecting": share}
-
-
-def described(own: list[Known]) -> dict[str, float]:
-    """What some records are like: shares, and the mean length of answers."""
-    flags = {"on target": [one.on_target for one in own], "wrong": [not one.right for one in own],
-             "level 2 or 3": [one.task.level > 1 for one in own]}  # fmt: skip
-    means = {name: float(np.mean(marks)) for name, marks in flags.items()}
-    means["different"] = len({one.example for one in own}) / len(own)
-    return means | {"letters per answer": float(np.mean([len(one.example.output) for one in own]))}
 
 
 def points(params: Params) -> Sequence[Cell | selected_files.Cell]:

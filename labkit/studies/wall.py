@@ -19,15 +19,17 @@ from labkit.instructions import RewritingTask, decode, draw_inputs, draw_rules
 from labkit.instructions.kinds import KINDS, draw_kind
 from labkit.lab import Row, Store
 from labkit.lab.runs import PastRun, past_runs
+from labkit.studies import correlated, ranks
 from labkit.studies.figures import figure, main_view
 from labkit.studies.past import off_scale
 from labkit.studies.rows import long_rows
 from labkit.studies.study import Study
-from labkit.studies.views import Curve
+from labkit.studies.views import Curve, View
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RANKS = (correlated.Ranks, ranks.Ranks)
 ASKED, OF_A_KIND, CARRIED = 200, 40, 8  # questions that a page asks a model; models that a page carries along
 
 
@@ -77,7 +79,7 @@ def _study(store: Store, study: Study, runs: Sequence[PastRun]) -> dict[str, Any
 
 def _run(study: Study, run: PastRun, rows: Mapping[str, Row]) -> dict[str, Any]:
     result, made = run.result, run.provenance
-    name = main_view(study, list(result.get("summary", {})))
+    name = main(study, list(result.get("summary", {})))
     own = [rows[address] for address in sorted(run.addresses & rows.keys())]
     ours = _figure(study, name, result["summary"][name], _models(study, name, own, result["params"])) if name else None
     return {
@@ -90,10 +92,26 @@ def _run(study: Study, run: PastRun, rows: Mapping[str, Row]) -> dict[str, Any]:
 
 def _figure(study: Study, name: str, summary: Any, rows: "pd.DataFrame | None") -> dict[str, Any] | None:
     """None for the run of an earlier version, whose estimates lack what the view names."""
+    view = study.views[name]
     try:
-        return figure(study, name, summary, rows)
+        return _ranking(view, summary["estimates"]) if isinstance(view, RANKS) else figure(study, name, summary, rows)
     except (KeyError, TypeError):
         return None
+
+
+def main(study: Study, known: Sequence[str]) -> str | None:
+    """The view that a finding speaks of, of those in `known`: the first where it is a ranking, else the main one."""
+    first = next((name for name in study.views if name in known), "")
+    return first if isinstance(study.views.get(first), RANKS) else main_view(study, known)
+
+
+def _ranking(view: View, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How well each number ranks, the best first, then how two differ; a number's own difference is left out."""
+    named = {line["label"]: line for line in reversed(lines)}.values()
+    ordered = sorted(named, key=lambda line: (line["exam"] != lines[0]["exam"], -line["mean"]))
+    kept = [{"name": line["label"]} | {name: line[name] for name in ("mean", "lo", "hi", "seeds")} for line in ordered]
+    return {"kind": "lines", "title": view.title, "x": {"title": "rank correlation"}, "lines": kept,
+            "alt": view.title, "gains": True}  # fmt: skip
 
 
 def _models(study: Study, name: str, rows: Sequence[Row], params: Mapping[str, Any]) -> "pd.DataFrame | None":
@@ -126,9 +144,9 @@ def _open(store: Store, study: Study, rows: Sequence[Row], shown: set[str]) -> d
     long = _long(study, alike, {"scale": scale})
     if long is None:
         return None
-    found = {name: view.measure(long) for name, view in study.views.items() if name == main_view(study, [name])}
-    name = main_view(study, [name for name, what in found.items() if len(what.estimates)])
-    ours = figure(study, name, found[name].as_dict(), long) if name else None
+    found = {name: view.measure(long) for name, view in study.views.items() if name == main(study, [name])}
+    name = main(study, [name for name, what in found.items() if len(what.estimates)])
+    ours = _figure(study, name, found[name].as_dict(), long) if name else None
     return {"figure": ours, "points": len(alike), "of": whole, "scale": scale, "newest": newest["address"]}
 
 
