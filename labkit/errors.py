@@ -6,7 +6,7 @@ any work starts; the command line prints the sentence and leaves with exit code 
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from os import PathLike
 
 
@@ -30,6 +30,13 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadRequest:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f": did you mean '{near[0]}'?" if near else ""
     return BadRequest(f"unknown {kind} '{name}'{hint} (allowed: {', '.join(names)})")
+
+
+def check_known(kind: str, names: Iterable[str], allowed: Collection[str]) -> None:
+    """The refusal of the first of some names that does not exist; see `unknown`."""
+    for name in names:
+        if name not in allowed:
+            raise unknown(kind, name, allowed)
 
 
 def expanded(path: str | PathLike[str]) -> str:

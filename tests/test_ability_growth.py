@@ -426,7 +426,7 @@ def test_equal_points_give_equal_rows(run: dict[str, Any], tmp_path: Path) -> No
         again = STUDY.measure(cell, Record(folder, store=run["store"]))
         before = run["store"].result(cell)
         assert {**again, "train_seconds": 0} == {**{name: before[name] for name in again}, "train_seconds": 0}
-        assert learn.load(folder).shape == cell.spec.shape()
+        assert learn.load(folder).shape == cell.spec.model_shape()
 
 
 def test_proxy_runs_are_mixes_of_the_budget_within_what_there_is(run: dict[str, Any]) -> None:

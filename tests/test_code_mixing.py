@@ -16,7 +16,7 @@ from labkit.instructions import constraints, functions
 from labkit.instructions.family import draw, split_of
 from labkit.instructions.lexicon import CRIES
 from labkit.lab import Store, sweep
-from labkit.studies import code_mixing, family_mix, language
+from labkit.studies import code_mixing, family_mix, language, learners
 from labkit.studies.rows import GRADED, long_rows, points_of
 from labkit.studies.sweet_spots import decide
 
@@ -170,7 +170,7 @@ def test_the_decision_is_the_registered_one() -> None:
     for promise in STUDY.registrations.values():
         view = STUDY.views[promise.endpoint.view]
         assert promise.smallest_effect == view.least
-    assert {family_mix.GATE, code_mixing.LEARNED} <= set(STUDY.registrations["laptop"].gates.values())
+    assert {family_mix.GATE, learners.LEARNED} <= set(STUDY.registrations["laptop"].gates.values())
 
 
 @needs_bubblewrap

@@ -21,10 +21,10 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from labkit.design import named_mixes
 from labkit.errors import BadRequest, unknown
@@ -35,8 +35,9 @@ from labkit.instructions.families import EVERY
 from labkit.instructions.family import Family
 from labkit.lab import Point, Record, Row, write_json
 from labkit.learn.learner import Learned, Learner, question
-from labkit.studies import cell, language, learners
+from labkit.studies import language, learners
 from labkit.studies.lesson import Lesson
+from labkit.studies.params import MODEL_GROUP
 from labkit.studies.rows import GRADED, graded_line
 
 TAUGHT = ("answered", "synthetic")  # sources whose answers are the weak teacher's
@@ -52,12 +53,24 @@ SMALL = {  # the paper's early saturated abilities and our counterparts, with th
 class AbilityParams(learners.BasedParams):
     """What a person may set of any study of abilities."""
 
+    groups: ClassVar = {
+        "task": ("outside", "levels", "question", "answer", "n_test"),
+        "small": MODEL_GROUP,
+        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
+    }
     abilities: list[str] = Field(min_length=2, description="what is taught and examined: names of instructions.EVERY")
     outside: list[str] = Field(description="families that are examined and never taught")
     levels: list[Literal[1, 2, 3]] = Field(min_length=1, description="difficulties 1 to 3, in equal parts")
     question: int = Field(ge=4, le=1000, description="the most pieces of a question; longer tasks are passed over")
     answer: int = Field(ge=4, le=1000, description="the most pieces of an answer, its end included")
     grading: Literal["likelihood", "generated"] = Field(description="the main score; both are measured")
+
+    @model_validator(mode="after")
+    def _together(self) -> "AbilityParams":
+        """The families are known; a study with more to check has a validator of this name of its own."""
+        for name in (*self.abilities, *self.outside):
+            known(name)
+        return self
 
 
 class GatedParams(AbilityParams):
@@ -66,10 +79,9 @@ class GatedParams(AbilityParams):
     gate: float = Field(ge=-1, le=1, description="score that an ability alone needs to count in means; 0: no gates")
 
 
-class AbilityCell(cell.MeasuredCell):
+class AbilityCell(learners.SpecCell):
     """One model: which examples it learns from, by ability and source; its exams, those of `task`, grade themselves."""
 
-    spec: learners.Spec
     task: Any
     design: str  # of the kind that a study has
     arm: str  # which of the design's models
@@ -81,10 +93,7 @@ class AbilityCell(cell.MeasuredCell):
 
     def needs(self) -> Sequence[Point]:
         """The base and the weak teacher, where there are any."""
-        return [*(self.spec.needs() if isinstance(self.spec, learners.SmallSpec) else ()), *self.task.needs()]
-
-    def learner(self, record: Record) -> Learner:
-        return self.spec.make(self.seed, record)
+        return [*super().needs(), *self.task.needs()]
 
     def data(self, record: Record) -> list[Example]:
         """The training set."""
@@ -117,7 +126,7 @@ class AbilityCell(cell.MeasuredCell):
         return row | means | {GRADED: lines}
 
 
-class WeakTeacher(cell.Cell):
+class WeakTeacher(learners.Student):
     """A small model that knows few instructions, and what it answers to the training questions of its seed."""
 
     study: Literal["weak_teacher"] = "weak_teacher"
@@ -128,18 +137,11 @@ class WeakTeacher(cell.Cell):
     repertoire: int
     volume: int  # examples of each ability that it learns from, and answers
 
-    def needs(self) -> Sequence[Point]:
-        return self.spec.needs()
-
-    def learner(self, record: Record) -> Learner:
-        return self.spec.make(self.seed, record)
-
     def lesson(self) -> Lesson:
         return Lesson([example for name in self.abilities for example in self._asked(name, "synthetic")], {})
 
     def _asked(self, name: str, source: str) -> list[Example]:
-        few = self.repertoire if source in FEW else None
-        reading = _reading(self.spec)
+        few, reading = self.repertoire if source in FEW else None, self.spec.reading()
         return language.examples(language.tasks(name, self.volume, "train", self.levels, self.seed, reading, few))
 
     def measured(self, record: Record) -> Row:
@@ -178,7 +180,7 @@ class FamilyTask(BaseModel):
     def examples(self, spec: Any, seed: int, name: str, source: str, end: int, record: Record) -> list[Example]:
         """The first so many examples of an ability from a source."""
         few = self.repertoire if source in FEW else None
-        drawn = language.examples(language.tasks(name, end, "train", self.levels, seed, _reading(spec), few))
+        drawn = language.examples(language.tasks(name, end, "train", self.levels, seed, spec.reading(), few))
         if source not in TAUGHT:
             return drawn
         assert self.teacher is not None
@@ -187,7 +189,7 @@ class FamilyTask(BaseModel):
 
     def exams(self, spec: Any, seed: int, abilities: tuple[str, ...], n: int) -> list[Exam]:
         """An exam per ability and per untrained family, of `n` questions each."""
-        return exams(abilities, self.outside, n, self.levels, seed, _reading(spec))
+        return exams(abilities, self.outside, n, self.levels, seed, spec.reading())
 
     def about(self, parts: set[tuple[str, str]], record: Record) -> dict[str, Any]:
         """What a row should say of the data: of the teacher's answers the share that is right, by ability."""
@@ -195,13 +197,25 @@ class FamilyTask(BaseModel):
         return {"teacher_right": record.row_of(self.teacher)["right"][taught[0]]} if taught and self.teacher else {}
 
 
+class TogetherCell(AbilityCell):
+    """A small model that learns all abilities of the lab at once."""
+
+    spec: learners.SmallSpec
+    task: FamilyTask
+    design: Literal["together"] = "together"
+
+
+def shared(params: Any, taught: Sequence[str]) -> dict[str, Any]:
+    """What the cells of a study share that teaches right answers of families, `volume` of each ability in `taught`."""
+    own = {name: getattr(params, name) for name in ("steps", "n_test")}
+    own |= {"source": "curated", "abilities": tuple(params.abilities), "gradings": questions.GRADINGS}
+    own |= {"task": FamilyTask(levels=tuple(params.levels), outside=tuple(params.outside))}
+    return own | {"counts": {name: {"curated": params.volume} for name in taught}}
+
+
 @lru_cache(maxsize=2)
 def _answers(folder: str) -> dict[str, dict[str, list[str]]]:
     return dict(json.loads(Path(folder, "answers.json").read_text("utf-8")))
-
-
-def _reading(spec: learners.SmallSpec) -> language.Reading:
-    return language.Reading(spec.reads, spec.question, spec.answer)
 
 
 def known(name: str) -> Family:
@@ -229,13 +243,13 @@ def check(params: Any) -> None:
     enough(params, params.volumes[-1])
     if {*FEW, *TAUGHT} & {*params.sources}:
         for name in params.abilities:
-            read = _reading(spec(params, 0))
+            read = spec(params, 0).reading()
             language.tasks(name, 1, "train", tuple(params.levels), params.seeds[0], read, params.repertoire)
 
 
 def enough(params: Any, volume: int) -> None:
     """BadRequest where an ability has fewer examples, or a family fewer questions, than are asked."""
-    levels, seed, reading = tuple(params.levels), params.seeds[0], _reading(spec(params, 0))
+    levels, seed, reading = tuple(params.levels), params.seeds[0], spec(params, 0).reading()
     for name in params.abilities:
         language.tasks(name, volume, "train", levels, seed, reading)
     for name in (*params.abilities, *params.outside):
@@ -244,13 +258,18 @@ def enough(params: Any, volume: int) -> None:
 
 def task(params: Any, seed: int, sources: set[str]) -> FamilyTask:
     """What a cell of these parameters is taught and asked."""
-    levels, weak = tuple(params.levels), None
-    if sources & {*TAUGHT}:
-        small = spec(params.model_copy(update={"base_gate": 0}), 0, width=params.teacher_width)
-        weak = WeakTeacher(seed=seed, steps=params.teacher_steps, spec=small, abilities=tuple(params.abilities),
-                           levels=levels, repertoire=params.repertoire, volume=params.last_compared)  # fmt: skip
+    ungated = params.model_copy(update={"base_gate": 0})
+    weak = weak_teacher(ungated, seed, params.last_compared) if sources & {*TAUGHT} else None
     few = params.repertoire if sources & {*FEW} else 0
-    return FamilyTask(levels=levels, outside=tuple(params.outside), repertoire=few, teacher=weak)
+    return FamilyTask(levels=tuple(params.levels), outside=tuple(params.outside), repertoire=few, teacher=weak)
+
+
+def weak_teacher(params: Any, seed: int, volume: int) -> WeakTeacher:
+    """The weak teacher of a seed, that answers `volume` questions of each ability."""
+    return WeakTeacher(
+        seed=seed, steps=params.teacher_steps, spec=spec(params, 0, width=params.teacher_width),
+        abilities=tuple(params.abilities), levels=tuple(params.levels), repertoire=params.repertoire, volume=volume,
+    )  # fmt: skip
 
 
 def spec(params: Any, examples: int, **changes: Any) -> learners.SmallSpec:

@@ -10,7 +10,7 @@ steps of its examples on the others: an effect is what the ability's examples do
 rest. All models of a seed sit one exam and are compared in pairs.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -18,11 +18,11 @@ from pydantic import Field, model_validator
 from labkit.errors import BadRequest
 from labkit.grade.questions import GRADINGS
 from labkit.studies import abilities, scores
-from labkit.studies.params import MODEL_GROUP, about
+from labkit.studies.params import about, check_heads
 from labkit.studies.scores import MACRO, Paired
 from labkit.studies.study import Results, Study
 from labkit.studies.transfers import Effects
-from labkit.studies.views import Records, View, ranged, signed
+from labkit.studies.views import View, signed_gain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,22 +31,14 @@ if TYPE_CHECKING:
 class Params(abilities.GatedParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
-    groups: ClassVar = {
-        "task": ("outside", "levels", "question", "answer", "n_test"),
-        "small": MODEL_GROUP,
-        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
-    }
     volume: int = Field(ge=1, le=10**7, description="examples of each ability")
     widths: list[Annotated[int, Field(ge=2, le=16384)]] = Field(description="widths in which all are taught together")
 
     @model_validator(mode="after")
-    def _together(self) -> "Params":
-        for name in (*self.abilities, *self.outside):
-            abilities.known(name)
+    def _widths(self) -> "Params":
         if self.width not in self.widths:
             raise BadRequest(f"width = {self.width} is none of widths = {self.widths}")
-        if odd := [width for width in self.widths if width % self.heads]:
-            raise BadRequest(f"heads = {self.heads} does not divide width = {odd[0]}")
+        check_heads(self.heads, "width", self.widths)
         return self
 
 
@@ -71,12 +63,10 @@ def points(params: Params) -> list[Cell]:
     dials: list[tuple[Any, str, int, list[str]]] = [("together", "all", width, names) for width in params.widths]
     dials += [("without", arm, main, [name for name in names if name != arm]) for arm in names]
     dials += [("alone", arm, main, [arm]) for arm in names]
-    task = abilities.FamilyTask(levels=tuple(params.levels), outside=tuple(params.outside))
     return [
         Cell(
-            seed=seed, steps=params.steps, spec=abilities.spec(params, 0, width=width), task=task, design=design,
-            arm=arm, source="curated", width=width, abilities=tuple(names), gradings=GRADINGS, n_test=params.n_test,
-            counts={name: {"curated": params.volume} for name in taught},
+            seed=seed, spec=abilities.spec(params, 0, width=width), design=design, arm=arm, width=width,
+            **abilities.shared(params, taught),
         )
         for design, arm, width, taught in dials
         for seed in seeds
@@ -113,20 +103,12 @@ def finding(found: Results) -> str:
     """How many effects are discoveries, and what a wider model gains."""
     parts = [found.fit("without").sentence] if "without" in found.views() else ["Two seeds or more show an effect"]
     for line in found["size gains"].lines("score", ability=MACRO) if "size gains" in found.views() else []:
-        gain = signed(line["mean"], line["lo"], line["hi"])
-        parts.append(f"width {line['width']} scores above the narrowest: {gain} on average over abilities")
+        parts.append(f"width {line['width']} scores above the narrowest: {signed_gain(line)} on average over abilities")
     return "; ".join(parts)
-
-
-def alone(found: Results) -> Records:
-    """What each ability reaches alone, and whether it counts in means."""
-    return [{"ability": line["ability"], "score alone [95 %]": ranged(line), "asked": line["least"],
-             "verdict": "passes" if line["passes"] else "fails: left out of means"}
-            for line in scores.gates(found.rows)]  # fmt: skip
 
 
 STUDY = Study(
     **about("ability_transfer"), Params=Params, points=points, views=VIEWS, finding=finding, columns=columns,
-    dials={"design": "design", "arm": "arm", "width": "width"}, tables={"Each ability alone": alone},
+    dials={"design": "design", "arm": "arm", "width": "width"}, tables={"Each ability alone": scores.alone},
     marks=lambda params: {"scored_by": params.grading, "least_alone": params.gate}, measure_many=None,
 )  # fmt: skip

@@ -19,18 +19,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from labkit.design import scorer
 from labkit.design.bandits import BANDITS
 from labkit.errors import BadRequest
-from labkit.grade.questions import GRADINGS
 from labkit.instructions import Example
 from labkit.lab import Record
 from labkit.learn.learner import Learned, Learner
-from labkit.studies import abilities, language, learners, scores
+from labkit.studies import abilities, language, scores
 from labkit.studies.foretelling import ALWAYS, UNIFORM, fixed_rounds, foretold, scorers
-from labkit.studies.params import MODEL_GROUP, about
+from labkit.studies.params import about
 from labkit.studies.scores import MACRO
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Gains, Records, View, signed
@@ -45,31 +44,20 @@ CHOOSING = (*BANDITS, LEARNED)  # all others are fixed mixes
 class Params(abilities.AbilityParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
-    groups: ClassVar = {
+    groups: ClassVar = abilities.AbilityParams.groups | {
         "task": ("outside", "levels", "question", "answer", "n_test", "grading"),
-        "small": MODEL_GROUP,
-        "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
     }
     bandits: list[Literal["exp3", "thompson"]] = Field(min_length=1, description="what chooses the task of a round")
     rounds: int = Field(ge=2, le=10_000, description="rounds; each takes `steps` optimiser steps")
     volume: int = Field(ge=1, le=10**7, description="different examples of each task")
     probe: int = Field(ge=1, le=10**6, description="other training questions of a task that progress is measured on")
 
-    @model_validator(mode="after")
-    def _known(self) -> "Params":
-        for name in (*self.abilities, *self.outside):
-            abilities.known(name)
-        return self
 
-
-class Cell(abilities.AbilityCell):
+class Cell(abilities.TogetherCell):
     """One run: everything its result depends on. `arm` is what chooses."""
 
     study: Literal["automatic_curricula"] = "automatic_curricula"
     version: Literal[2] = 2
-    spec: learners.SmallSpec
-    task: abilities.FamilyTask
-    design: Literal["together"] = "together"
     rounds: int
     probe: int
     weights: tuple[tuple[float, ...], ...] = ()  # of the scorer, one for each task
@@ -114,8 +102,7 @@ class Cell(abilities.AbilityCell):
         return found
 
     def _probe(self, name: str) -> list[Example]:
-        volume = self.counts[name]["curated"]
-        read = language.Reading(self.spec.reads, self.spec.question, self.spec.answer)
+        volume, read = self.counts[name]["curated"], self.spec.reading()
         drawn = language.tasks(name, volume + self.probe, "train", self.task.levels, self.seed, read)
         return language.examples(drawn[volume:])
 
@@ -140,12 +127,9 @@ def points(params: Params) -> list[Cell]:
 
 
 def _cell(params: Params, seed: int, arm: str, weights: tuple[tuple[float, ...], ...] = ()) -> Cell:
-    shared: dict[str, Any] = {name: getattr(params, name) for name in ("steps", "rounds", "probe", "n_test")}
     return Cell(
-        seed=seed, spec=abilities.spec(params, 0), arm=arm, source="curated", weights=weights,
-        task=abilities.FamilyTask(levels=tuple(params.levels), outside=tuple(params.outside)),
-        abilities=tuple(params.abilities), gradings=GRADINGS,
-        counts={name: {"curated": params.volume} for name in params.abilities}, **shared,
+        seed=seed, spec=abilities.spec(params, 0), arm=arm, rounds=params.rounds, probe=params.probe, weights=weights,
+        **abilities.shared(params, params.abilities),
     )  # fmt: skip
 
 

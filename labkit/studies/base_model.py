@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from labkit import grade, learn
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, check_known
 from labkit.instructions import Inputs, RewritingTask, Rules, draw_inputs, draw_rules
 from labkit.instructions.rewriting import Split
 from labkit.lab import Record, Row, Store, write_text
@@ -135,9 +135,7 @@ def base_of(given: dict[str, Any]) -> Base:
         BadRequest: for an unknown setting, a value out of range, or a model that this machine's memory cannot train.
     """
     allowed = [name for name in Base.model_fields if name not in ("study", "version", "recipe_version", "precision")]
-    for name in given:
-        if name not in allowed:
-            raise unknown("setting of the base model", name, allowed)
+    check_known("setting of the base model", given, allowed)
     try:
         base = Base(**given)
     except ValidationError as error:

@@ -4,6 +4,8 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from pydantic import BaseModel, ConfigDict
+
 from labkit import learn
 from labkit.lab import Point, Record, Row
 from labkit.learn.learner import Learner, SmallLearner
@@ -44,8 +46,10 @@ class Cell(MeasuredCell):
         return harness.train_and_grade(self, record)
 
 
-class ModelCell(Cell):
-    """A cell whose learner is a small transformer trained from scratch."""
+class SmallModel(BaseModel):
+    """The sizes of a small transformer, and how it is trained."""
+
+    model_config = ConfigDict(frozen=True)
 
     recipe: str
     recipe_version: int
@@ -56,20 +60,29 @@ class ModelCell(Cell):
     expansion: int
     batch_size: int
     learning_rate: float
-    n_test: int
 
     @abstractmethod
     def layout(self) -> learn.Layout | learn.TextLayout:
         """How a question and its answer become tokens."""
 
-    def learner(self, record: Record) -> SmallLearner:
-        shape, layout = self.model_shape(), self.layout()
-        return SmallLearner(self.recipe, shape, layout, seed=self.seed, batch=self.batch_size, rate=self.learning_rate)
-
     def model_shape(self) -> learn.Shape:
-        """The sizes of the cell's model."""
+        """The sizes of the model."""
         layout = self.layout()
         return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
+
+    def untrained(self, seed: int, loss: learn.Loss = "token") -> SmallLearner:
+        """A fresh learner with random weights."""
+        sizes, batch, rate = (self.model_shape(), self.layout()), self.batch_size, self.learning_rate
+        return SmallLearner(self.recipe, *sizes, seed=seed, batch=batch, rate=rate, loss=loss)
+
+
+class ModelCell(SmallModel, Cell):
+    """A cell whose learner is a small transformer trained from scratch."""
+
+    n_test: int
+
+    def learner(self, record: Record) -> SmallLearner:
+        return self.untrained(self.seed)
 
     @property
     def shape(self) -> tuple[Any, ...] | None:

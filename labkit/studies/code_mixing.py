@@ -34,13 +34,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from labkit.grade import sandbox
-from labkit.lab import Point, Record, Row
 from labkit.learn.embedded import is_converted
-from labkit.learn.learner import Learner
-from labkit.studies import cell as study_cell
-from labkit.studies import harness, learners, read_exams
+from labkit.studies import learners, read_exams
 from labkit.studies.family_mix import GENERAL, FamilyMix, FamilyParams, failing, family_mixes, gates, passed, small_spec
-from labkit.studies.lesson import Lesson
 from labkit.studies.mixes import CorpusMix, CorpusParams, corpus_mixes
 from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.study import Results, Study
@@ -77,7 +73,6 @@ DECISIONS = {
 }
 LEAST = 0.03  # the smallest gain that matters, in pass@1
 FLOOR = 0.05  # a stratum that no arm gets this far in tells arms apart in one direction at most
-LEARNED = 0.5  # the share of its training examples that a small model has to answer
 Mix = Annotated[FamilyMix | CorpusMix, Field(discriminator="kind")]
 
 
@@ -93,28 +88,12 @@ class Params(FamilyParams, CorpusParams):
     }
 
 
-class Cell(study_cell.Cell):
+class Cell(learners.MixStudent):
     """One model: everything its result depends on."""
 
     study: Literal["code_mixing"] = "code_mixing"
     version: Literal[3] = 3
-    spec: learners.Spec
     task: Mix
-    n_test: int
-
-    def learner(self, record: Record) -> Learner:
-        return self.spec.make(self.seed, record)
-
-    def lesson(self) -> Lesson:
-        return self.task.lesson(self.spec, self.seed, self.n_test)
-
-    def needs(self) -> Sequence[Point]:
-        """The base, where there is one."""
-        return self.spec.needs() if isinstance(self.spec, learners.SmallSpec) else []
-
-    def measured(self, record: Record) -> Row:
-        """See `Cell`; a fine-tuned model has no exam on its training set."""
-        return harness.train_and_grade(self, record, LEARNED if isinstance(self.spec, learners.SmallSpec) else 0.0)
 
 
 def points(params: Params) -> Sequence[Cell]:

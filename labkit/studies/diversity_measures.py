@@ -28,7 +28,7 @@ from labkit.studies.cell import cells
 from labkit.studies.correlated import Ranks
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import about, check_asked, drawn_note
-from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, RewritingCell, RewritingParams, draw_exam, spread, task_of
+from labkit.studies.rewriting import UNSEEN, RewritingCell, RewritingParams, evenly, task_of, taught
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve
 
@@ -86,14 +86,9 @@ class Cell(RewritingCell):
 
     def lesson(self) -> Lesson:
         """The set's examples, and exams on its own rules and on unseen ones of any letters."""
-        task, own = task_of(self), training_set(self)
-        examples = np.repeat(np.arange(len(own.rules)), own.counts)
-        asked = spread(np.arange(min(len(own.rules), self.test_rules)), self.n_test)
-        unseen = draw_rules(task, self.test_rules, seed=self.seed, split="test")
-        return Lesson(draw_exam(task, own.rules, examples, self.seed, TRAINING).data, {
-            "seen": draw_exam(task, own.rules, asked, self.seed, SEEN),
-            "unseen": draw_exam(task, unseen, spread(np.arange(len(unseen)), self.n_test), self.seed, UNSEEN),
-        })  # fmt: skip
+        drawn = taught(self, *training_set(self))
+        unseen = draw_rules(task_of(self), self.test_rules, seed=self.seed, split="test")
+        return drawn._replace(exams={**drawn.exams, "unseen": evenly(self, unseen, UNSEEN)})
 
 
 class TrainingSet(NamedTuple):

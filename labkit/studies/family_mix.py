@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, check_known
 from labkit.grade import sandbox
 from labkit.instructions import constraints, functions
 from labkit.instructions.families import EVERY
@@ -47,8 +47,7 @@ class FamilyParams(language.LanguageParams, learners.BasedParams):
     @field_validator("families")
     @classmethod
     def _there_are(cls, names: list[str]) -> list[str]:
-        if foreign := [name for name in names if name not in GENERAL]:
-            raise unknown("general family", foreign[0], GENERAL)
+        check_known("general family", names, GENERAL)
         return names
 
 
@@ -73,7 +72,7 @@ class FamilyMix(BaseModel):
 
     def lesson(self, spec: Any, seed: int, n_test: int) -> Lesson:
         """A training set and its exams: training examples, code on three strata, and unseen general instructions."""
-        reading, n_general = language.Reading(spec.reads, spec.question, spec.answer), self.general_examples
+        reading, n_general = spec.reading(), self.general_examples
         code = language.tasks(CODE, self.budget, "train", self.levels, seed, reading)
         tasks = [*code[: self.budget - n_general], *self._general(reading, n_general, "train", seed)]
         unseen = self._general(reading, n_test, "test", seed)

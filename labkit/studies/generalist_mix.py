@@ -23,17 +23,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, check_known
 from labkit.instructions.demands import DEMANDS, KINDS, every
 from labkit.instructions.families import EVERY
 from labkit.instructions.written_exams import EXAMS as PUBLIC
-from labkit.lab import Record, Row
 from labkit.learn import embedded
-from labkit.learn.learner import Learner
-from labkit.studies import cell as study_cell
-from labkit.studies import harness, learners
+from labkit.studies import learners
 from labkit.studies.generalist_mixes import SIZES, DemandMix, SourceMix, source_mixes
-from labkit.studies.lesson import Lesson
 from labkit.studies.params import MODEL_GROUP, ModelParams, about
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, Gains, Matrix, View, ranged, signed
@@ -51,7 +47,6 @@ EXAMS = {
     "agieval": "AGIEval in English",
 }
 POOLS = {MAIN: ("unseen", "ifeval")}
-LEARNED = 0.5  # the share of requests of trained combinations that a small model has to follow
 Mix = Annotated[DemandMix | SourceMix, Field(discriminator="kind")]
 
 
@@ -83,12 +78,8 @@ class Params(ModelParams):
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
-        for name in self.families:
-            if name not in EVERY:
-                raise unknown("general family", name, EVERY)
-        for name in self.exams:
-            if name not in PUBLIC:
-                raise unknown("exam", name, PUBLIC)
+        check_known("general family", self.families, EVERY)
+        check_known("exam", self.exams, PUBLIC)
         there = len(every("train", SIZES))
         if self.model == learners.SMALL and max(self.varieties) > there:
             raise BadRequest(f"varieties = {self.varieties}: there are {there} combinations to train")
@@ -97,24 +88,12 @@ class Params(ModelParams):
         return self
 
 
-class Cell(study_cell.Cell):
+class Cell(learners.MixStudent):
     """One model: everything its result depends on."""
 
     study: Literal["generalist_mix"] = "generalist_mix"
     version: Literal[1] = 1
-    spec: learners.Spec
     task: Mix
-    n_test: int
-
-    def learner(self, record: Record) -> Learner:
-        return self.spec.make(self.seed, record)
-
-    def lesson(self) -> Lesson:
-        return self.task.lesson(self.spec, self.seed, self.n_test)
-
-    def measured(self, record: Record) -> Row:
-        """See `Cell`; a fine-tuned model has no exam on its training set."""
-        return harness.train_and_grade(self, record, LEARNED if isinstance(self.spec, learners.SmallSpec) else 0.0)
 
 
 def points(params: Params) -> Sequence[Cell]:

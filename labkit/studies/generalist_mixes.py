@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from labkit.design import Decontaminator
 from labkit.design.mixture import Mixture, digest
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest
 from labkit.grade import written
 from labkit.instructions import written_exams
 from labkit.instructions.corpora import CORPORA
@@ -28,7 +28,7 @@ from labkit.instructions.demands import DEMANDS, KINDS, Combination, every
 from labkit.instructions.family import Task
 from labkit.instructions.written_exams import Asked
 from labkit.learn.learner import Flags
-from labkit.studies import language
+from labkit.studies import language, read_exams
 from labkit.studies.lesson import Exam, Lesson
 from labkit.studies.mixes import composed
 
@@ -48,8 +48,7 @@ class DemandMix(BaseModel, frozen=True):
 
     def lesson(self, spec: Any, seed: int, n_test: int) -> Lesson:
         """The set, and its exams: combinations in training, unseen ones, and unseen general instructions."""
-        reading = language.Reading(spec.reads, spec.question, spec.answer)
-        n_general = round(self.general_share * self.budget)
+        reading, n_general = spec.reading(), round(self.general_share * self.budget)
         general = self._general(reading, n_general, "train", seed)
         own = ordered(seed)[: self.variety]
         tasks = [*requests(own, self.budget - n_general, f"train {seed}", reading), *general]
@@ -188,15 +187,10 @@ def source_mixes(varieties: Sequence[int], budget: int, data: str, sources: Sequ
 
 def source_of(entry: str, data: str) -> dict[str, str]:
     """A corpus of the hub, a file of the folder, or `corpus=file`, its local copy."""
-    corpus, equals, name = entry.partition("=")
-    if equals and corpus not in CORPORA:
-        raise unknown("corpus", corpus, CORPORA)
-    if entry in CORPORA:
-        return {"corpus": entry}
-    path = (Path(data) / (name if equals else entry)).resolve()
-    if not path.is_file():
-        raise BadRequest(f"{path} is not there, and '{entry}' is no corpus ({', '.join(CORPORA)})")
-    return {"path": str(path)} | ({"corpus": corpus} if equals else {})
+    source = read_exams.source_of(entry, Path(data))
+    if "path" in source and not Path(source["path"]).is_file():
+        raise BadRequest(f"{source['path']} is not there, and '{entry}' is no corpus ({', '.join(CORPORA)})")
+    return source
 
 
 def asked_of(exams: Sequence[str], data: str) -> list[Path]:

@@ -26,16 +26,7 @@ from labkit.learn.learner import encoded
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Exam, Lesson
 from labkit.studies.params import about, check_counts, drawn_note
-from labkit.studies.rewriting import (
-    RewritingCell,
-    RewritingParams,
-    check_rules,
-    draw_exam,
-    lesson,
-    simplest,
-    spread,
-    task_of,
-)
+from labkit.studies.rewriting import RewritingCell, RewritingParams, check_rules, evenly, lesson, simplest, task_of
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Curve, ranged
 
@@ -78,8 +69,7 @@ class Cell(RewritingCell):
         """The budget spread evenly over the rules, and the exam of varied inputs besides the usual two."""
         own = lesson(self, allocate(self.budget, self.n_instructions))
         task = task_of(self, self.varied)
-        unseen = draw_rules(task, self.test_rules, seed=self.seed, split="test")
-        varied = draw_exam(task, unseen, spread(np.arange(self.test_rules), self.n_test), self.seed, VARIED)
+        varied = evenly(self, draw_rules(task, self.test_rules, seed=self.seed, split="test"), VARIED, task)
         kinds = {f"x{times}": self._occurrences(varied) == times for times in self.varied}
         return own._replace(exams={**own.exams, "varied": varied._replace(kinds={**varied.kinds, **kinds})})
 
@@ -156,11 +146,6 @@ def side_by_side(results: Results) -> list[dict[str, Any]]:
     return [{"table": table, "x occurs in training": trained, **row} for (table, trained), row in rows.items()]
 
 
-def notes(params: Params) -> list[str]:
-    """What was decided for the person."""
-    return drawn_note(params, params.budget)
-
-
 STUDY = Study(
     **about("input_variety"),
     Params=Params,
@@ -168,7 +153,7 @@ STUDY = Study(
     dials={"n_instructions": "rules", "occurrences": "x occurs"},
     views=VIEWS,
     finding=finding,
-    notes=notes,
+    notes=lambda params: drawn_note(params, params.budget),
     columns=columns,
     tables={"Beside the paper's Table 1": side_by_side},
 )

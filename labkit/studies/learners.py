@@ -21,29 +21,19 @@ from labkit.learn import finetuning, qlora
 from labkit.learn.learner import Learner, SmallLearner, TunedLearner
 from labkit.learn.memory import check_training_memory, training_dtype
 from labkit.learn.text import END
-from labkit.studies import cell, language
+from labkit.studies import cell, harness, language
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import MODEL_GROUP, ModelParams
 
 BASE_EXAMPLES, BASE_STEPS = 300, 200  # that a base is fine-tuned on and for, to sit its gate
+LEARNED = 0.5  # the share of its training examples that a small model has to answer
 SMALL = "small"  # the model of studies whose learner is a small transformer; any other name is a Hugging Face model
 
 
-class SmallSpec(BaseModel):
+class SmallSpec(cell.SmallModel):
     """A small transformer that reads word pieces of some instruction families; `base`: what it begins with."""
 
-    model_config = ConfigDict(frozen=True)
-
     kind: Literal["small"] = "small"
-    recipe: str
-    recipe_version: int
-    precision: str
-    layers: int
-    width: int
-    heads: int
-    expansion: int
-    batch_size: int
-    learning_rate: float
     reads: tuple[str, ...]
     question: int
     answer: int
@@ -55,14 +45,13 @@ class SmallSpec(BaseModel):
         """The base, which is measured first."""
         return [self.base] if self.base else []
 
+    def reading(self) -> language.Reading:
+        """What the model reads, and how much of it."""
+        return language.Reading(self.reads, self.question, self.answer)
+
     def layout(self) -> learn.TextLayout:
         """Word pieces of the families; every question begins with its instruction."""
         return learn.TextLayout(language.vocabulary(self.reads), self.question, self.answer)
-
-    def shape(self) -> learn.Shape:
-        """The sizes of the model."""
-        layout = self.layout()
-        return learn.Shape(len(layout.vocabulary), layout.length, self.layers, self.width, self.heads, self.expansion)
 
     def make(self, seed: int, record: Record) -> SmallLearner:
         """A fresh learner.
@@ -70,10 +59,7 @@ class SmallSpec(BaseModel):
         Raises:
             BadRequest: where its base fails its gate.
         """
-        learner = SmallLearner(
-            self.recipe, self.shape(), self.layout(), seed=seed, batch=self.batch_size, rate=self.learning_rate,
-            loss=self.loss,
-        )  # fmt: skip
+        learner = self.untrained(seed, self.loss)
         if self.base:
             self.base.check(record.row_of(self.base))
             learner.restore(record.folder_of(self.base))
@@ -128,8 +114,8 @@ class TextBase(cell.Cell):
 
     def _sit(self, learner: Learner, record: Record) -> float:
         """The share of functions that are written exactly, after a little fine-tuning."""
-        n, reading = self.gate_examples, language.Reading(self.spec.reads, self.spec.question, self.spec.answer)
-        drawn = language.tasks(FUNCTIONS.name, 2 * n, "train", self.levels, self.seed, reading)
+        n = self.gate_examples
+        drawn = language.tasks(FUNCTIONS.name, 2 * n, "train", self.levels, self.seed, self.spec.reading())
         learner.learn(language.examples(drawn[:n]), steps=self.gate_steps, seed=self.seed, folder=record.lasting)
         return float(learner.right(language.examples(drawn[n:])).mean())
 
@@ -152,6 +138,10 @@ class TunedSpec(BaseModel):
     settings: dict[str, Any]
     new_tokens: int
 
+    def needs(self) -> Sequence[Point]:
+        """Nothing: the model is there."""
+        return []
+
     def make(self, seed: int, record: Record | None) -> Learner:
         """A fresh learner; without a record it says nothing."""
         settings = finetuning.Finetuning(**{"precision": self.precision, **self.settings, "seed": seed})
@@ -159,6 +149,37 @@ class TunedSpec(BaseModel):
 
 
 Spec = Annotated[SmallSpec | TunedSpec, Field(discriminator="kind")]
+
+
+class SpecCell(cell.MeasuredCell):
+    """A cell whose learner is that of its spec, with its base where there is one."""
+
+    spec: Spec
+
+    def needs(self) -> Sequence[Point]:
+        """The base."""
+        return self.spec.needs()
+
+    def learner(self, record: Record) -> Learner:
+        return self.spec.make(self.seed, record)
+
+
+class Student(SpecCell, cell.Cell):
+    """The same, measured by a lesson."""
+
+
+class MixStudent(Student):
+    """A student of one training set of several; `task` says what is learned and asked."""
+
+    task: Any  # of the kinds that a study has
+    n_test: int
+
+    def lesson(self) -> Lesson:
+        return self.task.lesson(self.spec, self.seed, self.n_test)
+
+    def measured(self, record: Record) -> Row:
+        """See `cell.Cell`; a fine-tuned model has no exam on its training set."""
+        return harness.train_and_grade(self, record, LEARNED if isinstance(self.spec, SmallSpec) else 0.0)
 
 
 def small(params: ModelParams, reads: tuple[str, ...], question: int, answer: int, **changes: Any) -> SmallSpec:
@@ -175,8 +196,17 @@ def small(params: ModelParams, reads: tuple[str, ...], question: int, answer: in
         precision=learn.precision_name(learn.best_device()),
         **language.reading(reads, question, answer),
     )
-    check_training_memory("a model of these settings", spec.recipe, spec.shape(), spec.batch_size, answer)
+    check_training_memory("a model of these settings", spec.recipe, spec.model_shape(), spec.batch_size, answer)
     return spec
+
+
+def check_tuning(
+    model: str, preset: str, tuning: dict[str, Any], own: set[str], why: str = "is a parameter of its own"
+) -> None:
+    """BadRequest for a setting of fine-tuning that a study has as its `own`, or one that is out of range."""
+    if both := own & set(tuning):
+        raise BadRequest(f"tuning sets '{min(both)}', which {why}")
+    finetuning.settings(model, preset, **tuning)
 
 
 class BasedParams(ModelParams):

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from labkit.grade import choice, questions
-from labkit.lab import Point, Record, Row
+from labkit.lab import Record, Row
 from labkit.learn.learner import Learner
-from labkit.studies import abilities, cell, language, learners, scores
+from labkit.studies import abilities, language, learners, scores
 from labkit.studies.lesson import Lesson
 from labkit.studies.registration import DEVELOPMENT
 from labkit.studies.rows import GRADED, graded_line, records
@@ -28,8 +28,8 @@ def place(kind: str, level: int) -> str:
 def exams(spec: Any, seed: int, names: Sequence[str], outside: Sequence[str], levels: Sequence[int],
           n: int) -> list[questions.Exam]:  # fmt: skip
     """An exam of each kind and level, of `n` questions; equal seeds ask the same."""
-    reading = language.Reading(spec.reads, spec.question, spec.answer)
-    parts = [(level, abilities.exams(tuple(names), tuple(outside), n, (level,), seed, reading)) for level in levels]
+    named = tuple(names), tuple(outside)
+    parts = [(level, abilities.exams(*named, n, (level,), seed, spec.reading())) for level in levels]
     return [one._replace(kind=place(one.kind, level)) for level, sat in parts for one in sat]
 
 
@@ -43,20 +43,7 @@ def lines_of(
             for one, name in named]  # fmt: skip
 
 
-class Student(cell.Cell):
-    """A cell whose learner is that of its spec, with its base where there is one."""
-
-    spec: learners.Spec
-
-    def needs(self) -> Sequence[Point]:
-        """The base."""
-        return self.spec.needs() if isinstance(self.spec, learners.SmallSpec) else []
-
-    def learner(self, record: Record) -> Learner:
-        return self.spec.make(self.seed, record)
-
-
-class Gate(Student):
+class Gate(learners.Student):
     """Can a kind be learned at a level? A student of the same size and steps that learns it alone, with right answers.
 
     Gates are sat on a development seed, so that what counts is not decided on the questions of a report.

@@ -13,13 +13,12 @@ abilities with the shorter and with the longer answers.
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from labkit import learn
-from labkit.grade.questions import GRADINGS
 from labkit.lab import Record, Row
-from labkit.studies import abilities, learners, scores
-from labkit.studies.params import MODEL_GROUP, about
+from labkit.studies import abilities, scores
+from labkit.studies.params import about
 from labkit.studies.scores import MACRO, Paired
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Records, View, signed
@@ -33,29 +32,18 @@ SHORTER, LONGER = "shorter answers", "longer answers"  # halves of the abilities
 class Params(abilities.AbilityParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
-    groups: ClassVar = {
-        "task": ("outside", "levels", "question", "answer", "n_test"),
-        "small": MODEL_GROUP,
+    groups: ClassVar = abilities.AbilityParams.groups | {
         "base": ("base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
     }
     loss: learn.Loss = Field(description="the loss that the others are compared with: token or example")
     volume: int = Field(ge=1, le=10**7, description="examples of each ability")
 
-    @model_validator(mode="after")
-    def _together(self) -> "Params":
-        for name in (*self.abilities, *self.outside):
-            abilities.known(name)
-        return self
 
-
-class Cell(abilities.AbilityCell):
+class Cell(abilities.TogetherCell):
     """One model: everything its result depends on. `arm` is its loss."""
 
     study: Literal["loss_weighting"] = "loss_weighting"
     version: Literal[1] = 1
-    spec: learners.SmallSpec
-    task: abilities.FamilyTask
-    design: Literal["together"] = "together"
 
     def measured(self, record: Record) -> Row:
         """As any model of abilities, with the mean length of each ability's answers in word pieces, end included."""
@@ -74,17 +62,12 @@ def points(params: Params) -> list[Cell]:
         BadRequest: for more examples than an ability has, or more questions.
     """
     abilities.enough(params, params.volume)
-    task = abilities.FamilyTask(levels=tuple(params.levels), outside=tuple(params.outside))
-    counts = {name: {"curated": params.volume} for name in params.abilities}
+    shared = abilities.shared(params, params.abilities)
     return [
-        Cell(
-            seed=seed, steps=params.steps, spec=abilities.spec(params.model_copy(update={"loss": loss}), 0), task=task,
-            arm=loss, source="curated", abilities=tuple(params.abilities), gradings=GRADINGS, n_test=params.n_test,
-            counts=counts,
-        )
+        Cell(seed=seed, spec=abilities.spec(params.model_copy(update={"loss": loss}), 0), arm=loss, **shared)
         for loss in learn.LOSSES
         for seed in params.seeds
-    ]  # fmt: skip
+    ]
 
 
 def columns(rows: "pd.DataFrame") -> "pd.DataFrame":

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from labkit import grade
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, check_known
 from labkit.lab import Row
 from labkit.lab.query import sort_key
 from labkit.studies.rows import GRADED, key_of
@@ -29,9 +29,7 @@ def grouped_means(rows: Sequence[Row], names: Sequence[str], metric: str,
         BadRequest: for a column that no row has, or a metric that is no number.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    for name in (*names, metric):
-        if name not in columns:
-            raise unknown("column", name, columns)
+    check_known("column", (*names, metric), columns)
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if row.get(metric) is not None:

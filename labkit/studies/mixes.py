@@ -21,7 +21,6 @@ from labkit.design.mixture import Mixed, Mixture, compose, digest
 from labkit.errors import BadRequest
 from labkit.grade import code_eval, plus, sandbox
 from labkit.instructions import Example
-from labkit.learn import finetuning
 from labkit.learn.learner import Flags
 from labkit.studies import learners, read_exams
 from labkit.studies.lesson import Exam, Lesson
@@ -56,9 +55,7 @@ class CorpusParams(SeedParams):
             whole = (0 <= part < math.inf and abs(1000 * part - round(1000 * part)) < 1e-6 for part in mix)
             if not all(whole) or not mix[0]:
                 raise BadRequest(f"the mix {list(mix)} is not of whole examples, 0 or more and some of code")
-        if own := {"model", "seed"} & set(self.tuning):
-            raise BadRequest(f"tuning sets '{min(own)}', which is a parameter of its own")
-        finetuning.settings(self.model, "code_mixing", **self.tuning)
+        learners.check_tuning(self.model, "code_mixing", self.tuning, {"model", "seed"})
         return self
 
 

@@ -83,8 +83,7 @@ class ModelParams(SeedParams):
 
     @model_validator(mode="after")
     def _model_holds_together(self) -> "ModelParams":
-        if self.width % self.heads:
-            raise BadRequest(f"heads = {self.heads} does not divide width = {self.width}")
+        check_heads(self.heads, "width", [self.width])
         if self.recipe == "paper" and self.expansion == 0:
             raise BadRequest("expansion = 0: the GPT-2 of the paper recipe has a perceptron in every block; at least 1")
         return self
@@ -103,6 +102,12 @@ def check_counts(name: str, counts: Iterable[int], budget: int) -> None:
         if n < 1:
             raise BadRequest(f"{name} = {n}: at least 1 is needed")
         allocate(budget, n)
+
+
+def check_heads(heads: int, name: str, widths: Iterable[int]) -> None:
+    """BadRequest for a width that the attention heads do not divide; `name` is the parameter's."""
+    if odd := [width for width in widths if width % heads]:
+        raise BadRequest(f"heads = {heads} does not divide {name} = {odd[0]}")
 
 
 def check_asked(n_test: int, **asked: int) -> None:

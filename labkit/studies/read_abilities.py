@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from labkit.design import Decontaminator
 from labkit.design.mixture import digest
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, check_known
 from labkit.grade.questions import DISTRACTORS, Exam, Question, of_exam
 from labkit.instructions import Example, exams
 from labkit.lab import Point, Record
@@ -69,9 +69,7 @@ def available(params: Any) -> dict[str, dict[str, int]]:
     Raises:
         BadRequest: for an ability without files, or a file that is not there or holds no answers.
     """
-    for ability in params.abilities:
-        if ability not in params.files:
-            raise unknown("ability with files", ability, params.files)
+    check_known("ability with files", params.abilities, params.files)
     return {name: {"curated": len(_usable(*params.files[name]))} for name in params.abilities}
 
 

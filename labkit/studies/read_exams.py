@@ -73,14 +73,18 @@ def data_file(name: str) -> Path:
     return Path(root) / name.removeprefix(DATA)
 
 
-def source_of(entry: str) -> dict[str, str]:
-    """A corpus of the hub, a file, or `corpus=file`, its local copy: what `corpora.read` and mixtures take."""
+def source_of(entry: str, folder: Path | None = None) -> dict[str, str]:
+    """A corpus of the hub, a file, or `corpus=file`, its local copy: what `corpora.read` and mixtures take.
+
+    Files lie in `folder`, or where `data_file` says.
+    """
     corpus, equals, path = entry.partition("=")
     if equals and corpus not in CORPORA:
         raise unknown("corpus", corpus, CORPORA)
     if entry in CORPORA:
         return {"corpus": entry}
-    where = {"path": str(data_file(path if equals else entry).resolve())}
+    name = path if equals else entry
+    where = {"path": str((folder / name if folder else data_file(name)).resolve())}
     return {"corpus": corpus, **where} if equals else where
 
 

@@ -105,19 +105,29 @@ def lesson(cell: RewritingCell, counts: NDArray[np.int64], seen: NDArray[np.int6
     """
     task = task_of(cell)
     rules = draw_rules(task, len(counts), seed=cell.seed)
-    unseen = draw_rules(task, cell.test_rules, seed=cell.seed, split="test")
     if seen is None:
         sample = np.linspace(0, len(rules) - 1, min(len(rules), cell.test_rules)).round().astype(np.int64)
         seen = spread(sample, cell.n_test)
+    unseen = evenly(cell, draw_rules(task, cell.test_rules, seed=cell.seed, split="test"), UNSEEN)
+    data, exams, *_ = taught(cell, rules, counts, seen)
+    return Lesson(data, {**exams, "unseen": unseen}, {"examples_per_instruction": cell.budget / cell.n_instructions})
+
+
+def taught(
+    cell: RewritingCell, rules: Rules, counts: NDArray[np.int64], seen: NDArray[np.int64] | None = None
+) -> Lesson:
+    """`counts` examples of each of some rules, and an exam on those numbered `seen`, by default the first of them."""
+    task = task_of(cell)
+    if seen is None:
+        seen = spread(np.arange(min(len(rules), cell.test_rules)), cell.n_test)
     training = draw_exam(task, rules, np.repeat(np.arange(len(rules)), counts), cell.seed, TRAINING)
-    return Lesson(
-        training.data,
-        {
-            "seen": draw_exam(task, rules, seen, cell.seed, SEEN),
-            "unseen": draw_exam(task, unseen, spread(np.arange(cell.test_rules), cell.n_test), cell.seed, UNSEEN),
-        },
-        {"examples_per_instruction": cell.budget / cell.n_instructions},
-    )
+    return Lesson(training.data, {"seen": draw_exam(task, rules, seen, cell.seed, SEEN)})
+
+
+def evenly(cell: RewritingCell, rules: Rules, stream: int, task: RewritingTask | None = None) -> Exam:
+    """An exam that asks each of some rules equally often."""
+    asked = spread(np.arange(len(rules)), cell.n_test)
+    return draw_exam(task or task_of(cell), rules, asked, cell.seed, stream)
 
 
 def draw_exam(task: RewritingTask, rules: Rules, index: NDArray[np.int64], seed: int, stream: int) -> Exam:

@@ -17,11 +17,13 @@ from labkit.errors import BadRequest
 from labkit.grade import choice
 from labkit.grade.questions import GRADINGS
 from labkit.studies.rows import counts_of
-from labkit.studies.views import Found, Gains, Matrix, Records, same_questions
+from labkit.studies.views import Found, Gains, Matrix, Records, ranged, same_questions
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
+
+    from labkit.studies.study import Results
 
 WHOLE, ALONE = ("ladder", "together"), ("gate", "alone")  # designs of all abilities, and of a single one
 MACRO, OUTSIDE = "macro", "outside"
@@ -97,6 +99,13 @@ def gates(rows: "pd.DataFrame") -> Records:
         least = float(group["least_alone"].iloc[0])
         lines.append({"ability": name, "mean": mean, "lo": lo, "hi": hi, "least": least, "passes": mean >= least})
     return lines
+
+
+def alone(found: "Results") -> Records:
+    """For people: what each ability reaches alone, and whether it counts in means."""
+    return [{"ability": line["ability"], "score alone [95 %]": ranged(line), "asked": line["least"],
+             "verdict": "passes" if line["passes"] else "fails: left out of means"}
+            for line in gates(found.rows)]  # fmt: skip
 
 
 def failing(rows: "pd.DataFrame") -> list[str]:

@@ -31,7 +31,7 @@ from labkit.instructions.spaces import KINDS, Space, capacity, divisors, draw_sp
 from labkit.studies.cell import cells
 from labkit.studies.lesson import Lesson
 from labkit.studies.params import about, check_asked, check_counts, drawn_note
-from labkit.studies.rewriting import SEEN, TRAINING, UNSEEN, RewritingCell, RewritingParams, draw_exam, spread, task_of
+from labkit.studies.rewriting import UNSEEN, RewritingCell, RewritingParams, evenly, task_of, taught
 from labkit.studies.study import Results, Study
 from labkit.studies.views import Matrix, ranged
 
@@ -106,9 +106,8 @@ class Cell(RewritingCell):
         """
         task, p, seed = task_of(self), self.pattern_length, self.seed
         rules = draw_space_rules(task, _spaces(dict(self), p), self.n_instructions, seed=seed).rules
-        budget = np.repeat(np.arange(len(rules)), allocate(self.budget, len(rules)))
-        asked = spread(np.arange(min(len(rules), self.test_rules)), self.n_test)
-        exams = {"seen": draw_exam(task, rules, asked, seed, SEEN)}
+        lesson = taught(self, rules, allocate(self.budget, len(rules)))
+        exams = dict(lesson.exams)
         columns: dict[str, tuple[tuple[Space, ...], Split | None]] = {"unconstrained": ((spaces.UNCONSTRAINED,), None)}
         for kind in KINDS:
             ends = (2, self.k_low - 1), (self.k_low, self.k_high), (self.k_high + 1, p)
@@ -121,10 +120,10 @@ class Cell(RewritingCell):
             there = sum(capacity(task, space, split, seed) for space in drawn_from)
             if there:
                 unseen = draw_space_rules(task, drawn_from, min(there, self.test_rules), seed=seed, split=split).rules
-                exam = draw_exam(task, unseen, spread(np.arange(len(unseen)), self.n_test), seed, stream)
+                exam = evenly(self, unseen, stream)
                 strings, of = np.unique(unseen.x, axis=0, return_inverse=True)  # rules of one x are not independent
                 exams[name] = exam._replace(instruction=of.reshape(-1)[exam.instruction], n_instructions=len(strings))
-        return Lesson(draw_exam(task, rules, budget, seed, TRAINING).data, exams)
+        return lesson._replace(exams=exams)
 
 
 def _dials(params: Params) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, check_known, unknown
 from labkit.lab import Measure, MeasureMany, Point, Store
 from labkit.studies.cell import measure, measure_many
 from labkit.studies.claims import claims_of, judged
@@ -109,9 +109,7 @@ class Study:
             BadRequest: for an unknown name or scale, a wrong type, or a value out of range.
         """
         given = self.ungrouped(given or {})
-        for name in given:
-            if name not in self.Params.model_fields:
-                raise unknown(f"parameter of {self.name}", name, self.Params.model_fields)
+        check_known(f"parameter of {self.name}", given, self.Params.model_fields)
         chosen = {name: value for name, value in given.items() if value is not None}
         for name, value in chosen.items():
             flags = "bool" in str(self.Params.model_fields[name].annotation)

@@ -16,12 +16,11 @@ from pydantic import Field, model_validator
 from sacrebleu.metrics import CHRF
 
 from labkit.errors import BadRequest
-from labkit.grade.questions import GRADINGS
 from labkit.instructions import Example
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import Task
 from labkit.lab import Record, Row
-from labkit.studies import abilities, language, learners, scores
+from labkit.studies import abilities, language, scores
 from labkit.studies.params import MODEL_GROUP, about
 from labkit.studies.ranks import Ranks
 from labkit.studies.rows import GRADED, flag_line, records
@@ -59,9 +58,7 @@ class Params(abilities.AbilityParams):
     repertoire: int = Field(ge=1, le=10**6, description="instructions of each ability that the weak teacher knows")
 
     @model_validator(mode="after")
-    def _known(self) -> "Params":
-        for name in (*self.abilities, *self.outside):
-            abilities.known(name)
+    def _teachers(self) -> "Params":
         for teacher in (*self.teachers, *self.filtered):
             parts(teacher)
         if "right" not in self.teachers:
@@ -77,7 +74,7 @@ class Taught(abilities.FamilyTask):
     ) -> list[tuple[Task, str | None]]:
         """The questions of an ability with the teacher's answers, before and after its filter."""
         kind, _, how = parts(source)
-        tasks = language.tasks(name, end, "train", self.levels, seed, reading(spec))
+        tasks = language.tasks(name, end, "train", self.levels, seed, spec.reading())
         weak = super().examples(spec, seed, name, "answered", end, record) if kind == "weak" else []
         given = [example.output for example in weak] or answers(source, tasks, seed)
         return list(zip(tasks, kept(how, given, tasks, seed), strict=True))
@@ -87,18 +84,12 @@ class Taught(abilities.FamilyTask):
         return [replace(task.example, output=text) for task, text in told if text is not None]
 
 
-def reading(spec: Any) -> language.Reading:
-    return language.Reading(spec.reads, spec.question, spec.answer)
-
-
-class Cell(abilities.AbilityCell):
+class Cell(abilities.TogetherCell):
     """One student: everything its result depends on. `arm` is its teacher."""
 
     study: Literal["which_teacher"] = "which_teacher"
     version: Literal[1] = 1
-    spec: learners.SmallSpec
     task: Taught
-    design: Literal["together"] = "together"
     width: int
 
     def measured(self, record: Record) -> Row:
@@ -126,7 +117,7 @@ class Cell(abilities.AbilityCell):
             return {"chrf": float("nan")}, []
         written = map(json.loads, (record.folder / "answers.jsonl").read_text("utf-8").splitlines())
         finals = [EVERY[FLAWED].final(line["answer"]) for line in written if line["exam"] == FLAWED]
-        asked = language.tasks(FLAWED, self.n_test, "test", self.task.levels, self.seed, reading(self.spec))
+        asked = language.tasks(FLAWED, self.n_test, "test", self.task.levels, self.seed, self.spec.reading())
         pairs = list(zip(finals, asked, strict=True))
         near = CHRF().corpus_score(finals, [[task.example.output for task in asked]]).score / 100
         own = [int(text == flawed(task, 1)) for text, task in pairs if text != task.example.output]
@@ -144,26 +135,20 @@ def points(params: Params) -> list[Cell]:
     dials += [(teacher, params.width) for teacher in params.filtered]
     return [
         Cell(
-            seed=seed, steps=params.steps, spec=abilities.spec(params, 0, width=width),
-            task=_task(params, seed, teacher), arm=teacher, source=teacher, width=width,
-            abilities=tuple(params.abilities), gradings=GRADINGS, n_test=params.n_test,
-            counts={name: {teacher: params.volume} for name in params.abilities},
+            seed=seed, spec=abilities.spec(params, 0, width=width), arm=teacher, width=width,
+            **abilities.shared(params, ()) | _taught(params, seed, teacher),
         )
         for seed in params.seeds
         for teacher, width in dials
     ]  # fmt: skip
 
 
-def _task(params: Params, seed: int, teacher: str) -> Taught:
-    levels, weak = tuple(params.levels), None
-    if parts(teacher)[0] == "weak":
-        weak = abilities.WeakTeacher(
-            seed=seed, steps=params.teacher_steps, spec=abilities.spec(params, 0, width=params.teacher_width),
-            abilities=tuple(params.abilities), levels=levels, repertoire=params.repertoire, volume=params.volume,
-        )  # fmt: skip
-    return Taught(
-        levels=levels, outside=tuple(params.outside), teacher=weak, repertoire=params.repertoire if weak else 0
-    )
+def _taught(params: Params, seed: int, teacher: str) -> dict[str, Any]:
+    """What a student of this teacher learns."""
+    weak = abilities.weak_teacher(params, seed, params.volume) if parts(teacher)[0] == "weak" else None
+    few = params.repertoire if weak else 0
+    task = Taught(levels=tuple(params.levels), outside=tuple(params.outside), teacher=weak, repertoire=few)
+    return {"task": task, "source": teacher, "counts": {name: {teacher: params.volume} for name in params.abilities}}
 
 
 def columns(rows: "pd.DataFrame") -> "pd.DataFrame":

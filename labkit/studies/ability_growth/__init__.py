@@ -21,7 +21,7 @@ abilities for the paper's epochs, or on `files` for equal steps, beside its untr
 That our abilities resemble those of the paper is an analogy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from labkit.studies.growing import GROWTH, Growing, Records, curves_of, open_end
 from labkit.studies.params import about
 from labkit.studies.scores import MACRO, Graders, Paired
 from labkit.studies.study import Results, Study
-from labkit.studies.views import Matrix, View, ranged, signed
+from labkit.studies.views import Matrix, View, signed, signed_gain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def finding(found: Results) -> str:
     if "source gains" in found.views():
         gains = found["source gains"].lines("score", ability=MACRO)
         last = [gain for gain in gains if gain["volume"] == gains[-1]["volume"]]
-        said = ", ".join(f"{gain['source']} {_signed(gain)}" for gain in last)
+        said = ", ".join(f"{gain['source']} {signed_gain(gain)}" for gain in last)
         parts += [f"Above synthetic data at {gain['volume']:,} examples of each: {said}" for gain in last[:1]]
     return ". ".join(parts + [plan_sentence(found)] * ("designs" in found.views()))
 
@@ -104,7 +104,7 @@ def plan_sentence(found: Results) -> str:
                       for view in ("regret", "gains"))  # fmt: skip
     predicted = _predicted(found)
     if predicted.get("reason"):
-        others = ", ".join(f"{line['arm']} {_signed(line)}" for line in gains)
+        others = ", ".join(f"{line['arm']} {signed_gain(line)}" for line in gains)
         return f"No plan: {predicted['reason']}. Equal parts stand for it" + f" (above them: {others})" * bool(others)
     if not regrets or not gains:
         return "The planned mix and the others of its budget were not all trained"
@@ -116,8 +116,8 @@ def plan_sentence(found: Results) -> str:
         verdict = f"is beaten by {' and '.join(beaten)}"
     elif sure and all(line["hi"] < least for line in regrets):
         verdict = "is not beaten"
-    others = ", ".join(f"{line['arm']} {_signed(line)}" for line in regrets)
-    gain = next(_signed(line) for line in gains if line["arm"] == "planned")
+    others = ", ".join(f"{line['arm']} {signed_gain(line)}" for line in regrets)
+    gain = next(signed_gain(line) for line in gains if line["arm"] == "planned")
     return (f"The planned mix {verdict} by more than {least:g} (regret: {others}); it gains over equal parts: "
             f"predicted {signed(*predicted['gain'])}, measured {gain}"
             f"{'' if sure else ' (one seed decides nothing)'}")  # fmt: skip
@@ -126,10 +126,6 @@ def plan_sentence(found: Results) -> str:
 def _predicted(found: Results) -> dict[str, Any]:
     """What was predicted of the plan before the second stage, or why there was none."""
     return next((known for known in found.rows["predicted"] if isinstance(known, dict)), {})
-
-
-def _signed(gain: Mapping[str, Any]) -> str:
-    return signed(gain["mean"], gain["lo"], gain["hi"])
 
 
 def convergence(found: Results) -> Records:
@@ -142,13 +138,6 @@ def convergence(found: Results) -> Records:
         line |= {"shape": fit["shape"]} | {words: round(fit["held_out"][name], 2) for name, words in densities.items()}
         lines.append(line | {"misfit p": round(fit["misfit"], 3), "note": fit["note"]})
     return lines
-
-
-def gates(found: Results) -> Records:
-    """Which abilities a model of this size and budget can learn alone."""
-    return [{"ability": line["ability"], "score alone [95 %]": ranged(line), "asked": line["least"],
-             "verdict": "passes" if line["passes"] else "fails: left out of means"}
-            for line in scores.gates(found.rows)]  # fmt: skip
 
 
 def teacher(found: Results) -> Records:
@@ -197,7 +186,7 @@ STUDY = Study(
     columns=scores.scored,
     marks=marks,
     tables={
-        "Gates: each ability alone": gates,
+        "Gates: each ability alone": scores.alone,
         "Evidence of convergence": convergence,
         "Right answers of the weak teacher": teacher,
         "What each design holds, in examples": held,

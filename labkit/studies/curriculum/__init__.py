@@ -24,15 +24,14 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from labkit.design.curriculum import TARGET, apportion, check_shares, published_target
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, check_known
 from labkit.instructions.families import EVERY
 from labkit.instructions.family import LEVELS
 from labkit.lab import Store
-from labkit.learn import finetuning
 from labkit.studies import abilities, followed_sets, learners
 from labkit.studies.curriculum import shown
 from labkit.studies.curriculum.rounds import ARMS, SIZED, Cell
-from labkit.studies.params import MODEL_GROUP, about, whole_paths
+from labkit.studies.params import MODEL_GROUP, about, check_heads, whole_paths
 from labkit.studies.study import Study
 from labkit.teach.teacher import Teacher, checked
 
@@ -89,10 +88,8 @@ class Params(learners.BasedParams):
 
     @model_validator(mode="after")
     def _together(self) -> "Params":
-        known = EVERY if self.small else TARGET
-        for what, name, names in [("arm", arm, ARMS) for arm in self.arms] + [("task", t, known) for t in self.tasks]:
-            if name not in names:
-                raise unknown(what, name, names)
+        check_known("arm", self.arms, ARMS)
+        check_known("task", self.tasks, EVERY if self.small else TARGET)
         for name in (*self.tasks, *self.outside) if self.small else ():
             abilities.known(name)
         for name, shares in (("shares", self.shares), ("target", self.aims), ("own_target", self.own_target)):
@@ -105,13 +102,11 @@ class Params(learners.BasedParams):
             raise BadRequest(
                 f"mined = {self.mined} is more than the half of public = {self.public} that is not learned"
             )
-        if odd := [width for width in self.widths if width % self.heads]:
-            raise BadRequest(f"heads = {self.heads} does not divide widths = {odd[0]}")
+        check_heads(self.heads, "widths", self.widths)
         checked(self.teacher, self.asking)
         if not self.small:
-            if own := {"model", "seed", "steps", "epochs", "packing"} & set(self.tuning):
-                raise BadRequest(f"tuning sets '{min(own)}', which this study decides")
-            finetuning.settings(self.model, "default", **self.tuning)
+            own = {"model", "seed", "steps", "epochs", "packing"}
+            learners.check_tuning(self.model, "default", self.tuning, own, "this study decides")
         return self
 
     @property

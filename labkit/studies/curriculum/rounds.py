@@ -36,8 +36,9 @@ from labkit.instructions.family import LEVELS
 from labkit.lab import Point, Record, Row, write_json
 from labkit.learn.learner import Learner
 from labkit.studies.followed_sets import FamilySource, Source
+from labkit.studies.learners import Student
 from labkit.studies.lesson import Lesson
-from labkit.studies.levels import Gate, Student, place
+from labkit.studies.levels import Gate, place
 from labkit.studies.rows import GRADED, flag_line
 from labkit.teach import distil, tapir
 from labkit.teach.client import Client
