@@ -249,7 +249,7 @@ def mixed(gain: float = 0.2, seeds: int = 3, reason: str = "") -> list[dict[str,
 def proxies(score: Callable[[list[int]], float], budget: int = 48) -> list[dict[str, Any]]:
     """Proxy runs as the study draws them, whose abilities all score so of the examples of each."""
     rows = []
-    for cell in STUDY.points(params(tried=20, held=6, budget=budget, fresh_seeds=[100])):
+    for cell in STUDY.points(params(tried=26, budget=budget, fresh_seeds=[100])):
         if cell.design == "proxy":
             counts = [of["curated"] for of in cell.counts.values()]
             scores = {name: [score(counts)] for name in NAMES}
@@ -432,7 +432,7 @@ def test_equal_points_give_equal_rows(run: dict[str, Any], tmp_path: Path) -> No
 def test_proxy_runs_are_mixes_of_the_budget_within_what_there_is(run: dict[str, Any]) -> None:
     cells = [cell for cell in STUDY.points(run["params"]) if cell.design == "proxy"]
     assert [(cell.arm, cell.seed) for cell in cells] == [
-        (arm, seed) for arm, n in (("tried", 8), ("held", 4), ("floor", 2)) for seed in range(n)
+        (arm, seed) for arm, n in (("tried", 12), ("floor", 2)) for seed in range(n)
     ]
     counts = np.array([[of["curated"] for of in cell.counts.values()] for cell in cells])
     assert (counts.sum(axis=1) == 48).all()
@@ -462,7 +462,7 @@ def test_the_prediction_lies_in_the_point_before_anything_is_measured(run: dict[
 
 def second(score: Callable[[list[int]], float], rows: list[dict[str, Any]], **given: Any) -> dict[str, Any]:
     """The second stage after such proxy runs, by arm."""
-    own = params(tried=20, held=6, fresh_seeds=[100], gate=0.3, **given)
+    own = params(tried=26, fresh_seeds=[100], gate=0.3, **given)
     return {cell.arm: cell for cell in later(own, long_rows([*rows, *proxies(score)]))}
 
 

@@ -31,8 +31,10 @@ def mean(solutions: list[dict[str, object]], arm: str) -> float:
     return float(np.mean([one["regret"][arm] for one in solutions]))  # type: ignore[index]
 
 
-def test_the_predicted_score_covers_the_true_one_in_ninety_of_a_hundred_cases(solutions: dict[str, list]) -> None:
-    covered = [one["covered"] for many in solutions.values() for one in many]
+@pytest.mark.parametrize("what", ["covered", "gain_covered"])
+def test_what_is_predicted_holds_the_truth_in_ninety_of_a_hundred_cases(what: str, solutions: dict[str, list]) -> None:
+    """The score of the found mix, and what the mix that was sought gains over equal parts."""
+    covered = [one[what] for many in solutions.values() for one in many]
     assert len(covered) >= 100
     assert np.mean(covered) >= 0.9
 
@@ -78,17 +80,14 @@ def test_the_noise_floor_is_that_of_the_runs() -> None:
     assert plan.noise == pytest.approx(0.1, rel=0.4)
 
 
-@pytest.mark.parametrize(("tried", "held", "says"), [
-    (7, 8, "7 tried mixes are too few"), (24, 3, "3 held-out mixes are too few")])  # fmt: skip
-def test_too_few_runs_are_refused(tried: int, held: int, says: str) -> None:
-    runs = [Runs(dirichlet(n, 3, 0), np.zeros(n)) for n in (tried, held)]
-    with pytest.raises(BadRequest, match=says):
-        find(*runs)
+def test_too_few_runs_are_refused() -> None:
+    with pytest.raises(BadRequest, match="11 mixes are too few: at least 12"):
+        find(Runs(dirichlet(11, 3, 0), np.zeros(11)))
 
 
 def test_what_are_no_shares_is_refused() -> None:
     with pytest.raises(BadRequest, match="sum to 1"):
-        find(Runs(np.ones((9, 2)), np.zeros(9)), Runs(dirichlet(4, 2, 0), np.zeros(4)))
+        find(Runs(np.ones((12, 2)), np.zeros(12)))
     with pytest.raises(BadRequest, match="a mix of one source"):
         dirichlet(3, 1, 0)
 
@@ -195,7 +194,7 @@ def test_no_mix_holds_more_of_a_source_than_there_is() -> None:
 def test_every_prediction_meets_its_measurement() -> None:
     """Free rules gain by free training rules, narrow ones by nothing: a plan, and a mix sought that is not trusted."""
     study = studies.find("mix_finder")
-    params = study.resolve({"scale": "smoke", "runs": {"tried": 24, "held": 8, "floor": 5}})
+    params = study.resolve({"scale": "smoke", "runs": {"tried": 32, "floor": 5}})
     rng = np.random.default_rng(0)
 
     def measured(cells: Any) -> list[dict[str, Any]]:

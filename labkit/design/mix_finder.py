@@ -8,16 +8,19 @@ Scores (higher is better) were measured at shares of k sources. Five laws say ho
     transfer   what a source adds depends on every other's share (Scheffé's quadratic for mixtures, 1958)
     smooth     a Gaussian process: nearby mixes score alike
 
-The first four are Bayesian linear regressions on features of the shares (MacKay 1992). Further mixes, held out of the
-fits, weigh the laws by their predictive density; all runs then refit them. Draws from the weighted posterior say where
-the optimum is and what it scores.
+The first four are Bayesian linear regressions on features of the shares (MacKay 1992). Cross-validation weighs the laws
+(pseudo-BMA+, Yao et al. 2018): each part of the runs is predicted from all others; the weights are means over Bayesian
+bootstraps of the predictive densities, so that no law wins by a few lucky runs. Draws from the weighted posterior of
+all runs say where the optimum is and what it scores.
 
 Guaranteed: the found mix is equal parts, with the reason, where the 95 % interval of what it gains over them reaches 0,
-or where no law predicts held-out mixes better than their mean does. Where laws miss held-out mixes by more than they
-say, all intervals are widened by that factor, and by that of Student's t for so few of them. Left open: a score that
-jumps between neighbouring mixes; more than about eight sources for a few dozen runs.
+or where no law predicts runs that it has not seen better than the mean of the others does. Where laws miss such runs by
+more than they say, all intervals are widened by that factor, and by that of Student's t. It is measured on the quarter
+of runs furthest from equal parts, where optima are sought. Left open: a score that jumps between neighbouring mixes;
+more than about eight sources for a few dozen runs.
 
-Sources: Ye et al. 2024, arXiv 2403.16952 (data mixing laws), Liu et al. 2024, arXiv 2407.01492 (RegMix).
+Sources: Ye et al. 2024, arXiv 2403.16952 (data mixing laws), Liu et al. 2024, arXiv 2407.01492 (RegMix), Yao et al.
+2018, arXiv 1704.02030 (weights, section 3.2).
 """
 
 import warnings
@@ -26,17 +29,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 from scipy.stats import t
 
 from labkit.errors import BadRequest
 
 Floats = NDArray[np.float64]
 
-LEAST_RUNS = 8  # runs below which no law is fitted
-HELD_OUT = 4  # further mixes, the fewest that can weigh laws
+LEAST_RUNS = 12  # runs below which no law is fitted
+PARTS = 8  # of the runs, each predicted from the others
 CANDIDATES, DRAWS = 300, 400
 SMALL = 0.02  # what the log law adds to every share
-NO_WORSE = 0.9  # the root of the mean squared error on held-out mixes, by that of their mean, from which no law counts
+NO_WORSE = (
+    0.9  # the root of the mean squared error on unseen runs, by that of the others' mean, from which no law counts
+)
 
 
 class Range(NamedTuple):
@@ -68,7 +74,7 @@ class Plan(NamedTuple):
         gain: Predicted for it over equal parts.
         best: The mix that was sought and perhaps not trusted [k].
         optimum: Draws of the best mix [draws, k].
-        laws: By law its error on held-out mixes and its weight.
+        laws: By law its error on runs that it has not seen, and its weight.
         noise: Standard deviation of one mix's score over seeds; None where it was not measured.
     """
 
@@ -108,34 +114,34 @@ def within(shares: Floats, most: ArrayLike) -> Floats:
     return np.where(reach < 1, equal + reach * (shares - equal), shares)
 
 
-def find(tried: Runs, held: Runs, floor: ArrayLike = (), *, most: ArrayLike = 1.0, seed: int = 0) -> Plan:
-    """The mix to train on, from tried mixes, held-out mixes, and scores of one mix over seeds.
+def find(tried: Runs, floor: ArrayLike = (), *, most: ArrayLike = 1.0, seed: int = 0) -> Plan:
+    """The mix to train on, from tried mixes, and scores of equal parts over seeds.
 
     No mix is sought that has more of a source than its `most`, a share [k]; see `within`.
 
     Raises:
         BadRequest: for too few runs, or what are no shares.
     """
-    for runs, least, what in ((tried, LEAST_RUNS, "tried"), (held, HELD_OUT, "held-out")):
-        if len(runs.scores) < least:
-            raise BadRequest(f"{len(runs.scores)} {what} mixes are too few: at least {least}")
-        if not np.allclose(runs.shares.sum(axis=1), 1) or (runs.shares < 0).any():
-            raise BadRequest(f"shares of {what} mixes are 0 or more, and sum to 1")
+    if len(tried.scores) < LEAST_RUNS:
+        raise BadRequest(f"{len(tried.scores)} mixes are too few: at least {LEAST_RUNS}")
+    if not np.allclose(tried.shares.sum(axis=1), 1) or (tried.shares < 0).any():
+        raise BadRequest("shares of mixes are 0 or more, and sum to 1")
     k, scores = tried.shares.shape[1], np.asarray(floor, float)
     noise = float(scores.std(ddof=1)) if len(scores) > 1 else None
-    laws, misfit = _weighed(tried, held)
-    both = Runs(np.vstack([tried.shares, held.shares]), np.concatenate([tried.scores, held.scores]))
-    candidates = within(np.vstack([np.full(k, 1 / k), np.eye(k), dirichlet(CANDIDATES, k, seed), both.shares]), most)
+    equal = np.full((len(scores), k), 1 / k)
+    runs = Runs(np.vstack([tried.shares, equal]), np.concatenate([tried.scores, scores]))
+    laws, misfit, of_mean = _weighed(runs)
+    candidates = within(np.vstack([np.full(k, 1 / k), np.eye(k), dirichlet(CANDIDATES, k, seed), tried.shares]), most)
     rng = np.random.default_rng(seed)
     counts = {name: round(DRAWS * law["weight"]) for name, law in laws.items()}
-    drawn = [LAWS[name](both)(candidates).draw(n, rng) for name, n in counts.items() if n]
+    drawn = [LAWS[name](runs)(candidates).draw(n, rng) for name, n in counts.items() if n]
     curves = np.vstack(drawn)
     mean = curves.mean(axis=0)
     curves = mean + misfit * (curves - mean)
     best = int(mean.argmax())
     gain, reason = Range.of(curves[:, best] - curves[:, 0]), ""
-    if min(law["error"] for law in laws.values()) > NO_WORSE * float(np.std(held.scores)):
-        reason = "no law predicts held-out mixes better than their mean"
+    if min(law["error"] for law in laws.values()) > NO_WORSE * of_mean:
+        reason = "no law predicts runs that it has not seen better than the mean of the others"
     elif gain.lo <= 0:
         reason = f"the gain over equal parts may be none: {gain.mean:+.3f} [{gain.lo:+.3f}, {gain.hi:+.3f}]"
     chosen = 0 if reason else best
@@ -143,21 +149,33 @@ def find(tried: Runs, held: Runs, floor: ArrayLike = (), *, most: ArrayLike = 1.
     return Plan(candidates[chosen], reason, Range.of(curves[:, chosen]), gain, candidates[best], optimum, laws, noise)
 
 
-def _weighed(tried: Runs, held: Runs) -> tuple[dict[str, dict[str, float]], float]:
-    """By law its error on held-out mixes and its weight; and by how much the best misses more than it says."""
-    density, error, excess = {}, {}, {}
-    for name, law in LAWS.items():
-        told = law(tried)(held.shares)
-        deviation = np.sqrt(told.variances + told.noise)
-        apart = held.scores - told.mean
-        density[name] = float((-0.5 * (apart / deviation) ** 2 - np.log(deviation)).sum())
-        error[name], excess[name] = float(np.sqrt((apart**2).mean())), float(np.sqrt(((apart / deviation) ** 2).mean()))
-    top = max(density.values())
-    weights = {name: float(np.exp(value - top)) for name, value in density.items()}
-    total = sum(weights.values())
-    laws = {name: {"error": error[name], "weight": weights[name] / total} for name in LAWS}
-    few = float(t.ppf(0.975, len(held.scores) - 1)) / 1.96  # the factor itself is known from so many mixes only
-    return laws, few * max(1.0, sum(excess[name] * weights[name] for name in LAWS) / total)
+def _weighed(runs: Runs) -> tuple[dict[str, dict[str, float]], float, float]:
+    """By law its error on unseen runs and its weight; by how much they miss more than they say; the mean's error."""
+    n, k = runs.shares.shape
+    part, names = np.arange(n) % PARTS, list(LAWS)
+    apart, deviation, from_mean = np.zeros((len(names), n)), np.zeros((len(names), n)), np.zeros(n)
+    for number in range(PARTS):
+        out = part == number
+        others = Runs(runs.shares[~out], runs.scores[~out])
+        from_mean[out] = runs.scores[out] - others.scores.mean()
+        for place, law in enumerate(LAWS.values()):
+            told = law(others)(runs.shares[out])
+            apart[place, out] = runs.scores[out] - told.mean
+            deviation[place, out] = np.sqrt(told.variances + told.noise)
+    missed = apart / deviation
+    drawn = n * np.random.default_rng(0).dirichlet(np.ones(n), DRAWS) @ (-0.5 * missed**2 - np.log(deviation)).T
+    weights = softmax(drawn, axis=1).mean(axis=0)
+    far = np.argsort(-((runs.shares - 1 / k) ** 2).sum(axis=1), kind="stable")[: max(3, n // 4)]
+    few = float(t.ppf(0.975, len(far) - 1)) / 1.96  # the factor itself is known from so many runs only
+    misfit = few * max(1.0, *(float(weights @ _size(one)) for one in (missed, missed[:, far])))
+    laws = {name: {"error": float(error), "weight": float(weight)}
+            for name, error, weight in zip(names, _size(apart), weights, strict=True)}  # fmt: skip
+    return laws, misfit, float(_size(from_mean))
+
+
+def _size(values: Floats) -> Floats:
+    """The root of the mean of the squares, over the last axis."""
+    return np.asarray(np.sqrt((values**2).mean(axis=-1)))
 
 
 class _Told(NamedTuple):

@@ -17,6 +17,6 @@ def jsonschema() -> None:
     loaded["rfc3987_syntax"] = None
     try:
         with suppress(ImportError):
-            import jsonschema  # noqa: F401
+            import jsonschema  # type: ignore[import-untyped]  # noqa: F401
     finally:
         del loaded["rfc3987_syntax"]

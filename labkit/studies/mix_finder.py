@@ -3,8 +3,8 @@
 The sources are kinds of rewriting rules: free ones, and three narrow classes (`labkit.instructions.spaces`, k = 2). A
 training set has a fixed number of rules; its mix says how many come from each source. Three problems share the runs:
 unseen rules of all kinds, of the free kind alone, of the narrow kinds alone. First stage: random
-mixes to fit laws to, further ones held out, one mix over seeds for the noise floor, and as many random mixes more as
-make random search equal in runs. `labkit.design.mix_finder` says what mix follows for each problem, or that no plan
+mixes to fit laws to, equal parts over seeds for the noise floor, and as many random mixes more as make random search
+equal in runs. `labkit.design.mix_finder` says what mix follows for each problem, or that no plan
 does; that prediction is part of the cells of the second stage. There the found mix, equal parts, the natural shares,
 the best mix tried and random search's best are trained on fresh seeds, and compared in pairs; where there is no plan,
 also the mix that was sought and not trusted, so that every prediction meets its measurement.
@@ -45,14 +45,13 @@ SHARED = {EQUAL: "equal parts", "natural": "natural shares"}  # arms that are of
 class Params(RewritingParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
-    groups: ClassVar = RewritingParams.groups | {"runs": ("tried", "held", "floor", "proxy_steps")}
+    groups: ClassVar = RewritingParams.groups | {"runs": ("tried", "floor", "proxy_steps")}
 
     rules: int = Field(ge=8, le=10**5, description="rules of a training set, shared out over the sources")
     natural: tuple[int, int, int, int] = Field(
         description="natural shares of free, repeated, periodic and mirror rules"
     )
-    tried: int = Field(ge=8, le=1000, description="random mixes that laws are fitted to")
-    held: int = Field(ge=4, le=1000, description="further mixes that weigh the laws")
+    tried: int = Field(ge=mix_finder.LEAST_RUNS, le=1000, description="random mixes that laws are fitted to")
     floor: int = Field(ge=2, le=100, description="runs of equal parts, for the noise of one run")
     proxy_steps: int = Field(ge=1, le=10**9, description="optimiser steps of a run of the first stage")
     fresh_seeds: list[int] = Field(min_length=1, description="seeds of the trial")
@@ -100,9 +99,9 @@ def _counts(params: Params, shares: Sequence[float]) -> tuple[int, ...]:
 
 
 def points(params: Params) -> list[Cell]:
-    """The first stage: mixes tried, held out and for random search, and equal parts on several seeds."""
+    """The first stage: mixes tried and for random search, and equal parts on several seeds."""
     (seed,), k = params.seeds, len(SOURCES)
-    sets = (("tried", params.tried), ("held", params.held), ("more", params.floor))
+    sets = (("tried", params.tried), ("more", params.floor))
     dials = [
         {"arm": arm, "counts": _counts(params, shares), "seed": seed + at}
         for number, (arm, n) in enumerate(sets)
@@ -126,10 +125,8 @@ def runs_of(rows: "pd.DataFrame", kinds: Sequence[str], arms: Sequence[str]) -> 
 
 def plans(rows: "pd.DataFrame") -> dict[str, mix_finder.Plan]:
     """What the first stage says of each problem."""
-    runs = {
-        name: [runs_of(rows, kinds, [arm]) for arm in ("tried", "held", "floor")] for name, kinds in PROBLEMS.items()
-    }
-    return {name: mix_finder.find(tried, held, floor.scores) for name, (tried, held, floor) in runs.items()}
+    runs = {name: [runs_of(rows, kinds, [arm]) for arm in ("tried", "floor")] for name, kinds in PROBLEMS.items()}
+    return {name: mix_finder.find(tried, floor.scores) for name, (tried, floor) in runs.items()}
 
 
 def trial(params: Params, rows: "pd.DataFrame") -> list[Cell]:
@@ -137,7 +134,7 @@ def trial(params: Params, rows: "pd.DataFrame") -> list[Cell]:
     arms = [("", EQUAL, [1.0] * len(SOURCES), ""), ("", "natural", list(map(float, params.natural)), "")]
     for name, plan in plans(rows).items():
         tried = runs_of(rows, PROBLEMS[name], ["tried"])
-        search = runs_of(rows, PROBLEMS[name], ["tried", "held", "more"])
+        search = runs_of(rows, PROBLEMS[name], ["tried", "more"])
         told = {"gain": [round(end, 4) for end in plan.gain], "reason": plan.reason}
         arms.append((name, FOUND, plan.shares.tolist(), json.dumps(told)))
         arms += [(name, SOUGHT, plan.best.tolist(), "")] * bool(plan.reason)

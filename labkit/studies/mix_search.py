@@ -26,7 +26,7 @@ from labkit.lab import write_text
 
 Floats = NDArray[np.float64]
 
-TRIED, HELD, FLOOR, FRESH = 24, 8, 5, 5
+TRIED, FLOOR, FRESH = 32, 5, 5
 SMOOTHING, FEATURES = 0.1, 30_000
 FEWEST = 20  # records of a target
 
@@ -105,10 +105,10 @@ def search(spec: str | Path, target: str | Path, budget: int | None = None, seed
         return Runs(shares, np.array([counted.scored(row, start + at, half) for at, row in enumerate(shares)]))
 
     equal = np.full((1, k), 1 / k)
-    tried, held = runs(dirichlet(TRIED, k, seed), 1000), runs(dirichlet(HELD, k, seed + 1), 2000)
+    tried = runs(dirichlet(TRIED, k, seed), 1000)
     floor = runs(np.repeat(equal, FLOOR, axis=0), 3000).scores
-    plan = mix_finder.find(tried, held, floor, seed=seed)
-    random = runs(dirichlet(TRIED + HELD + FLOOR, k, seed + 2), 4000)
+    plan = mix_finder.find(tried, floor, seed=seed)
+    random = runs(dirichlet(TRIED + FLOOR, k, seed + 2), 4000)
     best = tried.shares[tried.scores.argmax()]
     arms = {"found": plan.shares, "equal parts": equal[0], "natural shares": counted.natural, "best seen": best,
             "random search": random.shares[random.scores.argmax()]}  # fmt: skip

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from labkit.errors import BadRequest, unknown
+from labkit.errors import BadRequest, check_known, unknown
 from labkit.grade import questions
-from labkit.learn import finetuning
 from labkit.studies import abilities, learners, read_abilities, scores
 from labkit.studies.abilities import AbilityCell, GatedParams
 from labkit.studies.ability_growth import doit, plan
 from labkit.studies.growing import Records
-from labkit.studies.params import MODEL_GROUP, whole_paths
+from labkit.studies.params import MODEL_GROUP, check_heads, whole_paths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +25,7 @@ class Params(GatedParams):
     """What a person may set; see `catalogue.yaml` for the values each scale gives."""
 
     groups: ClassVar = {
-        "plan": ("budget", "mixes", "fresh_seeds", "tried", "held", "floor", "proxy_steps"),
+        "plan": ("budget", "mixes", "fresh_seeds", "tried", "floor", "proxy_steps"),
         "task": ("outside", "levels", "question", "answer", "n_test"),
         "weak": ("compared", "repertoire", "teacher_width", "teacher_steps"),
         "small": MODEL_GROUP,
@@ -39,8 +38,7 @@ class Params(GatedParams):
     fresh_seeds: list[int] = Field(min_length=1, description="seeds of the second stage, none of them in seeds")
     budget: int = Field(ge=1, le=10**9, description="examples in all that are planned for")
     mixes: list[str] = Field(description="second stage: planned, baseline, reconstruct, maximum, mix-N; []: none")
-    tried: int = Field(ge=8, le=1000, description="for the plan: random mixes that laws are fitted to")
-    held: int = Field(ge=4, le=1000, description="for the plan: further mixes that weigh the laws")
+    tried: int = Field(ge=12, le=1000, description="for the plan: random mixes that laws are fitted to")
     floor: int = Field(ge=2, le=100, description="for the plan: runs of equal parts, for the noise of one run")
     proxy_steps: int = Field(ge=1, le=10**9, description="for the plan: optimiser steps of each of these runs")
     repertoire: int = Field(ge=1, le=10**6, description="different instructions of an ability that the weak one knows")
@@ -61,16 +59,13 @@ class Params(GatedParams):
             self.origin.known(name)
         if twice := {*self.abilities} & {*self.outside}:
             raise BadRequest(f"'{min(twice)}' is in abilities and in outside: what is outside is never taught")
-        for source in self.sources:
-            if source not in self.origin.SOURCES:
-                raise unknown("source", source, self.origin.SOURCES)
+        check_known("source", self.sources, self.origin.SOURCES)
         if self.volumes != sorted(self.volumes):
             raise BadRequest(f"volumes = {self.volumes} do not rise")
         if odd := [volume for volume in self.compared if volume not in self.volumes]:
             raise BadRequest(f"compared = {odd[0]} is none of volumes = {self.volumes}")
-        if self.teacher_width % self.heads:
-            raise BadRequest(f"heads = {self.heads} does not divide teacher_width = {self.teacher_width}")
-        proxies = range(self.seeds[0], self.seeds[0] + max(self.tried, self.held, self.floor) * self.planned)
+        check_heads(self.heads, "teacher_width", [self.teacher_width])
+        proxies = range(self.seeds[0], self.seeds[0] + max(self.tried, self.floor) * self.planned)
         if both := {*self.seeds, *proxies} & {*self.fresh_seeds}:
             raise BadRequest(f"seed {min(both)} is of the first stage and in fresh_seeds: fresh seeds are others")
         for mix in self.mixes:
@@ -81,9 +76,7 @@ class Params(GatedParams):
             raise BadRequest(f"budget = {self.budget} is too small for {least} abilities")
         if self.mixes and self.small and self.budget > most:
             raise BadRequest(f"budget = {self.budget} is more than the last volume of all abilities, {most}")
-        if own := {"model", "seed"} & set(self.tuning):
-            raise BadRequest(f"tuning sets '{min(own)}', which is a parameter of its own")
-        finetuning.settings(self.model, "default", **self.tuning)
+        learners.check_tuning(self.model, "default", self.tuning, {"model", "seed"})
         return self
 
     @property

@@ -1,7 +1,7 @@
 """The mixes of ability growth: proxy runs of the first stage, and what the second stage trains.
 
-The planned mix is what `design.mix_finder` reads off the proxy runs: random mixes of the plan's budget, further ones
-held out, and equal parts on several seeds, all for few steps. No mix holds more of an ability than there is. The named
+The planned mix is what `design.mix_finder` reads off the proxy runs: random mixes of the plan's budget, and equal parts
+on several seeds, all for few steps. No mix holds more of an ability than there is. The named
 mixes are the paper's; where they name an ability of theirs, ours stands for it by analogy.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DESIGNS = ("planned", "baseline", "reconstruct", "maximum")  # and mix-N
-ARMS = ("tried", "held", "floor")  # of the proxy runs
+ARMS = ("tried", "floor")  # of the proxy runs
 
 
 class Design(NamedTuple):
@@ -31,10 +31,10 @@ class Design(NamedTuple):
 def proxies(params: Any) -> Records:
     """The dials of the proxy runs, each with a seed of its own."""
     k, first = len(params.abilities), params.seeds[0]
-    mixes = [mix_finder.dirichlet(params.tried, k, first), mix_finder.dirichlet(params.held, k, first + 1)]
+    mixes = [mix_finder.dirichlet(params.tried, k, first), np.full((params.floor, k), 1 / k)]
     return [
         {"design": "proxy", "arm": arm, "source": "curated", "seed": seed, "counts": _counts(params, shares)}
-        for arm, drawn in zip(ARMS, [*mixes, np.full((params.floor, k), 1 / k)], strict=True)
+        for arm, drawn in zip(ARMS, mixes, strict=True)
         for seed, shares in enumerate(mix_finder.within(drawn, _most(params)), first)
     ]
 
@@ -71,8 +71,8 @@ def _found(params: Any, rows: "pd.DataFrame") -> Design:
     if rows.empty:
         equal = named_mix(params, "baseline", params.origin.available(params))
         return Design(equal, {"reason": "no ability passed its gate"})
-    tried, held, floor = (_runs(params, rows[rows["arm"] == arm]) for arm in ARMS)
-    plan = mix_finder.find(tried, held, floor.scores, most=_most(params))
+    tried, floor = (_runs(params, rows[rows["arm"] == arm]) for arm in ARMS)
+    plan = mix_finder.find(tried, floor.scores, most=_most(params))
     told = {"score": plan.score, "gain": plan.gain, "noise of one run": [plan.noise or 0.0]}
     # to four digits, so that the last bit of a fit does not decide an address
     rounded = {name: [round(value, 4) for value in values] for name, values in told.items()}
