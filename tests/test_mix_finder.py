@@ -92,6 +92,13 @@ def test_what_are_no_shares_is_refused() -> None:
         dirichlet(3, 1, 0)
 
 
+def test_each_source_is_tried_alone() -> None:
+    assert np.array_equal(mix_finder.mixes(12, 4, 0)[:4], np.eye(4))
+    assert np.allclose(mix_finder.mixes(12, 4, 0).sum(axis=1), 1)
+    with pytest.raises(BadRequest, match="3 mixes are too few for 3 sources"):
+        mix_finder.mixes(3, 3, 0)
+
+
 def written(path: Path, kind: str, n: int, seed: int) -> Path:
     tasks = draw(EVERY[kind], n, split="train", levels=(1, 2), seed=seed)
     rows = [{"instruction": t.example.instruction, "input": t.example.input, "output": t.example.output} for t in tasks]
@@ -185,8 +192,8 @@ def test_no_mix_holds_more_of_a_source_than_there_is() -> None:
     assert np.array_equal(fitting[kept], shares[kept])
     assert 0 < kept.sum() < len(shares)
     assert np.allclose(mix_finder.within(shares, [1 / 3] * 3), 1 / 3)
-    runs = [Runs(one, one[:, 0]) for one in (dirichlet(24, 3, 1), dirichlet(8, 3, 2))]
-    plan = find(*runs, most=most)
+    tried = dirichlet(32, 3, 1)
+    plan = find(Runs(tried, tried[:, 0]), most=most)
     assert plan.reason == ""
     assert 0.45 < plan.shares[0] <= 0.5
 

@@ -102,6 +102,13 @@ def dirichlet(n: int, k: int, seed: int, concentration: float = 1.0) -> Floats:
     return np.random.default_rng(seed).dirichlet([concentration] * k, n)
 
 
+def mixes(n: int, k: int, seed: int) -> Floats:
+    """n mixes of k sources to try [n, k]: each source alone, so that nothing is extrapolated, and random ones."""
+    if n <= k:
+        raise BadRequest(f"{n} mixes are too few for {k} sources: each is tried alone, and some are mixed")
+    return np.vstack([np.eye(k), dirichlet(n - k, k, seed)])
+
+
 def within(shares: Floats, most: ArrayLike) -> Floats:
     """The mixes [n, k], those with more of a source than its `most` [k] drawn towards equal parts until they fit.
 

@@ -2,12 +2,12 @@
 
 The sources are kinds of rewriting rules: free ones, and three narrow classes (`labkit.instructions.spaces`, k = 2). A
 training set has a fixed number of rules; its mix says how many come from each source. Three problems share the runs:
-unseen rules of all kinds, of the free kind alone, of the narrow kinds alone. First stage: random
+unseen rules of all kinds, of the free kind alone, of the narrow kinds alone. First stage: each source alone and random
 mixes to fit laws to, equal parts over seeds for the noise floor, and as many random mixes more as make random search
-equal in runs. `labkit.design.mix_finder` says what mix follows for each problem, or that no plan
-does; that prediction is part of the cells of the second stage. There the found mix, equal parts, the natural shares,
-the best mix tried and random search's best are trained on fresh seeds, and compared in pairs; where there is no plan,
-also the mix that was sought and not trusted, so that every prediction meets its measurement.
+equal in runs. `labkit.design.mix_finder` says what mix follows for each problem, or that no plan does; that prediction
+is part of the cells of the second stage. There the found mix, equal parts, the natural shares, the best mix tried and
+random search's best are trained on fresh seeds, and compared in pairs; where there is no plan, also the mix that was
+sought and not trusted, so that every prediction meets its measurement.
 
 How good the finder is where the optimum is known: `labkit.studies.mix_problems`.
 """
@@ -101,11 +101,11 @@ def _counts(params: Params, shares: Sequence[float]) -> tuple[int, ...]:
 def points(params: Params) -> list[Cell]:
     """The first stage: mixes tried and for random search, and equal parts on several seeds."""
     (seed,), k = params.seeds, len(SOURCES)
-    sets = (("tried", params.tried), ("more", params.floor))
+    tried = mix_finder.mixes(params.tried, k, seed), dirichlet(params.floor, k, seed + 1)
     dials = [
         {"arm": arm, "counts": _counts(params, shares), "seed": seed + at}
-        for number, (arm, n) in enumerate(sets)
-        for at, shares in enumerate(dirichlet(n, k, seed + number))
+        for arm, drawn in zip(("tried", "more"), tried, strict=True)
+        for at, shares in enumerate(drawn)
     ]
     dials += [{"arm": "floor", "counts": _counts(params, [1] * k), "seed": seed + at} for at in range(params.floor)]
     return _cells(params, [dial | {"steps": params.proxy_steps} for dial in dials])

@@ -57,7 +57,7 @@ PROBLEMS: Mapping[str, Problem] = {
 def planned(problem: Problem, seed: int, tried: int = 32, floor: int = 5) -> mix_finder.Plan:
     """What the finder makes of so many noisy runs of a problem."""
     rng, k = np.random.default_rng([seed, 1]), problem.sources
-    one, two = (_run(problem, shares, rng) for shares in (dirichlet(tried, k, seed), np.full((floor, k), 1 / k)))
+    one, two = (_run(problem, shares, rng) for shares in (mix_finder.mixes(tried, k, seed), np.full((floor, k), 1 / k)))
     return mix_finder.find(one, two.scores, seed=seed)
 
 

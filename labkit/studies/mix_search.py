@@ -105,7 +105,7 @@ def search(spec: str | Path, target: str | Path, budget: int | None = None, seed
         return Runs(shares, np.array([counted.scored(row, start + at, half) for at, row in enumerate(shares)]))
 
     equal = np.full((1, k), 1 / k)
-    tried = runs(dirichlet(TRIED, k, seed), 1000)
+    tried = runs(mix_finder.mixes(TRIED, k, seed), 1000)
     floor = runs(np.repeat(equal, FLOOR, axis=0), 3000).scores
     plan = mix_finder.find(tried, floor, seed=seed)
     random = runs(dirichlet(TRIED + FLOOR, k, seed + 2), 4000)

@@ -1,8 +1,8 @@
 """The mixes of ability growth: proxy runs of the first stage, and what the second stage trains.
 
-The planned mix is what `design.mix_finder` reads off the proxy runs: random mixes of the plan's budget, and equal parts
-on several seeds, all for few steps. No mix holds more of an ability than there is. The named
-mixes are the paper's; where they name an ability of theirs, ours stands for it by analogy.
+The planned mix is what `design.mix_finder` reads off the proxy runs: as much as there is of each ability, random mixes
+of the plan's budget, and equal parts on several seeds, all for few steps. No mix holds more of an ability than there is.
+The named mixes are the paper's; where they name an ability of theirs, ours stands for it by analogy.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +31,7 @@ class Design(NamedTuple):
 def proxies(params: Any) -> Records:
     """The dials of the proxy runs, each with a seed of its own."""
     k, first = len(params.abilities), params.seeds[0]
-    mixes = [mix_finder.dirichlet(params.tried, k, first), np.full((params.floor, k), 1 / k)]
+    mixes = [mix_finder.mixes(params.tried, k, first), np.full((params.floor, k), 1 / k)]
     return [
         {"design": "proxy", "arm": arm, "source": "curated", "seed": seed, "counts": _counts(params, shares)}
         for arm, drawn in zip(ARMS, mixes, strict=True)
