@@ -58,7 +58,7 @@ def lengthened(rows: list[dict[str, Any]], exams: list[str]) -> pd.DataFrame:
 
 
 def same(ours: Any, theirs: Any, where: str = "") -> None:
-    """Numbers equal to 1e-12, all else equal."""
+    """Numbers equal to 12 digits, all else equal."""
     if isinstance(theirs, dict):
         for name, value in theirs.items():
             same(ours[name], value, f"{where}.{name}")
@@ -67,7 +67,7 @@ def same(ours: Any, theirs: Any, where: str = "") -> None:
         for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
             same(one, other, f"{where}[{place}]")
     elif isinstance(theirs, float) and not isinstance(theirs, bool):
-        assert abs(ours - theirs) <= 1e-12 or ours == theirs, f"{where}: {ours} is not {theirs}"
+        assert abs(ours - theirs) <= 1e-12 * max(1, abs(theirs)) or ours == theirs, f"{where}: {ours} is not {theirs}"
     else:
         assert ours == theirs, f"{where}: {ours!r} is not {theirs!r}"
 

@@ -81,8 +81,8 @@ def test_the_noise_floor_is_that_of_the_runs() -> None:
 
 
 def test_too_few_runs_are_refused() -> None:
-    with pytest.raises(BadRequest, match="11 mixes are too few: at least 12"):
-        find(Runs(dirichlet(11, 3, 0), np.zeros(11)))
+    with pytest.raises(BadRequest, match="7 mixes are too few: at least 8"):
+        find(Runs(dirichlet(7, 3, 0), np.zeros(7)))
 
 
 def test_what_are_no_shares_is_refused() -> None:

@@ -251,6 +251,7 @@ BEYOND = {
     *("studies/which_teacher.py", "teach/imperfect.py", "design/selection.py", "learn/appraisal.py"),
     "learn/vectors.py",
     *("studies/selection.py", "studies/appraised.py", "studies/pools.py", "studies/selecting.py"),
+    *("studies/selected.py", "studies/selected_files.py", "lab/light.py"),
     *("grade/ifeval.py", "grade/written.py", "instructions/demands.py", "instructions/written_exams.py"),
     *("commands/exams.py", "studies/generalist_mix.py", "studies/generalist_mixes.py"),
     *("commands/trust.py", "studies/followed_sets.py", "studies/read_abilities.py", "studies/read_exams.py"),

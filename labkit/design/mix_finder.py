@@ -36,7 +36,7 @@ from labkit.errors import BadRequest
 
 Floats = NDArray[np.float64]
 
-LEAST_RUNS = 12  # runs below which no law is fitted
+LEAST_RUNS = 8  # runs below which no law is fitted
 PARTS = 8  # of the runs, each predicted from the others
 CANDIDATES, DRAWS = 300, 400
 SMALL = 0.02  # what the log law adds to every share

@@ -1,8 +1,8 @@
 """The mixes of ability growth: proxy runs of the first stage, and what the second stage trains.
 
 The planned mix is what `design.mix_finder` reads off the proxy runs: as much as there is of each ability, random mixes
-of the plan's budget, and equal parts on several seeds, all for few steps. No mix holds more of an ability than there is.
-The named mixes are the paper's; where they name an ability of theirs, ours stands for it by analogy.
+of the plan's budget, and equal parts on several seeds, all for few steps. No mix holds more of an ability than there
+is. The named mixes are the paper's; where they name an ability of theirs, ours stands for it by analogy.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
