@@ -159,3 +159,13 @@ def test_correlations_are_scipys() -> None:
 def test_bad_settings_are_one_sentence(given: dict[str, object], says: str) -> None:
     with pytest.raises(BadRequest, match=says):
         studies.find("diversity_measures").resolve({"scale": "smoke", **given})
+
+
+def test_rounding_decides_no_cluster() -> None:
+    """Rules of few letters have many vectors just between two centres; another processor rounds otherwise."""
+    study = studies.find("diversity_measures")
+    cell = next(cell for cell in study.points(study.resolve({"scale": "laptop"})) if cell.n_instructions > 300)
+    own = training_set(cell)
+    vectors = embedders.embed([str(own.rules.rule(i)) for i in range(len(own.rules))], "lexical").astype(np.float64)
+    rounded = vectors * (1 + np.random.default_rng(0).normal(0, 2e-16, vectors.shape))
+    assert np.array_equal(diversity.regions(vectors, 64)[0], diversity.regions(rounded, 64)[0])

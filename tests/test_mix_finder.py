@@ -64,17 +64,6 @@ def test_where_one_source_is_best_it_is_found() -> None:
     assert hi <= 1
 
 
-def test_evolution_has_as_many_runs_as_random_search() -> None:
-    runs: list[np.ndarray] = []
-    counted = PROBLEMS["peak inside"]._replace(score=lambda s: runs.append(s) or PROBLEMS["peak inside"].score(s))
-    shares = mix_problems.evolved(counted, seed=0, runs=37)
-    assert len(runs) == 36
-    assert any(np.array_equal(shares, one[0]) for one in runs)
-    equal = np.full((1, 3), 1 / 3)
-    score = PROBLEMS["peak inside"].score
-    assert np.mean([score(mix_problems.evolved(PROBLEMS["peak inside"], s, 37)[None]) for s in range(9)]) > score(equal)
-
-
 def test_the_noise_floor_is_that_of_the_runs() -> None:
     plan = mix_problems.planned(PROBLEMS["much noise"], seed=0, floor=40)
     assert plan.noise == pytest.approx(0.1, rel=0.4)

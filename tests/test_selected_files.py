@@ -55,7 +55,7 @@ def test_every_method_spends_the_same_and_is_asked_the_same(real: dict[str, Any]
 
 def test_the_exam_is_no_part_of_what_says_what_is_asked_for(real: dict[str, Any]) -> None:
     cell = STUDY.points(STUDY.resolve(real))[0]
-    learner = cell.learner(None)
+    learner = cell.spec.make(0, None)
     aim, exam = cell.files.asked(learner, cell.n_test)
     assert len(aim) == 3
     assert not {one.instruction for one in aim} & {one.instruction for one in exam.parts[0]}
@@ -76,7 +76,7 @@ def test_what_the_target_holds_is_not_in_the_pool(real: dict[str, Any], tmp_path
         "data": {"pool": 30, "aims": 3},
     }
     cell = STUDY.points(STUDY.resolve(real | given | {"arms": ["random", "longest"]}))[0]
-    assert words not in {one.instruction for one in cell.files.pool(cell.learner(None), 0)}
+    assert words not in {one.instruction for one in cell.files.pool(cell.spec.make(0, None), 0)}
 
 
 @pytest.mark.parametrize(("change", "says"), [

@@ -1,7 +1,6 @@
 """Imports that would take long by themselves."""
 
 import sys
-from contextlib import suppress
 from typing import Any
 
 
@@ -16,7 +15,6 @@ def jsonschema() -> None:
         return
     loaded["rfc3987_syntax"] = None
     try:
-        with suppress(ImportError):
-            import jsonschema  # type: ignore[import-untyped]  # noqa: F401
+        import jsonschema  # type: ignore[import-untyped]  # noqa: F401
     finally:
         del loaded["rfc3987_syntax"]

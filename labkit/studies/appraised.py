@@ -6,10 +6,10 @@ from typing import Any, Literal
 import numpy as np
 
 from labkit.instructions import Example
-from labkit.lab import Point, Record, Row
+from labkit.lab import Record, Row
 from labkit.learn import appraisal
-from labkit.learn.learner import SmallLearner, question
-from labkit.studies import cell, learners
+from labkit.learn.learner import question
+from labkit.studies import learners
 from labkit.studies.pools import Pool
 from labkit.teach.client import Settings
 from labkit.teach.judge import Judge, difficulties
@@ -19,7 +19,7 @@ from labkit.teach.teacher import CACHE, connect
 FILE = "scores.npz"  # by method: a score per record [N], or the likeness of each of the target with each [m, N]
 
 
-class Appraised(cell.MeasuredCell):
+class Appraised(learners.SpecCell):
     """Two models, each after a few steps on one half of a seed's pool.
 
     Loss, IFD and MFD of a record are by the model that has not seen it (cross-fitted). What is like the target is said
@@ -30,12 +30,6 @@ class Appraised(cell.MeasuredCell):
     version: Literal[1] = 1
     spec: learners.SmallSpec
     pool: Pool
-
-    def needs(self) -> list[Point]:
-        return list(self.spec.needs())
-
-    def learner(self, record: Record) -> SmallLearner:
-        return self.spec.make(self.seed, record)
 
     def measured(self, record: Record) -> Row:
         """The scores, in `FILE`."""

@@ -65,29 +65,8 @@ def _run(problem: Problem, shares: Floats, rng: np.random.Generator) -> Runs:
     return Runs(shares, problem.score(shares) + rng.normal(0, problem.noise, len(shares)))
 
 
-def evolved(problem: Problem, seed: int, runs: int) -> Floats:
-    """The best mix that differential evolution (Storn and Price 1997) sees in so many noisy runs, at most.
-
-    Four generations of equal size, as SciPy breeds them; the first is drawn as random search draws its mixes.
-    """
-    from scipy.optimize import differential_evolution
-
-    rng, k = np.random.default_rng([seed, 3]), problem.sources
-    seen: list[tuple[float, Floats]] = []
-
-    def loss(weights: Floats) -> float:
-        shares = weights / weights.sum() if weights.sum() else np.full(k, 1 / k)
-        score = float(_run(problem, shares[None], rng).scores[0])
-        seen.append((score, shares))
-        return -score
-
-    first = dirichlet(runs // 4, k, seed + 3 * 10**6)
-    differential_evolution(loss, [(0, 1)] * k, init=first, maxiter=3, polish=False, tol=0, rng=seed)
-    return max(seen[:runs], key=lambda one: one[0])[1]
-
-
 def solved(problem: Problem, seed: int, runs: int = 37) -> dict[str, Any]:
-    """One solution of a problem, and what equal parts, and random search and evolution at as many runs, come to.
+    """One solution of a problem, and what equal parts, and random search at as many runs, come to.
 
     Regrets are true scores below the best one. `covered`: the true score of the mix lies in its predicted interval;
     `gain_covered`: so does what the mix that was sought gains over equal parts.
@@ -97,8 +76,7 @@ def solved(problem: Problem, seed: int, runs: int = 37) -> dict[str, Any]:
     search = _run(problem, dirichlet(runs, k, seed + 2 * 10**6), rng)
     fine = np.vstack([dirichlet(20_000, k, 0), dirichlet(5_000, k, 1, 0.3), np.eye(k), equal])
     best = float(problem.score(fine).max())
-    arms = {"found": plan.shares, "equal parts": equal[0], "random search": search.shares[search.scores.argmax()],
-            "evolution": evolved(problem, seed, runs)}  # fmt: skip
+    arms = {"found": plan.shares, "equal parts": equal[0], "random search": search.shares[search.scores.argmax()]}
     regret = {name: best - float(problem.score(shares[None])[0]) for name, shares in arms.items()}
     true, sought, base = (float(problem.score(shares)[0]) for shares in (plan.shares[None], plan.best[None], equal))
     return {"regret": regret, "covered": plan.score.lo <= true <= plan.score.hi, "planned": not plan.reason,

@@ -63,11 +63,10 @@ class Pool(BaseModel):
         Raises:
             BadRequest: where a kind has too few.
         """
-        read = language.Reading(spec.reads, spec.question, spec.answer)
         wanted = {name: n + self.aims * (name in self.target) for name, n in self.parts().items()}
         if short := [name for name, n in self.parts().items() if not n]:
             raise BadRequest(f"a pool of {self.size} records leaves none of '{short[0]}'")
-        return {name: language.tasks(name, n, "train", self.levels, seed, read) for name, n in wanted.items()}
+        return {name: language.tasks(name, n, "train", self.levels, seed, spec.reading()) for name, n in wanted.items()}
 
     def aim(self, spec: Any, seed: int) -> list[list[Example]]:
         """The target: by kind, records with right answers that are not in the pool."""
@@ -76,12 +75,12 @@ class Pool(BaseModel):
 
     def made(self, spec: Any, seed: int) -> list[Known]:
         """The pool."""
-        return _made(self, language.Reading(spec.reads, spec.question, spec.answer), spec, seed)
+        return _made(self, spec, seed)
 
 
 @lru_cache(maxsize=2)
-def _made(pool: Pool, read: language.Reading, spec: Any, seed: int) -> list[Known]:
-    rng, layout, found = Random(f"pool {seed}"), read.layout(), list[Known]()
+def _made(pool: Pool, spec: Any, seed: int) -> list[Known]:
+    rng, layout, found = Random(f"pool {seed}"), spec.reading().layout(), list[Known]()
     for name, tasks in pool.tasks(spec, seed).items():
         for task in tasks[pool.aims * (name in pool.target) :]:
             example = task.example

@@ -11,21 +11,18 @@ from labkit.instructions import Example
 from labkit.lab import Point, Record, Row
 from labkit.learn.embedders import embed
 from labkit.learn.learner import question
-from labkit.studies import abilities, learners
+from labkit.studies import abilities
 from labkit.studies.appraised import FILE, Appraised
 from labkit.studies.pools import Known, Pool
 
 RANDOM, KNOWN = "random", "known"
 
 
-class Cell(abilities.AbilityCell):
+class Cell(abilities.TogetherCell):
     """One model: everything its result depends on. `arm` is what chooses; `steps` are what is left for training."""
 
     study: Literal["selection"] = "selection"
     version: Literal[1] = 1
-    spec: learners.SmallSpec
-    task: abilities.FamilyTask
-    design: Literal["together"] = "together"
     pool: Pool
     budget: int
     noise: float

@@ -16,7 +16,7 @@ from labkit.errors import BadRequest
 from labkit.instructions import Example
 from labkit.lab import Record, Row
 from labkit.learn.learner import Learner
-from labkit.studies import cell, harness, learners, read_exams, selecting
+from labkit.studies import harness, learners, read_exams, selecting
 from labkit.studies.lesson import Lesson
 
 EXAM = "answers_followed"
@@ -52,7 +52,7 @@ class Files(BaseModel, frozen=True):
         return drawn[: self.aims], read_exams.Followed([drawn[self.aims :]], n)
 
 
-class Cell(cell.Cell):
+class Cell(learners.Student):
     """One fine-tuned model: everything its result depends on. `arm` chooses; `steps` are left for training."""
 
     study: Literal["selection"] = "selection"
@@ -65,11 +65,8 @@ class Cell(cell.Cell):
     spent: int
     n_test: int
 
-    def learner(self, record: Record | None) -> Learner:
-        return self.spec.make(self.seed, record)
-
     def lesson(self) -> Lesson:
-        learner = self.learner(None)
+        learner = self.spec.make(self.seed, None)
         pool, (aim, exam) = self.files.pool(learner, self.seed), self.files.asked(learner, self.n_test)
         places = selecting.places(self.arm, learner, pool, aim, self.budget, self.embedder, self.seed)
         own = [pool[place] for place in places.tolist()]

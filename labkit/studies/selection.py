@@ -30,7 +30,7 @@ from labkit.studies.rows import records
 from labkit.studies.scores import MACRO
 from labkit.studies.selected import KNOWN, RANDOM, Cell
 from labkit.studies.study import Results, Study
-from labkit.studies.views import Gains, Records, View, signed, verdict
+from labkit.studies.views import Gains, Records, View, signed_gain, verdict
 
 IDEAL = {KNOWN: "right, on target and different (known)"}
 WORDS = {name: f"{method.words} ({name})" for name, method in METHODS.items()} | IDEAL  # a finding says the name
@@ -122,18 +122,12 @@ def points(params: Params) -> Sequence[Cell | selected_files.Cell]:
     ]  # fmt: skip
 
 
+GAIN: Any = {"title": "What each method gains over random selection at equal compute, in pairs", "arm": "arm",
+             "arm_label": lambda arm: WORDS[arm], "arm_name": "method", "baseline": RANDOM}  # fmt: skip
 VIEWS: dict[str, View] = {
-    "gains": Gains(
-        title="What each method scores above random selection at equal compute, in pairs", arm="arm",
-        arm_label=lambda arm: WORDS[arm], arm_name="method", baseline=RANDOM, exam="score", exam_label="macro score",
-        where=lambda rows: rows["ability"] == MACRO,
-    ),
-    "followed": Gains(
-        title="What each method gains over random selection at equal compute, in pairs", arm="arm",
-        arm_label=lambda arm: WORDS[arm], arm_name="method", baseline=RANDOM, exam=selected_files.EXAM,
-        exam_label=EXAMS[selected_files.EXAM],
-    ),
-}  # fmt: skip
+    "gains": Gains(exam="score", exam_label="macro score", where=lambda rows: rows["ability"] == MACRO, **GAIN),
+    "followed": Gains(exam=selected_files.EXAM, exam_label=EXAMS[selected_files.EXAM], **GAIN),
+}
 
 
 def finding(found: Results) -> str:
@@ -143,8 +137,7 @@ def finding(found: Results) -> str:
         return "Two arms at one seed are needed for a comparison"
     parts: dict[str, list[str]] = {"better": [], "worse": [], "not decided": []}
     for line in sorted(records(found[shown[0]].estimates), key=lambda line: -line["mean"]):
-        gain = signed(line["mean"], line["lo"], line["hi"])
-        parts[verdict(line)].append(f"{line['arm']} {gain}" if verdict(line) == "better" else line["arm"])
+        parts[verdict(line)].append(f"{line['arm']} {signed_gain(line)}" if verdict(line) == "better" else line["arm"])
     better, worse, undecided = (", ".join(names) or "nothing" for names in parts.values())
     return f"Above random selection at equal compute: {better}; below it: {worse}; not told apart from it: {undecided}"
 
