@@ -142,7 +142,7 @@ def test_a_spec_of_one_source_is_refused(spec: Path, tmp_path: Path) -> None:
         "find-mix", tmp_path / "one.yaml", "--target", tmp_path / "target.jsonl", "--out", tmp_path / "o.yaml"
     )
     assert done.returncode == 2
-    assert "has one source: a mix needs at least two" in done.stderr
+    assert "has 1 source: a mix is found of 2 to 31" in done.stderr
 
 
 def test_every_set_of_the_study_holds_its_rules_and_shares_no_side_with_the_exams() -> None:
@@ -212,3 +212,13 @@ def test_every_prediction_meets_its_measurement() -> None:
     assert (free["a plan"], free["prediction holds it"], narrow["a plan"]) == ("yes", "yes", "no")
     assert narrow["measured gain [95 %]"] != "+0.000 [+0.000, +0.000]"
     assert "measured" in found.finding
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ({"fresh_seeds": [-1]}, "a seed is 0 or more"),
+    ({"seeds": [0], "fresh_seeds": [11]}, "none is in fresh_seeds"),
+    ({"seeds": [0, 1]}, "none is in fresh_seeds"),
+])  # fmt: skip
+def test_seeds_of_the_trial_are_fresh(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadRequest, match=says):
+        studies.find("mix_finder").resolve({"scale": "smoke"} | given)

@@ -80,7 +80,13 @@ def test_what_the_target_holds_is_not_in_the_pool(real: dict[str, Any], tmp_path
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ({"corpus": ""}, "needs a corpus to choose from, and a target"),
+    ({"corpus": ""}, "needs a corpus to choose from, and a file as target"),
+    ({"target": ""}, "needs a corpus to choose from, and a file as target"),
+    ({"target": "dolly"}, "needs a corpus to choose from, and a file as target"),
+    ({"data": {"pool": 24, "aims": 12}}, r"aims = 12, n_test = 5: .* gives 12 questions that fit"),
+    ({"data": {"pool": 60, "aims": 3}, "steps": 40}, r"pool = 60, but .* gives 40 records that fit"),
+    ({"tuning": {"steps": 3}}, "tuning sets 'steps', which is a parameter of its own"),
+    ({"tuning": {"model": "other"}}, "tuning sets 'model', which is a parameter of its own"),
     ({"target": "/no/file.jsonl"}, "/no/file.jsonl is neither a corpus"),
     ({"arms": ["random", "known"]}, "arms holds 'known', and of real data nobody knows"),
     ({"batch_size": 8, "steps": 8}, "batch_size = 8, but by tuning a step takes 4 examples"),
@@ -92,7 +98,13 @@ def test_refusals(real: dict[str, Any], change: dict[str, Any], says: str) -> No
         STUDY.points(STUDY.resolve({**real, **change}))
 
 
-def test_a_pool_that_is_too_small_is_said(real: dict[str, Any]) -> None:
-    cell = STUDY.points(STUDY.resolve({**real, "data": {"pool": 60, "aims": 3}, "steps": 40}))[0]
-    with pytest.raises(BadRequest, match=r"pool = 60, but .* gives 40 records that fit"):
-        cell.lesson()
+def test_a_pool_that_is_all_of_the_target_is_said(real: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest, match=r"pool = 24, but .* gives 0 records that fit"):
+        STUDY.points(STUDY.resolve({**real, "target": real["corpus"]}))
+
+
+def test_files_are_found_from_where_they_are_named(real: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook runs in another folder than who names them."""
+    monkeypatch.chdir(Path(real["corpus"]).parent)
+    params = STUDY.resolve({**real, "corpus": "pool.jsonl", "target": "aim.jsonl"})
+    assert (params.corpus, params.target) == (real["corpus"], real["target"])

@@ -20,7 +20,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name from `labkit studies`, or path/to/study.py")]
-Scale = Annotated[str, typer.Option(help="a scale of the study; `labkit list` names them")]
+Scale = Annotated[str, typer.Option(help="a scale of the study; `labkit studies` names them")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="set a parameter (repeatable)")]
 Jobs = Annotated[int | None, typer.Option(min=0, help="worker processes; default one per core, 0 none")]
 Fleet = Annotated[int | None, typer.Option(min=1, help="models trained as one; default 1 on a CPU, up to 32 on a GPU")]

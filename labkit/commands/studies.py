@@ -32,7 +32,7 @@ def list_studies() -> None:
 @command("run", RESUMED)
 def run_study(
     name: StudyName,
-    scale: Annotated[str | None, typer.Option(help="default: laptop; `labkit list` names them all")] = None,
+    scale: Annotated[str | None, typer.Option(help="default: laptop; `labkit studies` names them all")] = None,
     file: Annotated[Path | None, typer.Option("--params", metavar="FILE.yaml", help="values by name, as for --set, "
                                               "which comes before them; `labkit params` makes some")] = None,
     settings: Settings = None,

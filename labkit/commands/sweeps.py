@@ -133,9 +133,7 @@ def ask_first(study: "Study", axes: Axes, given: Mapping[str, Any], store: "Stor
         points = count * len(study.points(params))
         known = [row["train_seconds"] for row in store.read(study.name)[0] if "train_seconds" in row]
         hours = f"about {mean(known) * points / 3600:,.0f} hours of one worker" if known else "nobody has timed a point"
-        raise BadRequest(
-            f"this grid has {count:,} combinations, {points:,} points ({hours}): add --yes if that is meant"
-        )
+        raise BadRequest(f"this grid has {count:,} combinations, {points:,} points ({hours}): add --yes if it is meant")
 
 
 def sweep_notebooks(

@@ -40,9 +40,7 @@ LEAST_RUNS = 8  # runs below which no law is fitted
 PARTS = 8  # of the runs, each predicted from the others
 CANDIDATES, DRAWS = 300, 400
 SMALL = 0.02  # what the log law adds to every share
-NO_WORSE = (
-    0.9  # the root of the mean squared error on unseen runs, by that of the others' mean, from which no law counts
-)
+NO_WORSE = 0.9  # a law's error on unseen runs, as a share of the error of the others' mean, from which it is no law
 
 
 class Range(NamedTuple):

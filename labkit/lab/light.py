@@ -1,7 +1,6 @@
 """Imports that would take long by themselves."""
 
 import sys
-from typing import Any
 
 
 def jsonschema() -> None:
@@ -10,11 +9,10 @@ def jsonschema() -> None:
     Compiling that grammar (`rfc3987-syntax`) takes longer than all of Altair, in every process, for a check of formats
     that neither asks for. jsonschema does without where the package cannot be imported; afterwards it can be.
     """
-    loaded: dict[str, Any] = sys.modules  # None in it: cannot be imported
-    if "jsonschema" in loaded or "rfc3987_syntax" in loaded:
+    if "jsonschema" in sys.modules or "rfc3987_syntax" in sys.modules:
         return
-    loaded["rfc3987_syntax"] = None
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # that is: it cannot be imported
     try:
         import jsonschema  # type: ignore[import-untyped]  # noqa: F401
     finally:
-        del loaded["rfc3987_syntax"]
+        del sys.modules["rfc3987_syntax"]

@@ -165,9 +165,7 @@ def source_mixes(varieties: Sequence[int], budget: int, data: str, sources: Sequ
     """
     data = data or os.environ.get("LABKIT_DATA", "")
     if not Path(data).is_dir() or not data:
-        raise BadRequest(
-            f"data = {data!r} is no folder: name the one that holds the sources and exams, or set LABKIT_DATA"
-        )
+        raise BadRequest(f"data = {data!r} is no folder: name the one that holds sources and exams, or set LABKIT_DATA")
     for name in exams:
         written.check_demands(written_exams.read(name, Path(data)))
     made = []

@@ -86,8 +86,8 @@ def search(spec: str | Path, target: str | Path, budget: int | None = None, seed
     path = located(".", spec)
     mixture = Mixture.load(path)
     budget, k = budget or mixture.budget, len(mixture.sources)
-    if k < 2:
-        raise BadRequest(f"{spec} has one source: a mix needs at least two")
+    if not 2 <= k < TRIED:
+        raise BadRequest(f"{spec} has {k} source{'s' * (k > 1)}: a mix is found of 2 to {TRIED - 1}")
     if budget < k:
         raise BadRequest(f"a budget of {budget} is below one example for each of {k} sources")
     asked = list(read(target, on_bad="skip"))

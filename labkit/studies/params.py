@@ -51,8 +51,9 @@ class SeedParams(StudyParams):
         for name, values in self:
             if isinstance(values, list) and len({str(value) for value in values}) < len(values):
                 raise BadRequest(f"{name} = {values} names a value twice")
-        if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
-            raise BadRequest(f"seeds = {self.seeds}: a seed is 0 or more, and below {2**32}")
+        for name in ("seeds", "fresh_seeds"):
+            if not all(0 <= seed < 2**32 for seed in getattr(self, name, ())):
+                raise BadRequest(f"{name} = {getattr(self, name)}: a seed is 0 or more, and below {2**32}")
         return self
 
 

@@ -49,7 +49,7 @@ class Playground:
         """
         if str(address) not in self.rows:
             raise unknown("model", str(address), self.rows)
-        return self.rows[address]
+        return self.rows[str(address)]
 
     def learner(self, address: str) -> Learner:
         """A model, loaded once.

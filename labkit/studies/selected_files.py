@@ -37,18 +37,23 @@ class Files(BaseModel, frozen=True):
         Raises:
             BadRequest: where too few records have room and share nothing with the target.
         """
-        target = read_exams.source_of(self.target)
-        guard = Decontaminator([target["path"]]) if "path" in target else None
-        usable = [one for one in read_exams.answered(self.corpus) if not (guard and guard.overlaps(one))]
+        guard = Decontaminator([read_exams.source_of(self.target)["path"]])
+        usable = [one for one in read_exams.answered(self.corpus) if not guard.overlaps(one)]
         order = np.random.default_rng([seed, self.size]).permutation(len(usable))[: read_exams.SPARE * self.size]
-        found = learner.fitting([usable[place] for place in order.tolist()])[: self.size]
+        found = learner.fitting([usable[place] for place in order.tolist()])[: self.size] if usable else []
         if len(found) < self.size:
             raise BadRequest(f"pool = {self.size}, but {self.corpus} gives {len(found)} records that fit")
         return found
 
     def asked(self, learner: Learner, n: int) -> tuple[list[Example], read_exams.Followed]:
-        """The records that say what is asked for, and the exam on others; the same for all."""
-        drawn = learner.fitting(read_exams.questions(self.target, self.aims + n))
+        """The records that say what is asked for, and the exam on others; the same for all.
+
+        Raises:
+            BadRequest: where the target has too few.
+        """
+        drawn = learner.fitting(list(dict.fromkeys(read_exams.questions(self.target, self.aims + n))))
+        if len(drawn) < self.aims + n:
+            raise BadRequest(f"aims = {self.aims}, n_test = {n}: {self.target} gives {len(drawn)} questions that fit")
         return drawn[: self.aims], read_exams.Followed([drawn[self.aims :]], n)
 
 
@@ -85,16 +90,21 @@ def cells(params: Any) -> list[Cell]:
     Raises:
         BadRequest: for a corpus, target or model that is not there, and for settings that do not go together.
     """
-    if not (params.corpus and params.target):
-        raise BadRequest(f"model = {params.model!r} needs a corpus to choose from, and a target")
+    if not (params.corpus and params.target) or "path" not in read_exams.source_of(params.target):
+        raise BadRequest(f"model = {params.model!r} needs a corpus to choose from, and a file as target")
+    learners.check_tuning(params.model, "default", params.tuning, {"model", "seed", "steps"})
     spec = learners.tuned(params.model, "default", {"steps": params.steps, **params.tuning}, selecting.NEW_TOKENS)
     per_step = spec.settings["batch_size"] * spec.settings["accumulation"]
     if per_step != params.batch_size:
         raise BadRequest(f"batch_size = {params.batch_size}, but by tuning a step takes {per_step} examples")
     files = Files(corpus=params.corpus, target=params.target, size=params.pool, aims=params.aims,
                   digests=read_exams.digests([params.corpus, params.target]))  # fmt: skip
-    shared = {name: getattr(params, name) for name in ("budget", "embedder", "n_test")}
+    learner = spec.make(0, None)
+    files.asked(learner, params.n_test)
+    for seed in params.seeds:
+        files.pool(learner, seed)
     return [
-        Cell(seed=seed, steps=params.trained(arm), spent=params.spent(arm), spec=spec, arm=arm, files=files, **shared)
+        Cell(seed=seed, steps=params.trained(arm), spent=params.spent(arm), spec=spec, arm=arm, files=files,
+             budget=params.budget, embedder=params.embedder, n_test=params.n_test)
         for seed in params.seeds for arm in params.arms
     ]  # fmt: skip

@@ -15,7 +15,7 @@ With `model`, a Hugging Face model learns from a corpus and is asked a target: `
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from labkit.design import selection
 from labkit.design.selection import METHODS, TRAINED
@@ -23,7 +23,7 @@ from labkit.errors import BadRequest, unknown
 from labkit.grade.questions import GRADINGS
 from labkit.learn.embedders import embed
 from labkit.studies import abilities, learners, scores, selected_files
-from labkit.studies.params import MODEL_GROUP, about
+from labkit.studies.params import MODEL_GROUP, about, whole_paths
 from labkit.studies.pools import Pool
 from labkit.studies.read_exams import EXAMS
 from labkit.studies.rows import records
@@ -46,9 +46,8 @@ class Params(abilities.AbilityParams):
         "base": ("loss", "base_steps", "base_batch", "base_tokens", "base_answered", "base_gate"),
         "files": ("corpus", "target", "tuning"),
     }
-    model: str = Field(
-        description="small: a small transformer, on kinds of tasks of the lab's own; or a Hugging Face id"
-    )
+    _whole = field_validator("model", "corpus", "target", mode="after")(whole_paths)
+    model: str = Field(description="small: a small transformer, on the lab's own kinds of tasks; or a Hugging Face id")
     corpus: str = Field(description="of a Hugging Face model: the pool, a corpus or file, or corpus=file")
     target: str = Field(description="of a Hugging Face model: records that say what is asked for, and others as exam")
     tuning: dict[str, Any] = Field(description="settings of fine-tuning, see `labkit.learn.finetuning.Finetuning`")
@@ -59,7 +58,7 @@ class Params(abilities.AbilityParams):
     on_target: float = Field(gt=0, lt=1, description="share of the pool of the kinds that are asked for")
     wrong: float = Field(ge=0, lt=1, description="share of wrong answers")
     copies: float = Field(ge=0, lt=1, description="share of exact copies of other records")
-    aims: int = Field(ge=1, le=10**5, description="records of each kind that say what is asked for")
+    aims: int = Field(ge=1, le=10**5, description="records, of each kind if there are any, that say what is asked for")
     noise: float = Field(ge=0, le=100, description="standard deviation of a quality score, where right is 1, wrong 0")
     fitting: int = Field(ge=1, le=10**9, description="steps on half of the pool of each model that scores")
     embedder: str = Field(description="what makes vectors of questions: lexical, wordllama, minilm or a folder")
@@ -85,11 +84,10 @@ class Params(abilities.AbilityParams):
 
     def spent(self, arm: str) -> int:
         """Forward passes of one example that an arm spends on selecting."""
-        if arm == KNOWN:
-            return 0
-        if self.model != learners.SMALL:
-            return selection.cost(arm, self.pool, self.aims)
-        return selection.cost(arm, self.pool, self.aims * len(self.abilities), TRAINED * self.fitting * self.batch_size)
+        small = self.model == learners.SMALL  # elsewhere the model is asked as it comes, and aims are of one kind
+        price = TRAINED * self.fitting * self.batch_size * small
+        aims = self.aims * (len(self.abilities) if small else 1)
+        return 0 if arm == KNOWN else selection.cost(arm, self.pool, aims, price)
 
     def trained(self, arm: str) -> int:
         """Steps that are left to an arm for training."""

@@ -38,7 +38,7 @@ class Params(GatedParams):
     fresh_seeds: list[int] = Field(min_length=1, description="seeds of the second stage, none of them in seeds")
     budget: int = Field(ge=1, le=10**9, description="examples in all that are planned for")
     mixes: list[str] = Field(description="second stage: planned, baseline, reconstruct, maximum, mix-N; []: none")
-    tried: int = Field(ge=8, le=1000, description="for the plan: random mixes that laws are fitted to")
+    tried: int = Field(ge=8, le=1000, description="for the plan: mixes that laws are fitted to, more than abilities")
     floor: int = Field(ge=2, le=100, description="for the plan: runs of equal parts, for the noise of one run")
     proxy_steps: int = Field(ge=1, le=10**9, description="for the plan: optimiser steps of each of these runs")
     repertoire: int = Field(ge=1, le=10**6, description="different instructions of an ability that the weak one knows")
